@@ -1,0 +1,172 @@
+//! The decisions, and `Permit`: the proof that one was asked for and given.
+//!
+//! LAW: whatever cannot be evaluated is refused (`an_evaluation_error_is_a_refusal`). Cedar skips a policy that errs,
+//! so a forbid that errs would otherwise fail open.
+
+use crate::entities::{Field, fields, uid};
+use crate::facts::{GrantFacts, MountFacts, OperatorFacts, SvidFacts, Target};
+use crate::policies::Policies;
+use cedar_policy::{Context, Decision, Entities, Entity, PolicyId, Request, RestrictedExpression};
+use std::collections::HashMap;
+use std::marker::PhantomData;
+
+/// The act of starting a task.
+#[derive(Debug)]
+pub enum Grant {}
+/// The act of giving a secret to a task.
+#[derive(Debug)]
+pub enum Mount {}
+/// The act of an operator.
+#[derive(Debug)]
+pub enum Operator {}
+/// The act of issuing an identity to a task.
+#[derive(Debug)]
+pub enum Svid {}
+
+/// Leave to do one `Act`, once: made by a decision alone, and used up by whoever takes it.
+#[derive(Debug)]
+pub struct Permit<Act> {
+    policy_version: u64,
+    policies: Vec<String>,
+    act: PhantomData<fn() -> Act>,
+}
+impl<Act> Permit<Act> {
+    /// The version of the rules that permitted it.
+    pub fn policy_version(&self) -> u64 {
+        self.policy_version
+    }
+    /// The policies that permitted it, sorted by name.
+    pub fn policies(&self) -> &[String] {
+        &self.policies
+    }
+}
+
+/// No. Says which policies forbade it or could not be evaluated; none are named if nothing permits it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// Names of the policies, sorted.
+    pub policies: Vec<String>,
+    /// For people and for the log; holds no secret.
+    pub reason: String,
+}
+impl Refusal {
+    fn unevaluated(policies: Vec<String>, why: impl ToString) -> Self {
+        Self { policies, reason: format!("the request could not be evaluated: {}", why.to_string()) }
+    }
+}
+
+/// One request, ready to be put to Cedar. The first two entities are the principal and the resource.
+struct Question<'a> {
+    principal: Entity,
+    action: &'a str,
+    resource: Entity,
+    others: Vec<Entity>,
+    context: HashMap<String, RestrictedExpression>,
+}
+
+impl Policies {
+    /// May a task of the service be started there?
+    pub fn decide_grant(&self, f: &GrantFacts) -> Result<Permit<Grant>, Refusal> {
+        self.decide(Question {
+            principal: self.kinds.orchestrator(&f.orchestrator).map_err(unbuilt)?,
+            action: "grant",
+            resource: self.kinds.service(&f.service).map_err(unbuilt)?,
+            others: vec![self.kinds.node(&f.node).map_err(unbuilt)?],
+            context: fields([
+                ("node", Field::Ref(self.kinds.node_uid(&f.node.id))),
+                ("publishers", Field::Refs(self.kinds.publishers(&f.publishers))),
+                ("specActive", Field::Bool(f.spec_active)),
+                ("withinBudget", Field::Bool(f.within_budget)),
+                ("wantsRelaxed", Field::Bool(f.wants_relaxed)),
+                ("lockdown", Field::Bool(f.lockdown)),
+            ]),
+        })
+    }
+
+    /// May the secret be boxed to the node for the service's task?
+    pub fn decide_mount(&self, f: &MountFacts) -> Result<Permit<Mount>, Refusal> {
+        self.decide(Question {
+            principal: self.kinds.service(&f.service).map_err(unbuilt)?,
+            action: "mountSecret",
+            resource: self.kinds.secret(&f.secret, Some(&f.service)).map_err(unbuilt)?,
+            others: vec![self.kinds.node(&f.node).map_err(unbuilt)?],
+            context: fields([
+                ("node", Field::Ref(self.kinds.node_uid(&f.node.id))),
+                ("lockdown", Field::Bool(f.lockdown)),
+            ]),
+        })
+    }
+
+    /// May the node be given an identity for the service's task?
+    pub fn decide_svid(&self, f: &SvidFacts) -> Result<Permit<Svid>, Refusal> {
+        self.decide(Question {
+            principal: self.kinds.node(&f.node).map_err(unbuilt)?,
+            action: "issueSvid",
+            resource: self.kinds.service(&f.service).map_err(unbuilt)?,
+            others: vec![],
+            context: fields([("liveGrantHere", Field::Bool(f.live_grant_here)), ("lockdown", Field::Bool(f.lockdown))]),
+        })
+    }
+
+    /// May this signer do this? Thresholds are counted by the caller, over signers that are each permitted.
+    pub fn decide_operator(&self, f: &OperatorFacts) -> Result<Permit<Operator>, Refusal> {
+        let resource = match &f.target {
+            Target::Service(s) => self.kinds.service(s),
+            Target::Secret(s) => self.kinds.secret(s, None),
+            Target::Node(n) => self.kinds.node(n),
+            Target::Orchestrator(o) => self.kinds.orchestrator(o),
+            Target::Cluster => Ok(self.kinds.cluster()),
+        };
+        self.decide(Question {
+            principal: self.kinds.operator(f).map_err(unbuilt)?,
+            action: f.act.name(),
+            resource: resource.map_err(unbuilt)?,
+            others: vec![],
+            context: HashMap::new(),
+        })
+    }
+
+    fn decide<Act>(&self, q: Question<'_>) -> Result<Permit<Act>, Refusal> {
+        let context = Context::from_pairs(q.context).map_err(unbuilt)?;
+        let action = uid(&self.kinds.action, q.action);
+        let request = Request::new(q.principal.uid(), action, q.resource.uid(), context, Some(&self.schema));
+        let slice = [q.principal, q.resource].into_iter().chain(q.others);
+        let entities = Entities::from_entities(slice, Some(&self.schema)).map_err(unbuilt)?;
+        self.ask(&request.map_err(unbuilt)?, &entities)
+    }
+
+    /// Asks Cedar. Reached with a typed request and typed entities only.
+    pub(crate) fn ask<Act>(&self, request: &Request, entities: &Entities) -> Result<Permit<Act>, Refusal> {
+        let response = self.authorizer.is_authorized(request, &self.set, entities);
+        let mut failed: Vec<(String, String)> = response
+            .diagnostics()
+            .errors()
+            .map(|cedar_policy::AuthorizationError::PolicyEvaluationError(e)| {
+                (e.policy_id().to_string(), e.inner().to_string())
+            })
+            .collect();
+        failed.sort();
+        if let Some((_, why)) = failed.first().cloned() {
+            return Err(Refusal::unevaluated(failed.into_iter().map(|(id, _)| id).collect(), why));
+        }
+        let policies = sorted(response.diagnostics().reason());
+        match response.decision() {
+            Decision::Allow => Ok(Permit { policy_version: self.version(), policies, act: PhantomData }),
+            Decision::Deny if policies.is_empty() => {
+                Err(Refusal { policies, reason: "no policy permits it".to_owned() })
+            }
+            Decision::Deny => Err(Refusal { reason: format!("forbidden by {}", policies.join(", ")), policies }),
+        }
+    }
+}
+
+fn unbuilt(why: impl ToString) -> Refusal {
+    Refusal::unevaluated(vec![], why)
+}
+
+fn sorted<'a>(ids: impl Iterator<Item = &'a PolicyId>) -> Vec<String> {
+    let mut names: Vec<String> = ids.map(ToString::to_string).collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,152 @@
+//! From facts to Cedar entities: one small slice per request, never a global store.
+//!
+//! Ancestors are given flat (a node in `eu/pci` has the parents `eu/pci`, `eu` and `*`), so that a slice holds only the
+//! entities whose attributes a policy can reach, and no zone can be missing from a chain.
+
+use crate::facts::{NodeFacts, OperatorFacts, OrchestratorFacts, SecretFacts, ServiceFacts};
+use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
+use holdfast_types::{NodeId, Zone};
+use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
+
+/// The set that holds all namespaces, and all of a namespace's services.
+const ALL: &str = "*";
+
+/// The schema's entity types, parsed once.
+pub(crate) struct Kinds {
+    pub(crate) action: EntityTypeName,
+    cluster: EntityTypeName,
+    namespace: EntityTypeName,
+    node: EntityTypeName,
+    operator: EntityTypeName,
+    orchestrator: EntityTypeName,
+    publisher: EntityTypeName,
+    role: EntityTypeName,
+    secret: EntityTypeName,
+    service: EntityTypeName,
+    zone: EntityTypeName,
+}
+
+/// A value of a record's field.
+pub(crate) enum Field<'a> {
+    Bool(bool),
+    Text(&'a str),
+    Ref(EntityUid),
+    Refs(Vec<EntityUid>),
+}
+impl Field<'_> {
+    fn expression(self) -> RestrictedExpression {
+        match self {
+            Self::Bool(b) => RestrictedExpression::new_bool(b),
+            Self::Text(t) => RestrictedExpression::new_string(t.to_owned()),
+            Self::Ref(uid) => RestrictedExpression::new_entity_uid(uid),
+            Self::Refs(uids) => {
+                RestrictedExpression::new_set(uids.into_iter().map(RestrictedExpression::new_entity_uid))
+            }
+        }
+    }
+}
+
+/// Named fields as Cedar wants them, for attributes and for contexts.
+pub(crate) fn fields<const N: usize>(named: [(&str, Field<'_>); N]) -> HashMap<String, RestrictedExpression> {
+    named.into_iter().map(|(name, field)| (name.to_owned(), field.expression())).collect()
+}
+
+/// Why an entity could not be built; only its text is ever used.
+type Fault = cedar_policy::EntityAttrEvaluationError;
+
+impl Kinds {
+    pub(crate) fn new() -> Result<Self, cedar_policy::ParseErrors> {
+        let kind = |name: &str| format!("Holdfast::{name}").parse();
+        Ok(Self {
+            action: kind("Action")?,
+            cluster: kind("Cluster")?,
+            namespace: kind("Namespace")?,
+            node: kind("Node")?,
+            operator: kind("Operator")?,
+            orchestrator: kind("Orchestrator")?,
+            publisher: kind("Publisher")?,
+            role: kind("Role")?,
+            secret: kind("Secret")?,
+            service: kind("Service")?,
+            zone: kind("Zone")?,
+        })
+    }
+
+    pub(crate) fn orchestrator(&self, o: &OrchestratorFacts) -> Result<Entity, Fault> {
+        let attrs = fields([
+            ("mandate", Field::Refs(uids(&self.namespace, &o.mandate_namespaces))),
+            ("mandateZones", Field::Refs(uids(&self.zone, &o.mandate_zones))),
+            ("mandateLive", Field::Bool(o.mandate_live)),
+            ("holdsLease", Field::Bool(o.holds_lease)),
+        ]);
+        Entity::new(uid(&self.orchestrator, &o.orchestrator), attrs, HashSet::new())
+    }
+
+    pub(crate) fn node(&self, n: &NodeFacts) -> Result<Entity, Fault> {
+        let zones = std::iter::successors(Some(n.zone.clone()), Zone::parent);
+        let parents = zones.map(|z| uid(&self.zone, &z)).collect();
+        let attrs = fields([
+            ("state", Field::Text(&n.state)),
+            ("attested", Field::Bool(n.attested)),
+            ("statusFresh", Field::Bool(n.status_fresh)),
+        ]);
+        Entity::new(self.node_uid(&n.id), attrs, parents)
+    }
+
+    pub(crate) fn service(&self, s: &ServiceFacts) -> Result<Entity, Fault> {
+        let attrs = fields([
+            ("zones", Field::Refs(uids(&self.zone, &s.zones))),
+            ("publishers", Field::Refs(self.publishers(&s.publishers))),
+            ("sensitive", Field::Bool(s.sensitive)),
+            ("isolation", Field::Text(&s.isolation)),
+        ]);
+        Entity::new(uid(&self.service, &s.service), attrs, self.namespaces(&s.service.namespace))
+    }
+
+    /// The secret as `reader` meets it: `namespace/*` stands for `reader` too if that is its namespace.
+    pub(crate) fn secret(&self, s: &SecretFacts, reader: Option<&ServiceFacts>) -> Result<Entity, Fault> {
+        let mut readers = uids(&self.service, &s.readers);
+        if let Some(ServiceFacts { service, .. }) = reader
+            && s.readers.contains(&format!("{}/{ALL}", service.namespace))
+        {
+            readers.push(uid(&self.service, service));
+        }
+        let attrs = fields([
+            ("readers", Field::Refs(readers)),
+            ("zones", Field::Refs(uids(&self.zone, &s.zones))),
+            ("attestedOnly", Field::Bool(s.attested_only)),
+        ]);
+        Entity::new(uid(&self.secret, &s.secret), attrs, self.namespaces(&s.secret.namespace))
+    }
+
+    pub(crate) fn operator(&self, o: &OperatorFacts) -> Result<Entity, Fault> {
+        let attrs = fields([("owns", Field::Refs(uids(&self.namespace, &o.owns)))]);
+        let roles = uids(&self.role, &o.roles).into_iter().collect();
+        Entity::new(uid(&self.operator, &o.operator), attrs, roles)
+    }
+
+    pub(crate) fn cluster(&self) -> Entity {
+        Entity::with_uid(uid(&self.cluster, "this"))
+    }
+
+    pub(crate) fn node_uid(&self, id: &NodeId) -> EntityUid {
+        uid(&self.node, id)
+    }
+
+    pub(crate) fn publishers(&self, ids: &[String]) -> Vec<EntityUid> {
+        uids(&self.publisher, ids)
+    }
+
+    fn namespaces(&self, own: &impl Display) -> HashSet<EntityUid> {
+        HashSet::from([uid(&self.namespace, own), uid(&self.namespace, ALL)])
+    }
+}
+
+pub(crate) fn uid(kind: &EntityTypeName, id: &(impl Display + ?Sized)) -> EntityUid {
+    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id.to_string()))
+}
+
+fn uids<T: Display>(kind: &EntityTypeName, ids: &[T]) -> Vec<EntityUid> {
+    ids.iter().map(|id| uid(kind, id)).collect()
+}

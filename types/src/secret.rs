@@ -1,0 +1,177 @@
+//! `Secret<Kind, N>`: key bytes in locked, guarded, undumpable memory, wiped when dropped.
+//!
+//! The one file of this crate that may use `unsafe`: it asks `memsec` for a guarded allocation.
+//! No `Clone`, no `serde`, no `==`, no bytes in `Debug`.
+#![expect(unsafe_code, reason = "locked and guarded allocation for key bytes; each block says why it holds")]
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+/// `N` secret bytes of one `Kind`, in memory that is locked (mlock), excluded from core dumps and fenced by guard pages.
+///
+/// Falls back to plain heap memory, still wiped on drop, when the process may not lock more memory.
+pub struct Secret<Kind, const N: usize> {
+    bytes: Store<N>,
+    kind: PhantomData<fn() -> Kind>,
+}
+
+enum Store<const N: usize> {
+    Locked(NonNull<[u8; N]>),
+    Heap(Box<[u8; N]>),
+}
+
+// SAFETY: the allocation is owned by this value alone and holds plain bytes.
+unsafe impl<const N: usize> Send for Store<N> {}
+// SAFETY: shared access only reads; mutation needs `&mut`.
+unsafe impl<const N: usize> Sync for Store<N> {}
+
+impl<Kind, const N: usize> Secret<Kind, N> {
+    /// Makes a secret and lets `fill` write its bytes in place, so that no copy is left behind on a stack.
+    pub fn filled<E>(fill: impl FnOnce(&mut [u8; N]) -> Result<(), E>) -> Result<Self, E> {
+        let mut s = Self { bytes: Store::zeroed(), kind: PhantomData };
+        fill(s.bytes.get_mut())?;
+        Ok(s)
+    }
+    /// Moves `bytes` in and wipes the original.
+    pub fn take(bytes: &mut [u8; N]) -> Self {
+        let mut s = Self { bytes: Store::zeroed(), kind: PhantomData };
+        s.bytes.get_mut().copy_from_slice(bytes);
+        bytes.zeroize();
+        s
+    }
+    /// From a slice of exactly `N` bytes; the caller wipes its own copy.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != N {
+            return None;
+        }
+        let mut s = Self { bytes: Store::zeroed(), kind: PhantomData };
+        s.bytes.get_mut().copy_from_slice(bytes);
+        Some(s)
+    }
+    /// The bytes, for the cryptographic call that needs them.
+    pub fn expose(&self) -> &[u8; N] {
+        self.bytes.get()
+    }
+    /// A second copy in locked memory of its own, said aloud.
+    pub fn duplicate(&self) -> Self {
+        let mut s = Self { bytes: Store::zeroed(), kind: PhantomData };
+        s.bytes.get_mut().copy_from_slice(self.expose());
+        s
+    }
+    /// Constant-time comparison.
+    pub fn ct_eq(&self, other: &Self) -> bool {
+        self.expose().ct_eq(other.expose()).into()
+    }
+    /// Whether the bytes lie in locked memory.
+    pub fn is_locked(&self) -> bool {
+        matches!(self.bytes, Store::Locked(_))
+    }
+}
+
+impl<const N: usize> Store<N> {
+    fn zeroed() -> Self {
+        // SAFETY: `malloc` returns either null or a writable, exclusively owned allocation of the size of [u8; N];
+        // it is initialised (zeroed) before it is read.
+        let locked = unsafe { memsec::malloc::<[u8; N]>() };
+        match locked {
+            Some(p) => {
+                // SAFETY: p is valid for N bytes of writing, see above.
+                unsafe { memsec::memzero(p.as_ptr().cast::<u8>(), N) };
+                Self::Locked(p)
+            }
+            None => Self::Heap(Box::new([0; N])),
+        }
+    }
+    fn get(&self) -> &[u8; N] {
+        match self {
+            // SAFETY: the pointer is valid and initialised until drop, and shared access never writes.
+            Self::Locked(p) => unsafe { p.as_ref() },
+            Self::Heap(b) => b,
+        }
+    }
+    fn get_mut(&mut self) -> &mut [u8; N] {
+        match self {
+            // SAFETY: as in `get`, and `&mut self` makes the access exclusive.
+            Self::Locked(p) => unsafe { p.as_mut() },
+            Self::Heap(b) => b,
+        }
+    }
+}
+
+impl<const N: usize> Drop for Store<N> {
+    fn drop(&mut self) {
+        match self {
+            // SAFETY: allocated by `memsec::malloc` and freed once, here; `free` wipes before it unmaps.
+            Self::Locked(p) => unsafe {
+                memsec::memzero(p.as_ptr().cast::<u8>(), N);
+                memsec::free(*p);
+            },
+            Self::Heap(b) => b.zeroize(),
+        }
+    }
+}
+
+impl<Kind, const N: usize> fmt::Debug for Secret<Kind, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A secret of any length (a user's value): on the heap, never reallocated, wiped on drop, redacted in `Debug`.
+#[derive(Default)]
+pub struct SecretBytes(Vec<u8>);
+impl SecretBytes {
+    /// Takes ownership of `v`.
+    pub fn new(v: Vec<u8>) -> Self {
+        Self(v)
+    }
+    /// The bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+    /// True if there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    /// Shortens to `n` bytes, wiping what is cut off.
+    pub fn truncate(&mut self, n: usize) {
+        if let Some(tail) = self.0.get_mut(n..) {
+            tail.zeroize();
+        }
+        self.0.truncate(n);
+    }
+}
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::DiskKey;
+
+    #[test]
+    fn a_secret_shows_nothing_in_debug_and_wipes_its_source() {
+        let mut src = *b"0123456789abcdef0123456789abcdef";
+        let s = Secret::<DiskKey, 32>::take(&mut src);
+        assert_eq!(src, [0; 32]);
+        assert_eq!(format!("{s:?}"), "Secret(…)");
+        assert_eq!(s.expose(), b"0123456789abcdef0123456789abcdef");
+        assert!(s.ct_eq(&s.duplicate()));
+        assert!(s.is_locked());
+    }
+}

@@ -1,0 +1,28 @@
+//! What travels and what is stored: the generated messages and the six formats that give them authority.
+//!
+//! * [`statement`]: signed documents (DSSE), verified before they are decoded, re-encoded before they are believed;
+//! * [`boxes`]: encryption to a public key (HPKE, RFC 9180), base and PSK mode;
+//! * [`record`]: encryption at rest, one key per encryption, key-committing, full context in the AAD;
+//! * [`token`]: join tokens and printable keys, greppable and checksummed;
+//! * [`merkle`] and [`note`]: the transparency log's hashing (RFC 9162) and checkpoints (C2SP).
+//!
+//! Pure: no runtime, no files, no clock, no source of entropy; randomness is an argument.
+
+/// The generated messages of `proto/*.proto`.
+#[allow(missing_docs, clippy::all, clippy::restriction)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/holdfast.v1.rs"));
+}
+
+pub mod boxes;
+pub mod documents;
+pub mod keys;
+pub mod merkle;
+pub mod note;
+pub mod padding;
+pub mod record;
+pub mod statement;
+pub mod strict;
+pub mod token;
+
+mod seeded;
