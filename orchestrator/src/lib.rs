@@ -1,1 +1,1 @@
-//! orchestrator
+pub mod scheduler;

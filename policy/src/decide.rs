@@ -7,7 +7,8 @@ use crate::entities::{Field, fields, uid};
 use crate::facts::{GrantFacts, MountFacts, OperatorFacts, SvidFacts, Target};
 use crate::policies::Policies;
 use cedar_policy::{Context, Decision, Entities, Entity, PolicyId, Request, RestrictedExpression};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::marker::PhantomData;
 
 /// The act of starting a task.
@@ -51,12 +52,12 @@ pub struct Refusal {
     pub reason: String,
 }
 impl Refusal {
-    fn unevaluated(policies: Vec<String>, why: impl ToString) -> Self {
-        Self { policies, reason: format!("the request could not be evaluated: {}", why.to_string()) }
+    pub(crate) fn unevaluated(why: impl Display) -> Self {
+        Self { policies: vec![], reason: format!("the request could not be evaluated: {why}") }
     }
 }
 
-/// One request, ready to be put to Cedar. The first two entities are the principal and the resource.
+/// One request, ready to be put to Cedar.
 struct Question<'a> {
     principal: Entity,
     action: &'a str,
@@ -69,10 +70,10 @@ impl Policies {
     /// May a task of the service be started there?
     pub fn decide_grant(&self, f: &GrantFacts) -> Result<Permit<Grant>, Refusal> {
         self.decide(Question {
-            principal: self.kinds.orchestrator(&f.orchestrator).map_err(unbuilt)?,
+            principal: self.kinds.orchestrator(&f.orchestrator)?,
             action: "grant",
-            resource: self.kinds.service(&f.service).map_err(unbuilt)?,
-            others: vec![self.kinds.node(&f.node).map_err(unbuilt)?],
+            resource: self.kinds.service(&f.service)?,
+            others: vec![self.kinds.node(&f.node)?],
             context: fields([
                 ("node", Field::Ref(self.kinds.node_uid(&f.node.id))),
                 ("publishers", Field::Refs(self.kinds.publishers(&f.publishers))),
@@ -87,10 +88,10 @@ impl Policies {
     /// May the secret be boxed to the node for the service's task?
     pub fn decide_mount(&self, f: &MountFacts) -> Result<Permit<Mount>, Refusal> {
         self.decide(Question {
-            principal: self.kinds.service(&f.service).map_err(unbuilt)?,
+            principal: self.kinds.service(&f.service)?,
             action: "mountSecret",
-            resource: self.kinds.secret(&f.secret, Some(&f.service)).map_err(unbuilt)?,
-            others: vec![self.kinds.node(&f.node).map_err(unbuilt)?],
+            resource: self.kinds.secret(&f.secret, Some(&f.service))?,
+            others: vec![self.kinds.node(&f.node)?],
             context: fields([
                 ("node", Field::Ref(self.kinds.node_uid(&f.node.id))),
                 ("lockdown", Field::Bool(f.lockdown)),
@@ -101,9 +102,9 @@ impl Policies {
     /// May the node be given an identity for the service's task?
     pub fn decide_svid(&self, f: &SvidFacts) -> Result<Permit<Svid>, Refusal> {
         self.decide(Question {
-            principal: self.kinds.node(&f.node).map_err(unbuilt)?,
+            principal: self.kinds.node(&f.node)?,
             action: "issueSvid",
-            resource: self.kinds.service(&f.service).map_err(unbuilt)?,
+            resource: self.kinds.service(&f.service)?,
             others: vec![],
             context: fields([("liveGrantHere", Field::Bool(f.live_grant_here)), ("lockdown", Field::Bool(f.lockdown))]),
         })
@@ -119,36 +120,35 @@ impl Policies {
             Target::Cluster => Ok(self.kinds.cluster()),
         };
         self.decide(Question {
-            principal: self.kinds.operator(f).map_err(unbuilt)?,
+            principal: self.kinds.operator(f)?,
             action: f.act.name(),
-            resource: resource.map_err(unbuilt)?,
+            resource: resource?,
             others: vec![],
             context: HashMap::new(),
         })
     }
 
     fn decide<Act>(&self, q: Question<'_>) -> Result<Permit<Act>, Refusal> {
-        let context = Context::from_pairs(q.context).map_err(unbuilt)?;
+        let context = Context::from_pairs(q.context).map_err(Refusal::unevaluated)?;
         let action = uid(&self.kinds.action, q.action);
         let request = Request::new(q.principal.uid(), action, q.resource.uid(), context, Some(&self.schema));
         let slice = [q.principal, q.resource].into_iter().chain(q.others);
-        let entities = Entities::from_entities(slice, Some(&self.schema)).map_err(unbuilt)?;
-        self.ask(&request.map_err(unbuilt)?, &entities)
+        let entities = Entities::from_entities(slice, Some(&self.schema)).map_err(Refusal::unevaluated)?;
+        self.ask(&request.map_err(Refusal::unevaluated)?, &entities)
     }
 
     /// Asks Cedar. Reached with a typed request and typed entities only.
     pub(crate) fn ask<Act>(&self, request: &Request, entities: &Entities) -> Result<Permit<Act>, Refusal> {
         let response = self.authorizer.is_authorized(request, &self.set, entities);
-        let mut failed: Vec<(String, String)> = response
+        let failed: BTreeMap<String, String> = response
             .diagnostics()
             .errors()
             .map(|cedar_policy::AuthorizationError::PolicyEvaluationError(e)| {
                 (e.policy_id().to_string(), e.inner().to_string())
             })
             .collect();
-        failed.sort();
-        if let Some((_, why)) = failed.first().cloned() {
-            return Err(Refusal::unevaluated(failed.into_iter().map(|(id, _)| id).collect(), why));
+        if let Some(why) = failed.values().next() {
+            return Err(Refusal { policies: failed.keys().cloned().collect(), ..Refusal::unevaluated(why) });
         }
         let policies = sorted(response.diagnostics().reason());
         match response.decision() {
@@ -159,10 +159,6 @@ impl Policies {
             Decision::Deny => Err(Refusal { reason: format!("forbidden by {}", policies.join(", ")), policies }),
         }
     }
-}
-
-fn unbuilt(why: impl ToString) -> Refusal {
-    Refusal::unevaluated(vec![], why)
 }
 
 fn sorted<'a>(ids: impl Iterator<Item = &'a PolicyId>) -> Vec<String> {

@@ -3,7 +3,9 @@
 //! Ancestors are given flat (a node in `eu/pci` has the parents `eu/pci`, `eu` and `*`), so that a slice holds only the
 //! entities whose attributes a policy can reach, and no zone can be missing from a chain.
 
+use crate::decide::Refusal;
 use crate::facts::{NodeFacts, OperatorFacts, OrchestratorFacts, SecretFacts, ServiceFacts};
+use crate::policies::PolicyError;
 use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
 use holdfast_types::{NodeId, Zone};
 use std::collections::{HashMap, HashSet};
@@ -52,12 +54,12 @@ pub(crate) fn fields<const N: usize>(named: [(&str, Field<'_>); N]) -> HashMap<S
     named.into_iter().map(|(name, field)| (name.to_owned(), field.expression())).collect()
 }
 
-/// Why an entity could not be built; only its text is ever used.
-type Fault = cedar_policy::EntityAttrEvaluationError;
-
 impl Kinds {
-    pub(crate) fn new() -> Result<Self, cedar_policy::ParseErrors> {
-        let kind = |name: &str| format!("Holdfast::{name}").parse();
+    pub(crate) fn new() -> Result<Self, PolicyError> {
+        let kind = |name: &str| {
+            let parsed = format!("Holdfast::{name}").parse();
+            parsed.map_err(|e: cedar_policy::ParseErrors| PolicyError::Syntax(e.to_string()))
+        };
         Ok(Self {
             action: kind("Action")?,
             cluster: kind("Cluster")?,
@@ -73,17 +75,17 @@ impl Kinds {
         })
     }
 
-    pub(crate) fn orchestrator(&self, o: &OrchestratorFacts) -> Result<Entity, Fault> {
+    pub(crate) fn orchestrator(&self, o: &OrchestratorFacts) -> Result<Entity, Refusal> {
         let attrs = fields([
             ("mandate", Field::Refs(uids(&self.namespace, &o.mandate_namespaces))),
             ("mandateZones", Field::Refs(uids(&self.zone, &o.mandate_zones))),
             ("mandateLive", Field::Bool(o.mandate_live)),
             ("holdsLease", Field::Bool(o.holds_lease)),
         ]);
-        Entity::new(uid(&self.orchestrator, &o.orchestrator), attrs, HashSet::new())
+        entity(uid(&self.orchestrator, &o.orchestrator), attrs, HashSet::new())
     }
 
-    pub(crate) fn node(&self, n: &NodeFacts) -> Result<Entity, Fault> {
+    pub(crate) fn node(&self, n: &NodeFacts) -> Result<Entity, Refusal> {
         let zones = std::iter::successors(Some(n.zone.clone()), Zone::parent);
         let parents = zones.map(|z| uid(&self.zone, &z)).collect();
         let attrs = fields([
@@ -91,21 +93,21 @@ impl Kinds {
             ("attested", Field::Bool(n.attested)),
             ("statusFresh", Field::Bool(n.status_fresh)),
         ]);
-        Entity::new(self.node_uid(&n.id), attrs, parents)
+        entity(self.node_uid(&n.id), attrs, parents)
     }
 
-    pub(crate) fn service(&self, s: &ServiceFacts) -> Result<Entity, Fault> {
+    pub(crate) fn service(&self, s: &ServiceFacts) -> Result<Entity, Refusal> {
         let attrs = fields([
             ("zones", Field::Refs(uids(&self.zone, &s.zones))),
             ("publishers", Field::Refs(self.publishers(&s.publishers))),
             ("sensitive", Field::Bool(s.sensitive)),
             ("isolation", Field::Text(&s.isolation)),
         ]);
-        Entity::new(uid(&self.service, &s.service), attrs, self.namespaces(&s.service.namespace))
+        entity(uid(&self.service, &s.service), attrs, self.namespaces(&s.service.namespace))
     }
 
     /// The secret as `reader` meets it: `namespace/*` stands for `reader` too if that is its namespace.
-    pub(crate) fn secret(&self, s: &SecretFacts, reader: Option<&ServiceFacts>) -> Result<Entity, Fault> {
+    pub(crate) fn secret(&self, s: &SecretFacts, reader: Option<&ServiceFacts>) -> Result<Entity, Refusal> {
         let mut readers = uids(&self.service, &s.readers);
         if let Some(ServiceFacts { service, .. }) = reader
             && s.readers.contains(&format!("{}/{ALL}", service.namespace))
@@ -117,13 +119,13 @@ impl Kinds {
             ("zones", Field::Refs(uids(&self.zone, &s.zones))),
             ("attestedOnly", Field::Bool(s.attested_only)),
         ]);
-        Entity::new(uid(&self.secret, &s.secret), attrs, self.namespaces(&s.secret.namespace))
+        entity(uid(&self.secret, &s.secret), attrs, self.namespaces(&s.secret.namespace))
     }
 
-    pub(crate) fn operator(&self, o: &OperatorFacts) -> Result<Entity, Fault> {
+    pub(crate) fn operator(&self, o: &OperatorFacts) -> Result<Entity, Refusal> {
         let attrs = fields([("owns", Field::Refs(uids(&self.namespace, &o.owns)))]);
         let roles = uids(&self.role, &o.roles).into_iter().collect();
-        Entity::new(uid(&self.operator, &o.operator), attrs, roles)
+        entity(uid(&self.operator, &o.operator), attrs, roles)
     }
 
     pub(crate) fn cluster(&self) -> Entity {
@@ -141,6 +143,14 @@ impl Kinds {
     fn namespaces(&self, own: &impl Display) -> HashSet<EntityUid> {
         HashSet::from([uid(&self.namespace, own), uid(&self.namespace, ALL)])
     }
+}
+
+fn entity(
+    uid: EntityUid,
+    attrs: HashMap<String, RestrictedExpression>,
+    parents: HashSet<EntityUid>,
+) -> Result<Entity, Refusal> {
+    Entity::new(uid, attrs, parents).map_err(Refusal::unevaluated)
 }
 
 pub(crate) fn uid(kind: &EntityTypeName, id: &(impl Display + ?Sized)) -> EntityUid {

@@ -69,8 +69,7 @@ impl Policies {
             add(&mut set, policy)?;
         }
         let schema = validated(&set, schema)?;
-        let kinds = Kinds::new().map_err(|e| PolicyError::Syntax(e.to_string()))?;
-        Ok(Self { set, schema, kinds, authorizer: Authorizer::new(), version })
+        Ok(Self { set, schema, kinds: Kinds::new()?, authorizer: Authorizer::new(), version })
     }
 
     /// The version of the L1 text; it goes into the log with each decision.

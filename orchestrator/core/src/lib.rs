@@ -1,1 +1,3 @@
 //! orchestrator/core
+pub mod plan;
+pub mod verify;

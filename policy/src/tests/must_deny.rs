@@ -92,17 +92,26 @@ fn an_evaluation_error_is_a_refusal() {
 #[test]
 fn a_request_about_an_entity_that_is_not_in_the_slice_is_refused() {
     let p = Policies::with_l1(PERMIT_ALL, 1).unwrap();
-    let act = "Holdfast::Action::\"issueSvid\"".parse().unwrap();
-    let context = cedar_policy::Context::from_pairs([]).unwrap();
+    let flag = |b| cedar_policy::RestrictedExpression::new_bool(b);
+    let node = cedar_policy::RestrictedExpression::new_entity_uid("Holdfast::Node::\"node-1\"".parse().unwrap());
+    let context = [
+        ("node", node),
+        ("publishers", "[Holdfast::Publisher::\"build\"]".parse().unwrap()),
+        ("specActive", flag(true)),
+        ("withinBudget", flag(true)),
+        ("wantsRelaxed", flag(false)),
+        ("lockdown", flag(false)),
+    ];
     let request = cedar_policy::Request::new(
-        "Holdfast::Node::\"node-1\"".parse().unwrap(),
-        act,
+        "Holdfast::Orchestrator::\"orch-1\"".parse().unwrap(),
+        "Holdfast::Action::\"grant\"".parse().unwrap(),
         "Holdfast::Service::\"shop/web\"".parse().unwrap(),
-        context,
-        None,
+        cedar_policy::Context::from_pairs(context.map(|(k, v)| (k.to_owned(), v))).unwrap(),
+        Some(&p.schema),
     );
-    let refusal = p.ask::<Svid>(&request.unwrap(), &cedar_policy::Entities::empty()).unwrap_err();
-    assert_eq!(refusal.policies, ["L0-svid"]);
+    let refusal = p.ask::<Grant>(&request.unwrap(), &cedar_policy::Entities::empty()).unwrap_err();
+    assert_eq!(refusal.policies, ["L0-lease", "L0-node-ready", "L0-publisher", "L0-zone"]);
+    assert!(refusal.reason.contains("could not be evaluated"), "{refusal}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Moves the calling process into that namespace for good: only the one-shot helper may call it.
 
-use rustix::net::netlink::{ROUTE, SocketAddrNetlink};
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
@@ -17,13 +17,15 @@ const REQUEST_AND_ACK: u16 = 0x1 | 0x4;
 const NLMSG_ERROR: u16 = 2;
 /// `lo` is the first interface of every network namespace.
 const LO_INDEX: i32 = 1;
+/// Protocol number 0, which the system interface cannot tell from "the default one".
+const NETLINK_ROUTE: Option<rustix::net::Protocol> = None;
 const IFF_UP: u32 = 1;
 
 /// Enters the network namespace of process `pid` and brings its loopback up.
 pub fn bring_up(pid: i32) -> io::Result<()> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(ROUTE))?;
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, NETLINK_ROUTE)?;
     sendto(&socket, &link_up_request(), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
     let mut reply = [0u8; 1024];
     let (n, _) = recv(&socket, &mut reply, RecvFlags::empty())?;

@@ -1,0 +1,176 @@
+//! The command line: every verb with its options. Help texts are the doc comments; `docs/reference/cli.md`, the man
+//! pages and the completions are generated from here. No option takes a secret.
+
+use crate::errors::{Code, Failure};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod verbs;
+
+pub use verbs::*;
+
+/// The operator's tool of Holdfast
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, propagate_version = true, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options that every verb takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Which cluster to talk to: a folder of $HOLDFAST_HOME/contexts
+    #[arg(long, global = true, value_name = "NAME", default_value = "default", env = "HOLDFAST_CONTEXT")]
+    pub context: String,
+    /// Print one JSON document on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print no progress and no confirmations
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Print without colours, as the variable NO_COLOR does
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    /// How long to wait, such as 500ms, 30s or 5m [default: 15s; rollouts 60s]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Found a cluster on a fresh vault voter; its keys are made here
+    Init(Init),
+    /// Show voters, roots, nodes and alarms
+    Status(Socket),
+    /// Open a sealed voter; the key never leaves this program
+    Unlock(Unlock),
+    /// Seal a voter: its keys leave memory until the next unlock
+    Seal(Socket),
+    /// Make, list and revoke join tokens
+    #[command(subcommand)]
+    Token(Token),
+    /// Store, list and delete secrets; no verb reads a value
+    #[command(subcommand)]
+    Secret(SecretVerb),
+    /// List, approve, drain and remove nodes and orchestrators
+    #[command(subcommand)]
+    Node(Node),
+    /// Say which orchestrators may schedule what, where
+    #[command(subcommand)]
+    Mandate(MandateVerb),
+    /// Deploy and watch services
+    #[command(subcommand)]
+    Service(Service),
+    /// Read and verify the transparency log
+    #[command(subcommand)]
+    Log(Log),
+    /// List grants and verify that they are in the log
+    #[command(subcommand)]
+    Grant(Grant),
+    /// Find join tokens, unlock keys and recovery keys in files and folders; exit 1 if there are any
+    Scan {
+        /// Files and folders to search
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Run the demo cluster in the foreground, as separate processes
+    Dev(Dev),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the man pages
+    #[command(hide = true)]
+    Man {
+        /// Folder to write to
+        dir: PathBuf,
+    },
+    /// Write the generated pages of docs/reference
+    #[command(hide = true)]
+    Reference {
+        /// Folder to write to
+        dir: PathBuf,
+    },
+}
+
+/// Shells with completions.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Shell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}
+
+fn duration(s: &str) -> Result<Duration, String> {
+    holdfast_types::parse_duration(s).map_err(|e| e.to_string())
+}
+
+/// A command line that does not parse, as a failure; `None` where clap only has to print help or the version.
+pub fn failure(e: &clap::Error) -> Option<Failure> {
+    use clap::error::ErrorKind as K;
+    if matches!(e.kind(), K::DisplayHelp | K::DisplayVersion | K::DisplayHelpOnMissingArgumentOrSubcommand) {
+        return None;
+    }
+    let text = e.to_string();
+    // clap's first paragraph says what is wrong; usage and tips follow after an empty line.
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let help = text.lines().find_map(|l| l.trim().strip_prefix("tip: ")).unwrap_or("see `holdfast --help` or `holdfast VERB --help`");
+    Some(Failure::new(Code::Usage, first.trim_start_matches("error: "), help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_verb() {
+        for line in ["holdfast --json --timeout 5s token ls", "holdfast token ls --timeout 5s --json"] {
+            let c = parse(line).unwrap();
+            assert!(c.global.json);
+            assert_eq!(c.global.timeout, Some(Duration::from_secs(5)));
+        }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_line_with_exit_2() {
+        for line in ["holdfast frobnicate", "holdfast token create", "holdfast --timeout 5 status", "holdfast token create --role nodule"] {
+            let f = failure(&parse(line).unwrap_err()).unwrap();
+            assert_eq!((f.code.as_ref(), f.exit_code()), ("usage", 2));
+            assert!(!f.message.contains('\n') && !f.message.starts_with("error"), "{}", f.message);
+        }
+        assert!(failure(&parse("holdfast --help").unwrap_err()).is_none());
+    }
+
+    #[test]
+    fn no_option_takes_a_secret() {
+        fn walk(c: &clap::Command) {
+            for a in c.get_arguments() {
+                let name = a.get_id().as_str();
+                assert!(!["password", "value", "secret", "token", "unlock_key", "recovery_key"].contains(&name), "{name}");
+            }
+            c.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+}

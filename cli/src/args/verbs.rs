@@ -1,0 +1,325 @@
+//! The options of each verb.
+
+use super::duration;
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Unix socket of the voter
+    #[arg(long, value_name = "SOCKET")]
+    pub vault_socket: PathBuf,
+    /// Seal the voter at every start, until `unlock` opens it
+    #[arg(long)]
+    pub autolock: bool,
+    /// The SPIFFE trust domain, such as prod.example.org [default: made of the keys]
+    #[arg(long, value_name = "DOMAIN")]
+    pub trust_domain: Option<String>,
+    /// Name of the founding operator [default: op-USER]
+    #[arg(long, value_name = "NAME")]
+    pub operator: Option<String>,
+    /// Split the unlock key into this many shares
+    #[arg(long, value_name = "N")]
+    pub unlock_shares: Option<u8>,
+    /// How many shares open a voter
+    #[arg(long, value_name = "K")]
+    pub unlock_threshold: Option<u8>,
+    /// Keep the CA keys in this token
+    #[arg(long, value_name = "URI")]
+    pub hsm: Option<String>,
+}
+
+/// The voter on this machine.
+#[derive(Debug, Args)]
+pub struct Socket {
+    /// Unix socket of the voter [default: as in the context]
+    #[arg(long, value_name = "SOCKET")]
+    pub vault_socket: Option<PathBuf>,
+}
+
+/// Options of `unlock`.
+#[derive(Debug, Args)]
+pub struct Unlock {
+    /// The voter.
+    #[command(flatten)]
+    pub socket: Socket,
+    /// File with the unlock or recovery key; `-` is standard input [default: ask on the terminal]
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// `token …`
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Print a join token, alone, on standard output
+    Create {
+        /// What may join with it
+        #[arg(long)]
+        role: TokenRole,
+        /// The zone that the joiner is put into
+        #[arg(long, default_value = "*")]
+        zone: String,
+        /// A label that the joiner gets, key=value; may be repeated
+        #[arg(long = "label", value_name = "K=V")]
+        labels: Vec<String>,
+        /// How long it is good for
+        #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+        ttl: Duration,
+        /// How many may join with it
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// Joiners wait for `node approve` (always so for orchestrators and voters)
+        #[arg(long)]
+        approval: bool,
+    },
+    /// List tokens
+    Ls,
+    /// Make a token useless
+    Revoke {
+        /// The token's id, as `token ls` prints it
+        id: String,
+    },
+}
+
+/// Who joins with a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TokenRole {
+    /// A node agent
+    Node,
+    /// An orchestrator
+    Orchestrator,
+    /// A vault voter
+    Voter,
+}
+
+/// `secret …`
+#[derive(Debug, Subcommand)]
+pub enum SecretVerb {
+    /// Store a value, at most 500 KiB, from standard input or a file
+    Put {
+        /// NAME or NAMESPACE/NAME
+        name: String,
+        /// The namespace
+        #[arg(long, default_value = "default")]
+        namespace: String,
+        /// Read the value from this file
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// A service that may mount it, NAMESPACE/NAME or NAMESPACE/*; may be repeated [default: its namespace]
+        #[arg(long = "reader", value_name = "SERVICE")]
+        readers: Vec<String>,
+        /// A zone it may go to; may be repeated [default: all]
+        #[arg(long = "zone", value_name = "ZONE")]
+        zones: Vec<String>,
+        /// Only nodes with an attested machine may get it
+        #[arg(long)]
+        attested_only: bool,
+    },
+    /// List secrets, without values
+    Ls {
+        /// Only this namespace
+        #[arg(long)]
+        namespace: Option<String>,
+    },
+    /// Delete a secret
+    Rm {
+        /// NAME or NAMESPACE/NAME
+        name: String,
+        /// The namespace
+        #[arg(long, default_value = "default")]
+        namespace: String,
+    },
+}
+
+/// `node …`
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// List nodes and orchestrators
+    Ls,
+    /// Show one with its key, certificate and tasks
+    Inspect {
+        /// Its id, or the start of it
+        id: String,
+    },
+    /// Admit a pending one, by the key that its console shows
+    Approve {
+        /// Its id
+        id: String,
+        /// SHA-256 of its public key, hex
+        #[arg(long, value_name = "FINGERPRINT")]
+        key: String,
+    },
+    /// Move its tasks away and start none
+    Drain {
+        /// Its id
+        id: String,
+    },
+    /// End draining
+    Activate {
+        /// Its id
+        id: String,
+    },
+    /// Stop its workloads, cut it off for ever, and print which secrets it had been given
+    Rm {
+        /// Its id
+        id: String,
+    },
+}
+
+/// `mandate …`
+#[derive(Debug, Subcommand)]
+pub enum MandateVerb {
+    /// Let orchestrators schedule namespaces in zones
+    Put {
+        /// Id of an orchestrator; may be repeated
+        #[arg(long = "orchestrator", value_name = "ID", required = true)]
+        orchestrators: Vec<String>,
+        /// A namespace; may be repeated [default: all]
+        #[arg(long = "namespace", value_name = "NS")]
+        namespaces: Vec<String>,
+        /// A zone; may be repeated [default: all]
+        #[arg(long = "zone", value_name = "ZONE")]
+        zones: Vec<String>,
+        /// How long it holds, at most 90d
+        #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = duration)]
+        ttl: Duration,
+        /// Its name [default: random]
+        #[arg(long)]
+        id: Option<String>,
+        /// Most grants a minute and namespace
+        #[arg(long, default_value_t = 120)]
+        grants_per_minute: u32,
+        /// Most new pairs of secret and node an hour
+        #[arg(long, default_value_t = 30)]
+        novelty_per_hour: u32,
+    },
+    /// List mandates
+    Ls,
+    /// Take a mandate back
+    Revoke {
+        /// Its id
+        id: String,
+    },
+}
+
+/// The service a verb is about.
+#[derive(Debug, Args)]
+pub struct ServiceName {
+    /// NAME or NAMESPACE/NAME
+    pub name: String,
+    /// The namespace
+    #[arg(long, default_value = "default")]
+    pub namespace: String,
+}
+
+/// `service …`
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    /// Sign and submit a service, and follow it until its tasks run
+    Deploy {
+        /// The service, as TOML
+        #[arg(long, short, value_name = "SPEC")]
+        file: PathBuf,
+        /// Return as soon as it is accepted
+        #[arg(long)]
+        detach: bool,
+    },
+    /// List services
+    Ls {
+        /// Only this namespace
+        #[arg(long)]
+        namespace: Option<String>,
+    },
+    /// List the tasks of a service
+    Ps {
+        /// The service.
+        #[command(flatten)]
+        service: ServiceName,
+        /// Also those that ended
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// Show what was signed, and by whom
+    Inspect(ServiceName),
+    /// Change how many tasks run
+    Scale {
+        /// NAME=N or NAMESPACE/NAME=N, or NAME and then N
+        target: String,
+        /// How many, if not given as NAME=N
+        replicas: Option<u32>,
+        /// The namespace
+        #[arg(long, default_value = "default")]
+        namespace: String,
+        /// Return as soon as it is accepted
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Stop a service and forget it
+    Rm(ServiceName),
+    /// Print what its tasks wrote
+    Logs {
+        /// The service.
+        #[command(flatten)]
+        service: ServiceName,
+        /// Only this task, NAMESPACE.SERVICE.SLOT
+        #[arg(long, value_name = "TASK")]
+        task: Option<String>,
+        /// Go on printing
+        #[arg(long, short)]
+        follow: bool,
+        /// Lines from the end [default: all that are kept]
+        #[arg(long, short = 'n', value_name = "LINES")]
+        tail: Option<u32>,
+    },
+}
+
+/// `log …`
+#[derive(Debug, Subcommand)]
+pub enum Log {
+    /// Print the last entries
+    Tail {
+        /// Go on printing
+        #[arg(long, short)]
+        follow: bool,
+        /// How many
+        #[arg(short = 'n', default_value_t = 20, value_name = "ENTRIES")]
+        count: u64,
+    },
+    /// Recompute the whole tree; prints `ok N entries` or the first entry that is wrong
+    Verify,
+}
+
+/// `grant …`
+#[derive(Debug, Subcommand)]
+pub enum Grant {
+    /// List grants
+    Ls {
+        /// Only this namespace
+        #[arg(long)]
+        namespace: Option<String>,
+        /// Only this service
+        #[arg(long)]
+        service: Option<String>,
+        /// Also those that ended
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// Check that a grant is in the log
+    Verify {
+        /// Its id, or the start of it
+        id: String,
+    },
+}
+
+/// Options of `dev`.
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// How many node agents
+    #[arg(long, default_value_t = 2)]
+    pub workers: u8,
+    /// Where the cluster keeps its files [default: a new folder under the system's temporary folder]
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+}

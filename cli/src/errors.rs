@@ -1,0 +1,191 @@
+//! Failures as users and scripts see them: one line `error:`, one line `help:`, a stable code, an exit code.
+//!
+//! Every way in which this program itself fails is a [`Code`]; `docs/reference/errors.md` is generated from the table.
+//! What the cluster answers keeps the cluster's own code. A failure never contains a secret.
+
+use holdfast_transport::failure::{Failure as Answer, FailureKind};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::fmt::Display;
+
+macro_rules! codes {
+    ($($variant:ident = $word:literal, $exit:ident, $text:literal;)*) => {
+        /// Why a command failed, as a stable word.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $(#[doc = $text] $variant,)* }
+        impl Code {
+            /// Every code, in the order of the reference page.
+            pub const ALL: &[Code] = &[$(Code::$variant),*];
+            /// The kebab-case word.
+            pub fn word(self) -> &'static str { match self { $(Code::$variant => $word),* } }
+            /// Whose turn it is, and with it the exit status.
+            pub fn kind(self) -> FailureKind { match self { $(Code::$variant => FailureKind::$exit),* } }
+            /// One sentence for the reference page.
+            pub fn meaning(self) -> &'static str { match self { $(Code::$variant => $text),* } }
+        }
+    };
+}
+
+codes! {
+    Failed = "failed", Failed, "The cluster or this machine could not do it; the message says why.";
+    Io = "io", Failed, "A file could not be read or written.";
+    Untrusted = "untrusted", Failed, "An answer does not verify up to the cluster's charter: it is not believed.";
+    RolloutFailed = "rollout-failed", Failed, "A service was accepted, but its tasks do not run.";
+    RolloutTimeout = "rollout-timeout", Failed, "A service was accepted, but its tasks did not all run within the time given.";
+    LogWrong = "log-wrong", Failed, "The transparency log does not match its checkpoint, or was rewritten.";
+    SecretsFound = "secrets-found", Failed, "`scan` found join tokens, unlock keys or recovery keys.";
+    Usage = "usage", Invalid, "The command line is wrong.";
+    SpecInvalid = "spec-invalid", Invalid, "A service file is wrong; every fault is named with its line or key.";
+    NotAvailableYet = "not-available-yet", Invalid, "This version does not do that yet.";
+    NoContext = "no-context", Invalid, "The context does not exist or is incomplete.";
+    ContextExists = "context-exists", Invalid, "The context exists already; its keys are never overwritten.";
+    BadInput = "bad-input", Invalid, "A value that was read from a file or standard input cannot be used.";
+    Denied = "denied", Refused, "A policy or a rule forbids it; the message names it.";
+    Threshold = "threshold", Refused, "More operators have to sign, or the signer does not count.";
+    Unauthenticated = "unauthenticated", Refused, "The credential was not accepted.";
+    BadKey = "bad-key", Refused, "The unlock or recovery key does not open this voter.";
+    Limited = "limited", Exhausted, "A budget or rate limit is used up.";
+    NotFound = "not-found", NotFound, "There is no such thing.";
+    Changed = "changed", Changed, "It changed meanwhile; look again and repeat.";
+    Sealed = "sealed", Unavailable, "The voter is sealed or not initialised.";
+    NoQuorum = "no-quorum", Unavailable, "Too few voters are up to decide anything.";
+    Unreachable = "unreachable", Unavailable, "No voter, orchestrator or socket could be reached.";
+}
+
+/// A failure: what was wrong, what to do, and details for scripts.
+#[derive(Debug)]
+pub struct Failure {
+    /// Whose turn it is; gives the exit status.
+    pub kind: FailureKind,
+    /// The stable word.
+    pub code: Cow<'static, str>,
+    /// What was wrong: lower case, one line, no full stop.
+    pub message: String,
+    /// What to do next.
+    pub help: String,
+    /// Further fields of the JSON document.
+    pub details: Map<String, Value>,
+}
+
+impl Failure {
+    /// A failure with nothing but its message and help.
+    pub fn new(code: Code, message: impl Display, help: impl Display) -> Self {
+        let (message, help) = (one_line(&message.to_string()), one_line(&help.to_string()));
+        Self { kind: code.kind(), code: code.word().into(), message, help, details: Map::new() }
+    }
+    /// Adds a field for scripts.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
+        self
+    }
+    /// A file that could not be read or written.
+    pub fn io(doing: &str, path: &std::path::Path, e: &std::io::Error) -> Self {
+        Self::new(Code::Io, format!("cannot {doing} {}: {e}", path.display()), "check the path and its permissions")
+    }
+    /// A feature that the interface names and this version lacks.
+    pub fn not_yet(what: &str) -> Self {
+        Self::new(Code::NotAvailableYet, format!("{what} is not available yet"), "leave it out")
+    }
+    /// An answer that does not verify.
+    pub fn untrusted(why: impl Display) -> Self {
+        let help = "do not go on: the answer is not from this cluster, or a voter is lying; check the address and the voter";
+        Self::new(Code::Untrusted, why, help)
+    }
+    /// No such thing.
+    pub fn not_found(what: impl Display, help: impl Display) -> Self {
+        Self::new(Code::NotFound, format!("no such {what}"), help)
+    }
+    /// The exit status of the program.
+    pub fn exit_code(&self) -> u8 {
+        self.kind.exit_code()
+    }
+    /// The two lines for people.
+    pub fn lines(&self) -> String {
+        format!("error: {}\nhelp: {}\n", self.message, self.help)
+    }
+    /// The document for scripts.
+    pub fn document(&self) -> Value {
+        json!({ "error": {
+            "code": self.code, "message": self.message, "help": self.help, "details": self.details,
+        } })
+    }
+}
+
+impl From<Answer> for Failure {
+    /// What the cluster answered. Where nobody could be reached, the message says what each address said.
+    fn from(a: Answer) -> Self {
+        let mut message = a.message;
+        if a.kind == FailureKind::Unavailable && !a.details.is_empty() {
+            let each: Vec<_> = a.details.iter().map(|(who, what)| format!("{who}: {what}")).collect();
+            message = format!("{message} ({})", each.join("; "));
+        }
+        let mut details: Map<String, Value> = Map::new();
+        for (name, value) in a.details {
+            if let Value::Array(all) = details.entry(name).or_insert_with(|| json!([])) {
+                all.push(value.into());
+            }
+        }
+        let help = a.help.unwrap_or_else(|| advice(a.kind).to_owned());
+        Self { kind: a.kind, code: a.code, message: one_line(&message), help: one_line(&help), details }
+    }
+}
+
+/// What to do where the answer itself gave no advice.
+fn advice(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Refused => "ask an operator whose roles allow it, or look at the policy that is named",
+        FailureKind::Exhausted => "wait, or ask for a larger budget",
+        FailureKind::Invalid => "correct the request; see `holdfast VERB --help`",
+        FailureKind::NotFound => "list what there is with the verb `ls`",
+        FailureKind::Changed => "look again and repeat the command",
+        FailureKind::NotLeader | FailureKind::Unavailable => "see `holdfast status`; repeat the command when voters are up",
+        FailureKind::Failed => "see the voter's log",
+    }
+}
+
+/// Messages come from many places; what is shown is always one line without control characters.
+fn one_line(s: &str) -> String {
+    s.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "")
+}
+
+/// `docs/reference/errors.md`.
+pub fn reference() -> String {
+    let mut page = "# Error codes\n\n\
+        Every failure of `holdfast` prints one line `error:` and one line `help:` on standard error. With `--json`, standard\n\
+        output holds `{\"error\":{\"code\",\"message\",\"help\",\"details\"}}`. The exit status says what kind of failure it was:\n\n\
+        | exit | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed |\n| 2 | wrong usage |\n| 3 | refused: policy, threshold, credential |\n\
+        | 4 | not found, or changed meanwhile |\n| 5 | unavailable: sealed, no quorum, unreachable |\n\n\
+        | code | exit | meaning |\n|---|---|---|\n"
+        .to_owned();
+    for c in Code::ALL {
+        page.push_str(&format!("| `{}` | {} | {} |\n", c.word(), c.kind().exit_code(), c.meaning()));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_a_kebab_case_word_of_its_own() {
+        let mut words: Vec<_> = Code::ALL.iter().map(|c| c.word()).collect();
+        assert!(words.iter().all(|w| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn a_failure_is_two_lines_whatever_its_cause_says() {
+        let f = Failure::new(Code::Denied, "first\nsecond\u{1b}[31m", "do\tthis");
+        assert_eq!(f.lines(), "error: first second[31m\nhelp: do this\n");
+        assert_eq!(f.exit_code(), 3);
+    }
+
+    #[test]
+    fn the_json_document_has_the_promised_fields() {
+        let d = Failure::new(Code::NotFound, "no such node", "list them").with("id", "node-1").document();
+        assert_eq!(d, json!({"error": {"code": "not-found", "message": "no such node", "help": "list them", "details": {"id": "node-1"}}}));
+    }
+}

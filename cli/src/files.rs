@@ -1,0 +1,70 @@
+//! Files that only their owner may read: written whole or not at all, checked when they are read.
+
+use crate::errors::{Code, Failure};
+use holdfast_transport::files::{PRIVATE, replace};
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::Read as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// Makes a folder with mode 0700, its parents too; an existing one is narrowed to 0700.
+pub fn make_private_dir(dir: &Path) -> Result<(), Failure> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.and_then(|()| std::fs::set_permissions(dir, Permissions::from_mode(0o700)))
+        .map_err(|e| Failure::io("make the folder", dir, &e))
+}
+
+/// Replaces `path` by `bytes`, readable by its owner alone.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    replace(path, bytes, PRIVATE).map_err(|e| Failure::io("write", path, &e))
+}
+
+/// Reads a file of at most `max` bytes.
+pub fn read(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let f = File::open(path).map_err(|e| Failure::io("read", path, &e))?;
+    read_limited(f, max, &path.display().to_string())
+}
+
+/// Reads a stream to its end, at most `max` bytes; `what` names it in errors.
+pub fn read_limited(from: impl std::io::Read, max: u64, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    // Room for everything from the start: growing would leave copies of a secret behind in freed memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(max.min(1 << 20)).unwrap_or(0) + 1));
+    let read = from.take(max.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|e| Failure::new(Code::Io, format!("cannot read {what}: {e}"), "check that it exists and is readable"))?;
+    if bytes.len() as u64 > max {
+        return Err(Failure::new(Code::BadInput, format!("{what} is longer than {max} bytes"), "give a shorter one"));
+    }
+    Ok(bytes)
+}
+
+/// Reads a key file, which nobody but its owner may be able to read.
+pub fn read_private(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let meta = std::fs::metadata(path).map_err(|e| Failure::io("read", path, &e))?;
+    if meta.permissions().mode() & 0o077 != 0 {
+        let what = format!("{} can be read by others", path.display());
+        return Err(Failure::new(Code::Io, what, format!("run: chmod 600 {}", path.display())));
+    }
+    read(path, max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("operator.key");
+        write_private(&path, b"x").unwrap();
+        assert_eq!(read_private(&path, 10).unwrap().as_slice(), b"x");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        assert!(read_private(&path, 10).unwrap_err().help.contains("chmod 600"));
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_whole() {
+        assert_eq!(read_limited(&b"12345"[..], 4, "input").unwrap_err().code, Code::BadInput.word());
+        assert_eq!(read_limited(&b"1234"[..], 4, "input").unwrap().as_slice(), b"1234");
+    }
+}

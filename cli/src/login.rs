@@ -1,0 +1,105 @@
+//! The operator's certificate: eight hours long, stored in the context, fetched anew whenever it is missing or ends soon.
+
+use crate::clock;
+use crate::context::Context;
+use crate::errors::{Code, Failure};
+use crate::files;
+use crate::operator::Operator;
+use crate::trust::Trust;
+use holdfast_transport::client::{Dialer, Timing};
+use holdfast_transport::failure::Failure as Answer;
+use holdfast_transport::keys::PrivateKey;
+use holdfast_transport::rpc::join_client::JoinClient;
+use holdfast_transport::tls::{ClientTls, LocalIdentity, TrustCell};
+use holdfast_types::{Millis, sha256};
+use holdfast_wire::v1;
+use prost::Message as _;
+use std::fs::File;
+use std::time::Duration;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use v1::login_reply::Step as Reply;
+use v1::login_request::Step;
+
+/// A certificate that ends sooner than this is not used any more.
+const SPARE: Duration = Duration::from_secs(300);
+const KEY: &str = "login.key";
+const CERTIFICATE: &str = "login.pb";
+
+/// The operator's identity: the stored one if it is good, else a new one.
+pub async fn identity(ctx: &Context, op: &Operator, trust: &Trust, patience: Duration) -> Result<LocalIdentity, Failure> {
+    if let Some(stored) = stored(ctx, clock::now()) {
+        return Ok(stored);
+    }
+    // One login at a time: two programs that start together would else make each other's certificate obsolete.
+    let lock = ctx.dir.path("login.lock");
+    let file = File::create(&lock).map_err(|e| Failure::io("write", &lock, &e))?;
+    file.lock().map_err(|e| Failure::io("lock", &lock, &e))?;
+    match stored(ctx, clock::now()) {
+        Some(stored) => Ok(stored),
+        None => login(ctx, op, trust, patience).await,
+    }
+}
+
+/// Forgets the stored certificate: the cluster does not take it.
+pub fn forget(ctx: &Context) {
+    // If it cannot be removed, the next command meets the same refusal and says so.
+    drop(std::fs::remove_file(ctx.dir.path(CERTIFICATE)));
+}
+
+fn stored(ctx: &Context, now: Millis) -> Option<LocalIdentity> {
+    let key = files::read_private(&ctx.dir.path(KEY), 4096).ok()?;
+    let issued = files::read(&ctx.dir.path(CERTIFICATE), 64 << 10).ok()?;
+    let issued = v1::Issued::decode(issued.as_slice()).ok()?;
+    let identity = LocalIdentity::new(&issued.chain, &PrivateKey::from_pkcs8(&key).ok()?).ok()?;
+    (identity.not_after() > now.plus(SPARE) && identity.not_before() <= now).then_some(identity)
+}
+
+async fn login(ctx: &Context, op: &Operator, trust: &Trust, patience: Duration) -> Result<LocalIdentity, Failure> {
+    let key = PrivateKey::generate().map_err(no_key)?;
+    let csr = key.csr().map_err(no_key)?;
+    ctx.dir.write(KEY, key.pkcs8())?;
+    let tls = ClientTls::rejoin(TrustCell::new(trust.anchors()?));
+    let dialer = Dialer::new(ctx.settings.join_addrs.clone(), tls, Timing::default());
+    let issued = dialer.call(patience, |channel| exchange(channel, ctx, op, &csr)).await?;
+    let refused = |e| Failure::untrusted(format!("the login certificate cannot be used: {e}"));
+    let identity = LocalIdentity::new(&issued.chain, &key).map_err(refused)?;
+    ctx.dir.write(CERTIFICATE, &issued.encode_to_vec())?;
+    Ok(identity)
+}
+
+fn no_key(e: impl std::fmt::Display) -> Failure {
+    Failure::new(Code::Failed, e, "try again")
+}
+
+/// Hello, challenge, proof, certificate: one stream.
+async fn exchange(
+    channel: Channel, ctx: &Context, op: &Operator, csr: &[u8],
+) -> Result<tonic::Response<v1::Issued>, tonic::Status> {
+    let (send, requests) = tokio::sync::mpsc::channel(2);
+    let say = async |step: Step| {
+        let gone = |_| Answer::unavailable("connection-lost", "the voter ended the login");
+        send.send(v1::LoginRequest { step: Some(step) }).await.map_err(gone).map_err(tonic::Status::from)
+    };
+    say(Step::Hello(v1::LoginHello { operator_id: op.id.clone() })).await?;
+    let mut replies = JoinClient::new(channel).login(ReceiverStream::new(requests)).await?.into_inner();
+    let Some(Reply::Challenge(challenge)) = replies.message().await?.and_then(|r| r.step) else {
+        return Err(out_of_order());
+    };
+    let login = v1::Login {
+        cluster_id: ctx.cluster.0.to_vec(),
+        operator_id: op.id.clone(),
+        nonce: challenge.nonce,
+        csr_sha256: sha256(&[csr]).to_vec(),
+    };
+    let signed = op.sign(&login).map_err(|f| tonic::Status::from(Answer::failed("failed", f.message)))?;
+    say(Step::Proof(v1::LoginProof { login: Some(signed), csr: csr.to_vec() })).await?;
+    match replies.message().await?.and_then(|r| r.step) {
+        Some(Reply::Issued(issued)) => Ok(tonic::Response::new(issued)),
+        Some(Reply::Challenge(_)) | None => Err(out_of_order()),
+    }
+}
+
+fn out_of_order() -> tonic::Status {
+    Answer::failed("untrusted", "the voter did not follow the order of a login").into()
+}

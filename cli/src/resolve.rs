@@ -1,0 +1,52 @@
+//! From an image as a service file names it to what is signed: repository, digest, and where nodes fetch it.
+
+use crate::errors::{Code, Failure};
+use crate::spec::ResolvedImage;
+use holdfast_image::{ImageError, Registries, Source, resolve};
+use std::path::Path;
+
+/// Resolves `image`; a relative path in it is relative to the folder `base` of the service file.
+pub async fn image(image: &str, base: &Path) -> Result<ResolvedImage, Failure> {
+    let source = absolute(Source::parse(image).map_err(no_image)?, base)?;
+    let digest = resolve(&source, &Registries::default()).await.map_err(no_image)?;
+    Ok(ResolvedImage { repository: source.repository(), digest, source: source.to_string() })
+}
+
+/// Nodes are told absolute paths: what is relative here would be relative to something else there.
+fn absolute(source: Source, base: &Path) -> Result<Source, Failure> {
+    let full = |path: &Path| {
+        let path = base.join(path);
+        path.canonicalize().map_err(|e| Failure::io("find", &path, &e))
+    };
+    Ok(match source {
+        Source::Layout { path, reference } => Source::Layout { path: full(&path)?, reference },
+        Source::Archive { path } => Source::Archive { path: full(&path)? },
+        Source::Registry(r) => Source::Registry(r),
+    })
+}
+
+fn no_image(e: ImageError) -> Failure {
+    let code = match &e {
+        ImageError::Source { .. } => Code::SpecInvalid,
+        ImageError::Missing { .. } => Code::NotFound,
+        ImageError::Registry { .. } => Code::Unreachable,
+        ImageError::Io { .. } => Code::Io,
+        ImageError::Mismatch { .. } | ImageError::Unusable { .. } => Code::Failed,
+    };
+    Failure::new(code, e, "check the key `image`: a registry reference, oci-layout:PATH or docker-archive:PATH")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_path_is_taken_from_the_service_file_and_made_absolute() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("web")).unwrap();
+        let source = absolute(Source::parse("oci-layout:web").unwrap(), dir.path()).unwrap();
+        let full = dir.path().canonicalize().unwrap().join("web");
+        assert_eq!(source.repository(), format!("oci-layout:{}", full.display()));
+        assert_eq!(absolute(Source::parse("oci-layout:none").unwrap(), dir.path()).unwrap_err().code, "io");
+    }
+}

@@ -1,0 +1,198 @@
+//! `init`: founds a cluster. Operator, publisher, unlock and recovery keys are made here; the voter sees public halves only.
+//!
+//! Before anything is called done, both slots that the voter wrote are opened here with the keys that will be printed: a
+//! key that does not work is found out now and not on the day it is needed.
+
+use crate::app::App;
+use crate::args::Init;
+use crate::charter;
+use crate::clock;
+use crate::context::{ContextDir, Settings};
+use crate::errors::{Code, Failure};
+use crate::operator::Operator;
+use crate::slots::{SlotKey, SlotKind};
+use crate::socket::Socket;
+use crate::trust::Trust;
+use holdfast_types::{ClusterId, Digest, OperatorId, Secret, TrustDomain, kind};
+use holdfast_wire::token::print_key;
+use holdfast_wire::v1;
+use serde_json::json;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// An unlock or recovery key as it is handed to the operator.
+struct Key {
+    slot: SlotKey,
+    public: [u8; 32],
+    printed: Zeroizing<String>,
+}
+
+impl Key {
+    fn make(slot_kind: SlotKind) -> Result<Self, Failure> {
+        let secret: Secret<kind::UnlockSecret, 32> = clock::random_secret()?;
+        let (slot, public) = SlotKey::derive(slot_kind, secret.expose());
+        Ok(Self { slot, public, printed: print_key(slot_kind.word(), &secret) })
+    }
+}
+
+/// Runs the verb.
+pub async fn run(app: &App, a: Init) -> Result<(), Failure> {
+    refuse_what_is_missing(&a)?;
+    let dir = app.context_dir()?;
+    dir.must_be_new()?;
+    let operator = Operator::generate(&operator_name(a.operator.as_deref())?)?;
+    let nonce = clock::random()?;
+    let trust_domain = match &a.trust_domain {
+        Some(name) => TrustDomain::parse(name).map_err(|e| Failure::new(Code::Usage, e, "give another --trust-domain"))?,
+        None => charter::default_trust_domain(&nonce, &operator)?,
+    };
+    let recovery = Key::make(SlotKind::Recovery)?;
+    let unlock = if a.autolock { Some(Key::make(SlotKind::Unlock)?) } else { None };
+    let signed = operator.sign(&charter::founding(&operator, nonce, &trust_domain, recovery.public))?;
+    let cluster = ClusterId::of_charter(&signed.payload);
+
+    // Before the cluster exists: if its key could not be kept, there must be no cluster that needs it.
+    dir.create()?;
+    operator.save(&dir)?;
+    let socket_path = std::path::absolute(&a.vault_socket).map_err(|e| Failure::io("find", &a.vault_socket, &e))?;
+    let mut socket = Socket::connect(&socket_path, app.timeout(Duration::from_secs(60))).await?;
+    let unlock_pk = unlock.as_ref().map(|k| k.public.to_vec()).unwrap_or_default();
+    let reply = socket.init(v1::InitRequest { charter: Some(signed.clone()), unlock_pk }).await?;
+
+    let anchor = check_reply(&reply, &cluster)?;
+    let chains = v1::TrustView { charter_chain: vec![signed], bundle_chain: reply.bundle_chain.clone(), ..v1::TrustView::default() };
+    let trust = Trust::verify(chains, &cluster, &anchor)?;
+    prove_slots(&cluster, reply.slots.as_ref(), &recovery, unlock.as_ref())?;
+    let (service_addrs, join_addrs) = addresses(app, &mut socket, &reply).await?;
+    let settings = Settings {
+        cluster_id: cluster.hex(),
+        trust_domain: trust_domain.as_str().to_owned(),
+        anchor: anchor.hex(),
+        operator: operator.id.clone(),
+        service_addrs,
+        join_addrs,
+        vault_socket: Some(socket_path),
+    };
+    dir.write("trust.pb", &prost::Message::encode_to_vec(trust.chains()))?;
+    dir.write_settings(&settings)?;
+    report(app, &dir, &settings, &recovery, unlock.as_ref())
+}
+
+fn refuse_what_is_missing(a: &Init) -> Result<(), Failure> {
+    if a.unlock_shares.is_some() || a.unlock_threshold.is_some() {
+        return Err(Failure::not_yet("splitting the unlock key (--unlock-shares, --unlock-threshold)"));
+    }
+    if a.hsm.is_some() { Err(Failure::not_yet("keeping CA keys in a token (--hsm)")) } else { Ok(()) }
+}
+
+/// `--operator`, or `op-` and the user's name as far as it fits an id.
+fn operator_name(given: Option<&str>) -> Result<String, Failure> {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
+    let name = given.map_or_else(|| default_operator(&user), ToOwned::to_owned);
+    OperatorId::parse(&name).map_err(|e| Failure::new(Code::Usage, e, "give another --operator"))?;
+    Ok(name)
+}
+
+fn default_operator(user: &str) -> String {
+    let kept: String = user.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();
+    format!("op-{}", if kept.is_empty() { "admin" } else { &kept })
+}
+
+/// The voter must have founded exactly the cluster that was asked for; returns the anchor it made.
+fn check_reply(reply: &v1::InitReply, cluster: &ClusterId) -> Result<Digest, Failure> {
+    if reply.cluster_id != cluster.0 {
+        return Err(Failure::untrusted("the voter founded another cluster than the one asked for"));
+    }
+    // That the anchor commits to a root of the bundle and to this cluster is checked by `Trust::verify`.
+    Digest::from_slice(&reply.anchor).ok_or_else(|| Failure::untrusted("the voter's anchor is not a digest"))
+}
+
+/// Opens each slot with its key; they must yield the same disk key, which is wiped right away.
+fn prove_slots(cluster: &ClusterId, slots: Option<&v1::SlotBoxes>, recovery: &Key, unlock: Option<&Key>) -> Result<(), Failure> {
+    let slots = slots.ok_or_else(|| Failure::untrusted("the voter did not show its slots"))?;
+    let by_recovery = recovery.slot.open(cluster, slots)?;
+    if let Some(unlock) = unlock {
+        let by_unlock = unlock.slot.open(cluster, slots)?;
+        if !by_unlock.ct_eq(&by_recovery) {
+            return Err(Failure::untrusted("unlock and recovery slot hold different disk keys"));
+        }
+    }
+    Ok(())
+}
+
+/// Addresses of the listeners, which open once the voter is up.
+async fn addresses(app: &App, socket: &mut Socket, reply: &v1::InitReply) -> Result<(Vec<String>, Vec<String>), Failure> {
+    let up = super::seal::wait_until_ready(socket, app.timeout(Duration::from_secs(30))).await?;
+    let merge = |told: &[String], now: String| {
+        let mut all: Vec<String> = told.iter().filter(|a| !a.is_empty()).cloned().collect();
+        if !now.is_empty() && !all.contains(&now) {
+            all.push(now);
+        }
+        all
+    };
+    Ok((merge(&reply.service_addrs, up.service_addr), merge(&reply.join_addrs, up.join_addr)))
+}
+
+fn report(app: &App, dir: &ContextDir, s: &Settings, recovery: &Key, unlock: Option<&Key>) -> Result<(), Failure> {
+    let unlock_keys: Vec<&str> = unlock.iter().map(|k| k.printed.as_str()).collect();
+    let document = json!({
+        "cluster_id": s.cluster_id, "trust_domain": s.trust_domain, "anchor": s.anchor, "operator": s.operator,
+        "unlock_keys": unlock_keys, "recovery_keys": [recovery.printed.as_str()],
+    });
+    app.out.show(&document, || {
+        let mut text = format!(
+            "cluster       {}\ntrust domain  {}\nanchor        {}\noperator      {}\n\n\
+             recovery key  {}\n  store it offline, in two places: it opens every voter and every backup\n",
+            s.cluster_id, s.trust_domain, s.anchor, s.operator, recovery.printed.as_str()
+        );
+        match unlock {
+            Some(k) => text.push_str(&format!(
+                "unlock key    {}\n  store it in a password manager: every start of a voter needs it (holdfast unlock)\n",
+                k.printed.as_str()
+            )),
+            None => text.push_str("unlock key    none: autolock is off, voters open by themselves\n"),
+        }
+        text.push_str(&format!(
+            "operator key  {}\n  back this folder up: it holds the only keys that can change the cluster\n\n\
+             next: holdfast token create --role orchestrator; holdfast token create --role node\n",
+            dir.path("").display()
+        ));
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_wire::boxes;
+
+    #[test]
+    fn an_operator_is_named_after_the_user_as_far_as_an_id_allows() {
+        for (user, id) in [("alice", "op-alice"), ("Bob.Smith", "op-bobsmith"), ("", "op-admin"), ("äö", "op-admin")] {
+            assert_eq!(default_operator(user), id);
+        }
+        assert_eq!(operator_name(Some("a b")).unwrap_err().code, "usage");
+    }
+
+    fn slots(cluster: &ClusterId, keys: &[(&str, &str, &Key, [u8; 32])]) -> v1::SlotBoxes {
+        let aad = boxes::slot_aad(1, 1, 1);
+        let slot = |(kind, purpose, key, dk): &(&str, &str, &Key, [u8; 32])| {
+            let context = boxes::Context { purpose, cluster, aad: &aad };
+            let sealed = boxes::seal(&key.public, &context, None, dk, [1; 32]).unwrap();
+            v1::SlotBox { kind: (*kind).to_owned(), epoch: 1, r#box: sealed }
+        };
+        v1::SlotBoxes { cluster_id: cluster.0.to_vec(), voter_id: 1, dk_gen: 1, slots: keys.iter().map(slot).collect() }
+    }
+
+    #[test]
+    fn founding_fails_unless_both_printed_keys_open_the_same_disk_key() {
+        let cluster = ClusterId([1; 32]);
+        let (r, u) = (Key::make(SlotKind::Recovery).unwrap(), Key::make(SlotKind::Unlock).unwrap());
+        let both = |dk: [u8; 32]| slots(&cluster, &[("recovery", "recovery-slot", &r, [9; 32]), ("unlock", "unlock-slot", &u, dk)]);
+        assert!(prove_slots(&cluster, Some(&both([9; 32])), &r, Some(&u)).is_ok());
+        assert_eq!(prove_slots(&cluster, Some(&both([8; 32])), &r, Some(&u)).unwrap_err().code, "untrusted");
+        let other = Key::make(SlotKind::Unlock).unwrap();
+        assert_eq!(prove_slots(&cluster, Some(&both([9; 32])), &r, Some(&other)).unwrap_err().code, "bad-key");
+        assert_eq!(prove_slots(&cluster, None, &r, None).unwrap_err().code, "untrusted");
+    }
+}

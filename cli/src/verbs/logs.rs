@@ -1,0 +1,129 @@
+//! `service logs`: the request is signed for the nodes, the answer is sealed for us; the orchestrator relays both unread.
+
+use super::names::wrong;
+use crate::app::App;
+use crate::client::Cluster;
+use crate::clock;
+use crate::errors::{Code, Failure};
+use crate::output::time;
+use holdfast_transport::client::Dialer;
+use holdfast_transport::failure::Failure as Answer;
+use holdfast_transport::rpc::deploy_client::DeployClient;
+use holdfast_types::{Secret, ServiceRef, TaskId, kind};
+use holdfast_wire::boxes::{self, PrivateKey};
+use holdfast_wire::{strict, v1};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long nodes take the request; it is sent at once.
+const REQUEST_LIFE: Duration = Duration::from_secs(300);
+
+/// Runs the verb.
+pub async fn run(app: &App, name: &ServiceRef, task: Option<String>, follow: bool, tail: u32) -> Result<(), Failure> {
+    if follow && app.out.is_json() {
+        return Err(wrong("--json prints one document and cannot be used with --follow"));
+    }
+    let task_id = match task {
+        Some(t) => TaskId::parse(&t).map_err(wrong)?.as_str().to_owned(),
+        None => String::new(),
+    };
+    let c = Cluster::connect(app).await?;
+    let ikm: Secret<kind::HpkeKey, 32> = clock::random_secret()?;
+    let (key, reply_pk) = boxes::derive_keypair(ikm.expose());
+    let request = v1::LogsRequest {
+        cluster_id: c.ctx.cluster.0.to_vec(),
+        request_id: clock::random::<16>()?.to_vec(),
+        namespace: name.namespace.as_str().to_owned(),
+        service: name.name.as_str().to_owned(),
+        task_id,
+        tail,
+        follow,
+        reply_pk: reply_pk.to_vec(),
+        expires_at_ms: clock::now().plus(REQUEST_LIFE).0,
+    };
+    let query = v1::LogsQuery { request: Some(c.operator.sign(&request)?) };
+    let dialer = orchestrators(&c, name).await?;
+    let call = |channel| {
+        let query = query.clone();
+        async move { DeployClient::new(channel).logs(query).await }
+    };
+    let mut stream = dialer.call(c.patience(), call).await?;
+    let mut reader = Reader { cluster: &c, key: &key, request: &request, seen: BTreeMap::new() };
+    let mut documents = Vec::new();
+    while let Some(chunk) = stream.message().await.map_err(Answer::from)? {
+        let lines = reader.open(&chunk)?;
+        if let Some(lost) = reader.lost(&chunk) {
+            app.out.note(&lost);
+        }
+        for line in &lines.lines {
+            if app.out.is_json() {
+                documents.push(document(&chunk, line));
+            } else {
+                app.out.raw(&format!("{} | {}\n", chunk.task_id, String::from_utf8_lossy(&line.text)))?;
+            }
+        }
+    }
+    app.out.show(&json!({ "lines": documents }), String::new)
+}
+
+fn document(chunk: &v1::LogChunk, line: &v1::LogLine) -> Value {
+    let stream = if line.stream == 2 { "stderr" } else { "stdout" };
+    json!({
+        "task": chunk.task_id, "node": chunk.node_id, "at": time(line.at_ms), "stream": stream,
+        "text": String::from_utf8_lossy(&line.text),
+    })
+}
+
+/// Orchestrators that may hold the service's nodes: those with a lease on its namespace first.
+async fn orchestrators(c: &Cluster, name: &ServiceRef) -> Result<Dialer, Failure> {
+    let mut all = c.read(async |mut r| r.get_status(v1::Ack {}).await).await?.orchestrators;
+    all.retain(|o| !o.addr.is_empty());
+    let holds = |o: &v1::OrchestratorAddr| o.namespaces.iter().any(|n| n == "*" || n == name.namespace.as_str());
+    all.sort_by_key(|o| !holds(o));
+    let Some(first) = all.first() else {
+        let help = "start an orchestrator, or see `holdfast status`";
+        return Err(Failure::new(Code::Unreachable, "no orchestrator is connected to the vault", help));
+    };
+    let dialer = c.orchestrator(&first.addr)?;
+    dialer.set_addrs(all.into_iter().map(|o| o.addr));
+    Ok(dialer)
+}
+
+/// Opens chunks; only nodes that verified our request know the key they are sealed to.
+struct Reader<'a> {
+    cluster: &'a Cluster,
+    key: &'a PrivateKey,
+    request: &'a v1::LogsRequest,
+    /// Last sequence number by node and task.
+    seen: BTreeMap<(String, String), u64>,
+}
+
+impl Reader<'_> {
+    fn open(&self, chunk: &v1::LogChunk) -> Result<v1::LogLines, Failure> {
+        if chunk.r#box.is_empty() && chunk.end {
+            return Ok(v1::LogLines::default());
+        }
+        let task = TaskId::parse(&chunk.task_id).and_then(|t| t.service()).map_err(Failure::untrusted)?;
+        if chunk.request_id != self.request.request_id
+            || (task.namespace.as_str(), task.name.as_str()) != (self.request.namespace.as_str(), self.request.service.as_str())
+        {
+            return Err(Failure::untrusted("the orchestrator answered another request than ours"));
+        }
+        let aad = chunk_aad(chunk);
+        let context = boxes::Context { purpose: "logs", cluster: &self.cluster.ctx.cluster, aad: &aad };
+        let text = boxes::open(self.key, &context, None, &chunk.r#box).map_err(Failure::untrusted)?;
+        strict::decode(text.expose(), boxes::MAX_PLAINTEXT).map_err(Failure::untrusted)
+    }
+    /// Says so if the orchestrator left chunks out, or repeated or reordered them.
+    fn lost(&mut self, chunk: &v1::LogChunk) -> Option<String> {
+        let last = self.seen.insert((chunk.node_id.clone(), chunk.task_id.clone()), chunk.seq);
+        let in_order = last.is_none_or(|l| l.checked_add(1) == Some(chunk.seq));
+        (!in_order).then(|| format!("some output of {} is missing or out of order", chunk.task_id))
+    }
+}
+
+/// `request_id ‖ task_id ‖ seq`.
+fn chunk_aad(chunk: &v1::LogChunk) -> Vec<u8> {
+    [chunk.request_id.as_slice(), chunk.task_id.as_bytes(), &chunk.seq.to_be_bytes()].concat()
+}

@@ -1,0 +1,44 @@
+//! One file a group of verbs. A verb asks, signs, submits and prints; what is true and what is allowed is decided elsewhere.
+
+mod dev;
+mod docs;
+mod grant;
+mod init;
+mod log;
+mod logs;
+mod mandate;
+mod names;
+mod node;
+mod rollout;
+mod scan;
+mod seal;
+mod secret;
+mod service;
+mod status;
+mod token;
+
+use crate::app::App;
+use crate::args::{Cli, Verb};
+use crate::errors::Failure;
+
+/// Runs the verb of a command line.
+pub async fn run(cli: Cli, app: &App) -> Result<(), Failure> {
+    match cli.verb {
+        Verb::Init(a) => init::run(app, a).await,
+        Verb::Status(a) => status::run(app, a).await,
+        Verb::Unlock(a) => seal::unlock(app, a).await,
+        Verb::Seal(a) => seal::seal(app, a).await,
+        Verb::Token(v) => token::run(app, v).await,
+        Verb::Secret(v) => secret::run(app, v).await,
+        Verb::Node(v) => node::run(app, v).await,
+        Verb::Mandate(v) => mandate::run(app, v).await,
+        Verb::Service(v) => service::run(app, v).await,
+        Verb::Log(v) => log::run(app, v).await,
+        Verb::Grant(v) => grant::run(app, v).await,
+        Verb::Scan { paths } => scan::run(&app.out, &paths),
+        Verb::Dev(a) => dev::run(app, a).await,
+        Verb::Completions { shell } => docs::completions(&app.out, shell),
+        Verb::Man { dir } => docs::man(&app.out, &dir),
+        Verb::Reference { dir } => docs::reference(&app.out, &dir),
+    }
+}

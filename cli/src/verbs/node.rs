@@ -1,0 +1,151 @@
+//! `node`: nodes and orchestrators, their admission and their end.
+
+use super::names;
+use crate::app::App;
+use crate::args::Node;
+use crate::client::Cluster;
+use crate::clock;
+use crate::errors::{Code, Failure};
+use crate::output::{age, time, words};
+use data_encoding::HEXLOWER;
+use holdfast_types::Digest;
+use holdfast_wire::v1;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use v1::command::Action;
+
+/// Runs the verb.
+pub async fn run(app: &App, verb: Node) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    match verb {
+        Node::Ls => ls(app, &c).await,
+        Node::Inspect { id } => inspect(app, &c, &id).await,
+        Node::Approve { id, key } => approve(app, &c, &id, &key).await,
+        Node::Drain { id } => drain(app, &c, &id, true).await,
+        Node::Activate { id } => drain(app, &c, &id, false).await,
+        Node::Rm { id } => rm(app, &c, &id).await,
+    }
+}
+
+/// 64 hex digits, with or without colons and a leading `sha256:`.
+fn fingerprint(key: &str) -> Option<Digest> {
+    let key = key.trim().to_lowercase();
+    Digest::parse(&key.strip_prefix("sha256:").unwrap_or(&key).replace(':', ""))
+}
+
+async fn nodes(c: &Cluster) -> Result<Vec<v1::NodeView>, Failure> {
+    Ok(c.read(async |mut r| r.list_nodes(names::list(None, None, true)).await).await?.nodes)
+}
+
+async fn find(c: &Cluster, id: &str) -> Result<v1::NodeView, Failure> {
+    let all = nodes(c).await?;
+    names::one_of("node", id, &all, |n| n.id.clone()).cloned()
+}
+
+async fn grants(c: &Cluster, node: &str) -> Result<Vec<v1::GrantView>, Failure> {
+    let mut all = c.read(async |mut r| r.list_grants(names::list(None, None, true)).await).await?.grants;
+    all.retain(|g| g.node_id == node);
+    Ok(all)
+}
+
+fn document(n: &v1::NodeView) -> Value {
+    json!({
+        "id": n.id, "role": n.role, "state": n.state, "zone": n.zone, "labels": n.labels, "connected": n.connected,
+        "key": HEXLOWER.encode(fingerprint_shown(n)), "serial": n.serial, "seq": n.seq,
+        "not_after": time(n.not_after_ms), "joined_at": time(n.joined_at_ms),
+    })
+}
+
+/// The key to approve while it waits, the key in use afterwards.
+fn fingerprint_shown(n: &v1::NodeView) -> &[u8] {
+    if n.spki_sha256.is_empty() { &n.pending_spki_sha256 } else { &n.spki_sha256 }
+}
+
+async fn ls(app: &App, c: &Cluster) -> Result<(), Failure> {
+    let (all, now) = (nodes(c).await?, clock::now());
+    let row = |n: &v1::NodeView| {
+        let link = if n.connected { "yes" } else { "no" };
+        let (state, joined) = (n.state.clone(), age(now, n.joined_at_ms));
+        vec![n.id.clone(), n.role.clone(), state, link.to_owned(), n.zone.clone(), words(&n.labels), joined]
+    };
+    let head = ["id", "role", "state", "connected", "zone", "labels", "joined"];
+    app.out.list("nodes", all.iter().map(document).collect(), &head, all.iter().map(row).collect())
+}
+
+async fn inspect(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
+    let n = find(c, id).await?;
+    let mut tasks = grants(c, &n.id).await?;
+    tasks.retain(|g| matches!(g.state.as_str(), "issued" | "running"));
+    let mut doc = document(&n);
+    if let Value::Object(map) = &mut doc {
+        map.insert("tasks".to_owned(), tasks.iter().map(super::grant::document).collect());
+    }
+    app.out.show(&doc, || {
+        let now = clock::now();
+        format!(
+            "id           {}\nrole         {}\nstate        {}\nzone         {}\nlabels       {}\nkey          sha256:{}\n\
+             certificate  serial {}, ends {}\nconnected    {}\n\n{}",
+            n.id, n.role, app.out.state(&n.state), n.zone, words(&n.labels), HEXLOWER.encode(fingerprint_shown(&n)),
+            n.serial, age(now, n.not_after_ms), n.connected, super::grant::human(&app.out, &tasks)
+        )
+    })
+}
+
+async fn approve(app: &App, c: &Cluster, id: &str, key: &str) -> Result<(), Failure> {
+    let unread = || Failure::new(Code::Usage, "--key is not a SHA-256 in hex", "copy the fingerprint from the joiner's console");
+    let key = fingerprint(key).ok_or_else(unread)?;
+    let n = find(c, id).await?;
+    c.command(Action::ApproveIdentity(v1::ApproveIdentity { id: n.id.clone(), spki_sha256: key.to_vec() })).await?;
+    app.out.done(&json!({"id": n.id, "approved": true}), &format!("{} is approved", n.id))
+}
+
+async fn drain(app: &App, c: &Cluster, id: &str, drain: bool) -> Result<(), Failure> {
+    let n = find(c, id).await?;
+    c.command(Action::SetDrain(v1::SetDrain { id: n.id.clone(), drain })).await?;
+    let state = if drain { "draining" } else { "ready" };
+    app.out.done(&json!({"id": n.id, "state": state}), &format!("{} is {state}", n.id))
+}
+
+/// Removes it, and prints the secret versions that it was ever given: those are to be rotated if it was stolen.
+async fn rm(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
+    let n = find(c, id).await?;
+    c.command(Action::RemoveNode(v1::RemoveNode { id: n.id.clone() })).await?;
+    let given = exposure(&grants(c, &n.id).await?);
+    let secrets: Vec<Value> = given.iter().map(|(s, v)| json!({"secret": s, "version": v})).collect();
+    app.out.show(&json!({"id": n.id, "removed": true, "secrets": secrets}), || {
+        let rows: Vec<_> = given.iter().map(|(s, v)| vec![s.clone(), v.to_string()]).collect();
+        if rows.is_empty() {
+            return format!("{} is removed; it had been given no secret\n", n.id);
+        }
+        format!("{} is removed; it had been given\n\n{}", n.id, app.out.table(&["secret", "version"], rows))
+    })
+}
+
+fn exposure(grants: &[v1::GrantView]) -> BTreeSet<(String, u64)> {
+    let full = |g: &v1::GrantView, name: &str| if name.contains('/') { name.to_owned() } else { format!("{}/{name}", g.namespace) };
+    grants.iter().flat_map(|g| g.secrets.iter().map(|s| (full(g, &s.name), s.version))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_taken_in_the_ways_in_which_consoles_print_it() {
+        let d = holdfast_types::sha256(&[b"key"]);
+        let colons: Vec<_> = d.hex().to_uppercase().as_bytes().chunks(2).map(|c| String::from_utf8_lossy(c).into_owned()).collect();
+        for shown in [d.hex(), d.oci(), colons.join(":"), format!(" {}\n", d.hex())] {
+            assert_eq!(fingerprint(&shown), Some(d), "{shown}");
+        }
+        assert_eq!(fingerprint("abcd"), None);
+    }
+
+    #[test]
+    fn exposure_lists_each_secret_version_once_under_its_full_name() {
+        let secret = |name: &str, version| v1::GrantSecret { name: name.into(), version, ..v1::GrantSecret::default() };
+        let grant = |secrets| v1::GrantView { namespace: "shop".into(), secrets, ..v1::GrantView::default() };
+        let all = exposure(&[grant(vec![secret("db", 1), secret("other/x", 3)]), grant(vec![secret("shop/db", 1), secret("db", 2)])]);
+        let all: Vec<_> = all.into_iter().collect();
+        assert_eq!(all, [("other/x".into(), 3), ("shop/db".into(), 1), ("shop/db".into(), 2)]);
+    }
+}

@@ -1,0 +1,182 @@
+//! Following a rollout until every task runs, one has failed for good, or the time is over; and asking the log why.
+
+use super::log;
+use super::service::rollout_failure;
+use crate::app::App;
+use crate::client::Cluster;
+use crate::errors::{Code, Failure};
+use crate::verbs::grant;
+use holdfast_types::ServiceRef;
+use holdfast_wire::{strict, v1};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// First and longest pause between two looks.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// A failed task that gets no new grant for this long has failed for good.
+const GIVEN_UP: Duration = Duration::from_secs(5);
+/// Entries from the end that are searched for a denial.
+const RECENT: u64 = 500;
+
+/// The newest grant of each task of one version.
+type Newest = BTreeMap<String, v1::GrantView>;
+
+/// Waits until `spec.replicas_max` tasks of this version run.
+pub async fn follow(app: &App, c: &Cluster, name: &ServiceRef, spec: &v1::Spec) -> Result<(), Failure> {
+    let deadline = Instant::now() + app.timeout(Duration::from_secs(60));
+    let wanted = u64::from(spec.replicas_max);
+    let bar = app.out.bar(wanted, &name.to_string());
+    let (mut pause, mut failed, mut said) = (PAUSES.0, BTreeMap::new(), String::new());
+    loop {
+        let grants = grant::list(c, Some(name.namespace.as_str()), Some(name.name.as_str()), true).await?;
+        let tasks = newest(grants, spec.version);
+        let running = tasks.values().filter(|g| is_running(g)).count() as u64;
+        bar.set_position(running);
+        if running >= wanted {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        let progress = summary(&tasks, running, wanted);
+        if progress != said {
+            if bar.is_hidden() {
+                app.out.note(&progress);
+            }
+            bar.set_message(progress.clone());
+            said = progress;
+        }
+        if let Some(g) = lasting_failure(&tasks, &mut failed, Instant::now()) {
+            bar.finish_and_clear();
+            return Err(with_tasks(rollout_failure(Code::RolloutFailed, name, &reason(g)), &tasks));
+        }
+        if Instant::now() >= deadline {
+            bar.finish_and_clear();
+            let why = why_not(c, name, &tasks, running, wanted).await?;
+            return Err(with_tasks(rollout_failure(Code::RolloutTimeout, name, &why), &tasks));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(PAUSES.1);
+    }
+}
+
+fn is_running(g: &v1::GrantView) -> bool {
+    g.task_state == "running" && matches!(g.state.as_str(), "issued" | "running")
+}
+
+fn is_failed(g: &v1::GrantView) -> bool {
+    matches!(g.task_state.as_str(), "failed" | "refused")
+}
+
+fn newest(grants: Vec<v1::GrantView>, version: u64) -> Newest {
+    let mut tasks = Newest::new();
+    for g in grants.into_iter().filter(|g| g.version == version) {
+        if tasks.get(&g.task_id).is_none_or(|known| known.task_gen < g.task_gen) {
+            tasks.insert(g.task_id.clone(), g);
+        }
+    }
+    tasks
+}
+
+/// A task whose newest grant has been failed for [`GIVEN_UP`]; `since` remembers when each failure was first seen.
+fn lasting_failure<'a>(tasks: &'a Newest, since: &mut BTreeMap<(String, u64), Instant>, now: Instant) -> Option<&'a v1::GrantView> {
+    since.retain(|(task, generation), _| tasks.get(task).is_some_and(|g| g.task_gen == *generation && is_failed(g)));
+    tasks.values().filter(|g| is_failed(g)).find(|g| {
+        let first = *since.entry((g.task_id.clone(), g.task_gen)).or_insert(now);
+        now.duration_since(first) >= GIVEN_UP
+    })
+}
+
+fn summary(tasks: &Newest, running: u64, wanted: u64) -> String {
+    let others = tasks.values().filter(|g| !is_running(g)).map(|g| format!("; {}", reason(g)));
+    format!("{running} of {wanted} run{}", others.collect::<String>())
+}
+
+/// What a node said of a task last.
+fn reason(g: &v1::GrantView) -> String {
+    let state = if g.task_state.is_empty() { &g.state } else { &g.task_state };
+    let exit = if is_failed(g) && g.exit_code != 0 { format!(" with exit code {}", g.exit_code) } else { String::new() };
+    let detail = if g.detail.is_empty() { String::new() } else { format!(": {}", g.detail) };
+    format!("{} on {} is {state}{exit}{detail}", g.task_id, g.node_id)
+}
+
+fn with_tasks(f: Failure, tasks: &Newest) -> Failure {
+    f.with("tasks", tasks.values().map(grant::document).collect::<Vec<_>>())
+}
+
+async fn why_not(c: &Cluster, name: &ServiceRef, tasks: &Newest, running: u64, wanted: u64) -> Result<String, Failure> {
+    if !tasks.is_empty() {
+        return Ok(summary(tasks, running, wanted));
+    }
+    let denial = newest_denial(c, name).await?;
+    Ok(denial.unwrap_or_else(|| {
+        "no orchestrator asked for a grant; is one running with a mandate for this namespace, and is a node ready?".to_owned()
+    }))
+}
+
+/// The last time the vault refused a grant for this service, in words.
+async fn newest_denial(c: &Cluster, name: &ServiceRef) -> Result<Option<String>, Failure> {
+    let (checkpoint, _) = log::checkpoint(c).await?;
+    let mut stream = log::entries(c, checkpoint.size.saturating_sub(RECENT), checkpoint.size, false).await?;
+    let mut found = None;
+    while let Some(leaves) = log::next(&mut stream).await? {
+        for leaf in leaves {
+            let e: v1::LogEntry = strict::decode(&leaf.entry, log::MAX_ENTRY).map_err(Failure::untrusted)?;
+            if e.kind == "grant.denied" && e.subject == name.to_string() {
+                found = Some(denial(&e));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn denial(e: &v1::LogEntry) -> String {
+    let field = |name: &str| e.fields.iter().find(|f| f.name == name).map(|f| f.value.as_str()).unwrap_or_default();
+    let policies = field("policies");
+    let by = if policies.is_empty() { "no policy permits it".to_owned() } else { format!("by {policies}") };
+    format!("the vault denied a grant on {}: {}, {by}", field("node"), field("code"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(slot: u32, generation: u64, state: &str) -> v1::GrantView {
+        v1::GrantView {
+            task_id: format!("shop.web.{slot}"),
+            task_gen: generation,
+            version: 2,
+            state: "running".into(),
+            task_state: state.into(),
+            ..v1::GrantView::default()
+        }
+    }
+
+    #[test]
+    fn only_the_newest_grant_of_a_task_in_this_version_counts() {
+        let old = v1::GrantView { version: 1, ..task(1, 9, "running") };
+        let tasks = newest(vec![task(1, 3, "running"), old, task(1, 2, "failed"), task(2, 1, "started")], 2);
+        assert_eq!(tasks.values().filter(|g| is_running(g)).count(), 1);
+        assert_eq!(tasks.len(), 2);
+    }
+
+    #[test]
+    fn a_failure_counts_once_nobody_tries_again() {
+        let (mut since, start) = (BTreeMap::new(), Instant::now());
+        let failed = newest(vec![task(1, 1, "failed")], 2);
+        assert!(lasting_failure(&failed, &mut since, start).is_none());
+        let retried = newest(vec![task(1, 1, "failed"), task(1, 2, "started")], 2);
+        assert!(lasting_failure(&retried, &mut since, start + GIVEN_UP).is_none());
+        let again = newest(vec![task(1, 2, "refused")], 2);
+        assert!(lasting_failure(&again, &mut since, start + GIVEN_UP).is_none());
+        assert!(lasting_failure(&again, &mut since, start + 2 * GIVEN_UP).is_some());
+    }
+
+    #[test]
+    fn a_denial_names_the_policy_or_says_that_none_permits() {
+        let field = |name: &str, value: &str| v1::Field { name: name.into(), value: value.into() };
+        let mut e = v1::LogEntry { fields: vec![field("code", "policy-denied"), field("node", "node-1"), field("policies", "L0-zone")], ..v1::LogEntry::default() };
+        assert_eq!(denial(&e), "the vault denied a grant on node-1: policy-denied, by L0-zone");
+        e.fields.truncate(2);
+        assert!(denial(&e).ends_with("no policy permits it"));
+    }
+}

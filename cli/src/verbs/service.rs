@@ -1,0 +1,218 @@
+//! `service`: what a deployer signs, submits and watches.
+
+use super::{grant, logs, names, rollout};
+use crate::app::App;
+use crate::args::{Service, ServiceName};
+use crate::charter;
+use crate::client::Cluster;
+use crate::clock;
+use crate::errors::{Code, Failure};
+use crate::output::time;
+use crate::resolve;
+use crate::spec::{self, ResolvedImage};
+use data_encoding::HEXLOWER;
+use holdfast_types::ServiceRef;
+use holdfast_wire::keys::StatementSigner as _;
+use holdfast_wire::statement::{self, Verified};
+use holdfast_wire::v1;
+use serde_json::{Value, json};
+use std::path::Path;
+use v1::command::Action;
+
+/// Runs the verb.
+pub async fn run(app: &App, verb: Service) -> Result<(), Failure> {
+    match verb {
+        Service::Deploy { file, detach } => deploy(app, &file, detach).await,
+        Service::Ls { namespace } => ls(app, namespace.as_deref()).await,
+        Service::Ps { service, all } => ps(app, &names::service(&service)?, all).await,
+        Service::Inspect(s) => inspect(app, &names::service(&s)?).await,
+        Service::Scale { target, replicas, namespace, detach } => {
+            let (name, replicas) = scale_target(&target, replicas, namespace)?;
+            scale(app, &name, replicas, detach).await
+        }
+        Service::Rm(s) => rm(app, &names::service(&s)?).await,
+        Service::Logs { service, task, follow, tail } => {
+            logs::run(app, &names::service(&service)?, task, follow, tail.unwrap_or(0)).await
+        }
+    }
+}
+
+/// `NAME=N`, or `NAME` and then `N`.
+fn scale_target(target: &str, replicas: Option<u32>, namespace: String) -> Result<(ServiceRef, u32), Failure> {
+    let (name, n) = match (target.split_once('='), replicas) {
+        (Some((name, n)), None) => (name, n.parse().map_err(|_| names::wrong(format!("{n:?} is not a number of tasks")))?),
+        (None, Some(n)) => (target, n),
+        (Some(_), Some(_)) | (None, None) => return Err(names::wrong("write NAME=N, or NAME and then N")),
+    };
+    if n == 0 {
+        return Err(names::wrong("a service has at least 1 task; remove it with `holdfast service rm`"));
+    }
+    Ok((names::service(&ServiceName { name: name.to_owned(), namespace })?, n))
+}
+
+async fn deploy(app: &App, file: &Path, detach: bool) -> Result<(), Failure> {
+    let service = spec::read(file)?;
+    let base = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let image = resolve::image(&service.image, base).await?;
+    app.out.note(&format!("image {} is {}", service.image, image.digest.oci()));
+    let c = Cluster::connect(app).await?;
+    let name = service.name.clone();
+    let version = next_version(&c, &name).await?;
+    vouch(&c, &image).await?;
+    let spec = service.into_spec(&c.ctx.cluster, version, &image, clock::now().0);
+    submit_and_follow(app, &c, &name, &spec, detach).await
+}
+
+async fn submit_and_follow(app: &App, c: &Cluster, name: &ServiceRef, spec: &v1::Spec, detach: bool) -> Result<(), Failure> {
+    c.sign_and_submit(spec).await?;
+    app.out.note(&format!("{name} version {} is accepted", spec.version));
+    if !detach {
+        rollout::follow(app, c, name, spec).await?;
+    }
+    let digests: Vec<_> = spec.images.iter().map(|i| format!("sha256:{}", HEXLOWER.encode(&i.digest))).collect();
+    let document = json!({
+        "namespace": spec.namespace, "service": spec.service, "version": spec.version, "images": digests,
+        "replicas": spec.replicas_max, "running": !detach,
+    });
+    let done = if detach { "is accepted" } else { "runs" };
+    app.out.done(&document, &format!("{name} version {} {done}", spec.version))
+}
+
+/// Vouches for the digest if the charter lists our publisher key; else other publishers' vouchers have to be there.
+async fn vouch(c: &Cluster, image: &ResolvedImage) -> Result<(), Failure> {
+    let ours = c.operator.publisher.public();
+    let listed = c.trust.charters().last().is_some_and(|ch| ch.doc.publishers.iter().any(|p| p.keys.contains(&ours)));
+    if !listed {
+        return Ok(());
+    }
+    let voucher = v1::Voucher {
+        cluster_id: c.ctx.cluster.0.to_vec(),
+        repository: image.repository.clone(),
+        digest: image.digest.to_vec(),
+        issued_at_ms: clock::now().0,
+    };
+    c.submit(c.operator.vouch(&voucher)?, Vec::new()).await.map(|_| ())
+}
+
+async fn services(c: &Cluster, namespace: Option<&str>, name: Option<&str>) -> Result<Vec<v1::ServiceView>, Failure> {
+    Ok(c.read(|mut r| async move { r.list_services(names::list(namespace, name, true)).await }).await?.services)
+}
+
+async fn view(c: &Cluster, name: &ServiceRef) -> Result<Option<v1::ServiceView>, Failure> {
+    let all = services(c, Some(name.namespace.as_str()), Some(name.name.as_str())).await?;
+    Ok(all.into_iter().find(|s| s.namespace == name.namespace.as_str() && s.service == name.name.as_str()))
+}
+
+/// One more than the last version that was ever accepted: the vault names it even of a service that was removed.
+async fn next_version(c: &Cluster, name: &ServiceRef) -> Result<u64, Failure> {
+    let newest = view(c, name).await?.and_then(|s| s.versions.last().map(|v| v.version));
+    Ok(newest.unwrap_or(0) + 1)
+}
+
+/// The newest version as its deployers signed it. It is verified before anything of it is shown or signed again.
+async fn signed_spec(c: &Cluster, name: &ServiceRef) -> Result<Verified<v1::Spec>, Failure> {
+    let missing = || Failure::not_found(format!("service: {name}"), "list them with `holdfast service ls`");
+    // What was removed has a last version, but no spec any more.
+    let st = view(c, name).await?.and_then(|s| s.versions.into_iter().next_back()?.spec).ok_or_else(missing)?;
+    verify_spec(c, &st)
+}
+
+fn verify_spec(c: &Cluster, st: &v1::Statement) -> Result<Verified<v1::Spec>, Failure> {
+    let charter = c.trust.charters().last().ok_or_else(|| Failure::untrusted("there is no charter"))?;
+    let spec = statement::verify::<v1::Spec>(st, &charter::keys(&charter.doc, Some("Deployer")), 1).map_err(Failure::untrusted)?;
+    if spec.doc.cluster_id == c.ctx.cluster.0 { Ok(spec) } else { Err(Failure::untrusted("the spec is of another cluster")) }
+}
+
+async fn scale(app: &App, name: &ServiceRef, replicas: u32, detach: bool) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    let last = signed_spec(&c, name).await?.doc;
+    if (last.namespace.as_str(), last.service.as_str()) != (name.namespace.as_str(), name.name.as_str()) {
+        return Err(Failure::untrusted("the spec shown is of another service"));
+    }
+    let spec = v1::Spec { version: last.version + 1, replicas_min: replicas, replicas_max: replicas, ..last };
+    submit_and_follow(app, &c, name, &spec, detach).await
+}
+
+async fn rm(app: &App, name: &ServiceRef) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    let (namespace, service) = (name.namespace.as_str().to_owned(), name.name.as_str().to_owned());
+    c.command(Action::RemoveService(v1::RemoveService { namespace, service })).await?;
+    app.out.done(&json!({"service": name.to_string(), "removed": true}), &format!("{name} is removed; its tasks stop"))
+}
+
+async fn ls(app: &App, namespace: Option<&str>) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    let all = services(&c, namespace, None).await?;
+    let grants = grant::list(&c, namespace, None, false).await?;
+    let (mut documents, mut rows) = (Vec::new(), Vec::new());
+    for s in &all {
+        let Some(st) = s.versions.last().and_then(|v| v.spec.as_ref()) else { continue };
+        let spec = verify_spec(&c, st)?.doc;
+        let running = grants.iter().filter(|g| g.namespace == s.namespace && g.service == s.service && g.task_state == "running").count();
+        let image = spec.images.first().map(|i| i.source.clone()).unwrap_or_default();
+        documents.push(json!({
+            "namespace": s.namespace, "service": s.service, "version": spec.version, "replicas": spec.replicas_max,
+            "running": running, "image": image, "removing": s.removing,
+        }));
+        let tasks = format!("{running}/{}", spec.replicas_max);
+        rows.push(vec![format!("{}/{}", s.namespace, s.service), spec.version.to_string(), tasks, image]);
+    }
+    app.out.list("services", documents, &["service", "version", "running", "image"], rows)
+}
+
+async fn ps(app: &App, name: &ServiceRef, all: bool) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    let grants = grant::list(&c, Some(name.namespace.as_str()), Some(name.name.as_str()), all).await?;
+    let documents: Vec<Value> = grants.iter().map(grant::document).collect();
+    app.out.show(&json!({ "tasks": documents }), || grant::human(&app.out, &grants))
+}
+
+async fn inspect(app: &App, name: &ServiceRef) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    let v = signed_spec(&c, name).await?;
+    let charter = c.trust.charters().last().map(|ch| ch.doc.clone()).unwrap_or_default();
+    let signed = |o: &&v1::Operator| o.key.as_ref().is_some_and(|k| v.signers.contains(k));
+    let by: Vec<_> = charter.operators.iter().filter(signed).map(|o| o.id.clone()).collect();
+    let document = spec_document(&v.doc, &by, &v.sha256.hex());
+    app.out.show(&document, || format!("{document:#}\n"))
+}
+
+fn spec_document(s: &v1::Spec, signed_by: &[String], sha256: &str) -> Value {
+    let image = |i: &v1::SpecImage| json!({"name": i.name, "digest": format!("sha256:{}", HEXLOWER.encode(&i.digest)), "source": i.source});
+    let secret = |m: &v1::SecretMount| json!({"name": m.name, "target": m.target, "mode": format!("0o{:o}", m.mode), "uid": m.uid, "gid": m.gid});
+    let health = s.health.as_ref().map(|h| json!({"command": h.command, "interval_ms": h.interval_ms, "retries": h.retries}));
+    let update = s.update.as_ref().map(|u| {
+        json!({"parallelism": u.parallelism, "order": u.order, "on_failure": u.on_failure, "monitor_ms": u.monitor_ms})
+    });
+    let resources = s.resources.map(|r| json!({"cpu_milli": r.cpu_milli, "memory_bytes": r.memory_bytes, "pids": r.pids}));
+    let env: serde_json::Map<String, Value> = s.env.iter().map(|e| (e.name.clone(), e.value.clone().into())).collect();
+    json!({
+        "namespace": s.namespace, "service": s.service, "version": s.version, "spec_sha256": sha256, "signed_by": signed_by,
+        "valid_until": time(s.valid_until_ms), "images": s.images.iter().map(image).collect::<Vec<_>>(),
+        "command": s.command, "args": s.args, "env": env, "secrets": s.secrets.iter().map(secret).collect::<Vec<_>>(),
+        "replicas": s.replicas_max, "zones": s.zones, "node_labels": s.node_labels, "resources": resources, "health": health,
+        "update": update, "isolation": s.isolation, "exclusive": s.exclusive, "protected": s.protected,
+        "sensitive": s.sensitive, "on_expiry": s.on_expiry, "restart": s.restart, "user": s.user, "workdir": s.workdir,
+    })
+}
+
+/// A rollout that did not come about.
+pub fn rollout_failure(code: Code, name: &ServiceRef, why: &str) -> Failure {
+    let help = format!("see `holdfast service ps {name} --all` and `holdfast service logs {name}`");
+    Failure::new(code, format!("{name} does not run: {why}"), help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scale_takes_both_spellings_and_never_zero() {
+        let t = |target: &str, n| scale_target(target, n, "default".into()).map(|(r, n)| (r.to_string(), n));
+        assert_eq!(t("web=3", None).unwrap(), ("default/web".to_owned(), 3));
+        assert_eq!(t("shop/web", Some(2)).unwrap(), ("shop/web".to_owned(), 2));
+        for (target, n) in [("web", None), ("web=3", Some(3)), ("web=x", None), ("web=0", None), ("web=-1", None)] {
+            assert_eq!(t(target, n).unwrap_err().code, "usage", "{target}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Assignments of the honest world that the verify core is tested with, against a whole node on paper.
+
+use super::*;
+use crate::believed::Believed;
+use crate::evidence::desk;
+use crate::keys::KeyRing;
+use crate::renewal::Renewals;
+use crate::reports::Reports;
+use crate::state::evidence::EvidenceDir;
+use crate::state::memory::MemoryFile;
+use crate::state::records::Records;
+use crate::state::trust::TrustFiles;
+use crate::tasks::Tasks;
+use crate::tasks::fake::Fake;
+use holdfast_orchestrator_core::verify::TaskMemory;
+use holdfast_transport::client::{Dialer, Timing};
+use holdfast_transport::tls::{ClientTls, IdentityCell};
+use holdfast_types::{Digest, Millis, NodeId};
+use holdfast_wire::v1::{Revoke, TaskReport};
+
+#[path = "../../core/tests/verify/world/mod.rs"]
+#[allow(dead_code, reason = "the world of another crate's tests, of which these need a part")]
+mod world;
+use world::{ME, NOW, SEQ, Scene, World, signed, who};
+
+/// The honest world, but for secrets: its boxes are sealed to keys that this node does not have.
+fn scene() -> Scene {
+    World { edit_spec: |s| s.secrets.clear(), ..World::default() }.build()
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    ground: Arc<Fake>,
+    node: Arc<Node<Fake>>,
+}
+
+impl Bench {
+    fn new(scene: &Scene) -> Self {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        std::fs::create_dir(dir.path().join("grants")).unwrap();
+        TrustFiles::new(dir.path()).save(&scene.trust).unwrap();
+        MemoryFile::new(dir.path()).save(&TaskMemory::default()).unwrap();
+        let mut ring = KeyRing::open(dir.path()).unwrap();
+        ring.offer(Digest([1; 32])).unwrap();
+        ring.accept(Digest([1; 32]), SEQ, vec![2; 32]).unwrap();
+        Self::on(dir, Arc::default())
+    }
+    fn on(dir: tempfile::TempDir, ground: Arc<Fake>) -> Self {
+        let root = dir.path();
+        let ring = KeyRing::open(root).unwrap();
+        let me = NodeId::parse(ME).unwrap();
+        let believed = Believed::open(me, ring, TrustFiles::new(root), MemoryFile::new(root), || Millis(NOW));
+        let believed = Arc::new(believed.unwrap());
+        let reports = Arc::new(Reports::default());
+        let clock = believed.clone();
+        let tasks = Tasks::new(ground.clone(), Records::new(root), reports.clone(), move || clock.clock());
+        let (accuser, _) = desk(EvidenceDir::new(root));
+        let nowhere = Dialer::new(Vec::<String>::new(), ClientTls::join(Digest([0; 32])), Timing::default());
+        let node = Node {
+            believed,
+            tasks,
+            reports,
+            accuser,
+            vault: Arc::new(nowhere),
+            identity: IdentityCell::empty(),
+            renewals: Arc::new(Renewals::default()),
+            capacity: Default::default(),
+        };
+        Self { dir, ground, node: Arc::new(node) }
+    }
+    fn next_agent(self) -> Self {
+        Self::on(self.dir, self.ground)
+    }
+    async fn assign(&self, scene: &Scene) -> AssignResult {
+        carry_out(&self.node, scene.peer.clone(), scene.assign.clone()).await
+    }
+    async fn until_running(&self) -> TaskReport {
+        let mut reader = self.node.reports.reader();
+        let wait = async {
+            loop {
+                reader.changed().await;
+                if let Some(r) = reader.take(&self.node.reports).into_iter().find(|r| r.state == "running") {
+                    return r;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the task does not run")
+    }
+    fn states(&self) -> Vec<String> {
+        self.node.reports.held().into_iter().map(|t| t.state).collect()
+    }
+}
+
+#[tokio::test]
+async fn an_honest_assignment_becomes_a_running_task() {
+    let scene = scene();
+    let bench = Bench::new(&scene);
+    let result = bench.assign(&scene).await;
+    assert!(result.accepted, "{result:?}");
+    assert_eq!(bench.until_running().await.task_id, "shop.web.2");
+    assert!(bench.ground.runs("shop.web.2.7.0"));
+}
+
+#[tokio::test]
+async fn a_replayed_grant_is_refused_and_its_task_goes_on() {
+    let scene = scene();
+    let bench = Bench::new(&scene);
+    assert!(bench.assign(&scene).await.accepted);
+    bench.until_running().await;
+    let again = bench.assign(&scene).await;
+    assert_eq!((again.accepted, again.check.as_str()), (false, "grant-consumed"));
+    assert_eq!(bench.states(), ["running"]);
+    assert!(bench.ground.runs("shop.web.2.7.0"));
+    // Nor does the next agent forget: the use of a grant was on disk before its task started.
+    let next = bench.next_agent();
+    assert_eq!(next.assign(&scene).await.check, "grant-consumed");
+    assert!(next.states().is_empty());
+}
+
+#[tokio::test]
+async fn two_copies_of_one_grant_at_the_same_time_start_one_task() {
+    let scene = scene();
+    let bench = Bench::new(&scene);
+    let (a, b) = tokio::join!(bench.assign(&scene), bench.assign(&scene));
+    assert_eq!([a.accepted, b.accepted].iter().filter(|x| **x).count(), 1);
+    bench.until_running().await;
+    assert_eq!(bench.ground.diary().iter().filter(|d| d.starts_with("start")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_grant_for_another_node_is_refused_and_nothing_is_reported_of_it() {
+    let scene =
+        World { edit_spec: |s| s.secrets.clear(), edit_grant: |g| g.node_id = "node-2".into(), ..World::default() };
+    let scene = scene.build();
+    let bench = Bench::new(&scene);
+    assert_eq!(bench.assign(&scene).await.check, "node");
+    assert!(bench.states().is_empty());
+}
+
+#[tokio::test]
+async fn a_grant_of_ours_that_is_refused_is_reported_to_the_vault() {
+    let late =
+        World { edit_spec: |s| s.secrets.clear(), edit_grant: |g| g.start_before_ms = NOW - 1, ..World::default() };
+    let scene = late.build();
+    let bench = Bench::new(&scene);
+    assert_eq!(bench.assign(&scene).await.check, "start-before");
+    assert_eq!(bench.states(), ["refused"]);
+}
+
+#[tokio::test]
+async fn a_grant_that_was_revoked_before_it_came_is_never_started() {
+    let scene = scene();
+    let bench = Bench::new(&scene);
+    let revoke = Revoke {
+        cluster_id: scene.cluster.0.to_vec(),
+        era: 1,
+        node_id: ME.into(),
+        grant_ids: vec![scene.grant().grant_id],
+        issued_at_ms: NOW,
+        ..Revoke::default()
+    };
+    let revoked = bench.node.believed.revoke(signed(&revoke, &[who::STK])).await.unwrap();
+    assert_eq!(revoked.len(), 1);
+    let next = bench.next_agent();
+    assert_eq!(next.assign(&scene).await.check, "grant-consumed");
+    assert!(next.ground.diary().is_empty());
+}

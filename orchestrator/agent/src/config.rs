@@ -1,0 +1,288 @@
+//! The agent's configuration: TOML, unknown keys refused, all faults told together. Nothing in it is a secret.
+
+use holdfast_transport::daemon::{ConfigError, LogFormat, load_toml};
+use holdfast_types::parse_size;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Keys that `HOLDFAST_…` variables may replace.
+const OVERRIDABLE: [&str; 9] = [
+    "state_dir",
+    "runtime_dir",
+    "vault",
+    "vault_service",
+    "health",
+    "runtime",
+    "log_format",
+    "capacity.cpu",
+    "capacity.memory",
+];
+
+/// Which container runtime makes new containers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    /// The one inside this program.
+    #[default]
+    Embedded,
+    /// `runc`, found in `PATH`.
+    Runc,
+}
+
+/// What a file may say.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawConfig {
+    state_dir: PathBuf,
+    runtime_dir: PathBuf,
+    vault: Vec<String>,
+    vault_service: Vec<String>,
+    health: String,
+    runtime: RuntimeKind,
+    capacity: RawCapacity,
+    insecure_registries: Vec<String>,
+    log_format: LogFormat,
+    cgroup: PathBuf,
+    log_size: String,
+}
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCapacity {
+    cpu: Option<String>,
+    memory: Option<String>,
+}
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/holdfast-agent".into(),
+            runtime_dir: "/run/holdfast-agent".into(),
+            vault: Vec::new(),
+            vault_service: Vec::new(),
+            health: "127.0.0.1:7423".into(),
+            runtime: RuntimeKind::default(),
+            capacity: RawCapacity::default(),
+            insecure_registries: Vec::new(),
+            log_format: LogFormat::default(),
+            cgroup: "/holdfast".into(),
+            log_size: "10Mi".into(),
+        }
+    }
+}
+
+/// What this machine offers to tasks; 0: as much as it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Capacity {
+    /// Thousandths of a processor.
+    pub cpu_milli: u32,
+    /// Bytes.
+    pub memory_bytes: u64,
+}
+
+/// A configuration without faults.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// What outlives a reboot.
+    pub state_dir: PathBuf,
+    /// What must not; on a tmpfs.
+    pub runtime_dir: PathBuf,
+    /// Addresses of the vault's join listeners, for the first start; the command line's come first.
+    pub vault: Vec<String>,
+    /// Addresses of the vault's service listeners, beside those that the vault tells.
+    pub vault_service: Vec<String>,
+    /// The health listener: a loopback address; port 0 takes a free one.
+    pub health: SocketAddr,
+    /// The container runtime.
+    pub runtime: RuntimeKind,
+    /// What tasks may use.
+    pub capacity: Capacity,
+    /// Registries, `host[:port]`, that are spoken to without TLS.
+    pub insecure_registries: Vec<String>,
+    /// How events are written.
+    pub log_format: LogFormat,
+    /// The cgroup above all containers.
+    pub cgroup: PathBuf,
+    /// Bound of each of a container's two log files, in bytes.
+    pub log_bytes: u64,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentConfigError {
+    /// It cannot be read at all.
+    #[error(transparent)]
+    Load(#[from] ConfigError),
+    /// It can, and these things in it are wrong.
+    #[error("{path}: {}", .faults.join("; "))]
+    Faults {
+        /// Which file.
+        path: PathBuf,
+        /// All of them.
+        faults: Vec<String>,
+    },
+}
+
+/// Reads and checks the file `path`, with the environment `env` over it.
+pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config, AgentConfigError> {
+    let raw: RawConfig = load_toml(path, &OVERRIDABLE, env)?;
+    check(raw).map_err(|faults| AgentConfigError::Faults { path: path.to_owned(), faults })
+}
+
+/// What there is without a file.
+pub fn defaults() -> Result<Config, AgentConfigError> {
+    check(RawConfig::default()).map_err(|faults| AgentConfigError::Faults { path: "defaults".into(), faults })
+}
+
+/// An address to dial: `host:port`, a name or a number, never port 0.
+pub fn is_dialable(addr: &str) -> bool {
+    let Some((host, port)) = addr.rsplit_once(':') else { return false };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+    let bracketed = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+    !host.is_empty() && host.chars().all(plain) && bracketed && port.parse::<u16>().is_ok_and(|p| p > 0)
+}
+
+fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
+    let mut faults = Vec::new();
+    for (key, path) in [("state_dir", &raw.state_dir), ("runtime_dir", &raw.runtime_dir), ("cgroup", &raw.cgroup)] {
+        if !path.is_absolute() {
+            faults.push(format!("{key} must be an absolute path"));
+        }
+    }
+    if raw.state_dir == raw.runtime_dir {
+        faults.push(
+            "state_dir and runtime_dir must be two directories: one outlives a reboot, the other must not".into(),
+        );
+    }
+    for (key, addrs) in [("vault", &raw.vault), ("vault_service", &raw.vault_service)] {
+        faults.extend(addrs.iter().filter(|a| !is_dialable(a)).map(|a| format!("{key}: {a:?} is not host:port")));
+    }
+    for registry in &raw.insecure_registries {
+        if registry.is_empty() || registry.contains('/') {
+            faults.push(format!("insecure_registries: {registry:?} is not host or host:port"));
+        }
+    }
+    let health = raw.health.parse::<SocketAddr>();
+    match &health {
+        Err(_) => faults.push(format!("health: {:?} is not address:port", raw.health)),
+        Ok(addr) if !addr.ip().is_loopback() => faults.push(format!("health: {addr} is not a loopback address")),
+        Ok(_) => {}
+    }
+    let mut told = |key: &str, e: &dyn std::fmt::Display| faults.push(format!("{key}: {e}"));
+    let cpu = raw.capacity.cpu.as_deref().map(parse_cpu).transpose().map_err(|e| told("capacity.cpu", &e));
+    let memory = raw.capacity.memory.as_deref().map(parse_size).transpose().map_err(|e| told("capacity.memory", &e));
+    let log = parse_size(&raw.log_size).map_err(|e| told("log_size", &e));
+    if log.as_ref().is_ok_and(|n| *n < 1 << 16) {
+        told("log_size", &"at least 64Ki");
+    }
+    match (health, cpu, memory, log) {
+        (Ok(health), Ok(cpu), Ok(memory), Ok(log_bytes)) if faults.is_empty() => Ok(Config {
+            state_dir: raw.state_dir,
+            runtime_dir: raw.runtime_dir,
+            vault: raw.vault,
+            vault_service: raw.vault_service,
+            health,
+            runtime: raw.runtime,
+            capacity: Capacity { cpu_milli: cpu.unwrap_or_default(), memory_bytes: memory.unwrap_or_default() },
+            insecure_registries: raw.insecure_registries,
+            log_format: raw.log_format,
+            cgroup: raw.cgroup,
+            log_bytes,
+        }),
+        _ => Err(faults),
+    }
+}
+
+/// `2`, `1.5` processors or `250m`, thousandths of one; at least one thousandth.
+fn parse_cpu(s: &str) -> Result<u32, String> {
+    let bad = || format!("{s:?} is not a number of processors: write 2, 1.5 or 250m");
+    let milli = match s.strip_suffix('m') {
+        Some(milli) => milli.parse::<u32>().map_err(|_| bad())?,
+        None => {
+            let (whole, part) = s.split_once('.').unwrap_or((s, ""));
+            let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+            if part.len() > 3 || !digits(whole) || !digits(part) {
+                return Err(bad());
+            }
+            let thousandths = format!("{part:0<3}").parse::<u32>().map_err(|_| bad())?;
+            let whole = whole.parse::<u32>().map_err(|_| bad())?;
+            whole.checked_mul(1000).and_then(|w| w.checked_add(thousandths)).ok_or_else(bad)?
+        }
+    };
+    if milli == 0 { Err(bad()) } else { Ok(milli) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        load(&path, env).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default_configuration() {
+        let c = loaded("", &[]).unwrap();
+        assert_eq!(c, defaults().unwrap());
+        assert_eq!((c.health.port(), c.runtime, c.capacity), (7423, RuntimeKind::Embedded, Capacity::default()));
+        assert_eq!(c.state_dir, Path::new("/var/lib/holdfast-agent"));
+    }
+
+    #[test]
+    fn every_key_is_taken() {
+        let c = loaded(
+            "state_dir = \"/s\"\nruntime_dir = \"/r\"\nvault = [\"a:1\", \"[::1]:2\"]\nvault_service = [\"b.c:3\"]\n\
+             health = \"[::1]:0\"\nruntime = \"runc\"\ninsecure_registries = [\"r.local:5000\"]\nlog_format = \"json\"\n\
+             cgroup = \"/x\"\nlog_size = \"1Mi\"\ncapacity = { cpu = \"1.5\", memory = \"2Gi\" }\n",
+            &[("HOLDFAST_CAPACITY_CPU", "250m"), ("HOLDFAST_RUNTIME_DIR", "/run/x")],
+        );
+        let c = c.unwrap();
+        assert_eq!(c.capacity, Capacity { cpu_milli: 250, memory_bytes: 2 << 30 });
+        assert_eq!((c.runtime, c.log_format, c.log_bytes), (RuntimeKind::Runc, LogFormat::Json, 1 << 20));
+        assert_eq!((c.runtime_dir, c.vault.len()), (PathBuf::from("/run/x"), 2));
+    }
+
+    #[test]
+    fn all_faults_are_told_together() {
+        let error = loaded(
+            "state_dir = \"s\"\nruntime_dir = \"s\"\nvault = [\"nohost\", \"a:0\", \"::1:5\"]\nhealth = \"0.0.0.0:1\"\n\
+             insecure_registries = [\"https://r\"]\nlog_size = \"1\"\ncapacity = { cpu = \"many\", memory = \"1X\" }\n",
+            &[],
+        );
+        let error = error.unwrap_err();
+        for fault in [
+            "state_dir must be an absolute path",
+            "runtime_dir must be an absolute path",
+            "must be two directories",
+            "\"nohost\" is not host:port",
+            "\"a:0\" is not host:port",
+            "\"::1:5\" is not host:port",
+            "not a loopback address",
+            "\"https://r\" is not host",
+            "capacity.cpu: \"many\"",
+            "capacity.memory: \"1X\"",
+            "log_size: at least 64Ki",
+        ] {
+            assert!(error.contains(fault), "{fault:?} is not in {error}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        assert!(loaded("vaults = []\n", &[]).unwrap_err().contains("vaults"));
+        assert!(loaded("capacity = { cpus = \"1\" }\n", &[]).unwrap_err().contains("cpus"));
+    }
+
+    #[test]
+    fn processors_are_whole_fractions_or_thousandths() {
+        for (text, milli) in [("2", 2000), ("1.5", 1500), ("0.25", 250), ("250m", 250)] {
+            assert_eq!(parse_cpu(text), Ok(milli));
+        }
+        for bad in ["", "0", "0m", "-1", "1.2345", "1,5", "x", "99999999999"] {
+            assert!(parse_cpu(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The agent put together, in order: configuration, directories, identity, tasks, streams.
+//!
+//! LAW: nothing in here ends a container because the agent ends: a stopped agent leaves its tasks running, and the next
+//! one adopts them.
+
+use crate::args::Args;
+use crate::believed::Believed;
+use crate::config::{self, Config, RuntimeKind};
+use crate::evidence::{self, Desk};
+use crate::host::Host;
+use crate::image::{ImageStore, UnpackLimits};
+use crate::join::{Applicant, read_token};
+use crate::keys::KeyRing;
+use crate::node::Node;
+use crate::renewal::{Renewals, Vault};
+use crate::reports::Reports;
+use crate::runtime::{Backend, Containers, Layout};
+use crate::secretfs::SecretFs;
+use crate::session::Sessions;
+use crate::state::evidence::EvidenceDir;
+use crate::state::memory::MemoryFile;
+use crate::state::records::Records;
+use crate::state::trust::TrustFiles;
+use crate::state::{NodeFile, StateDir};
+use crate::sync::Sync;
+use crate::tasks::Tasks;
+use crate::tasks::ground::Machine;
+use holdfast_image::{Limits, Registries};
+use holdfast_transport::client::{Dialer, Timing};
+use holdfast_transport::daemon::{Health, PortsFile, Readiness, Signals, init_logging, systemd};
+use holdfast_transport::failure::Failure;
+use holdfast_transport::now;
+use holdfast_transport::renew::{FileStore, KeyStore as _, Renewer, Stored};
+use holdfast_transport::tls::{Alpn, ClientTls, Expect, IdentityCell, LocalIdentity};
+use holdfast_types::{NodeId, Role};
+use holdfast_wire::v1::Resources;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Reads and checks the configuration that `args` names.
+pub fn configuration(args: &Args) -> Result<Config, Failure> {
+    let env = |name: &str| std::env::var(name).ok();
+    let loaded = match &args.config {
+        Some(path) => config::load(path, env),
+        None => config::defaults(),
+    };
+    loaded.map_err(|e| Failure::invalid("configuration", e.to_string()))
+}
+
+/// Runs the agent until it is told to end.
+pub async fn run(args: Args, config: Config) -> Result<(), Failure> {
+    init_logging(args.log_format.unwrap_or(config.log_format));
+    let signals = Signals::listen().map_err(|e| broken("signals", &e))?;
+    let stop = signals.stop.clone();
+    let state = Arc::new(StateDir::open(&config.state_dir).map_err(|e| broken("agent-state", &e))?);
+    let mut ring = KeyRing::open(&config.runtime_dir).map_err(|e| broken("agent-keys", &e))?;
+    let machine = machine(&config, &state)?;
+    let readiness = Readiness::not_yet("not joined yet");
+    serve_health(&args, &config, readiness.clone(), &stop).await?;
+
+    if let Some(failure) = first_start(&args, &config, &state, &mut ring, &stop).await.err() {
+        // Ended while it waited, as it was told to.
+        return if stop.is_cancelled() { Ok(()) } else { Err(failure) };
+    }
+    let Identity { stored, node, local } = identity(&state)?;
+    let renew_at_once = ring.newest() != Some(node.seq);
+    let id = NodeId::parse(&local.id().name).map_err(|e| broken("agent-identity", &e))?;
+    let believed = open_believed(id, ring, &state)?;
+    let cell = IdentityCell::new(local);
+    let vault = Arc::new(vault_dialer(&config, &node, &cell, &believed));
+    let (accuser, desk) = evidence::desk(EvidenceDir::new(state.root()));
+    let reports = Arc::new(Reports::default());
+    let clock = {
+        let believed = believed.clone();
+        move || believed.clock()
+    };
+    let tasks = Tasks::new(Arc::new(machine), Records::new(state.root()), reports.clone(), clock);
+    tasks.adopt().await.map_err(|e| broken("adopt", &e))?;
+    let renewals = Arc::new(Renewals::default());
+    let capacity = capacity(&config);
+    let node = Arc::new(Node { believed, tasks, reports, accuser, vault, identity: cell, renewals, capacity });
+    drop(stored);
+    systemd::ready();
+    serve(node, state, desk, readiness, renew_at_once, signals).await;
+    tracing::info!("the agent ends; its tasks run on");
+    Ok(())
+}
+
+/// All that runs until the end.
+async fn serve(
+    node: Arc<Node<Machine>>,
+    state: Arc<StateDir>,
+    desk: Desk,
+    readiness: Readiness,
+    renew_at_once: bool,
+    signals: Signals,
+) {
+    let stop = signals.stop.clone();
+    tokio::spawn(desk.run(node.vault.clone(), stop.clone()));
+    tokio::spawn(systemd::watchdog(|| true, stop.clone()));
+    let renewing = renew(node.clone(), state, renew_at_once, stop.clone());
+    let sessions = Sessions::new(node.clone(), stop.clone());
+    let sync = Sync { node, sessions, readiness };
+    let reloading = async {
+        loop {
+            signals.reload.notified().await;
+            systemd::reloading();
+            tracing::info!("nothing of the configuration changes while the agent runs; restart it: its tasks run on");
+            systemd::ready();
+        }
+    };
+    tokio::select! {
+        ((), ()) = async { tokio::join!(sync.run(&stop), renewing) } => {}
+        () = reloading => {}
+    }
+}
+
+async fn renew(node: Arc<Node<Machine>>, state: Arc<StateDir>, at_once: bool, stop: CancellationToken) {
+    let Some(first) = node.identity.current() else { return };
+    let store = Arc::new(FileStore::new(&state.identity()));
+    let vault = Vault { dialer: node.vault.clone(), believed: node.believed.clone(), state };
+    let renewer = Renewer::new(store, node.identity.clone(), node.believed.tls(), vault);
+    node.renewals.run(&renewer, &first, at_once, &stop).await;
+}
+
+/// The health listener, and the file that says where it is.
+async fn serve_health(
+    args: &Args,
+    config: &Config,
+    readiness: Readiness,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let health = Health::bind(config.health, readiness).await.map_err(|e| broken("health", &e))?;
+    if let Some(path) = &args.ports_file {
+        let addr = health.addr().map_err(|e| broken("health", &e))?;
+        PortsFile::new().with("health", addr).write(path).map_err(|e| broken("ports-file", &e))?;
+    }
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        if let Err(error) = health.serve(stop).await {
+            tracing::error!(%error, "the health listener ended");
+        }
+    });
+    Ok(())
+}
+
+/// Joins, if this node has not joined yet; goes on waiting for approval, if that is where an earlier start ended.
+async fn first_start(
+    args: &Args,
+    config: &Config,
+    state: &StateDir,
+    ring: &mut KeyRing,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let store = FileStore::new(&state.identity());
+    if store.load().map_err(|e| broken("agent-identity", &e))?.is_some() {
+        if args.join_token_file.is_some() {
+            tracing::info!("this node has joined already: the join token is not looked at");
+        }
+        return Ok(());
+    }
+    systemd::status("joining");
+    let mut applicant = Applicant { state, ring };
+    if state.load_joining().map_err(|e| broken("agent-state", &e))?.is_some() {
+        return applicant.await_approval(stop).await;
+    }
+    let help =
+        "give --join-token-file FILE and --vault HOST:PORT; create a token with `holdfast token create --role node`";
+    let missing = || Failure::invalid("not-joined", "this node has not joined a cluster yet").help(help);
+    let token = read_token(args.join_token_file.as_deref().ok_or_else(missing)?)?;
+    let addrs: Vec<String> = args.vault.iter().chain(&config.vault).cloned().collect();
+    if addrs.is_empty() { Err(missing()) } else { applicant.join(&token, &addrs, stop).await }
+}
+
+struct Identity {
+    stored: Stored,
+    node: NodeFile,
+    local: LocalIdentity,
+}
+
+fn identity(state: &StateDir) -> Result<Identity, Failure> {
+    let stored = FileStore::new(&state.identity()).load().map_err(|e| broken("agent-identity", &e))?;
+    let node = state.load_node().map_err(|e| broken("agent-state", &e))?;
+    let (Some(stored), Some(node)) = (stored, node) else {
+        return Err(Failure::failed("agent-identity", "the node's identity is incomplete")
+            .help("empty the state directory and join again with a new token"));
+    };
+    let local = LocalIdentity::new(&stored.chain, &stored.key).map_err(|e| broken("agent-identity", &e))?;
+    Ok(Identity { stored, node, local })
+}
+
+fn open_believed(id: NodeId, ring: KeyRing, state: &StateDir) -> Result<Arc<Believed>, Failure> {
+    let (files, memory) = (TrustFiles::new(state.root()), MemoryFile::new(state.root()));
+    Ok(Arc::new(Believed::open(id, ring, files, memory, now).map_err(|e| broken("agent-state", &e))?))
+}
+
+fn vault_dialer(config: &Config, node: &NodeFile, cell: &Arc<IdentityCell>, believed: &Believed) -> Dialer {
+    let tls = ClientTls::mutual(cell.clone(), believed.tls(), Expect::Role(Role::Vault), Alpn::Service);
+    let addrs = node.service_addrs.iter().chain(&config.vault_service).cloned();
+    Dialer::new(addrs, tls, Timing::default())
+}
+
+/// The ground that tasks stand on.
+fn machine(config: &Config, state: &StateDir) -> Result<Machine, Failure> {
+    // Not the file's name: it may be replaced by an upgrade while shims of this program run.
+    let program = PathBuf::from("/proc/self/exe");
+    let root: PathBuf = config.runtime_dir.join("oci");
+    let backend = match config.runtime {
+        RuntimeKind::Embedded => Backend::Libcontainer { program: program.clone(), root },
+        RuntimeKind::Runc => Backend::Runc { program: "runc".into(), root },
+    };
+    let layout = Layout { state_dir: state.root().to_owned(), program, backend, log_bytes: config.log_bytes };
+    let registries = Registries { insecure: config.insecure_registries.clone(), ..Registries::default() };
+    let images = ImageStore::open(&state.images(), registries, Limits::default(), UnpackLimits::default());
+    Ok(Machine {
+        containers: Containers::open(layout).map_err(|e| broken("containers", &e))?,
+        images: images.map_err(|e| broken("images", &e))?,
+        secrets: SecretFs::open(config.runtime_dir.join("secrets")).map_err(|e| broken("secrets", &e))?,
+        host: Host::probe(&config.cgroup),
+    })
+}
+
+/// What is configured, else what the machine has.
+fn capacity(config: &Config) -> Resources {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cpu = u32::try_from(processors).unwrap_or(u32::MAX).saturating_mul(1000);
+    let or = |configured, found| if configured == 0 { found } else { configured };
+    let memory_bytes = match config.capacity.memory_bytes {
+        0 => total_memory().unwrap_or_default(),
+        configured => configured,
+    };
+    Resources { cpu_milli: or(config.capacity.cpu_milli, cpu), memory_bytes, pids: 0 }
+}
+
+/// `MemTotal` of proc_meminfo(5), in bytes.
+fn total_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+fn broken(code: &'static str, e: &dyn Display) -> Failure {
+    Failure::failed(code, e.to_string())
+}

@@ -1,0 +1,117 @@
+//! One state file: replaced whole, and framed, so that a cut or altered one is refused instead of read as less.
+//!
+//! STORED: `'HFS' 01 ‖ SHA-256(message) ‖ message`. The digest guards against torn and rotten files, not against people:
+//! whoever can write here is root already.
+
+use holdfast_transport::files::{PRIVATE, replace};
+use holdfast_types::sha256;
+use prost::Message;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+use zeroize::Zeroizing;
+
+const MAGIC: &[u8; 4] = b"HFS\x01";
+
+/// Why state was not kept or not found.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what was written.
+    #[error("{0} is damaged; restore the state directory whole, or empty it and join again with a new token")]
+    Corrupt(PathBuf),
+    /// A file that must be there is not.
+    #[error("{0} is missing although this node has joined; empty the state directory and join again with a new token")]
+    Missing(PathBuf),
+    /// What is kept is no longer believed.
+    #[error("{path} is not believed: {reason}")]
+    Disbelieved {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Another agent uses the directory.
+    #[error("{0} is in use by another agent")]
+    Locked(PathBuf),
+    /// The process is stopping.
+    #[error("interrupted while state was written")]
+    Interrupted,
+}
+
+/// The message in `path`; `None` if there is no such file.
+pub fn load<M: Message + Default>(path: &Path) -> Result<Option<M>, StateError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => Zeroizing::new(bytes),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StateError::Io { path: path.to_owned(), source }),
+    };
+    let corrupt = || StateError::Corrupt(path.to_owned());
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(corrupt)?;
+    let (digest, message) = rest.split_first_chunk::<32>().ok_or_else(corrupt)?;
+    if sha256(&[message]).0 != *digest {
+        return Err(corrupt());
+    }
+    M::decode(message).map(Some).map_err(|_| corrupt())
+}
+
+/// The message in `path`, which must be there.
+pub fn load_required<M: Message + Default>(path: &Path) -> Result<M, StateError> {
+    load(path)?.ok_or_else(|| StateError::Missing(path.to_owned()))
+}
+
+/// Replaces `path`, durably: after a crash it holds the old message or the new one.
+pub fn save<M: Message>(path: &Path, message: &M) -> Result<(), StateError> {
+    let message = Zeroizing::new(message.encode_to_vec());
+    let framed = Zeroizing::new([MAGIC.as_slice(), sha256(&[&message]).as_bytes(), &message].concat());
+    replace(path, &framed, PRIVATE).map_err(|source| StateError::Io { path: path.to_owned(), source })
+}
+
+/// Removes `path`, durably; it is no error if it does not exist.
+pub fn remove(path: &Path) -> Result<(), StateError> {
+    holdfast_transport::files::remove(path).map_err(|source| StateError::Io { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_wire::v1::Field;
+
+    #[test]
+    fn a_state_file_that_is_cut_or_altered_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory");
+        let field = Field { name: "name".into(), value: "value".into() };
+        save(&path, &field).unwrap();
+        assert_eq!(load::<Field>(&path).unwrap(), Some(field));
+        let whole = fs::read(&path).unwrap();
+        for n in 0..whole.len() {
+            fs::write(&path, &whole[..n]).unwrap();
+            assert!(matches!(load::<Field>(&path), Err(StateError::Corrupt(_))), "cut at {n}");
+            let mut flipped = whole.clone();
+            flipped[n] ^= 1;
+            fs::write(&path, flipped).unwrap();
+            assert!(matches!(load::<Field>(&path), Err(StateError::Corrupt(_))), "flipped at {n}");
+        }
+    }
+
+    #[test]
+    fn a_crash_while_writing_leaves_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory");
+        let old = Field { name: "old".into(), value: String::new() };
+        save(&path, &old).unwrap();
+        // What a crash leaves: a part of the new file, beside the old one.
+        fs::write(dir.path().join("memory.new"), b"HFS\x01half").unwrap();
+        assert_eq!(load::<Field>(&path).unwrap(), Some(old));
+        let new = Field { name: "new".into(), value: String::new() };
+        save(&path, &new).unwrap();
+        assert_eq!(load::<Field>(&path).unwrap(), Some(new));
+    }
+}

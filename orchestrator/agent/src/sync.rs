@@ -1,0 +1,260 @@
+//! The stream to the vault: reports go up, and what the vault has signed comes down.
+//!
+//! Made before broken: a new certificate is used on a new stream, which begins with a complete report, before the old
+//! stream is let go; its first use is what puts it into force (protocol, renewal chain R4).
+
+use crate::believed::{Denied, Document};
+use crate::node::Node;
+use crate::reports::Reader;
+use crate::session::Sessions;
+use crate::tasks::ground::Ground;
+use holdfast_transport::client::{Backoff, Link};
+use holdfast_transport::daemon::{Readiness, systemd};
+use holdfast_transport::failure::Failure;
+use holdfast_transport::rpc::node_plane_client::NodePlaneClient;
+use holdfast_types::GrantId;
+use holdfast_wire::v1::node_push::Push;
+use holdfast_wire::v1::{NodePush, NodeReport, Statement, TaskReport};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+/// Reports that wait for the vault to read them.
+const QUEUE: usize = 256;
+/// For the answer to the opening of a stream.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Between two attempts to move to a new certificate while the old stream still works.
+const MOVE: Duration = Duration::from_secs(5);
+/// Time to end by itself for a task whose grant the vault takes back.
+const REVOKE_GRACE: Duration = Duration::from_secs(5);
+
+/// The vault's side of a node.
+pub struct Sync<G: Ground> {
+    /// The node.
+    pub node: Arc<Node<G>>,
+    /// Whom the vault names.
+    pub sessions: Sessions<G>,
+    /// Whether the node can take work.
+    pub readiness: Readiness,
+}
+
+struct Stream {
+    out: mpsc::Sender<NodeReport>,
+    pushes: Streaming<NodePush>,
+    reader: Reader,
+    told: (u64, u64),
+    link: Link,
+}
+
+/// How a stream ended that did not fail.
+enum Ended {
+    /// The vault closed it.
+    Closed,
+    /// There is a newer one.
+    Moved(Box<Stream>),
+}
+
+impl<G: Ground> Sync<G> {
+    /// Until `stop`: keeps one stream open.
+    pub async fn run(&self, stop: &CancellationToken) {
+        let streams = async {
+            let mut backoff = Backoff::dialling();
+            let mut ready: Option<Stream> = None;
+            loop {
+                let stream = match ready.take() {
+                    Some(stream) => Ok(stream),
+                    None => self.open().await,
+                };
+                let ended = match stream {
+                    Ok(stream) => {
+                        backoff.reset();
+                        self.serve(stream).await
+                    }
+                    Err(failure) => Err(failure),
+                };
+                match ended {
+                    Ok(Ended::Moved(stream)) => {
+                        ready = Some(*stream);
+                        continue;
+                    }
+                    Ok(Ended::Closed) => tracing::info!("the vault closed the stream"),
+                    Err(failure) => self.explain(&failure),
+                }
+                self.disconnected();
+                sleep(backoff.next_delay()).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = streams => {}
+        }
+    }
+
+    fn explain(&self, failure: &Failure) {
+        let leaders = failure.leader_addrs();
+        if leaders.is_empty() {
+            tracing::warn!(code = %failure.code, details = ?failure.details, help = failure.help.as_deref(), "no stream to the vault: {failure}");
+        } else {
+            self.node.vault.prefer(leaders);
+        }
+    }
+    fn disconnected(&self) {
+        metrics::gauge!("holdfast_agent_vault_connected").set(0.0);
+        self.readiness.not_ready("no stream to the vault");
+        systemd::status("no stream to the vault; tasks run on");
+    }
+
+    /// A new stream, begun with everything that the node runs.
+    async fn open(&self) -> Result<Stream, Failure> {
+        let node = &self.node;
+        let link = node.vault.dial().await?;
+        let (out, outgoing) = mpsc::channel(QUEUE);
+        let mut reader = node.reports.reader();
+        let told = node.believed.versions();
+        report(&out, told, reader.take(&node.reports), true)?;
+        let mut client = NodePlaneClient::new(link.channel.clone());
+        let late = |_| Failure::unavailable("timed-out", format!("no answer within {ANSWER:?}"));
+        let pushes = timeout(ANSWER, client.sync(ReceiverStream::new(outgoing))).await.map_err(late)??.into_inner();
+        metrics::gauge!("holdfast_agent_vault_connected").set(1.0);
+        tracing::info!(vault = %link.server.peer.id.short(), addr = %link.addr, "stream to the vault opened");
+        Ok(Stream { out, pushes, reader, told, link })
+    }
+
+    async fn serve(&self, mut stream: Stream) -> Result<Ended, Failure> {
+        let node = &self.node;
+        let mut trust = node.believed.changes();
+        let mut renewed = node.renewals.done.subscribe();
+        loop {
+            tokio::select! {
+                push = stream.pushes.message() => match push? {
+                    Some(push) => self.take(push.push, &mut stream).await,
+                    None => return Ok(Ended::Closed),
+                },
+                () = stream.reader.changed() => {
+                    let news = stream.reader.take(&node.reports);
+                    report(&stream.out, stream.told, news, false)?;
+                }
+                _ = trust.changed() => {
+                    let versions = node.believed.versions();
+                    if versions != stream.told {
+                        stream.told = versions;
+                        report(&stream.out, versions, Vec::new(), false)?;
+                    }
+                    self.check_ready();
+                }
+                _ = renewed.changed() => {
+                    if let Some(next) = self.move_on(&mut stream).await? {
+                        return Ok(Ended::Moved(Box::new(next)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens the next stream while the old one is still served. `None`: the vault closed the old one meanwhile, and the
+    /// next attempt is an ordinary one.
+    async fn move_on(&self, old: &mut Stream) -> Result<Option<Stream>, Failure> {
+        let mut next = pin!(async {
+            loop {
+                match self.open().await {
+                    Ok(next) => return next,
+                    Err(failure) => self.explain(&failure),
+                }
+                sleep(MOVE).await;
+            }
+        });
+        loop {
+            tokio::select! {
+                next = &mut next => {
+                    tracing::debug!(left = %old.link.addr, "moved to a stream under the new certificate");
+                    return Ok(Some(next));
+                }
+                push = old.pushes.message() => match push? {
+                    Some(push) => self.take(push.push, old).await,
+                    None => return Err(Failure::unavailable("closed", "the vault closed the stream")),
+                },
+            }
+        }
+    }
+
+    fn check_ready(&self) {
+        if self.node.believed.can_start() {
+            self.readiness.ready();
+            systemd::status("connected to the vault");
+        }
+    }
+
+    async fn take(&self, push: Option<Push>, stream: &mut Stream) {
+        let node = &self.node;
+        match push {
+            Some(Push::Status(st)) => self.observe(Document::Status(st.clone()), &st).await,
+            Some(Push::Bundle(st)) => self.observe(Document::Bundle(st.clone()), &st).await,
+            Some(Push::Revocations(st)) => self.observe(Document::Revocations(st.clone()), &st).await,
+            Some(Push::Charter(st)) => self.observe(Document::Charter(st.clone()), &st).await,
+            Some(Push::LeaseExt(st)) => match node.believed.extend(&st) {
+                Ok(extended) => node.tasks.extend(&extended),
+                Err(refusal) => node.accuser.document(&refusal, Some(&st)),
+            },
+            Some(Push::Revoke(st)) => self.revoke(st).await,
+            Some(Push::RenewNow(_)) => node.renewals.wanted.notify_one(),
+            Some(Push::ReportAck(ack)) => {
+                for id in ack.grant_ids.iter().filter_map(|id| GrantId::from_slice(id)) {
+                    if stream.reader.acknowledged(&node.reports, &id) {
+                        node.tasks.forget(id).await;
+                    }
+                }
+            }
+            Some(Push::Orchestrators(list)) => self.sessions.set(&list),
+            None => tracing::debug!("a push of a kind that this version does not know"),
+        }
+    }
+
+    async fn observe(&self, document: Document, st: &Statement) {
+        match self.node.believed.observe(document).await {
+            Ok(changed) => tracing::debug!(kind = %st.r#type, changed, "document from the vault"),
+            Err(denied) => self.denied(&denied, st),
+        }
+    }
+
+    async fn revoke(&self, st: Statement) {
+        let node = &self.node;
+        let revoked = match node.believed.revoke(st.clone()).await {
+            Ok(revoked) => revoked,
+            Err(denied) => return self.denied(&denied, &st),
+        };
+        for id in revoked {
+            tracing::warn!(grant = %id, "the vault takes the grant back");
+            if !node.tasks.stop(&id, REVOKE_GRACE, "its grant was revoked") && !node.reports.knows(&id) {
+                let detail = "revoked before it was started".to_owned();
+                let report =
+                    TaskReport { grant_id: id.to_vec(), state: "stopped".to_owned(), detail, ..TaskReport::default() };
+                node.reports.put(id, 0, report);
+            }
+        }
+    }
+
+    fn denied(&self, denied: &Denied, st: &Statement) {
+        match denied {
+            Denied::Refused(refusal) => self.node.accuser.document(refusal, Some(st)),
+            Denied::State(_) | Denied::Keys(_) | Denied::Roots(_) | Denied::Unproven(_) | Denied::Interrupted => {
+                tracing::error!(error = %denied, kind = %st.r#type, "a document was not put into force");
+            }
+        }
+    }
+}
+
+/// Sends without waiting: the queue holds more than a vault that lives leaves unread.
+fn report(
+    out: &mpsc::Sender<NodeReport>,
+    (bundle_epoch, charter_version): (u64, u64),
+    tasks: Vec<TaskReport>,
+    complete: bool,
+) -> Result<(), Failure> {
+    let sent = out.try_send(NodeReport { bundle_epoch, charter_version, tasks, complete });
+    sent.map_err(|_| Failure::unavailable("vault-stalled", "the vault does not read what it is told"))
+}

@@ -1,0 +1,30 @@
+//! The node's judgement: what an agent believes, and the checks an order passes before anything starts.
+//!
+//! * [`NodeTrust`]: charter, bundle, status, revocations, checkpoint, each verified from the anchor pinned at join;
+//! * [`verify_assign`]: the ten checks of an assignment, in the protocol's order;
+//! * [`verify_stop`], [`verify_revoke`], [`verify_lease_ext`], [`verify_logs_request`]: the other orders.
+//!
+//! Pure: no clock, no file, no key but the node's own. Nothing here may answer "yes" because something was missing.
+
+mod assign;
+mod bundle;
+mod charter;
+mod memory;
+mod orders;
+mod receipt;
+mod refusal;
+mod spec;
+mod trust;
+mod vouchers;
+
+pub use assign::{Accepted, NodeKey, NodeSelf, OpenedSecret, verify_assign};
+pub use bundle::{BundleChain, NewBundle};
+pub use charter::{CharterChain, NewCharter};
+pub use memory::{Fence, TaskMemory};
+pub use orders::{
+    Extended, RunningTask, StopAllowed, verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
+};
+pub use receipt::Gap;
+pub use refusal::{News, Refusal};
+pub use trust::{NewCheckpoint, NewRevocations, NewStatus, NodeTrust, Saved};
+pub use vouchers::AcceptedImage;

@@ -1,0 +1,436 @@
+//! Tasks: the current incarnation of each, from its place in the queue to the end that the directory tells.
+
+use super::retries::{Due, LONGEST, wait_after};
+use super::Scheduler;
+use holdfast_orchestrator_core::plan::{Event, Resources, Retry, StopReason, TaskSeen, TaskState};
+use holdfast_types::{GrantId, Millis, NodeId, ServiceRef, TaskId};
+use holdfast_wire::v1::{GrantView, Stop};
+
+/// Where a grant is in its life (protocol, life of a grant).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GrantState {
+    Issued,
+    Running,
+    Revoked,
+    Ended,
+    Lapsed,
+}
+
+/// A grant of the directory.
+#[derive(Debug, Clone)]
+pub(super) struct Grant {
+    task: TaskId,
+    version: u64,
+    node: NodeId,
+    task_gen: u64,
+    pub(super) state: GrantState,
+    /// As its node reported it last; empty if it never did.
+    task_state: String,
+    exit_code: i32,
+    issued: Millis,
+}
+
+impl Grant {
+    fn read(v: &GrantView) -> Option<Self> {
+        let state = match v.state.as_str() {
+            "issued" => GrantState::Issued,
+            "running" => GrantState::Running,
+            "revoked" => GrantState::Revoked,
+            "ended" => GrantState::Ended,
+            "lapsed" => GrantState::Lapsed,
+            _ => return None,
+        };
+        Some(Self {
+            task: TaskId::parse(&v.task_id).ok()?,
+            version: v.version,
+            node: NodeId::parse(&v.node_id).ok()?,
+            task_gen: v.task_gen,
+            state,
+            task_state: v.task_state.clone(),
+            exit_code: v.exit_code,
+            issued: Millis(v.issued_at_ms),
+        })
+    }
+    pub(super) fn is_of(&self, task: &TaskId) -> bool {
+        self.task == *task
+    }
+    fn is_live(&self) -> bool {
+        matches!(self.state, GrantState::Issued | GrantState::Running)
+    }
+    fn is_over(&self) -> bool {
+        matches!(self.state, GrantState::Ended | GrantState::Lapsed)
+    }
+    fn failed(&self) -> bool {
+        matches!(self.task_state.as_str(), "failed" | "refused") || self.exit_code != 0
+    }
+}
+
+/// Whether the node may have the grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handed {
+    /// We have not given it, or the node has said no.
+    No,
+    /// We have given it, or the node has said that it holds it.
+    Yes,
+    /// An earlier process, or another orchestrator, was granted it.
+    Unknown,
+}
+
+/// How far an incarnation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Waits to be asked for.
+    Queued,
+    /// Asked for, with this ticket.
+    Asked(u64),
+    /// Granted.
+    Live { grant: GrantId, task_gen: u64, handed: Handed },
+}
+
+/// The current incarnation of a task.
+pub(super) struct Task {
+    pub(super) service: ServiceRef,
+    pub(super) version: u64,
+    pub(super) node: NodeId,
+    pub(super) phase: Phase,
+    /// It is to end; nothing restarts it for ending.
+    pub(super) stop: bool,
+    /// Its grant was given back.
+    pub(super) released: bool,
+    /// Its node refused it.
+    pub(super) refused: bool,
+    running_since: Option<Millis>,
+    /// Somebody will look when it has run for long enough.
+    watched: bool,
+}
+
+impl Task {
+    pub(super) fn queued(service: ServiceRef, version: u64, node: NodeId) -> Self {
+        let phase = Phase::Queued;
+        Self {
+            service,
+            version,
+            node,
+            phase,
+            stop: false,
+            released: false,
+            refused: false,
+            running_since: None,
+            watched: false,
+        }
+    }
+    fn grant(&self) -> Option<GrantId> {
+        match self.phase {
+            Phase::Live { grant, .. } => Some(grant),
+            Phase::Queued | Phase::Asked(_) => None,
+        }
+    }
+}
+
+impl Scheduler {
+    // ---- what the directory says ----------------------------------------------------------------------------------
+
+    pub(super) fn grant_shown(&mut self, now: Millis, view: &GrantView) {
+        let (Some(id), Some(grant)) = (GrantId::from_slice(&view.grant_id), Grant::read(view)) else { return };
+        if let Some(shows) = &mut self.shows {
+            shows.grants.insert(id);
+        }
+        self.grants.insert(id, grant);
+        self.judge(now, &id);
+    }
+
+    pub(super) fn grant_gone(&mut self, now: Millis, id: &GrantId) {
+        let gone = self.grants.remove(id);
+        let task = gone.map(|g| g.task).or_else(|| self.task_of(id));
+        if let Some(task) = task.filter(|t| self.tasks.get(t).and_then(Task::grant) == Some(*id)) {
+            self.end(now, &task, None);
+        }
+    }
+    fn task_of(&self, id: &GrantId) -> Option<TaskId> {
+        self.tasks.iter().find(|(_, t)| t.grant() == Some(*id)).map(|(task, _)| task.clone())
+    }
+    pub(super) fn granted_to_tasks(&self) -> impl Iterator<Item = GrantId> {
+        self.tasks.values().filter_map(Task::grant)
+    }
+
+    /// What a grant of the directory means for its task.
+    pub(super) fn judge(&mut self, now: Millis, id: &GrantId) {
+        let Some(g) = self.grants.get(id).cloned() else { return };
+        match self.tasks.get(&g.task).map(|t| t.phase) {
+            Some(Phase::Live { grant, .. }) if grant == *id => self.follow(now, &g),
+            // Two incarnations at once: the newer one stays.
+            Some(Phase::Live { grant, task_gen, .. }) if g.is_live() => {
+                if task_gen > g.task_gen {
+                    self.release(&g.task, *id, "another incarnation took its place");
+                } else {
+                    self.release(&g.task, grant, "another incarnation took its place");
+                    self.adopt(now, *id, &g);
+                }
+            }
+            // Whether it is the one that was asked for is told by the answer.
+            Some(Phase::Asked(_) | Phase::Live { .. }) => {}
+            Some(Phase::Queued) if g.is_live() => self.adopt(now, *id, &g),
+            None if !self.is_at_its_end(id, &g) => self.adopt(now, *id, &g),
+            Some(Phase::Queued) | None => {}
+        }
+    }
+
+    /// A task that somebody else asked for, or this process before it was started again.
+    fn adopt(&mut self, now: Millis, id: GrantId, g: &Grant) {
+        let Ok(service) = g.task.service() else { return };
+        self.remove_task(&g.task);
+        let mut task = Task::queued(service, g.version, g.node.clone());
+        task.phase = Phase::Live { grant: id, task_gen: g.task_gen, handed: Handed::Unknown };
+        task.running_since = (g.task_state == "running").then_some(g.issued);
+        self.insert_task(g.task.clone(), task);
+        self.heard_of(&g.task);
+        self.follow(now, g);
+        if self.is_synced() {
+            self.claim(now, &g.task);
+        }
+    }
+
+    /// The current incarnation's grant has changed.
+    fn follow(&mut self, now: Millis, g: &Grant) {
+        let Some(task) = self.tasks.get(&g.task) else { return };
+        let Some(id) = task.grant() else { return };
+        if self.is_at_its_end(&id, g) {
+            return self.end(now, &g.task, Some(g));
+        }
+        let running = g.state == GrantState::Running && g.task_state == "running";
+        let monitor = self.version_of(&g.task).map(super::services::Version::monitor).unwrap_or_default();
+        let Some(task) = self.tasks.get_mut(&g.task) else { return };
+        // Whoever took the grant back, nothing restarts the task for ending now.
+        task.stop |= g.state == GrantState::Revoked && !task.refused;
+        task.running_since = running.then_some(task.running_since.unwrap_or(now));
+        let well_at = task.running_since.map(|since| since.plus(monitor));
+        let ahead = well_at.filter(|at| *at > now);
+        if let Some(at) = ahead
+            && !task.watched
+        {
+            self.timers.add(at, Due::Watched(g.task.clone(), id));
+        }
+        task.watched = ahead.is_some();
+        let state = match g.state {
+            GrantState::Revoked => TaskState::Stopping,
+            GrantState::Running if well_at.is_some_and(|at| at <= now) => TaskState::Running,
+            GrantState::Issued | GrantState::Running | GrantState::Ended | GrantState::Lapsed => TaskState::Starting,
+        };
+        self.tell_planner(&g.task, state);
+    }
+
+    pub(super) fn watched(&mut self, now: Millis, task: &TaskId, id: &GrantId) {
+        let current = self.tasks.get(task).and_then(Task::grant) == Some(*id);
+        if let Some(g) = self.grants.get(id).filter(|_| current).cloned() {
+            self.follow(now, &g);
+        }
+    }
+
+    /// Nothing runs under the grant any more, and nothing ever will.
+    fn is_at_its_end(&self, id: &GrantId, g: &Grant) -> bool {
+        if g.is_over() {
+            return true;
+        }
+        let node = self.nodes.get(&g.node);
+        let exclusive = self.version_of(&g.task).is_some_and(|v| v.spec.exclusive);
+        let lost = node.is_none_or(|n| n.lost) && !exclusive;
+        let task = self.tasks.get(&g.task).filter(|t| t.grant() == Some(*id));
+        // Revoked before its node had it: nobody is left to report its end.
+        let never_there = g.task_state.is_empty() && task.and_then(handed) == Some(Handed::No);
+        g.state == GrantState::Revoked && (lost || never_there)
+    }
+
+    // ---- what is done about it ------------------------------------------------------------------------------------
+
+    /// What was to be given back before the directory was lost may not have been: it is judged again.
+    pub(super) fn forget_releases(&mut self) {
+        self.tasks.values_mut().for_each(|t| t.released = false);
+    }
+
+    /// Looks whether a granted task has somebody who carries it; if not, its grant is given back.
+    pub(super) fn claim(&mut self, now: Millis, task: &TaskId) {
+        let Some((t, id)) = self.tasks.get(task).and_then(|t| Some((t, t.grant()?))) else { return };
+        let Some(g) = self.grants.get(&id).cloned() else { return };
+        let (lost, here) = self.nodes.get(&t.node).map_or((true, false), |n| (n.lost, n.session.is_some()));
+        if lost && g.is_live() {
+            self.release(task, id, "its node is lost");
+        } else if here && g.state == GrantState::Issued && handed(t) == Some(Handed::No) {
+            self.release(task, id, "its node never got it");
+        } else {
+            self.follow(now, &g);
+        }
+    }
+
+    /// What the node's greeting says about a task that was granted for it.
+    pub(super) fn heard_of(&mut self, task: &TaskId) {
+        let Some(t) = self.tasks.get_mut(task) else { return };
+        let Some(node) = self.nodes.get(&t.node).filter(|n| n.session.is_some()) else { return };
+        if let Phase::Live { grant, handed, .. } = &mut t.phase {
+            *handed = if node.holds(grant) { Handed::Yes } else { Handed::No };
+        }
+    }
+
+    pub(super) fn refused(&mut self, now: Millis, node: &NodeId, id: &GrantId, reason: &str) {
+        let Some(task) = self.grants.get(id).map(|g| g.task.clone()).or_else(|| self.task_of(id)) else { return };
+        let Some(t) = self.tasks.get_mut(&task).filter(|t| t.grant() == Some(*id) && t.node == *node) else { return };
+        if let Phase::Live { handed, .. } = &mut t.phase {
+            *handed = Handed::No;
+        }
+        t.refused = true;
+        let service = t.service.clone();
+        self.deny(now, &service, node, reason, &[]);
+        self.release(&task, *id, "its node refused it");
+        self.judge(now, id);
+    }
+
+    /// Gives a grant back, once, where that is ours to do.
+    pub(super) fn release(&mut self, task: &TaskId, id: GrantId, reason: &'static str) {
+        let leased = task.service().is_ok_and(|s| self.leases.contains_key(&s.namespace));
+        let granted_to_us = |t: &Task| t.grant() == Some(id) && handed(t) != Some(Handed::Unknown);
+        if !leased && !self.tasks.get(task).is_some_and(granted_to_us) {
+            return;
+        }
+        if let Some(t) = self.tasks.get_mut(task).filter(|t| t.grant() == Some(id))
+            && std::mem::replace(&mut t.released, true)
+        {
+            return;
+        }
+        self.releases.entry(reason).or_default().push(id);
+    }
+
+    /// The planner wants the task to end.
+    pub(super) fn stop(&mut self, task: &TaskId, reason: StopReason) {
+        let Some(t) = self.tasks.get_mut(task) else { return };
+        tracing::info!(%task, node = %t.node, reason = reason.as_str(), "task is to stop");
+        t.stop = true;
+        match t.phase {
+            Phase::Queued => self.withdraw(task),
+            // Its grant is given back when it comes.
+            Phase::Asked(_) => {}
+            Phase::Live { .. } => self.send_stop(task),
+        }
+    }
+
+    /// Sends the order to stop, if the task is to end and its node is here to take the order.
+    pub(super) fn send_stop(&mut self, task: &TaskId) {
+        let Some(t) = self.tasks.get(task).filter(|t| t.stop && !t.released) else { return };
+        let here = self.nodes.get(&t.node).is_some_and(|n| n.session.is_some());
+        let revoked = t.grant().and_then(|g| self.grants.get(&g)).is_some_and(|g| g.state == GrantState::Revoked);
+        let Some(fence) = self.fence(&t.service.namespace).filter(|_| here && !revoked) else { return };
+        let stop = Stop {
+            task_id: task.to_string(),
+            namespace: t.service.namespace.to_string(),
+            fence,
+            revocation: None,
+            timeout_ms: u32::try_from(self.settings.stop_timeout.as_millis()).unwrap_or(u32::MAX),
+        };
+        self.orders.push(super::Order::Stop { node: t.node.clone(), stop });
+    }
+
+    /// Takes a task out of the queue as if it had never been placed.
+    pub(super) fn withdraw(&mut self, task: &TaskId) {
+        if self.tasks.get(task).is_some_and(|t| t.phase == Phase::Queued)
+            && let Some(t) = self.remove_task(task)
+        {
+            self.planner.apply(ended(task, &t.node, false, Retry::Now));
+        }
+    }
+
+    // ---- ends -----------------------------------------------------------------------------------------------------
+
+    /// The task is over; `g` is its grant as it ended, `None` if the vault has forgotten it.
+    fn end(&mut self, now: Millis, task: &TaskId, g: Option<&Grant>) {
+        let failure = g.is_some_and(Grant::failed);
+        let (restarts, halts) = self.version_of(task).map_or((true, true), |v| (v.restarts(failure), v.failure_halts()));
+        let Some(t) = self.remove_task(task) else { return };
+        if t.running_since.is_some_and(|since| now.since(since) >= LONGEST) {
+            self.failures.remove(task);
+        }
+        let taken_back = t.stop || (t.released && !t.refused);
+        match g {
+            // It ended by itself, or never began.
+            Some(g) if g.is_over() && !taken_back => {
+                let refused = t.refused || g.task_state == "refused";
+                if g.task_state == "refused" && !t.refused {
+                    self.deny(now, &t.service, &t.node, "its node refused it", &[]);
+                }
+                let again = restarts || refused || g.state == GrantState::Lapsed;
+                tracing::info!(%task, node = %t.node, exit_code = g.exit_code, state = %g.task_state, again, "task ended");
+                self.planner.apply(ended(task, &t.node, failure && halts, Retry::Later));
+                if again {
+                    self.retry_later(now, task);
+                }
+            }
+            Some(_) if t.refused => {
+                self.planner.apply(ended(task, &t.node, halts, Retry::Later));
+                self.retry_later(now, task);
+            }
+            Some(_) | None => self.planner.apply(ended(task, &t.node, false, Retry::Now)),
+        }
+    }
+
+    /// Keeps the places of tasks that have done their work and are not to be started again.
+    pub(super) fn hold_what_is_done(&mut self, name: &ServiceRef) {
+        let Some(service) = self.services.get(name) else { return };
+        let Some((_, newest)) = service.newest().filter(|(_, v)| !v.restarts(false)) else { return };
+        let done = |g: &&Grant| {
+            g.state == GrantState::Ended
+                && g.task.service().as_ref() == Ok(name)
+                && !newest.restarts(g.failed())
+                && service.template(g.version) == newest.template
+        };
+        let places: Vec<_> = self.grants.values().filter(done).map(|g| (g.task.clone(), g.node.clone())).collect();
+        let (template, resources) = (newest.template, newest.resources());
+        for (task, node) in places {
+            if !self.tasks.contains_key(&task) {
+                let (state, t, n) = (TaskState::Starting, task.clone(), node.clone());
+                self.planner.apply(Event::Task(TaskSeen { task: t, node: n, template, resources, state }));
+                self.planner.apply(ended(&task, &node, false, Retry::Later));
+            }
+        }
+    }
+
+    /// The place of `task` stays empty for a while: longer with each failure.
+    pub(super) fn retry_later(&mut self, now: Millis, task: &TaskId) {
+        let failures = self.failures.entry(task.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        self.timers.add(now.plus(wait_after(*failures)), Due::Retry(task.clone()));
+    }
+
+    // ---- bookkeeping ----------------------------------------------------------------------------------------------
+
+    pub(super) fn insert_task(&mut self, id: TaskId, task: Task) {
+        self.nodes.entry(task.node.clone()).or_default().tasks.insert(id.clone());
+        self.tasks.insert(id, task);
+    }
+    pub(super) fn remove_task(&mut self, id: &TaskId) -> Option<Task> {
+        let task = self.tasks.remove(id)?;
+        if let Some(node) = self.nodes.get_mut(&task.node) {
+            node.tasks.remove(id);
+        }
+        Some(task)
+    }
+    pub(super) fn version_of(&self, task: &TaskId) -> Option<&super::services::Version> {
+        let t = self.tasks.get(task)?;
+        self.services.get(&t.service)?.version(t.version)
+    }
+    fn tell_planner(&mut self, id: &TaskId, state: TaskState) {
+        let Some(t) = self.tasks.get(id) else { return };
+        let service = self.services.get(&t.service);
+        let template = service.map_or_else(|| super::services::Service::default().template(t.version), |s| s.template(t.version));
+        let resources = service.and_then(|s| s.version(t.version)).map_or(Resources::default(), |v| v.resources());
+        let seen = TaskSeen { task: id.clone(), node: t.node.clone(), template, resources, state };
+        self.planner.apply(Event::Task(seen));
+    }
+}
+
+fn handed(t: &Task) -> Option<Handed> {
+    match t.phase {
+        Phase::Live { handed, .. } => Some(handed),
+        Phase::Queued | Phase::Asked(_) => None,
+    }
+}
+
+pub(super) fn ended(task: &TaskId, node: &NodeId, failed: bool, retry: Retry) -> Event {
+    Event::TaskEnded { task: task.clone(), node: node.clone(), failed, retry }
+}

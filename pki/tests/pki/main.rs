@@ -1,0 +1,14 @@
+//! What `holdfast-pki` promises, tried with good and bad requests, certificates, chains and bundles.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected should stop there"
+)]
+
+mod bundle;
+mod chain;
+mod csr;
+mod interop;
+mod issue;
+mod world;

@@ -1,0 +1,49 @@
+//! What systemd is told (sd_notify(3)). Without systemd, nothing happens.
+
+use sd_notify::{NotifyState, notify, watchdog_enabled};
+use tokio_util::sync::CancellationToken;
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// The daemon serves now.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// One line for `systemctl status`; never a secret.
+pub fn status(line: &str) {
+    tell(&[NotifyState::Status(line)]);
+}
+
+/// The daemon is ending.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// The configuration is being read again; [`ready`] ends that.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(at) => tell(&[NotifyState::Reloading, at]),
+        Err(error) => tracing::debug!(%error, "systemd was not told"),
+    }
+}
+
+/// Tells the watchdog that the daemon lives, twice per interval, while `alive` says so; returns at once if no watchdog
+/// is set, else with `stop`.
+pub async fn watchdog(alive: impl Fn() -> bool, stop: CancellationToken) {
+    let Some(interval) = watchdog_enabled() else { return };
+    let mut tick = tokio::time::interval(interval / 2);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if alive() {
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+}

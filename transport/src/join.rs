@@ -1,0 +1,249 @@
+//! From a join token to an identity: the applicant's half of the handshake (protocol, join handshake).
+//!
+//! LAW: nothing is sent before the server is proven to be a voter of the cluster that the token pins (that is
+//! [`ClientTls::join`](crate::tls::ClientTls::join)), and the caller gives a key that is on disk already. The token's
+//! secret never leaves this process: what is sent is a MAC over the server's nonce, our request and our keys. What the
+//! cluster's documents prove is judged by the caller, before the proof is sent.
+
+use crate::client::{Backoff, Dialer, Link};
+use crate::clock::now;
+use crate::failure::Failure;
+use crate::keys::PrivateKey;
+use crate::rpc::join_client::JoinClient;
+use crate::tls::Server;
+use holdfast_wire::token::{JoinToken, TokenRole, join_mac};
+use holdfast_wire::v1::{AwaitRequest, Challenge, Hello, Issued, JoinReply, JoinRequest, Pending, Proof};
+use holdfast_wire::v1::{await_reply, join_reply, join_request};
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+/// For each answer of the handshake; the vault has as much patience with us.
+const ANSWER: Duration = Duration::from_secs(20);
+/// Between two questions whether an operator has approved us.
+const POLL: Duration = Duration::from_secs(2);
+
+/// Reads the join token in the file `path`, which must be for `role`. A typing error in it is found here, before
+/// anything is sent anywhere.
+pub fn read_token(path: &Path, role: TokenRole) -> Result<JoinToken, Failure> {
+    let unreadable = |e| Failure::invalid("token-unreadable", format!("join token file {}: {e}", path.display()));
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
+    let token = JoinToken::parse(&text).map_err(|e| Failure::refused("join-token", e.to_string()))?;
+    if token.role == role {
+        return Ok(token);
+    }
+    let (got, wanted) = (token.role.as_str(), role.as_str());
+    Err(Failure::refused("join-token", format!("this join token is for the role {got}, not {wanted}"))
+        .help(format!("create one with `holdfast token create --role {wanted}`")))
+}
+
+/// What the vault answered to the proof.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Admitted {
+    /// With a certificate.
+    Issued(Issued),
+    /// With an id; an operator has to approve it.
+    Pending(Pending),
+}
+
+/// Who applies, and with what.
+pub struct Applicant<'a> {
+    /// The token.
+    pub token: &'a JoinToken,
+    /// The TLS key, which is on disk.
+    pub key: &'a PrivateKey,
+    /// The HPKE key of a node; empty for other roles.
+    pub hpke_pub: &'a [u8],
+}
+
+impl Applicant<'_> {
+    /// Applies at the addresses of `dialer` (made with `ClientTls::join`) until admitted or refused, for at most
+    /// `patience` or until `stop`. `believe` judges the documents that the server shows; what it makes of them is
+    /// returned.
+    pub async fn join<T>(
+        &self,
+        dialer: &Dialer,
+        patience: Duration,
+        stop: &CancellationToken,
+        believe: impl Fn(&Server, &Challenge) -> Result<T, Failure>,
+    ) -> Result<(T, Admitted), Failure> {
+        let deadline = Instant::now() + patience;
+        let mut backoff = Backoff::dialling();
+        loop {
+            let failure = match self.attempt(dialer, &believe).await {
+                Ok(admitted) => return Ok(admitted),
+                Err(failure) => failure,
+            };
+            dialer.prefer(failure.leader_addrs());
+            if !failure.may_pass() || Instant::now() >= deadline {
+                return Err(failure);
+            }
+            tracing::warn!(code = %failure.code, details = ?failure.details, "not joined yet: {failure}");
+            pause(backoff.next_delay(), stop).await?;
+        }
+    }
+
+    async fn attempt<T>(
+        &self,
+        dialer: &Dialer,
+        believe: impl Fn(&Server, &Challenge) -> Result<T, Failure>,
+    ) -> Result<(T, Admitted), Failure> {
+        let link = dialer.dial().await?;
+        let (mut talk, challenge) = Talk::open(&link, self.token.id.to_vec()).await?;
+        let believed = believe(&link.server, &challenge)?;
+        let nonce: [u8; 32] = challenge.nonce.as_slice().try_into().map_err(|_| out_of_turn())?;
+        let csr = self.key.csr().map_err(|e| Failure::failed("join-key", e.to_string()))?;
+        let mac = join_mac(&self.token.mac_key(), &nonce, &csr, self.hpke_pub);
+        talk.say(join_request::Step::Proof(Proof { csr, hpke_pub: self.hpke_pub.to_vec(), mac }))?;
+        match talk.hear().await? {
+            join_reply::Step::Issued(issued) => Ok((believed, Admitted::Issued(issued))),
+            join_reply::Step::Pending(pending) => Ok((believed, Admitted::Pending(pending))),
+            join_reply::Step::Challenge(_) => Err(out_of_turn()),
+        }
+    }
+}
+
+/// The cluster's public documents as they are now: what the join listener shows to anybody who asks. The caller judges
+/// them by those that it believes already.
+pub async fn documents(dialer: &Dialer) -> Result<Challenge, Failure> {
+    let link = dialer.dial().await?;
+    // No token has this id, and none is needed: the challenge comes before the proof.
+    Ok(Talk::open(&link, vec![0; 8]).await?.1)
+}
+
+/// Asks at the addresses of `dialer` until an operator has approved `id`, whose key is `key`; ends early only by `stop`
+/// or a refusal.
+pub async fn await_approval(
+    dialer: &Dialer,
+    id: &str,
+    key: &PrivateKey,
+    stop: &CancellationToken,
+) -> Result<Issued, Failure> {
+    let spki = key.spki_sha256();
+    tracing::info!(id, key = %spki, "waiting for approval: `holdfast node approve {id} --key {spki}`");
+    loop {
+        match ask(dialer, id, key).await {
+            Ok(Some(issued)) => return Ok(issued),
+            Ok(None) => {}
+            Err(failure) if failure.may_pass() => {
+                tracing::warn!(code = %failure.code, "the vault does not answer: {failure}");
+            }
+            Err(failure) => return Err(failure),
+        }
+        pause(POLL, stop).await?;
+    }
+}
+
+async fn ask(dialer: &Dialer, id: &str, key: &PrivateKey) -> Result<Option<Issued>, Failure> {
+    let at_ms = now().0;
+    let signature = key.sign(&await_message(id, at_ms)).map_err(|e| Failure::failed("join-key", e.to_string()))?;
+    let request = AwaitRequest { id: id.to_owned(), at_ms, signature, spki: key.spki_der().to_vec() };
+    let op = |channel| {
+        let request = request.clone();
+        async move { JoinClient::new(channel).r#await(request).await }
+    };
+    match dialer.call(ANSWER, op).await?.step {
+        Some(await_reply::Step::Issued(issued)) => Ok(Some(issued)),
+        Some(await_reply::Step::Pending(_)) => Ok(None),
+        None => Err(out_of_turn()),
+    }
+}
+
+/// What the applicant's key signs: `"holdfast/v1/await" ‖ id ‖ at_ms`.
+fn await_message(id: &str, at_ms: i64) -> Vec<u8> {
+    [b"holdfast/v1/await".as_slice(), id.as_bytes(), &at_ms.to_be_bytes()].concat()
+}
+
+/// An open handshake.
+struct Talk {
+    steps: mpsc::Sender<JoinRequest>,
+    replies: Streaming<JoinReply>,
+}
+
+impl Talk {
+    /// Greets, and returns what the server shows first.
+    async fn open(link: &Link, token_id: Vec<u8>) -> Result<(Self, Challenge), Failure> {
+        let (steps, receiver) = mpsc::channel(2);
+        let outgoing = futures::stream::unfold(receiver, |mut r| async { r.recv().await.map(|step| (step, r)) });
+        let hello = JoinRequest { step: Some(join_request::Step::Hello(Hello { token_id })) };
+        steps.try_send(hello).map_err(|_| ended())?;
+        let mut client = JoinClient::new(link.channel.clone());
+        let replies = timeout(ANSWER, client.join(outgoing)).await.map_err(late)??.into_inner();
+        let mut talk = Self { steps, replies };
+        let join_reply::Step::Challenge(challenge) = talk.hear().await? else { return Err(out_of_turn()) };
+        Ok((talk, challenge))
+    }
+    fn say(&self, step: join_request::Step) -> Result<(), Failure> {
+        self.steps.try_send(JoinRequest { step: Some(step) }).map_err(|_| ended())
+    }
+    async fn hear(&mut self) -> Result<join_reply::Step, Failure> {
+        let reply = timeout(ANSWER, self.replies.message()).await.map_err(late)??;
+        reply.ok_or_else(ended)?.step.ok_or_else(out_of_turn)
+    }
+}
+
+async fn pause(time: Duration, stop: &CancellationToken) -> Result<(), Failure> {
+    tokio::select! {
+        () = stop.cancelled() => Err(Failure::unavailable("stopped", "stopped before the cluster was joined")),
+        () = sleep(time) => Ok(()),
+    }
+}
+
+fn late(_: tokio::time::error::Elapsed) -> Failure {
+    Failure::unavailable("timed-out", format!("no answer within {ANSWER:?}"))
+}
+fn ended() -> Failure {
+    Failure::unavailable("connection-lost", "the vault ended the handshake")
+}
+fn out_of_turn() -> Failure {
+    Failure::failed("join-protocol", "the vault's answer does not follow the join protocol")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_types::{Digest, Secret, TokenId};
+
+    fn printed(role: TokenRole) -> zeroize::Zeroizing<String> {
+        JoinToken { role, id: TokenId([1; 8]), anchor: Digest([2; 32]), secret: Secret::take(&mut [3; 20]) }.print()
+    }
+    fn read(text: &str) -> Result<JoinToken, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, text).unwrap();
+        read_token(&path, TokenRole::Orchestrator)
+    }
+
+    #[test]
+    fn a_token_with_a_typing_error_is_refused_before_anything_is_sent() {
+        let good = printed(TokenRole::Orchestrator);
+        assert_eq!(read(&format!("{}\n", *good)).unwrap().anchor, Digest([2; 32]));
+        for at in 13..good.len() {
+            let mut bytes = good.as_bytes().to_vec();
+            bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+            let failure = read(std::str::from_utf8(&bytes).unwrap()).err().unwrap();
+            assert_eq!((failure.kind.exit_code(), failure.code.as_ref()), (3, "join-token"), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_role_is_refused_with_advice() {
+        let failure = read(&printed(TokenRole::Node)).err().unwrap();
+        assert_eq!(failure.kind.exit_code(), 3);
+        assert!(failure.message.contains("role node") && failure.help.unwrap().contains("--role orchestrator"));
+    }
+
+    #[test]
+    fn a_missing_token_file_is_wrong_usage() {
+        let failure = read_token(Path::new("/nonexistent/token"), TokenRole::Node).err().unwrap();
+        assert_eq!(failure.kind.exit_code(), 2);
+    }
+
+    #[test]
+    fn the_await_message_is_the_protocols() {
+        assert_eq!(await_message("node-1", 258), b"holdfast/v1/awaitnode-1\0\0\0\0\0\0\x01\x02");
+    }
+}

@@ -1,0 +1,170 @@
+//! The identity that renews itself.
+//!
+//! LAW: a new private key is on disk before its request is sent, and a lost reply is followed by the same request with
+//! the same key (protocol, renewal chain R2): a second key would look like a clone and burn the identity. Test:
+//! `a_lost_reply_is_retried_with_the_same_key_even_after_a_restart`.
+
+mod store;
+
+pub use store::{FileStore, KeyStore, StoreError, Stored};
+
+use crate::client::Backoff;
+use crate::clock::{jittered, now};
+use crate::failure::Failure;
+use crate::keys::{KeyError, PrivateKey};
+use crate::tls::{IdentityCell, IdentityError, LocalIdentity, TrustCell};
+use holdfast_pki::chain::{ChainError, Usage, verify_peer};
+use holdfast_types::{Millis, SpiffeId};
+use rustls::pki_types::CertificateDer;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Whoever signs requests: calls `Identity.Renew` over a connection that presents the current identity.
+pub trait Authority: Send + Sync {
+    /// Asks for a certificate for the key of `csr` (PKCS #10, DER). May be called again with the same request.
+    fn renew(&self, csr: Vec<u8>) -> impl Future<Output = Result<Renewed, Failure>> + Send;
+}
+
+/// What the authority gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// DER certificates, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// When the authority wants to be asked again; by default after a third of the certificate's life.
+    pub renew_after: Option<Duration>,
+}
+
+/// Why a renewal did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// The authority said no, or cannot be reached.
+    #[error("renewal: {0}")]
+    Authority(#[from] Failure),
+    /// The new key could not be kept, so it was not used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The key could not be made or used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// What came back is not an identity for our key.
+    #[error("the renewed certificate is not ours: {0}")]
+    Identity(#[from] IdentityError),
+    /// What came back is not believed.
+    #[error("the renewed certificate is not believed: {0}")]
+    Chain(#[from] ChainError),
+    /// What came back names somebody else.
+    #[error("the renewed certificate names {0}")]
+    OtherName(SpiffeId),
+}
+
+/// Renews the identity in a cell, again and again.
+pub struct Renewer<A> {
+    store: Arc<dyn KeyStore>,
+    cell: Arc<IdentityCell>,
+    trust: Arc<TrustCell>,
+    authority: A,
+    wanted: Arc<Notify>,
+}
+
+/// Shortest wait between two renewals, whatever the authority says.
+const MIN_WAIT: Duration = Duration::from_secs(1);
+
+impl<A: Authority> Renewer<A> {
+    /// For the identity in `cell`, whose key is kept in `store`.
+    pub fn new(store: Arc<dyn KeyStore>, cell: Arc<IdentityCell>, trust: Arc<TrustCell>, authority: A) -> Self {
+        Self { store, cell, trust, authority, wanted: Arc::default() }
+    }
+    /// Notify it to renew at once: the vault's `RenewNow`.
+    pub fn renew_now(&self) -> Arc<Notify> {
+        self.wanted.clone()
+    }
+
+    /// Until `stop`: waits for a third of the certificate's life, spread by a fifth, or for an order; then renews,
+    /// retrying from 1 s to 5 min apart.
+    pub async fn run(&self, stop: &CancellationToken) {
+        let rounds = async {
+            let mut due = self.cell.current().map_or(now(), |i| planned(&i));
+            loop {
+                tokio::select! {
+                    () = sleep(due.since(now())) => {}
+                    () = self.wanted.notified() => {}
+                }
+                due = self.until_renewed().await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = rounds => {}
+        }
+    }
+
+    async fn until_renewed(&self) -> Millis {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+        loop {
+            match self.renew().await {
+                Ok(due) => return due,
+                Err(error) => tracing::warn!(%error, "certificate not renewed yet"),
+            }
+            sleep(backoff.next_delay()).await;
+        }
+    }
+
+    /// One attempt; when the next renewal is due. On failure the pending key stays, and the next attempt uses it.
+    pub async fn renew(&self) -> Result<Millis, RenewError> {
+        let key = in_background({
+            let store = self.store.clone();
+            move || pending_key(store.as_ref())
+        })
+        .await?;
+        let renewed = self.authority.renew(key.csr()?).await?;
+        let identity = LocalIdentity::new(&renewed.chain, &key)?;
+        self.check(&renewed.chain, &identity)?;
+        in_background({
+            let (store, chain) = (self.store.clone(), renewed.chain);
+            move || Ok(store.promote(&chain)?)
+        })
+        .await?;
+        let due =
+            renewed.renew_after.map_or_else(|| planned(&identity), |d| now().plus(jittered(d, 0.2).max(MIN_WAIT)));
+        tracing::info!(id = %identity.id().short(), until = %identity.not_after(), "certificate renewed");
+        self.cell.swap(identity);
+        Ok(due)
+    }
+
+    /// A certificate that others would refuse, or that makes us somebody else, never replaces a good one.
+    fn check(&self, chain: &[Vec<u8>], identity: &LocalIdentity) -> Result<(), RenewError> {
+        let chain: Vec<CertificateDer<'_>> = chain.iter().map(|c| CertificateDer::from(c.as_slice())).collect();
+        let peer = verify_peer(&chain, &self.trust.current(), now(), Usage::Client)?;
+        match self.cell.current() {
+            Some(old) if *old.id() != peer.id => Err(RenewError::OtherName(identity.id().clone())),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// The pending key: the one of an attempt whose reply was lost, or a new one that is stored before it is returned.
+pub fn pending_key(store: &dyn KeyStore) -> Result<PrivateKey, RenewError> {
+    if let Some(key) = store.load_pending()? {
+        return Ok(key);
+    }
+    let key = PrivateKey::generate()?;
+    store.save_pending(&key)?;
+    Ok(key)
+}
+
+/// A third of the certificate's life after its start, spread by a fifth.
+fn planned(identity: &LocalIdentity) -> Millis {
+    let third = identity.not_after().since(identity.not_before()) / 3;
+    identity.not_before().plus(jittered(third, 0.2))
+}
+
+/// Runs `f`, which waits for a disk, off the runtime's threads.
+async fn in_background<T: Send + 'static>(
+    f: impl FnOnce() -> Result<T, RenewError> + Send + 'static,
+) -> Result<T, RenewError> {
+    tokio::task::spawn_blocking(f).await.unwrap_or_else(|_| Err(StoreError::Interrupted.into()))
+}

@@ -1,0 +1,13 @@
+//! Serving gRPC to verified peers.
+//!
+//! * `connections`: who is connected, by identity, and how to end that;
+//! * `io`: a connection that ends when it is told to, or when its session is over;
+//! * `accept`: the loop that takes connections in, within bounds.
+
+mod accept;
+mod connections;
+mod io;
+
+pub use accept::{Limits, ServeError, serve};
+pub(crate) use connections::Registration;
+pub use connections::{ConnPeer, Connections, peer_of};

@@ -1,0 +1,10 @@
+//! Tests over real TCP on the loopback interface, with certificates made by `pki`. They wait on events, each with a
+//! deadline.
+
+mod connections;
+mod dialling;
+mod handshake;
+mod health;
+mod hostile;
+mod renewal;
+mod world;

@@ -1,0 +1,105 @@
+//! The first entry, the voters' own certificates, and the rotation of issuers and statement keys.
+
+use super::{Event, Step};
+use crate::command::{CertFacts, Command, Founding, SealedKey, StkFacts};
+use crate::log::Draft;
+use crate::refusal::Refusal;
+use crate::state::{Issuer, RootRow, State, StkRow, VoterRow};
+use holdfast_types::{ClusterId, Millis, TrustDomain, VoterId, sha256};
+use holdfast_wire::statement;
+use holdfast_wire::v1;
+
+/// Issuers that are kept: those whose leaves may still be alive.
+const KEEP_ISSUERS: usize = 4;
+
+impl Step<'_> {
+    pub(super) fn found(&mut self, f: Founding) -> Result<(), Refusal> {
+        if self.state.is_founded() {
+            return Err(Refusal::changed("this vault has been founded already"));
+        }
+        let st = Command::statement(&f.charter).ok_or_else(|| Refusal::corrupt("charter"))?;
+        let charter: v1::Charter = statement::peek(&st)?;
+        if ClusterId::of_charter(&st.payload) != f.cluster {
+            return Err(Refusal::invalid("the charter is not the one that names this cluster"));
+        }
+        let td = TrustDomain::parse(&charter.trust_domain).map_err(|e| Refusal::invalid(e.to_string()))?;
+        let s = &mut *self.state;
+        s.founded = Some(crate::state::Cluster {
+            id: f.cluster,
+            trust_domain: td.clone(),
+            era: 1,
+            charters: vec![f.charter],
+            unlock_pk: f.unlock_pk,
+            unlock_epoch: 1,
+            policy_version: 1,
+        });
+        s.charter = charter;
+        s.term = 1;
+        let terms = vec![(1, f.term_box)];
+        let voter = VoterRow { kem_pk: f.voter.kem_pk, kem_gen: f.voter.kem_gen, terms, service_addr: String::new(), join_addr: String::new(), cert: None };
+        s.voters.insert(f.voter.id, voter);
+        s.roots.push(RootRow { der: f.root_der.clone(), not_after: f.root_not_after, key: f.root_key, signer: true });
+        s.issuers.push(Issuer { der: f.issuer_der.clone(), key: f.issuer_key, since: self.at, not_after: f.issuer_not_after });
+        s.stks.push(stk_row(f.stk));
+        s.bundles.push(f.bundle);
+        self.next_epoch();
+        self.event(Event::Keys);
+        self.leaf(Draft::new("init", "vault", f.cluster.hex()).with("trust_domain", td).with("voter", f.voter.id).signed(&st));
+        self.leaf(Draft::new("root.add", "vault", sha256(&[&f.root_der]).hex()));
+        self.leaf(Draft::new("issuer.create", "vault", sha256(&[&f.issuer_der]).hex()));
+        self.leaf(Draft::new("stk.rotate", "vault", "1"));
+        self.leaf(Draft::new("keyring.add", "vault", "1"));
+        Ok(())
+    }
+
+    pub(super) fn voter_up(&mut self, id: VoterId, term: u64, service_addr: String, join_addr: String, cert: CertFacts) -> Result<(), Refusal> {
+        let v = self.state.voters.get_mut(&id).ok_or_else(|| Refusal::not_found("voter", id))?;
+        v.service_addr = service_addr;
+        v.join_addr = join_addr;
+        let (serial, spki) = (cert.serial.clone(), cert.spki);
+        v.cert = Some(cert);
+        self.event(Event::Trust);
+        self.leaf(Draft::new("cert.issue", "vault", format!("vault/{id}")).with("serial", serial).with("spki", spki));
+        self.leaf(Draft::new("voter.up", "vault", format!("vault/{id}")).with("term", term));
+        Ok(())
+    }
+
+    pub(super) fn new_issuer(&mut self, der: Vec<u8>, key: SealedKey, not_after: Millis) -> Result<(), Refusal> {
+        self.leaf(Draft::new("issuer.create", "vault", sha256(&[&der]).hex()));
+        let s = &mut *self.state;
+        s.issuers.push(Issuer { der, key, since: self.at, not_after });
+        let surplus = s.issuers.len().saturating_sub(KEEP_ISSUERS);
+        s.issuers.drain(..surplus);
+        self.event(Event::Keys);
+        Ok(())
+    }
+
+    pub(super) fn new_stk(&mut self, stk: StkFacts, bundle: Vec<u8>) -> Result<(), Refusal> {
+        let st = Command::statement(&bundle).ok_or_else(|| Refusal::corrupt("bundle"))?;
+        let b: v1::Bundle = statement::peek(&st)?;
+        if b.epoch != self.state.epoch + 1 {
+            return Err(Refusal::changed("the epoch moved meanwhile"));
+        }
+        self.leaf(Draft::new("stk.rotate", "vault", b.epoch.to_string()).with("bundle_sha256", sha256(&[&st.payload])));
+        let at = self.at;
+        let s = &mut *self.state;
+        s.stks.retain(|k| k.until > at);
+        s.stks.push(stk_row(stk));
+        s.bundles.push(bundle);
+        self.next_epoch();
+        self.event(Event::Keys);
+        Ok(())
+    }
+}
+
+fn stk_row(f: StkFacts) -> StkRow {
+    StkRow { public: f.public, key: f.key, from: f.from, until: f.until }
+}
+
+impl State {
+    /// `H(payload)` of the newest Bundle.
+    pub fn bundle_sha256(&self) -> Option<holdfast_types::Digest> {
+        let st = Command::statement(self.bundles.last()?)?;
+        Some(sha256(&[&st.payload]))
+    }
+}

@@ -1,0 +1,277 @@
+//! Leases and grants: preconditions checked again, budgets spent, leaves written.
+
+use super::{Event, Step};
+use crate::command::{GrantFact, GrantOrder, NodeTaskReport};
+use crate::log::{Draft, grant_fields};
+use crate::refusal::{Code, Refusal};
+use crate::state::{GrantRow, GrantState, IdentityState, Lease, State};
+use holdfast_types::{GrantId, Millis, Namespace, NodeId, OrchId, Role, ServiceRef, TaskId};
+use std::time::Duration;
+
+/// How long a request id is remembered.
+const REQUEST_KEPT: Duration = Duration::from_secs(600);
+
+impl Step<'_> {
+    pub(super) fn keep_lease(&mut self, orch: &OrchId, session_addr: String, life_ms: i64) -> Result<(), Refusal> {
+        let row = self.state.identities.get_mut(orch.as_str()).filter(|r| r.role == Role::Orch);
+        let row = row.ok_or_else(|| Refusal::not_found("orchestrator", orch))?;
+        if row.state != IdentityState::Ready {
+            return Err(Refusal::credential("this orchestrator is not ready"));
+        }
+        if row.session_addr != session_addr {
+            row.session_addr = session_addr;
+            self.event(Event::Trust);
+        }
+        let until = Millis(self.at.0.saturating_add(life_ms));
+        let wanted: Vec<Namespace> = self.state.leasable(orch, self.at);
+        for ns in wanted {
+            self.lease(ns, orch, until);
+        }
+        Ok(())
+    }
+
+    fn lease(&mut self, ns: Namespace, orch: &OrchId, until: Millis) {
+        let at = self.at;
+        let last = self.state.leases.get(&ns);
+        let fence = match last {
+            Some(l) if l.orch == *orch => l.fence,
+            Some(l) if l.until > at => return,
+            Some(l) => l.fence + 1,
+            None => 1,
+        };
+        let change = last.is_none_or(|l| l.fence != fence);
+        self.state.leases.insert(ns.clone(), Lease { orch: orch.clone(), fence, until });
+        if change {
+            self.leaf(Draft::new("lease.change", format!("orch/{orch}"), ns.to_string()).with("fence", fence));
+            self.event(Event::Trust);
+        }
+    }
+
+    pub(super) fn grants(&mut self, orch: &OrchId, request: [u8; 16], orders: Vec<GrantOrder>) -> Result<(), Refusal> {
+        if self.state.requests.contains_key(&request) {
+            return Err(Refusal::changed("this request id was used before"));
+        }
+        self.state.requests.insert(request, self.at.plus(REQUEST_KEPT));
+        for order in orders {
+            let done = match order {
+                GrantOrder::Issue(f) => self.issue(orch, f),
+                GrantOrder::Deny { service, node, code, reason, policies } => {
+                    self.denied(orch, &service, &node, &code, &policies);
+                    Err(Refusal { code: Code::PolicyDenied, reason, policies })
+                }
+            };
+            self.orders.push(done);
+        }
+        Ok(())
+    }
+
+    fn denied(&mut self, orch: &OrchId, service: &str, node: &str, code: &str, policies: &[String]) {
+        let d = Draft::new("grant.denied", format!("orch/{orch}"), service).with("node", node).with("code", code);
+        self.leaf(d.with("policies", policies.join(",")));
+    }
+
+    fn issue(&mut self, orch: &OrchId, f: GrantFact) -> Result<u64, Refusal> {
+        let service = f.task.service().map_err(|e| Refusal::invalid(e.to_string()))?;
+        if let Err(r) = self.state.grant_preconditions(orch, &service, &f, self.at) {
+            self.denied(orch, &service.to_string(), f.node.as_str(), r.code.as_str(), &r.policies);
+            return Err(r);
+        }
+        self.state.budgets.entry(f.mandate.clone()).or_default().spend(service.namespace.as_str(), &f.node, &f.secrets, self.at);
+        self.state.task_gens.insert(f.task.clone(), f.task_gen);
+        let (name, sha) = grant_fields(&f.sha256);
+        let secrets: Vec<_> = f.secrets.iter().map(|(n, v)| format!("{n}@{v}")).collect();
+        let leaf = self.leaf(
+            Draft::new("grant.issued", format!("orch/{orch}"), f.id.hex())
+                .with(name, sha)
+                .with("node", &f.node)
+                .with("task", &f.task)
+                .with("task_gen", f.task_gen)
+                .with("spec_sha256", f.spec_sha256)
+                .with("secrets", secrets.join(","))
+                .with("policies", f.policies.join(","))
+                .with("mandate", &f.mandate)
+                .with("fence", f.fence),
+        );
+        let row = GrantRow {
+            service,
+            version: f.version,
+            node: f.node,
+            task: f.task,
+            task_gen: f.task_gen,
+            orch: orch.clone(),
+            mandate: f.mandate,
+            secrets: f.secrets,
+            sha256: f.sha256,
+            leaf,
+            issued: self.at,
+            start_before: f.start_before,
+            lease_until: f.lease_until,
+            state: GrantState::Issued,
+            task_state: String::new(),
+            exit_code: 0,
+            detail: String::new(),
+            restarts: 0,
+            over: None,
+        };
+        self.state.insert_grant(f.id, row);
+        self.event(Event::Grant(f.id));
+        Ok(leaf)
+    }
+
+    pub(super) fn reports(&mut self, node: &NodeId, tasks: Vec<NodeTaskReport>) -> Result<(), Refusal> {
+        if tasks.iter().any(|t| self.state.grants.get(&t.grant).is_some_and(|g| g.node != *node)) {
+            return Err(Refusal::credential("a node may only report its own tasks"));
+        }
+        for t in tasks {
+            self.report(node, t);
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, node: &NodeId, t: NodeTaskReport) {
+        let Some(before) = self.state.grants.get(&t.grant).map(|g| g.state) else { return };
+        let over = matches!(t.state.as_str(), "stopped" | "failed" | "refused");
+        let after = match (before, over) {
+            (GrantState::Issued | GrantState::Running, false) => GrantState::Running,
+            (GrantState::Issued | GrantState::Running | GrantState::Revoked, true) => GrantState::Ended,
+            (GrantState::Revoked, false) => GrantState::Revoked,
+            (GrantState::Ended | GrantState::Lapsed, _) => return,
+        };
+        let (id, at, state, code) = (t.grant, self.at, t.state.clone(), t.exit_code);
+        self.state.change_grant(&id, |g| {
+            g.state = after;
+            g.task_state = t.state;
+            g.exit_code = t.exit_code;
+            g.detail = t.detail;
+            g.restarts = t.restarts;
+            if over {
+                g.over = Some(at);
+            }
+        });
+        if before != after {
+            let kind = if after == GrantState::Running { "grant.started" } else { "grant.ended" };
+            self.leaf(Draft::new(kind, format!("node/{node}"), id.hex()).with("state", state).with("exit_code", code));
+        }
+        self.event(Event::Grant(id));
+    }
+
+    pub(super) fn release_grants(&mut self, orch: &OrchId, grants: &[GrantId], reason: &str) -> Result<(), Refusal> {
+        let at = self.at;
+        for id in grants {
+            let Some(g) = self.state.grants.get(id) else { continue };
+            let holder = self.state.leases.get(&g.service.namespace).is_some_and(|l| l.orch == *orch && l.until > at);
+            let protected = self.state.spec_of(g).is_some_and(|s| s.protected);
+            if !(g.orch == *orch || holder) || !g.state.is_live() || protected {
+                continue;
+            }
+            self.revoke_grant(*id, &format!("orch/{orch}"), reason);
+        }
+        Ok(())
+    }
+
+    /// Takes a live grant back: its node is told, and it may not be started any more.
+    pub(super) fn revoke_grant(&mut self, id: GrantId, actor: &str, reason: &str) {
+        if !self.state.grants.get(&id).is_some_and(|g| g.state.is_live()) {
+            return;
+        }
+        let at = self.at;
+        self.state.change_grant(&id, |g| {
+            g.state = GrantState::Revoked;
+            g.over = Some(at);
+        });
+        self.leaf(Draft::new("grant.revoked", actor, id.hex()).with("reason", reason));
+        self.event(Event::Grant(id));
+        self.event(Event::GrantRevoked(id));
+    }
+
+    pub(super) fn extend(&mut self, grants: Vec<(GrantId, Millis)>) -> Result<(), Refusal> {
+        let mut n = 0_u64;
+        for (id, until) in grants {
+            if self.state.grants.get(&id).is_some_and(|g| g.lease_until < until && self.state.may_go_on(g, self.at)) {
+                self.state.change_grant(&id, |g| g.lease_until = until);
+                self.event(Event::GrantExtended(id));
+                n += 1;
+            }
+        }
+        if n > 0 {
+            self.leaf(Draft::new("grant.extended", "vault", n.to_string()));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// What must still hold when a grant is applied: decided again from committed state alone, without the policy engine.
+    fn grant_preconditions(&self, orch: &OrchId, service: &ServiceRef, f: &GrantFact, at: Millis) -> Result<(), Refusal> {
+        let lease = self.leases.get(&service.namespace);
+        if !lease.is_some_and(|l| l.orch == *orch && l.fence == f.fence && l.until > at) {
+            return Err(Refusal { policies: vec!["L0-lease".into()], ..Refusal::new(Code::PolicyDenied, "the lease was lost meanwhile") });
+        }
+        if self.lockdown {
+            return Err(Refusal { policies: vec!["L0-lockdown-grant".into()], ..Refusal::new(Code::PolicyDenied, "the cluster is locked down") });
+        }
+        if self.identities.get(f.node.as_str()).is_none_or(|n| n.rev != f.node_rev) {
+            return Err(Refusal::changed("the node changed meanwhile"));
+        }
+        let row = self.services.get(service).filter(|s| s.active).ok_or_else(|| Refusal::not_found("service", service))?;
+        let spec = row.versions.iter().find(|v| v.version == f.version && v.sha256 == f.spec_sha256);
+        let spec = spec.and_then(crate::state::SpecVersion::spec).ok_or_else(|| Refusal::changed("the spec is not active any more"))?;
+        let same = |(name, version): &(String, u64)| {
+            holdfast_types::SecretRef::parse(name, service.namespace.as_str())
+                .is_ok_and(|r| self.secrets.get(&r).is_some_and(|s| s.version.number == *version))
+        };
+        if !f.secrets.iter().all(same) {
+            return Err(Refusal::changed("a secret changed meanwhile"));
+        }
+        if f.task_gen != self.task_gens.get(&f.task).copied().unwrap_or(0) + 1 {
+            return Err(Refusal::changed("the task was granted meanwhile"));
+        }
+        self.within_budget(&f.mandate, service, &spec, &f.node, &f.secrets, at)
+    }
+
+    /// Rate, concurrency and novelty of the mandate (protocol, budgets).
+    pub(crate) fn within_budget(
+        &self,
+        mandate: &holdfast_types::MandateId,
+        service: &ServiceRef,
+        spec: &holdfast_wire::v1::Spec,
+        node: &NodeId,
+        secrets: &[(String, u64)],
+        at: Millis,
+    ) -> Result<(), Refusal> {
+        let over = |what: String| Refusal { policies: vec!["L0-budget".into()], ..Refusal::new(Code::BudgetExhausted, what) };
+        let m = self.mandates.get(mandate).ok_or_else(|| Refusal::not_found("mandate", mandate))?;
+        let empty = crate::state::Budget::default();
+        let b = self.budgets.get(mandate).unwrap_or(&empty);
+        if b.used(service.namespace.as_str(), at) >= m.per_minute {
+            return Err(over(format!("the mandate allows {} grants a minute in one namespace", m.per_minute)));
+        }
+        let fresh = b.new_pairs(node, secrets);
+        if fresh > 0 && b.novelty(at).saturating_add(fresh) > m.novelty {
+            return Err(over(format!("the mandate allows {} new pairs of secret and node an hour", m.novelty)));
+        }
+        let surge = spec.update.as_ref().map_or(1, |u| u.parallelism.max(1));
+        let live = self.grants_of_service(service).filter(|(_, g)| g.state.is_live()).count();
+        if live >= spec.replicas_max.saturating_add(surge) as usize {
+            return Err(over(format!("the service may have {} replicas and {surge} more while it changes", spec.replicas_max)));
+        }
+        Ok(())
+    }
+
+    /// The spec that a grant runs, while it is active.
+    fn spec_of(&self, g: &GrantRow) -> Option<holdfast_wire::v1::Spec> {
+        self.services.get(&g.service)?.versions.iter().find(|v| v.version == g.version)?.spec()
+    }
+
+    /// Namespaces with services that `orch`'s live mandates cover.
+    fn leasable(&self, orch: &OrchId, at: Millis) -> Vec<Namespace> {
+        let mine: Vec<_> = self.mandates.values().filter(|m| !m.revoked && at < m.not_after && m.orchestrators.contains(orch)).collect();
+        let covered = |ns: &Namespace| mine.iter().any(|m| m.namespaces.iter().any(|n| n == "*" || n == ns.as_str()));
+        let mut all: Vec<Namespace> = self.services.iter().filter(|(_, r)| r.active).map(|(s, _)| s.namespace.clone()).collect();
+        all.extend(self.leases.keys().cloned());
+        all.sort();
+        all.dedup();
+        all.retain(covered);
+        all
+    }
+}

@@ -1,0 +1,167 @@
+//! `apply`: what every voter does with a committed command. Deterministic: no clock, no entropy, no policy engine.
+//!
+//! LAW: the same commands give the same state everywhere (test `replaying_the_log_gives_the_same_state`).
+
+mod founding;
+mod grants;
+mod identity;
+mod submit;
+mod tick;
+
+use crate::command::{Command, NoteFacts, Stamped};
+use crate::log::{Draft, Leaf, append};
+use crate::refusal::Refusal;
+use crate::state::State;
+use holdfast_types::{GrantId, Millis, ServiceRef};
+use holdfast_wire::merkle::Frontier;
+use std::collections::HashSet;
+
+/// The witness that a command was committed and applied. Only `apply` makes one.
+#[derive(Debug)]
+pub struct Committed {
+    leaf: u64,
+    rev: u64,
+    orders: Vec<Result<u64, Refusal>>,
+}
+impl Committed {
+    /// Index of the newest leaf once the command was applied: its own last one, if it wrote any.
+    pub fn leaf(&self) -> u64 {
+        self.leaf
+    }
+    /// Directory revision after it.
+    pub fn rev(&self) -> u64 {
+        self.rev
+    }
+    /// For `Grants`: the leaf of each order, or why it was refused after all.
+    pub fn orders(&self) -> &[Result<u64, Refusal>] {
+        &self.orders
+    }
+}
+
+/// What changed, for those who watch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// An identity appeared or changed.
+    Identity(String),
+    /// An identity's certificates must not count any more: close its connections.
+    Revoked(String),
+    /// A service appeared, changed or went.
+    Service(ServiceRef),
+    /// A grant appeared or changed.
+    Grant(GrantId),
+    /// A grant was taken back: its node must be told.
+    GrantRevoked(GrantId),
+    /// A grant's lease is longer now: its node must be told.
+    GrantExtended(GrantId),
+    /// A grant is no longer kept.
+    GrantGone(GrantId),
+    /// Bundle, charter, revocations, leases or lockdown changed: a new Status is due.
+    Trust,
+    /// Keys were created: the shell opens them.
+    Keys,
+}
+
+/// What applying one command gave.
+#[derive(Debug)]
+pub struct Applied {
+    /// The witness, or why nothing was changed.
+    pub result: Result<Committed, Refusal>,
+    /// Leaves to store, in order.
+    pub leaves: Vec<Leaf>,
+    /// What changed.
+    pub events: Vec<Event>,
+}
+
+/// One command at work.
+pub(crate) struct Step<'a> {
+    pub state: &'a mut State,
+    pub at: Millis,
+    seed: [u8; 32],
+    frontier: Frontier,
+    leaves: Vec<Leaf>,
+    events: Vec<Event>,
+    told: HashSet<Event>,
+    orders: Vec<Result<u64, Refusal>>,
+}
+
+impl Step<'_> {
+    /// Writes a leaf and returns its index.
+    pub fn leaf(&mut self, d: Draft) -> u64 {
+        let leaf = append(&mut self.frontier, d, self.at, &self.seed, self.leaves.len() as u64);
+        let index = leaf.index;
+        self.leaves.push(leaf);
+        index
+    }
+    pub fn event(&mut self, e: Event) {
+        if self.told.insert(e.clone()) {
+            self.events.push(e);
+        }
+    }
+    /// A new directory revision.
+    pub fn next_rev(&mut self) -> u64 {
+        self.state.rev += 1;
+        self.state.rev
+    }
+    /// Something about trust changed: the epoch moves and a new Status is due.
+    pub fn next_epoch(&mut self) -> u64 {
+        self.state.epoch += 1;
+        self.event(Event::Trust);
+        self.state.epoch
+    }
+}
+
+impl State {
+    /// Applies a committed command. A refused one changes nothing but the time and, where it says so, the log.
+    pub fn apply(&mut self, stamped: Stamped) -> Applied {
+        let at = Millis(stamped.at.0.max(self.last_at.0));
+        self.last_at = at;
+        let mut step = Step {
+            frontier: self.frontier(),
+            state: self,
+            at,
+            seed: stamped.salt_seed,
+            leaves: Vec::new(),
+            events: Vec::new(),
+            told: HashSet::new(),
+            orders: Vec::new(),
+        };
+        let done = step.run(stamped.command);
+        let Step { frontier, leaves, events, orders, .. } = step;
+        self.log_size = frontier.size();
+        self.log_peaks = frontier.peaks().to_vec();
+        let result = done.map(|()| Committed { leaf: self.log_size.saturating_sub(1), rev: self.rev, orders });
+        Applied { result, leaves, events }
+    }
+}
+
+impl Step<'_> {
+    fn run(&mut self, command: Command) -> Result<(), Refusal> {
+        match command {
+            Command::Found(f) => self.found(*f),
+            Command::VoterUp { id, term, service_addr, join_addr, cert } => self.voter_up(id, term, service_addr, join_addr, cert),
+            Command::Submit(s) => self.submit(&s),
+            Command::Join { token, id, role, cert, spki_der, spki, hpke } => {
+                let applicant = identity::Applicant { id, role, cert, spki_der, spki, hpke };
+                self.join(token, applicant)
+            }
+            Command::IssueFirst { id, cert, hpke } => self.issue_first(&id, cert, hpke),
+            Command::Login { id, statement, cert } => self.login(&id, &statement, cert),
+            Command::Renew { id, cert, hpke } => self.renew(&id, cert, hpke),
+            Command::Activate { id, serial } => self.activate(&id, &serial),
+            Command::Fork { id, detail } => self.fork(&id, &detail),
+            Command::KeepLease { orch, session_addr, life_ms } => self.keep_lease(&orch, session_addr, life_ms),
+            Command::Grants { orch, request, orders } => self.grants(&orch, request, orders),
+            Command::Reports { node, tasks } => self.reports(&node, tasks),
+            Command::ReleaseGrants { orch, grants, reason } => self.release_grants(&orch, &grants, &reason),
+            Command::Extend { grants } => self.extend(grants),
+            Command::NewIssuer { der, key, not_after } => self.new_issuer(der, key, not_after),
+            Command::NewStk { stk, bundle } => self.new_stk(stk, bundle),
+            Command::Note(n) => self.note(n),
+            Command::Tick => self.tick(),
+        }
+    }
+    fn note(&mut self, n: NoteFacts) -> Result<(), Refusal> {
+        self.leaf(Draft::new(n.kind.as_str(), n.actor, n.subject).with("detail", n.detail).with("count", n.count));
+        Ok(())
+    }
+}

@@ -1,0 +1,318 @@
+//! Operators' statements: Spec, Voucher, Mandate and Command, carried out once their preconditions hold.
+
+use super::{Event, Step};
+use crate::command::{Command, Submission};
+use crate::log::Draft;
+use crate::refusal::{Code, Refusal};
+use crate::state::{IdentityState, MandateRow, SecretRow, SecretVersion, SpecVersion, TokenRow};
+use holdfast_types::{CommandId, Digest, GrantId, MandateId, Millis, OrchId, SecretRef, ServiceRef, TokenId, Zone, sha256};
+use holdfast_wire::statement::{Document, peek};
+use holdfast_wire::v1;
+use v1::command::Action;
+
+/// Specs of one service that may be granted at a time.
+const ACTIVE_VERSIONS: usize = 2;
+/// Vouchers kept for one digest.
+const MAX_VOUCHERS: usize = 8;
+
+impl Step<'_> {
+    pub(super) fn submit(&mut self, s: &Submission) -> Result<(), Refusal> {
+        let st = Command::statement(&s.statement).ok_or_else(|| Refusal::corrupt("statement"))?;
+        if self.state.charter.version != s.charter_version || self.state.cluster()?.policy_version != s.policy_version {
+            return Err(Refusal::changed("charter or policy changed meanwhile; try again"));
+        }
+        let actor = s.signers.iter().map(|i| format!("op/{i}")).collect::<Vec<_>>().join(",");
+        let by = By { st: &st, actor };
+        match st.r#type.as_str() {
+            v1::Spec::TYPE => self.put_spec(&by, peek(&st)?, &s.statement),
+            v1::Voucher::TYPE => self.put_voucher(&by, &peek(&st)?, &s.statement),
+            v1::Mandate::TYPE => self.put_mandate(&by, &peek(&st)?, &s.statement),
+            v1::Command::TYPE => self.command(&by, peek(&st)?, s.sealed.as_deref()),
+            other => Err(Refusal::invalid(format!("statements of type {other} are not submitted here"))),
+        }
+    }
+
+    fn put_spec(&mut self, by: &By<'_>, spec: v1::Spec, raw: &[u8]) -> Result<(), Refusal> {
+        let name = ServiceRef::of(&spec.namespace, &spec.service).map_err(invalid)?;
+        let next = self.state.last_version(&name) + 1;
+        if spec.version != next {
+            return Err(Refusal::changed(format!("the spec's version must be {next}, it is {}", spec.version)));
+        }
+        let rev = self.next_rev();
+        let row = self.state.services.entry(name.clone()).or_default();
+        if !row.active {
+            row.versions.clear();
+        }
+        let sha = sha256(&[&by.st.payload]);
+        row.versions.push(SpecVersion { version: spec.version, sha256: sha, statement: raw.to_vec() });
+        let surplus = row.versions.len().saturating_sub(ACTIVE_VERSIONS);
+        row.versions.drain(..surplus);
+        row.last_version = spec.version;
+        row.active = true;
+        row.rev = rev;
+        self.leaf(by.draft("service.deploy", &name).with("version", spec.version).with("spec_sha256", sha));
+        self.event(Event::Service(name));
+        Ok(())
+    }
+
+    fn put_voucher(&mut self, by: &By<'_>, v: &v1::Voucher, raw: &[u8]) -> Result<(), Refusal> {
+        let digest = Digest::from_slice(&v.digest).ok_or_else(|| Refusal::invalid("a voucher names a SHA-256 digest"))?;
+        let list = self.state.vouchers.entry(digest).or_default();
+        if list.iter().any(|k| k == raw) {
+            return Ok(());
+        }
+        list.push(raw.to_vec());
+        let surplus = list.len().saturating_sub(MAX_VOUCHERS);
+        list.drain(..surplus);
+        self.leaf(by.draft("image.vouch", digest.oci()).with("repository", &v.repository));
+        Ok(())
+    }
+
+    fn put_mandate(&mut self, by: &By<'_>, m: &v1::Mandate, raw: &[u8]) -> Result<(), Refusal> {
+        let id = MandateId::parse(&m.mandate_id).map_err(invalid)?;
+        if self.state.mandates.contains_key(&id) {
+            return Err(Refusal::changed(format!("mandate {id} exists already")));
+        }
+        let row = MandateRow {
+            statement: raw.to_vec(),
+            sha256: sha256(&[&by.st.payload]),
+            orchestrators: m.orchestrators.iter().map(|o| OrchId::parse(o)).collect::<Result<_, _>>().map_err(invalid)?,
+            namespaces: m.namespaces.clone(),
+            zones: m.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)?,
+            not_after: Millis(m.not_after_ms),
+            per_minute: if m.grants_per_minute == 0 { 120 } else { m.grants_per_minute },
+            novelty: if m.novelty_per_hour == 0 { 30 } else { m.novelty_per_hour },
+            revoked: false,
+        };
+        self.leaf(by.draft("mandate", &id).with("sha256", row.sha256));
+        self.state.mandates.insert(id, row);
+        self.event(Event::Trust);
+        Ok(())
+    }
+
+    fn command(&mut self, by: &By<'_>, c: v1::Command, sealed: Option<&[u8]>) -> Result<(), Refusal> {
+        let id = CommandId::from_slice(&c.command_id).ok_or_else(|| Refusal::invalid("a command id has 16 bytes"))?;
+        if self.state.commands.contains_key(&id) {
+            return Err(Refusal::changed("this command was carried out before"));
+        }
+        if c.expect_rev != 0 && c.expect_rev != self.state.rev {
+            return Err(Refusal::changed(format!("expected revision {}, it is {}", c.expect_rev, self.state.rev)));
+        }
+        if c.expires_at_ms <= self.at.0 {
+            return Err(Refusal::changed("this command has expired; sign it again"));
+        }
+        let action = c.action.ok_or_else(|| Refusal::invalid("the command says nothing"))?;
+        self.act(by, action, sealed)?;
+        self.state.commands.insert(id, Millis(c.expires_at_ms));
+        Ok(())
+    }
+
+    fn act(&mut self, by: &By<'_>, action: Action, sealed: Option<&[u8]>) -> Result<(), Refusal> {
+        match action {
+            Action::PutSecret(p) => self.put_secret(by, p, sealed),
+            Action::DeleteSecret(d) => self.delete_secret(by, &d),
+            Action::MintToken(t) => self.mint_token(by, t, sealed),
+            Action::RevokeToken(t) => self.revoke_token(by, &t),
+            Action::ApproveIdentity(a) => self.approve(by, &a),
+            Action::RemoveNode(r) => self.remove_node(by, &r.id),
+            Action::SetDrain(d) => self.set_drain(by, &d),
+            Action::SetPlace(p) => self.set_place(by, p),
+            Action::RemoveService(r) => self.remove_service(by, &r),
+            Action::RevokeMandate(m) => self.revoke_mandate(by, &m.mandate_id),
+            Action::RevokeGrant(g) => {
+                let id = GrantId::from_slice(&g.grant_id).ok_or_else(|| Refusal::invalid("a grant id has 16 bytes"))?;
+                if !self.state.grants.get(&id).is_some_and(|g| g.state.is_live()) {
+                    return Err(Refusal::not_found("live grant", id));
+                }
+                self.leaf(by.draft("command", id).with("action", "revoke-grant"));
+                self.revoke_grant(id, &by.actor, "revoked by an operator");
+                Ok(())
+            }
+            Action::Lockdown(l) => self.set_lockdown(by, true, &l.reason),
+            Action::Release(r) => self.set_lockdown(by, false, &r.reason),
+            Action::QuarantineNode(q) => {
+                self.quarantine(&q.id)?;
+                self.leaf(by.draft("node.quarantine", &q.id).with("reason", q.reason));
+                Ok(())
+            }
+        }
+    }
+
+    fn put_secret(&mut self, by: &By<'_>, p: v1::PutSecret, sealed: Option<&[u8]>) -> Result<(), Refusal> {
+        let name = SecretRef::of(&p.namespace, &p.name).map_err(invalid)?;
+        let record = sealed.ok_or_else(|| Refusal::invalid("the sealed value is missing"))?.to_vec();
+        let last = self.state.secrets.get(&name);
+        let next = last.map_or(1, |s| s.version.number + 1);
+        if p.version != next {
+            return Err(Refusal::changed(format!("the secret's next version is {next}, the command says {}", p.version)));
+        }
+        let zones = if p.zones.is_empty() { vec![Zone::all()] } else { p.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)? };
+        let created = last.map_or(self.at, |s| s.created);
+        let version = SecretVersion { number: next, record, at: self.at };
+        self.state.secrets.insert(name.clone(), SecretRow { readers: p.readers, zones, attested_only: p.attested_only, version, created });
+        self.next_rev();
+        self.leaf(by.draft("secret.put", &name).with("version", next));
+        Ok(())
+    }
+
+    fn delete_secret(&mut self, by: &By<'_>, d: &v1::DeleteSecret) -> Result<(), Refusal> {
+        let name = SecretRef::of(&d.namespace, &d.name).map_err(invalid)?;
+        if !self.state.secrets.contains_key(&name) {
+            return Err(Refusal::not_found("secret", &name));
+        }
+        if let Some(user) = self.state.service_using(&name) {
+            return Err(Refusal::changed(format!("secret {name} is used by service {user}; remove or change the service first")));
+        }
+        self.state.secrets.remove(&name);
+        self.next_rev();
+        self.leaf(by.draft("secret.delete", &name));
+        Ok(())
+    }
+
+    fn mint_token(&mut self, by: &By<'_>, t: v1::MintToken, sealed: Option<&[u8]>) -> Result<(), Refusal> {
+        let id = TokenId::from_slice(&t.token_id).ok_or_else(|| Refusal::invalid("a token id has 8 bytes"))?;
+        if self.state.tokens.contains_key(&id) {
+            return Err(Refusal::changed("this token exists already"));
+        }
+        let zone = if t.zone.is_empty() { Zone::all() } else { Zone::parse(&t.zone).map_err(invalid)? };
+        let row = TokenRow {
+            // Orchestrators and voters always need an operator who names their key (protocol, token).
+            approval: t.approval || t.role != "node",
+            role: t.role,
+            mac: sealed.ok_or_else(|| Refusal::invalid("the sealed token key is missing"))?.to_vec(),
+            uses_left: t.uses.max(1),
+            expires: Millis(t.expires_at_ms),
+            zone,
+            labels: t.labels,
+            minted_by: by.actor.clone(),
+            revoked: false,
+        };
+        self.leaf(by.draft("token.mint", id).with("role", &row.role).with("uses", row.uses_left));
+        self.state.tokens.insert(id, row);
+        Ok(())
+    }
+
+    fn revoke_token(&mut self, by: &By<'_>, t: &v1::RevokeToken) -> Result<(), Refusal> {
+        let id = TokenId::from_slice(&t.token_id).ok_or_else(|| Refusal::invalid("a token id has 8 bytes"))?;
+        self.state.tokens.get_mut(&id).ok_or_else(|| Refusal::not_found("token", id))?.revoked = true;
+        self.leaf(by.draft("token.revoke", id));
+        Ok(())
+    }
+
+    fn approve(&mut self, by: &By<'_>, a: &v1::ApproveIdentity) -> Result<(), Refusal> {
+        let key = Digest::from_slice(&a.spki_sha256).ok_or_else(|| Refusal::invalid("a key fingerprint has 32 bytes"))?;
+        self.with_identity(&a.id, |row| match (&row.state, &row.applicant) {
+            (IdentityState::Pending, Some((_, spki))) if *spki == key => {
+                row.state = IdentityState::Ready;
+                row.approved = Some(key);
+                Ok(())
+            }
+            (IdentityState::Pending, _) => Err(Refusal::credential("it joined with another key than the one approved")),
+            _ => Err(Refusal::changed("it does not wait for approval")),
+        })?;
+        self.leaf(by.draft("node.approve", &a.id).with("spki", key));
+        Ok(())
+    }
+
+    fn remove_node(&mut self, by: &By<'_>, id: &str) -> Result<(), Refusal> {
+        let node = holdfast_types::NodeId::parse(id).map_err(invalid)?;
+        self.with_identity(id, |row| {
+            row.state = IdentityState::Removed;
+            row.hpke.clear();
+            Ok(())
+        })?;
+        self.leaf(by.draft("node.remove", id));
+        let grants: Vec<GrantId> = self.state.grants_of_node(&node).map(|(g, _)| *g).collect();
+        for g in grants {
+            self.revoke_grant(g, &by.actor, "its node was removed");
+        }
+        self.state.budgets.values_mut().for_each(|b| b.forget_node(&node));
+        self.revoke_identity(id);
+        Ok(())
+    }
+
+    fn set_drain(&mut self, by: &By<'_>, d: &v1::SetDrain) -> Result<(), Refusal> {
+        self.with_identity(&d.id, |row| match (row.state, d.drain) {
+            (IdentityState::Ready, true) | (IdentityState::Draining, true) => {
+                row.state = IdentityState::Draining;
+                Ok(())
+            }
+            (IdentityState::Draining | IdentityState::Ready, false) => {
+                row.state = IdentityState::Ready;
+                Ok(())
+            }
+            (other, _) => Err(Refusal::changed(format!("it is {}", other.as_str()))),
+        })?;
+        self.leaf(by.draft("node.drain", &d.id).with("drain", d.drain));
+        Ok(())
+    }
+
+    fn set_place(&mut self, by: &By<'_>, p: v1::SetPlace) -> Result<(), Refusal> {
+        let zone = Zone::parse(&p.zone).map_err(invalid)?;
+        let draft = by.draft("node.zone", &p.id).with("zone", &zone);
+        self.with_identity(&p.id, |row| {
+            row.zone = zone;
+            row.labels = p.labels;
+            Ok(())
+        })?;
+        self.leaf(draft);
+        Ok(())
+    }
+
+    fn remove_service(&mut self, by: &By<'_>, r: &v1::RemoveService) -> Result<(), Refusal> {
+        let name = ServiceRef::of(&r.namespace, &r.service).map_err(invalid)?;
+        let rev = self.state.rev + 1;
+        let row = self.state.services.get_mut(&name).filter(|s| s.active).ok_or_else(|| Refusal::not_found("service", &name))?;
+        row.active = false;
+        row.versions.clear();
+        row.rev = rev;
+        self.state.rev = rev;
+        self.leaf(by.draft("service.remove", &name));
+        let grants: Vec<GrantId> = self.state.grants_of_service(&name).map(|(g, _)| *g).collect();
+        for g in grants {
+            self.revoke_grant(g, &by.actor, "its service was removed");
+        }
+        self.event(Event::Service(name));
+        Ok(())
+    }
+
+    fn revoke_mandate(&mut self, by: &By<'_>, id: &str) -> Result<(), Refusal> {
+        let id = MandateId::parse(id).map_err(invalid)?;
+        self.state.mandates.get_mut(&id).ok_or_else(|| Refusal::not_found("mandate", &id))?.revoked = true;
+        self.leaf(by.draft("mandate", &id).with("revoked", true));
+        self.event(Event::Trust);
+        Ok(())
+    }
+
+    fn set_lockdown(&mut self, by: &By<'_>, on: bool, reason: &str) -> Result<(), Refusal> {
+        self.state.lockdown = on;
+        self.leaf(by.draft(if on { "lockdown" } else { "release" }, "cluster").with("reason", reason));
+        self.next_epoch();
+        Ok(())
+    }
+}
+
+/// Who caused it, by which statement.
+struct By<'a> {
+    st: &'a v1::Statement,
+    actor: String,
+}
+impl By<'_> {
+    fn draft(&self, kind: &'static str, subject: impl ToString) -> Draft {
+        Draft::new(kind, self.actor.clone(), subject.to_string()).signed(self.st)
+    }
+}
+
+fn invalid(e: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::InvalidInput, e.to_string())
+}
+
+impl crate::State {
+    /// An active service that mounts `name`, if there is one.
+    fn service_using(&self, name: &SecretRef) -> Option<ServiceRef> {
+        let uses = |spec: &v1::Spec| {
+            spec.secrets.iter().any(|m| SecretRef::parse(&m.name, &spec.namespace).is_ok_and(|r| r == *name))
+        };
+        self.services.iter().find(|(_, row)| row.active && row.versions.iter().filter_map(SpecVersion::spec).any(|s| uses(&s))).map(|(s, _)| s.clone())
+    }
+}

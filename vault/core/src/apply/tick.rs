@@ -1,0 +1,52 @@
+//! Time passed: grants that were never started lapse, what is over is forgotten, used ids expire.
+
+use super::{Event, Step};
+use crate::log::Draft;
+use crate::refusal::Refusal;
+use crate::state::GrantState;
+use holdfast_types::GrantId;
+
+/// Most grants looked at in one tick, so that a tick never blocks other commands for long.
+const BATCH: usize = 1000;
+/// A token is kept this long after its end, so that its late use is named rightly.
+const TOKEN_KEPT_MS: i64 = 24 * 3600 * 1000;
+
+impl Step<'_> {
+    pub(super) fn tick(&mut self) -> Result<(), Refusal> {
+        let at = self.at;
+        let due: Vec<GrantId> = self.state.index.due.iter().take_while(|(t, _)| *t <= at).take(BATCH).map(|(_, id)| *id).collect();
+        for id in due {
+            let Some(state) = self.state.grants.get(&id).map(|g| g.state) else { continue };
+            match state {
+                GrantState::Issued => self.end(id, GrantState::Lapsed, "not started in time"),
+                GrantState::Running => self.end(id, GrantState::Ended, "its lease ran out"),
+                GrantState::Revoked | GrantState::Ended | GrantState::Lapsed => {
+                    self.state.forget_grant(&id);
+                    self.event(Event::GrantGone(id));
+                }
+            }
+        }
+        let s = &mut *self.state;
+        s.last_prune = at;
+        s.commands.retain(|_, t| *t > at);
+        s.requests.retain(|_, t| *t > at);
+        s.tokens.retain(|_, t| t.expires.0.saturating_add(TOKEN_KEPT_MS) > at.0);
+        let listed = s.revoked.len();
+        s.revoked.retain(|_, r| r.until > at);
+        if s.revoked.len() < listed {
+            // The list's hash is in every Status: a shorter list is a new epoch, and is sent.
+            self.next_epoch();
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, id: GrantId, to: GrantState, why: &str) {
+        let at = self.at;
+        self.state.change_grant(&id, |g| {
+            g.state = to;
+            g.over = Some(at);
+        });
+        self.leaf(Draft::new("grant.ended", "vault", id.hex()).with("state", to.as_str()).with("reason", why));
+        self.event(Event::Grant(id));
+    }
+}

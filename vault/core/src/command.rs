@@ -1,0 +1,398 @@
+//! Commands: what goes through Raft. Every choice is made before; `apply` only checks preconditions and writes.
+//!
+//! STORED: Raft log entries hold [`Stamped`] in postcard; golden file `vault/core/golden/command.hex`.
+//! Variants are only ever appended, never reordered.
+
+use holdfast_types::{ClusterId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, TaskId, TokenId, VoterId};
+use holdfast_wire::v1;
+use serde::{Deserialize, Serialize};
+
+/// A command with the leader's time and the seed of its leaves' salts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// Leader's time; never goes backwards in the log.
+    pub at: Millis,
+    /// Fresh entropy for leaf salts.
+    pub salt_seed: [u8; 32],
+    /// What to do.
+    pub command: Command,
+}
+impl Stamped {
+    /// Encodes for the Raft log.
+    pub fn encode(&self) -> Vec<u8> {
+        // Serializing plain data into a growing vector cannot fail; an empty entry is refused by `decode`.
+        postcard::to_stdvec(self).unwrap_or_default()
+    }
+    /// Decodes from the Raft log; `None` if the bytes are not a command of this or an older version.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (s, rest) = postcard::take_from_bytes(bytes).ok()?;
+        rest.is_empty().then_some(s)
+    }
+}
+
+/// A private key at rest: a keyring record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SealedKey {
+    /// Path and name of the key in the key port.
+    pub name: String,
+    /// The record (layer 1).
+    pub record: Vec<u8>,
+}
+
+/// What the registry keeps of a certificate: never the certificate itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertFacts {
+    /// Place in the identity's renewal chain, from 1.
+    pub seq: u64,
+    /// Lower-case hex.
+    pub serial: String,
+    /// `H(SubjectPublicKeyInfo)`.
+    pub spki: Digest,
+    /// End of validity.
+    pub not_after: Millis,
+}
+
+/// A node's HPKE key of one renewal period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HpkeFacts {
+    /// The certificate's `seq` it came with.
+    pub seq: u64,
+    /// X25519 public key.
+    pub pk: [u8; 32],
+    /// Keyring term that its PSK derives from.
+    pub term: u32,
+}
+
+/// Everything the founding of a cluster decides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Founding {
+    /// The cluster's name.
+    pub cluster: ClusterId,
+    /// Charter v1 as its operators signed it.
+    pub charter: Vec<u8>,
+    /// DER of the root.
+    pub root_der: Vec<u8>,
+    /// End of the root's validity.
+    pub root_not_after: Millis,
+    /// Its key.
+    pub root_key: SealedKey,
+    /// DER of the issuer.
+    pub issuer_der: Vec<u8>,
+    /// Its key.
+    pub issuer_key: SealedKey,
+    /// End of the issuer's validity.
+    pub issuer_not_after: Millis,
+    /// Statement key.
+    pub stk: StkFacts,
+    /// Bundle 1, signed by the root.
+    pub bundle: Vec<u8>,
+    /// The first voter.
+    pub voter: VoterFacts,
+    /// Keyring term 1, boxed to the first voter.
+    pub term_box: Vec<u8>,
+    /// Public half of the unlock key; `None` = autolock off.
+    pub unlock_pk: Option<[u8; 32]>,
+}
+
+/// A statement key with its window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StkFacts {
+    /// Ed25519 public key.
+    pub public: [u8; 32],
+    /// Its seed, sealed.
+    pub key: SealedKey,
+    /// Start of its window.
+    pub from: Millis,
+    /// End of its window.
+    pub until: Millis,
+}
+
+/// A voter as the cluster knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VoterFacts {
+    /// Its number, never reused.
+    pub id: VoterId,
+    /// Public half of its KEM key.
+    pub kem_pk: [u8; 32],
+    /// Generation of that key.
+    pub kem_gen: u32,
+}
+
+/// An operator's statement with what the vault added to carry it out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The statement, encoded.
+    pub statement: Vec<u8>,
+    /// Ids of the operators whose signatures counted.
+    pub signers: Vec<String>,
+    /// Charter under which they counted: a precondition.
+    pub charter_version: u64,
+    /// Policy under which they were permitted: a precondition.
+    pub policy_version: u64,
+    /// The value of a PutSecret or the MAC key of a MintToken, as a record.
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// One grant asked for, with what was looked up for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GrantFact {
+    /// The grant.
+    pub id: GrantId,
+    /// `H(grant payload)`.
+    pub sha256: Digest,
+    /// The task it starts and its incarnation.
+    pub task: TaskId,
+    /// Incarnation: last + 1, a precondition.
+    pub task_gen: u64,
+    /// The node.
+    pub node: NodeId,
+    /// The node's revision: a precondition.
+    pub node_rev: u64,
+    /// The spec's version and hash: preconditions.
+    pub version: u64,
+    /// `H(spec payload)`.
+    pub spec_sha256: Digest,
+    /// Secret names with versions: preconditions.
+    pub secrets: Vec<(String, u64)>,
+    /// The lease's fence: a precondition.
+    pub fence: u64,
+    /// The mandate used.
+    pub mandate: MandateId,
+    /// May be started until.
+    pub start_before: Millis,
+    /// Runs until, unless extended.
+    pub lease_until: Millis,
+    /// Policies that permitted it.
+    pub policies: Vec<String>,
+}
+
+/// A grant decided or refused, in the caller's order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum GrantOrder {
+    /// To be issued, if the preconditions still hold.
+    Issue(GrantFact),
+    /// Refused by policy or look-up: only written down.
+    Deny {
+        /// Service asked for.
+        service: String,
+        /// Node asked for.
+        node: String,
+        /// Stable code.
+        code: String,
+        /// Reason for people.
+        reason: String,
+        /// Determining policies.
+        policies: Vec<String>,
+    },
+}
+
+/// A node's word about one of its tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeTaskReport {
+    /// Under which grant.
+    pub grant: GrantId,
+    /// `started`, `running`, `restarting`, `stopped`, `failed` or `refused`.
+    pub state: String,
+    /// Exit code of the container, where it ended.
+    pub exit_code: i32,
+    /// A reason for people.
+    pub detail: String,
+    /// Restarts so far.
+    pub restarts: u32,
+}
+
+/// An observation that is only written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoteFacts {
+    /// Entry kind, one of the protocol's list.
+    pub kind: NoteKind,
+    /// Who.
+    pub actor: String,
+    /// About what.
+    pub subject: String,
+    /// A reason for people.
+    pub detail: String,
+    /// How many it stands for (floods are coalesced).
+    pub count: u64,
+}
+
+/// Kinds of observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoteKind {
+    /// A join token was refused.
+    TokenDeny,
+    /// An operator's statement was refused.
+    CommandDeny,
+    /// A certificate that is not in the registry was shown.
+    UnknownCert,
+    /// A node reports what it refused.
+    Evidence,
+    /// A voter was unlocked.
+    UnlockOpen,
+    /// A voter was sealed.
+    Seal,
+}
+impl NoteKind {
+    /// The entry kind.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NoteKind::TokenDeny => "token.deny",
+            NoteKind::CommandDeny => "command.deny",
+            NoteKind::UnknownCert => "alarm/unknown-cert",
+            NoteKind::Evidence => "evidence",
+            NoteKind::UnlockOpen => "unlock.open",
+            NoteKind::Seal => "seal",
+        }
+    }
+}
+
+/// Everything that can happen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// The first entry of a cluster.
+    Found(Box<Founding>),
+    /// A voter is up: its addresses and its TLS certificate.
+    VoterUp {
+        /// Which voter.
+        id: VoterId,
+        /// Its Raft term as leader.
+        term: u64,
+        /// Listener S.
+        service_addr: String,
+        /// Listener J.
+        join_addr: String,
+        /// Its certificate, issued by itself.
+        cert: CertFacts,
+    },
+    /// An operator's Command, Spec, Voucher or Mandate.
+    Submit(Submission),
+    /// A token admits an identity, at once or pending approval.
+    Join {
+        /// The token used.
+        token: TokenId,
+        /// The new id.
+        id: String,
+        /// Node or orchestrator.
+        role: Role,
+        /// Its certificate; `None` = pending.
+        cert: Option<CertFacts>,
+        /// SubjectPublicKeyInfo of the CSR, kept while pending.
+        spki_der: Vec<u8>,
+        /// `H(spki_der)`.
+        spki: Digest,
+        /// The node's HPKE key.
+        hpke: Option<HpkeFacts>,
+    },
+    /// An approved identity collects its first certificate.
+    IssueFirst {
+        /// Which identity.
+        id: String,
+        /// Its certificate.
+        cert: CertFacts,
+        /// Its HPKE key.
+        hpke: Option<HpkeFacts>,
+    },
+    /// An operator proved its key and gets a certificate.
+    Login {
+        /// Operator id.
+        id: String,
+        /// The signed Login, encoded.
+        statement: Vec<u8>,
+        /// Its certificate.
+        cert: CertFacts,
+    },
+    /// Renewal chain R1: a next certificate.
+    Renew {
+        /// Which identity.
+        id: String,
+        /// The pending certificate.
+        cert: CertFacts,
+        /// The node's next HPKE key.
+        hpke: Option<HpkeFacts>,
+    },
+    /// Renewal chain R4: the pending certificate was used.
+    Activate {
+        /// Which identity.
+        id: String,
+        /// Serial of the pending certificate.
+        serial: String,
+    },
+    /// Renewal chain R3 or R5: two holders of one identity.
+    Fork {
+        /// Which identity.
+        id: String,
+        /// What was seen.
+        detail: String,
+    },
+    /// An orchestrator keeps its leases.
+    KeepLease {
+        /// The orchestrator.
+        orch: OrchId,
+        /// Where nodes find it.
+        session_addr: String,
+        /// Lease length, milliseconds.
+        life_ms: i64,
+    },
+    /// Grants decided for one request.
+    Grants {
+        /// Who asked.
+        orch: OrchId,
+        /// Accepted once.
+        request: [u8; 16],
+        /// In the caller's order.
+        orders: Vec<GrantOrder>,
+    },
+    /// What a node says of its tasks.
+    Reports {
+        /// The node.
+        node: NodeId,
+        /// Its tasks.
+        tasks: Vec<NodeTaskReport>,
+    },
+    /// An orchestrator gives grants back that it did not use.
+    ReleaseGrants {
+        /// Who.
+        orch: OrchId,
+        /// Which.
+        grants: Vec<GrantId>,
+        /// Why.
+        reason: String,
+    },
+    /// Leases of running grants are extended.
+    Extend {
+        /// Grants with their new ends.
+        grants: Vec<(GrantId, Millis)>,
+    },
+    /// A new issuer takes over.
+    NewIssuer {
+        /// DER.
+        der: Vec<u8>,
+        /// Its key.
+        key: SealedKey,
+        /// End of its validity.
+        not_after: Millis,
+    },
+    /// A new statement key, listed in a new Bundle.
+    NewStk {
+        /// The key.
+        stk: StkFacts,
+        /// The Bundle, signed by a root.
+        bundle: Vec<u8>,
+    },
+    /// Written down.
+    Note(NoteFacts),
+    /// Time passed: what has run out is removed.
+    Tick,
+}
+
+impl Command {
+    /// Decodes an embedded statement.
+    pub(crate) fn statement(bytes: &[u8]) -> Option<v1::Statement> {
+        holdfast_wire::strict::decode(bytes, 8 << 20).ok()
+    }
+}
+
+/// A voter with its first KEM key.
+pub fn command_voter(id: VoterId, kem_pk: [u8; 32]) -> VoterFacts {
+    VoterFacts { id, kem_pk, kem_gen: 1 }
+}

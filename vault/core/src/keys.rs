@@ -1,0 +1,78 @@
+//! The opened keyring: terms in locked memory, and what is derived from them.
+
+use crate::refusal::{Code, Refusal};
+use hkdf::Hkdf;
+use holdfast_types::{ClusterId, NodeId, Secret, SecretBytes, kind};
+use holdfast_wire::boxes::{self, PrivateKey, Psk};
+use holdfast_wire::record::{self, Place, RecordKey};
+use sha2::Sha256;
+use std::collections::BTreeMap;
+
+/// Keyring terms that this voter has opened, and the key that hedges its salts.
+pub struct Keyring {
+    terms: BTreeMap<u32, Secret<kind::KeyringTerm, 32>>,
+    active: u32,
+    cluster: ClusterId,
+    hedge: Secret<kind::HedgeKey, 32>,
+}
+
+impl Keyring {
+    /// A keyring with one active term.
+    pub fn new(cluster: ClusterId, term: u32, key: Secret<kind::KeyringTerm, 32>, hedge: Secret<kind::HedgeKey, 32>) -> Self {
+        Self { terms: BTreeMap::from([(term, key)]), active: term, cluster, hedge }
+    }
+    /// The term under which new records are sealed.
+    pub fn active(&self) -> u32 {
+        self.active
+    }
+    fn term(&self, term: u32) -> Result<&Secret<kind::KeyringTerm, 32>, Refusal> {
+        self.terms.get(&term).ok_or_else(|| Refusal::new(Code::Unavailable, format!("keyring term {term} is not open on this voter")))
+    }
+    /// Seals a value as a record of the active term.
+    pub fn seal(&self, purpose: &str, path: &str, rev: u64, value: &[u8], random: [u8; 32]) -> Result<Vec<u8>, Refusal> {
+        let key = RecordKey { key: self.term(self.active)?.expose(), term: self.active };
+        record::seal(key, &self.cluster, &Place::Record { purpose, path, rev }, value, random, &self.hedge)
+            .map_err(|e| Refusal::invalid(e.to_string()))
+    }
+    /// Opens a record of any term that is still held.
+    pub fn open(&self, purpose: &str, path: &str, rev: u64, sealed: &[u8]) -> Result<SecretBytes, Refusal> {
+        let term = record::term_of(sealed).map_err(|_| Refusal::corrupt(purpose))?;
+        let key = RecordKey { key: self.term(term)?.expose(), term };
+        record::open(key, &self.cluster, &Place::Record { purpose, path, rev }, sealed).map_err(|_| Refusal::corrupt(purpose))
+    }
+    fn derive(&self, term: u32, label: &[u8], context: &[u8]) -> Result<[u8; 32], Refusal> {
+        let mut out = [0; 32];
+        let info = [b"holdfast/v1/", label, &[0], &self.cluster.0, context].concat();
+        Hkdf::<Sha256>::new(None, self.term(term)?.expose())
+            .expand(&info, &mut out)
+            .map_err(|_| Refusal::corrupt("keyring term"))?;
+        Ok(out)
+    }
+    /// The PSK shared with one generation of one node's key; nothing of it is stored.
+    pub fn node_psk(&self, term: u32, node: &NodeId, seq: u64) -> Result<Psk, Refusal> {
+        let context = [boxes::lp(node.as_str().as_bytes()).as_slice(), &seq.to_be_bytes()].concat();
+        Ok(Secret::take(&mut self.derive(term, b"node-psk", &context)?))
+    }
+    /// The intake key pair of a term: operators box secret values to its public half, which the Bundle lists.
+    pub fn intake(&self, term: u32) -> Result<(PrivateKey, [u8; 32]), Refusal> {
+        let ikm: Secret<kind::HpkeKey, 32> = Secret::take(&mut self.derive(term, b"intake", &[])?);
+        Ok(boxes::derive_keypair(ikm.expose()))
+    }
+    /// Boxes a term to a voter's KEM key: `keyring` purpose, bound to term, voter and key generation.
+    pub fn box_term(&self, term: u32, voter: u64, kem_pk: &[u8], kem_gen: u32, random: [u8; 32]) -> Result<Vec<u8>, Refusal> {
+        let aad = term_aad(term, voter, kem_gen);
+        let c = boxes::Context { purpose: "keyring", cluster: &self.cluster, aad: &aad };
+        boxes::seal(kem_pk, &c, None, self.term(term)?.expose(), random).map_err(|e| Refusal::invalid(e.to_string()))
+    }
+    /// Opens a voter's box of a term.
+    pub fn open_term(cluster: &ClusterId, sk: &PrivateKey, term: u32, voter: u64, kem_gen: u32, b: &[u8]) -> Result<Secret<kind::KeyringTerm, 32>, Refusal> {
+        let aad = term_aad(term, voter, kem_gen);
+        let c = boxes::Context { purpose: "keyring", cluster, aad: &aad };
+        let raw = boxes::open(sk, &c, None, b).map_err(|_| Refusal::corrupt("keyring box"))?;
+        Secret::from_slice(raw.expose()).ok_or_else(|| Refusal::corrupt("keyring box"))
+    }
+}
+
+fn term_aad(term: u32, voter: u64, kem_gen: u32) -> Vec<u8> {
+    [term.to_be_bytes().as_slice(), &voter.to_be_bytes(), &kem_gen.to_be_bytes()].concat()
+}

@@ -1,0 +1,179 @@
+//! Founding a cluster; issuers and statement keys that follow; a voter's own certificate.
+
+use super::{Leader, prepared};
+use crate::command::{Command, Founding, SealedKey, StkFacts, VoterFacts};
+use crate::entropy::Entropy;
+use crate::held::Prepared;
+use crate::keys::Keyring;
+use crate::refusal::{Code, Refusal};
+use crate::state::State;
+use holdfast_pki::issue::{RootCa, new_root};
+use holdfast_pki::keys::{CertSigner, RootStatementSigner, SubjectKey};
+use holdfast_types::{ClusterId, Millis, SecretBytes, TrustDomain, VoterId};
+use holdfast_wire::keys::{Ed25519Key, StatementSigner as _};
+use holdfast_wire::{statement, v1};
+use prost::Message as _;
+use std::time::Duration;
+
+/// Keys made for a founding, with the private halves to be sealed.
+pub struct FoundingKeys<'a> {
+    /// The root's key.
+    pub root: &'a dyn CertSigner,
+    /// Its PKCS#8.
+    pub root_pkcs8: &'a SecretBytes,
+    /// The issuer's key.
+    pub issuer: &'a dyn CertSigner,
+    /// Its PKCS#8.
+    pub issuer_pkcs8: &'a SecretBytes,
+    /// The statement key.
+    pub stk: &'a Ed25519Key,
+}
+
+const ROOT_LIFE: Duration = Duration::from_secs(3650 * 86_400);
+/// Statement keys are listed some time before they are used, so that every node knows them by then.
+const STK_LEAD: Duration = Duration::from_secs(3600);
+
+fn internal(e: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::Unavailable, e.to_string())
+}
+
+/// Checks charter v1: complete, and signed by every operator it names.
+fn check_charter(st: &v1::Statement) -> Result<(ClusterId, v1::Charter), Refusal> {
+    let c: v1::Charter = statement::peek(st)?;
+    let keys: Vec<_> = c.operators.iter().filter_map(|o| o.key.clone()).collect();
+    statement::verify::<v1::Charter>(st, &keys, c.operators.len())?;
+    let why = if c.version != 1 || !c.prev_sha256.is_empty() {
+        "the first charter has version 1 and no predecessor"
+    } else if c.founding_nonce.len() != 32 {
+        "the founding nonce has 32 bytes"
+    } else if TrustDomain::parse(&c.trust_domain).is_err() {
+        "the trust domain is not a valid name"
+    } else if !c.operators.iter().any(|o| o.roles.iter().any(|r| r == "Admin")) {
+        "the charter names no Admin"
+    } else if c.recovery.as_ref().is_none_or(|r| r.public_key.len() != 32) {
+        "the charter names no recovery key"
+    } else {
+        return Ok((ClusterId::of_charter(&st.payload), c));
+    };
+    Err(Refusal::invalid(why))
+}
+
+/// The cluster that charter v1 founds, if it is acceptable.
+pub fn founding_cluster(charter: &v1::Statement) -> Result<ClusterId, Refusal> {
+    check_charter(charter).map(|(id, _)| id)
+}
+
+/// Everything that founds a cluster, in one command; replies with its name.
+pub fn found(
+    charter: &v1::Statement,
+    keys: &Keyring,
+    made: &FoundingKeys<'_>,
+    voter: VoterFacts,
+    unlock_pk: Option<[u8; 32]>,
+    issuer_life: Duration,
+    now: Millis,
+    entropy: &mut Entropy,
+) -> Result<Prepared<ClusterId>, Refusal> {
+    let (cluster, _) = check_charter(charter)?;
+    let root = new_root(made.root, &cluster, entropy.draw16("root-serial"), now, ROOT_LIFE).map_err(internal)?;
+    let ca = RootCa::open(&root.der, made.root).map_err(internal)?;
+    let key = SubjectKey::from_sec1(&made.issuer.sec1()).map_err(internal)?;
+    let issuer = ca.issuer(&key, entropy.draw16("issuer-serial"), now, issuer_life).map_err(internal)?;
+    let stk = sealed_stk(keys, made.stk, now, now.plus(issuer_life), entropy)?;
+    let bundle = v1::Bundle {
+        cluster_id: cluster.0.to_vec(),
+        era: 1,
+        epoch: 1,
+        roots: vec![root.der.clone()],
+        cross: Vec::new(),
+        stks: vec![v1::Stk { key: Some(made.stk.public()), from_ms: stk.from.0, until_ms: stk.until.0 }],
+        intake_pk: keys.intake(keys.active())?.1.to_vec(),
+        prev_sha256: Vec::new(),
+    };
+    let bundle = statement::sign(&bundle, &[&RootStatementSigner(made.root)]).map_err(internal)?;
+    let founding = Founding {
+        cluster,
+        charter: charter.encode_to_vec(),
+        root_key: sealed_key(keys, "ca", "root/1", made.root_pkcs8, entropy)?,
+        root_der: root.der,
+        root_not_after: root.not_after,
+        issuer_key: sealed_key(keys, "ca", "issuer/1", made.issuer_pkcs8, entropy)?,
+        issuer_der: issuer.der,
+        issuer_not_after: issuer.not_after,
+        stk,
+        bundle: bundle.encode_to_vec(),
+        term_box: keys.box_term(1, voter.id.0, &voter.kem_pk, voter.kem_gen, entropy.draw("term-box"))?,
+        voter,
+        unlock_pk,
+    };
+    Ok(prepared(now, entropy, Command::Found(Box::new(founding)), cluster))
+}
+
+fn sealed_key(keys: &Keyring, purpose: &str, name: &str, pkcs8: &SecretBytes, entropy: &mut Entropy) -> Result<SealedKey, Refusal> {
+    let record = keys.seal(purpose, name, 1, pkcs8.expose(), entropy.draw("key"))?;
+    Ok(SealedKey { name: name.to_owned(), record })
+}
+
+fn sealed_stk(keys: &Keyring, stk: &Ed25519Key, from: Millis, until: Millis, entropy: &mut Entropy) -> Result<StkFacts, Refusal> {
+    let name = format!("stk/{}", from.0);
+    let record = keys.seal("stk", &name, 1, stk.seed().expose(), entropy.draw("stk"))?;
+    Ok(StkFacts { public: stk.public_bytes(), key: SealedKey { name, record }, from, until })
+}
+
+/// A new issuer under the signing root.
+pub fn new_issuer(
+    state: &State,
+    keys: &Keyring,
+    root: &dyn CertSigner,
+    issuer: &dyn CertSigner,
+    pkcs8: &SecretBytes,
+    life: Duration,
+    now: Millis,
+    entropy: &mut Entropy,
+) -> Result<Prepared<()>, Refusal> {
+    let row = state.signing_root().ok_or_else(|| internal("there is no root"))?;
+    let ca = RootCa::open(&row.der, root).map_err(internal)?;
+    let key = SubjectKey::from_sec1(&issuer.sec1()).map_err(internal)?;
+    let cert = ca.issuer(&key, entropy.draw16("issuer-serial"), now, life).map_err(internal)?;
+    let name = format!("issuer/{}", now.0);
+    let key = sealed_key(keys, "ca", &name, pkcs8, entropy)?;
+    Ok(prepared(now, entropy, Command::NewIssuer { der: cert.der, key, not_after: cert.not_after }, ()))
+}
+
+/// A new statement key, listed in a new Bundle some time before its window opens.
+pub fn new_stk(
+    state: &State,
+    keys: &Keyring,
+    root: &dyn CertSigner,
+    stk: &Ed25519Key,
+    life: Duration,
+    now: Millis,
+    entropy: &mut Entropy,
+) -> Result<Prepared<()>, Refusal> {
+    let chain = state.bundle_chain();
+    let last = chain.last().ok_or_else(|| internal("there is no bundle"))?;
+    let old: v1::Bundle = statement::peek(last)?;
+    let facts = sealed_stk(keys, stk, now.plus(STK_LEAD.min(life / 10)), now.plus(life), entropy)?;
+    let mut stks: Vec<_> = old.stks.into_iter().filter(|s| s.until_ms > now.0).collect();
+    stks.push(v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 });
+    let prev = holdfast_types::sha256(&[&last.payload]).to_vec();
+    let bundle = v1::Bundle { stks, epoch: state.epoch() + 1, prev_sha256: prev, ..old };
+    let st = statement::sign(&bundle, &[&RootStatementSigner(root)]).map_err(internal)?;
+    Ok(prepared(now, entropy, Command::NewStk { stk: facts, bundle: st.encode_to_vec() }, ()))
+}
+
+/// A voter's own certificate and addresses; replies with the chain: leaf, issuer, root.
+pub fn voter_up(
+    leader: &Leader<'_>,
+    id: VoterId,
+    term: u64,
+    key: &SubjectKey,
+    service_addr: String,
+    join_addr: String,
+    entropy: &mut Entropy,
+) -> Result<Prepared<Vec<Vec<u8>>>, Refusal> {
+    let seq = leader.state.voter(id).and_then(|v| v.cert.as_ref()).map_or(1, |c| c.seq + 1);
+    let m = leader.mint(key, holdfast_types::Role::Vault, &id.to_string(), seq, entropy)?;
+    let command = Command::VoterUp { id, term, service_addr, join_addr, cert: m.facts };
+    Ok(prepared(leader.now, entropy, command, m.chain))
+}

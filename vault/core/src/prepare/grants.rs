@@ -1,0 +1,318 @@
+//! Grants: look everything up by id, ask the policy, box the secrets, sign; all of it held until the commit.
+
+use super::submit::reads;
+use super::{Leader, prepared};
+use crate::command::{Command, GrantFact, GrantOrder};
+use crate::entropy::Entropy;
+use crate::held::Prepared;
+use crate::refusal::{Code, Refusal};
+use crate::state::{Identity, MandateRow, SecretRow, SpecVersion};
+use holdfast_policy::{GrantFacts, MountFacts, NodeFacts, OrchestratorFacts, SecretFacts};
+use holdfast_types::{Digest, GrantId, MandateId, NodeId, OrchId, SecretRef, ServiceRef, TaskId, sha256};
+use holdfast_wire::boxes::{self, Context};
+use holdfast_wire::keys::{StatementSigner, key_id};
+use holdfast_wire::{statement, v1};
+use std::collections::BTreeMap;
+
+/// Most grants in one request.
+pub const MAX_BATCH: usize = 1000;
+/// How old a node's Status may be when it starts a task.
+const MAX_STATUS_AGE_S: u32 = 600;
+
+/// One order's answer, before its receipt is known.
+pub enum GrantReply {
+    /// Signed grant and boxes: to be sent with a receipt once committed.
+    Issued {
+        /// Its id.
+        id: GrantId,
+        /// The signed grant.
+        grant: v1::Statement,
+        /// One box per secret of the grant, in order.
+        boxes: Vec<Vec<u8>>,
+    },
+    /// Refused.
+    Denied(Refusal),
+}
+
+/// Decides a batch. `fresh` says whether a node was heard of lately; it is the leader's own observation.
+pub fn grants(
+    leader: &Leader<'_>,
+    stk: &dyn StatementSigner,
+    orch: &OrchId,
+    request: &v1::RequestGrantsRequest,
+    fresh: &dyn Fn(&NodeId) -> bool,
+    entropy: &mut Entropy,
+) -> Result<Prepared<Vec<GrantReply>>, Refusal> {
+    let id = <[u8; 16]>::try_from(request.request_id.as_slice()).map_err(|_| Refusal::invalid("a request id has 16 bytes"))?;
+    if leader.state.requests.contains_key(&id) {
+        return Err(Refusal::changed("this request id was used before"));
+    }
+    if request.requests.len() > MAX_BATCH {
+        return Err(Refusal::invalid(format!("at most {MAX_BATCH} grants are asked for at a time")));
+    }
+    let mut gens = BTreeMap::new();
+    let (mut orders, mut replies) = (Vec::new(), Vec::new());
+    for r in &request.requests {
+        match leader.one(stk, orch, r, fresh, &mut gens, entropy) {
+            Ok((fact, reply)) => {
+                orders.push(GrantOrder::Issue(fact));
+                replies.push(reply);
+            }
+            Err(refusal) => {
+                let (code, reason) = (refusal.code.as_str().to_owned(), refusal.reason.clone());
+                let service = format!("{}/{}", r.namespace, r.service);
+                orders.push(GrantOrder::Deny { service, node: r.node_id.clone(), code, reason, policies: refusal.policies.clone() });
+                replies.push(GrantReply::Denied(refusal));
+            }
+        }
+    }
+    Ok(prepared(leader.now, entropy, Command::Grants { orch: orch.clone(), request: id, orders }, replies))
+}
+
+/// Everything that was looked up for one grant.
+struct Looked<'a> {
+    service: ServiceRef,
+    version: &'a SpecVersion,
+    spec: v1::Spec,
+    node_id: NodeId,
+    node: &'a Identity,
+    mandate_id: MandateId,
+    mandate: &'a MandateRow,
+    fence: u64,
+    task: TaskId,
+    secrets: Vec<(SecretRef, &'a SecretRow)>,
+    node_facts: NodeFacts,
+}
+
+impl<'a> Leader<'a> {
+    fn one(
+        &self,
+        stk: &dyn StatementSigner,
+        orch: &OrchId,
+        r: &v1::GrantRequest,
+        fresh: &dyn Fn(&NodeId) -> bool,
+        gens: &mut BTreeMap<TaskId, u64>,
+        entropy: &mut Entropy,
+    ) -> Result<(GrantFact, GrantReply), Refusal> {
+        let l = self.look_up(orch, r, fresh)?;
+        let policies = self.ask(orch, &l)?;
+        let task_gen = match gens.get(&l.task) {
+            Some(g) => g + 1,
+            None => self.state.task_gens.get(&l.task).copied().unwrap_or(0) + 1,
+        };
+        let id = GrantId(entropy.draw16("grant"));
+        let (mut grant, boxes) = self.boxed(&l, id, entropy)?;
+        self.fill(&mut grant, &l, orch, task_gen, r)?;
+        let signed = statement::sign(&grant, &[stk]).map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
+        let fact = GrantFact {
+            id,
+            sha256: sha256(&[&signed.payload]),
+            task: l.task.clone(),
+            task_gen,
+            node: l.node_id,
+            node_rev: l.node.rev,
+            version: l.version.version,
+            spec_sha256: l.version.sha256,
+            secrets: l.secrets.iter().map(|(n, s)| (n.to_string(), s.version.number)).collect(),
+            fence: l.fence,
+            mandate: l.mandate_id,
+            start_before: holdfast_types::Millis(grant.start_before_ms),
+            lease_until: holdfast_types::Millis(grant.lease_until_ms),
+            policies,
+        };
+        gens.insert(l.task, task_gen);
+        Ok((fact, GrantReply::Issued { id, grant: signed, boxes }))
+    }
+
+    fn look_up(&self, orch: &OrchId, r: &v1::GrantRequest, fresh: &dyn Fn(&NodeId) -> bool) -> Result<Looked<'a>, Refusal> {
+        let bad = |e: &dyn std::fmt::Display| Refusal::invalid(e.to_string());
+        let service = ServiceRef::of(&r.namespace, &r.service).map_err(|e| bad(&e))?;
+        let node_id = NodeId::parse(&r.node_id).map_err(|e| bad(&e))?;
+        let task = TaskId::parse(&r.task_id).map_err(|e| bad(&e))?;
+        if task.service().ok().as_ref() != Some(&service) {
+            return Err(Refusal::invalid("the task is not one of this service"));
+        }
+        let row = self.state.services.get(&service).filter(|s| s.active).ok_or_else(|| Refusal::not_found("service", &service))?;
+        let wanted = |v: &&SpecVersion| r.version == 0 || v.version == r.version;
+        let version = row.versions.iter().rev().find(wanted);
+        let inactive = || Refusal { policies: vec!["L0-spec-active".into()], ..Refusal::new(Code::PolicyDenied, "this version of the spec is not active") };
+        let version = version.ok_or_else(inactive)?;
+        let spec = version.spec().ok_or_else(|| Refusal::corrupt("spec"))?;
+        let node = self.state.identities.get(node_id.as_str()).ok_or_else(|| Refusal::not_found("node", &node_id))?;
+        let (mandate_id, mandate) = self.mandate(orch, &service, node)?;
+        let lease = self.state.leases.get(&service.namespace).filter(|l| l.orch == *orch && l.until > self.now);
+        let lacks = || Refusal { policies: vec!["L0-lease".into()], ..Refusal::new(Code::PolicyDenied, "this orchestrator does not hold the namespace's lease") };
+        let fence = lease.ok_or_else(lacks)?.fence;
+        let find = |m: &v1::SecretMount| {
+            let name = SecretRef::parse(&m.name, &spec.namespace).map_err(|e| Refusal::invalid(e.to_string()))?;
+            let row = self.state.secrets.get(&name).ok_or_else(|| Refusal::not_found("secret", &name))?;
+            Ok::<_, Refusal>((name, row))
+        };
+        let secrets = spec.secrets.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let node_facts = NodeFacts {
+            id: node_id.clone(),
+            zone: node.zone.clone(),
+            state: node.state.as_str().to_owned(),
+            attested: false,
+            status_fresh: fresh(&node_id),
+        };
+        Ok(Looked { service, version, spec, node_id, node, mandate_id, mandate, fence, task, secrets, node_facts })
+    }
+
+    /// The live mandate that covers this namespace and node, or the one that comes closest, for the policy to judge.
+    fn mandate(&self, orch: &OrchId, service: &ServiceRef, node: &Identity) -> Result<(MandateId, &'a MandateRow), Refusal> {
+        let covers = |m: &MandateRow| {
+            let ns = m.namespaces.iter().any(|n| n == "*" || n == service.namespace.as_str());
+            (self.live(m), ns, m.zones.iter().any(|z| node.zone.within(z)))
+        };
+        let mine = self.state.mandates.iter().filter(|(_, m)| m.orchestrators.contains(orch));
+        let best = mine.max_by_key(|(_, m)| covers(m)).map(|(id, m)| (id.clone(), m));
+        best.ok_or_else(|| Refusal::new(Code::PolicyDenied, "no mandate names this orchestrator; an operator gives one with: holdfast mandate put"))
+    }
+    fn live(&self, m: &MandateRow) -> bool {
+        !m.revoked && self.now < m.not_after
+    }
+
+    /// Asks the policy: `grant`, then `mountSecret` for each secret.
+    fn ask(&self, orch: &OrchId, l: &Looked<'_>) -> Result<Vec<String>, Refusal> {
+        let service = self.service_facts(&l.service, &l.spec)?;
+        let named: Vec<_> = l.secrets.iter().map(|(n, s)| (n.to_string(), s.version.number)).collect();
+        let budget = self.state.within_budget(&l.mandate_id, &l.service, &l.spec, &l.node_id, &named, self.now);
+        let facts = GrantFacts {
+            orchestrator: OrchestratorFacts {
+                orchestrator: orch.clone(),
+                mandate_namespaces: l.mandate.namespaces.clone(),
+                mandate_zones: l.mandate.zones.clone(),
+                mandate_live: self.live(l.mandate),
+                holds_lease: true,
+            },
+            service: service.clone(),
+            node: l.node_facts.clone(),
+            publishers: self.vouchers(&l.spec),
+            spec_active: l.spec.valid_until_ms > self.now.0,
+            within_budget: budget.is_ok(),
+            wants_relaxed: l.spec.isolation == "relaxed",
+            lockdown: self.state.lockdown,
+        };
+        let permit = self.policies.decide_grant(&facts).map_err(|r| match &budget {
+            Err(b) if r.policies.iter().any(|p| p == "L0-budget") => b.clone(),
+            Err(_) | Ok(()) => r.into(),
+        })?;
+        let mut used = permit.policies().to_vec();
+        for (name, row) in &l.secrets {
+            let secret = SecretFacts { secret: name.clone(), readers: row.readers.clone(), zones: row.zones.clone(), attested_only: row.attested_only };
+            let facts = MountFacts { service: service.clone(), secret, node: l.node_facts.clone(), lockdown: self.state.lockdown };
+            let permit = self.policies.decide_mount(&facts).map_err(|r| self.mount_refusal(r, name, row, &l.service))?;
+            used.extend(permit.policies().iter().cloned());
+        }
+        used.sort();
+        used.dedup();
+        Ok(used)
+    }
+
+    /// Nothing permits a foreign secret, so Cedar names no policy: name the one that would have had to permit it.
+    fn mount_refusal(&self, r: holdfast_policy::Refusal, name: &SecretRef, row: &SecretRow, service: &ServiceRef) -> Refusal {
+        let mut refusal = Refusal::from(r);
+        if refusal.policies.is_empty() && !reads(&row.readers, service) {
+            refusal.policies.push("L1-mount".to_owned());
+        }
+        refusal.reason = format!("service {service} may not read secret {name}: {}", refusal.reason);
+        refusal
+    }
+
+    /// Publishers who vouched for every image of the spec; empty if one image has none.
+    fn vouchers(&self, spec: &v1::Spec) -> Vec<String> {
+        let mut all = Vec::new();
+        for i in &spec.images {
+            let who = Digest::from_slice(&i.digest).map(|d| self.state.publishers_of(&d)).unwrap_or_default();
+            if who.is_empty() {
+                return Vec::new();
+            }
+            all.extend(who);
+        }
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Boxes each secret to the node's key of this renewal period, in PSK mode.
+    fn boxed(&self, l: &Looked<'_>, id: GrantId, entropy: &mut Entropy) -> Result<(v1::Grant, Vec<Vec<u8>>), Refusal> {
+        let cluster = self.state.cluster()?.id;
+        let to = l.node.recipient().ok_or_else(|| Refusal::changed("the node has no key to box to"))?;
+        let psk = self.keys.node_psk(to.term, &l.node_id, to.seq)?;
+        let (mut refs, mut boxes_out) = (Vec::new(), Vec::new());
+        for ((name, row), mount) in l.secrets.iter().zip(&l.spec.secrets) {
+            let path = name.to_string();
+            let value = self.keys.open("secret", &path, row.version.number, &row.version.record)?;
+            let aad = boxes::secret_aad(&id.0, &path, row.version.number, l.node_id.as_str(), to.seq);
+            let c = Context { purpose: "secret", cluster: &cluster, aad: &aad };
+            let b = boxes::seal(&to.pk, &c, Some(&psk), value.expose(), entropy.draw("box")).map_err(|e| Refusal::invalid(e.to_string()))?;
+            refs.push(v1::GrantSecret {
+                name: path,
+                version: row.version.number,
+                target: mount.target.clone(),
+                mode: mount.mode,
+                uid: mount.uid,
+                gid: mount.gid,
+                box_sha256: sha256(&[&b]).to_vec(),
+            });
+            boxes_out.push(b);
+        }
+        let grant = v1::Grant { grant_id: id.to_vec(), secrets: refs, node_seq: to.seq, hpke_kid: key_id(&to.pk).to_vec(), ..Default::default() };
+        Ok((grant, boxes_out))
+    }
+
+    fn fill(&self, g: &mut v1::Grant, l: &Looked<'_>, orch: &OrchId, task_gen: u64, r: &v1::GrantRequest) -> Result<(), Refusal> {
+        let c = self.state.cluster()?;
+        check_params(&l.spec, &r.params)?;
+        g.cluster_id = c.id.0.to_vec();
+        g.era = c.era;
+        g.orch_id = orch.to_string();
+        g.namespace = l.service.namespace.to_string();
+        g.fence = l.fence;
+        g.mandate_sha256 = l.mandate.sha256.to_vec();
+        g.node_id = l.node_id.to_string();
+        g.task_id = l.task.to_string();
+        g.task_gen = task_gen;
+        g.service = l.service.name.to_string();
+        g.service_version = l.version.version;
+        g.spec_sha256 = l.version.sha256.to_vec();
+        g.images = l.spec.images.iter().map(|i| self.grant_image(i)).collect();
+        g.params = r.params.clone();
+        g.exclusive = l.spec.exclusive;
+        g.protected = l.spec.protected;
+        g.issued_at_ms = self.now.0;
+        g.start_before_ms = self.now.plus(self.lives.start_before).0;
+        let life = if l.spec.exclusive { self.lives.exclusive } else { self.lives.grant };
+        g.lease_until_ms = self.now.plus(life).0;
+        g.grace_s = if l.spec.exclusive { 0 } else { u32::try_from(self.lives.grace.as_secs()).unwrap_or(u32::MAX) };
+        g.on_expiry = l.spec.on_expiry.clone();
+        g.policy_version = self.policies.version();
+        g.max_status_age_s = MAX_STATUS_AGE_S;
+        Ok(())
+    }
+
+    fn grant_image(&self, i: &v1::SpecImage) -> v1::GrantImage {
+        let who = Digest::from_slice(&i.digest).map(|d| self.state.publishers_of(&d)).unwrap_or_default();
+        v1::GrantImage { name: i.name.clone(), digest: i.digest.clone(), publisher: who.first().cloned().unwrap_or_default() }
+    }
+}
+
+/// Params are the only holes of a spec: declared, of their kind, within their bounds, none missing.
+fn check_params(spec: &v1::Spec, given: &[v1::Param]) -> Result<(), Refusal> {
+    let names_match = given.len() == spec.params.len() && spec.params.iter().zip(given).all(|(d, p)| d.name == p.name);
+    if !names_match {
+        return Err(Refusal::invalid("the params are not those that the spec declares, in its order"));
+    }
+    for (d, p) in spec.params.iter().zip(given) {
+        let fits = match d.kind.as_str() {
+            "int" => p.value.parse::<i64>().is_ok_and(|n| d.min <= n && n <= d.max && n.to_string() == p.value),
+            "string" => p.value.len() <= d.max_len as usize && p.value.bytes().all(|b| b.is_ascii_graphic()),
+            _ => false,
+        };
+        if !fits {
+            return Err(Refusal::invalid(format!("param {} is not within its bounds", d.name)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Joining by token, collecting after approval, operators' logins, renewal, and the registry pin.
+
+use super::{Leader, Minted, prepared};
+use crate::command::{Command, HpkeFacts};
+use crate::entropy::Entropy;
+use crate::held::Prepared;
+use crate::refusal::{Code, Refusal};
+use crate::state::{Identity, IdentityState, Presented, State};
+use holdfast_pki::csr::{MAX_CSR, Request};
+use holdfast_pki::keys::SubjectKey;
+use holdfast_types::{Digest, Millis, NodeId, OrchId, Role, Secret, TokenId};
+use holdfast_wire::token::join_mac_matches;
+use holdfast_wire::v1;
+use prost::Message as _;
+
+/// What a join came to.
+#[derive(Debug)]
+pub enum JoinOutcome {
+    /// A certificate.
+    Issued(v1::Issued),
+    /// An operator must approve first.
+    Pending(v1::Pending),
+}
+
+fn parse_csr(der: &[u8]) -> Result<Request, Refusal> {
+    Request::parse(der).map_err(|e| Refusal::invalid(e.to_string()))
+}
+
+/// Checks a join's proof and admits it: at once, or pending approval if the token says so.
+///
+/// The MAC is checked before anything asymmetric: an unauthenticated caller costs one HMAC.
+pub fn join(leader: &Leader<'_>, token: TokenId, nonce: &[u8; 32], proof: &v1::Proof, entropy: &mut Entropy) -> Result<Prepared<JoinOutcome>, Refusal> {
+    let bad = || Refusal::credential("this join token is not known here, expired, used up or revoked; create another one");
+    let t = leader.state.tokens.get(&token).filter(|t| !t.revoked && t.uses_left > 0 && t.expires > leader.now).ok_or_else(bad)?;
+    let mac = leader.keys.open("token", &format!("token/{}", token.hex()), 1, &t.mac)?;
+    let mac = Secret::from_slice(mac.expose()).ok_or_else(|| Refusal::corrupt("token"))?;
+    if proof.csr.len() > MAX_CSR || !join_mac_matches(&mac, nonce, &proof.csr, &proof.hpke_pub, &proof.mac) {
+        return Err(bad());
+    }
+    let request = parse_csr(&proof.csr)?;
+    let (role, id) = match t.role.as_str() {
+        "node" => (Role::Node, NodeId::from_random(entropy.draw16("id")).to_string()),
+        "orchestrator" => (Role::Orch, OrchId::from_random(entropy.draw16("id")).to_string()),
+        _ => return Err(Refusal::credential("a voter's token is not used here")),
+    };
+    let hpke = if role == Role::Node { Some(leader.hpke(1, &proof.hpke_pub)?) } else { None };
+    let (spki_der, spki) = (request.spki_der().to_vec(), request.spki_sha256());
+    if t.approval {
+        let reply = JoinOutcome::Pending(v1::Pending { id: id.clone(), spki_sha256: spki.to_vec() });
+        return Ok(prepared(leader.now, entropy, Command::Join { token, id, role, cert: None, spki_der, spki, hpke }, reply));
+    }
+    let m = leader.mint(request.key(), role, &id, 1, entropy)?;
+    let facts = m.facts.clone();
+    let reply = JoinOutcome::Issued(issued(leader, &id, m, hpke.as_ref())?);
+    Ok(prepared(leader.now, entropy, Command::Join { token, id, role, cert: Some(facts), spki_der, spki, hpke }, reply))
+}
+
+fn issued(leader: &Leader<'_>, id: &str, m: Minted, hpke: Option<&HpkeFacts>) -> Result<v1::Issued, Refusal> {
+    Ok(v1::Issued {
+        id: id.to_owned(),
+        chain: m.chain,
+        node_psk: hpke.map(|h| leader.psk(id, h)).transpose()?.unwrap_or_default(),
+        seq: m.facts.seq,
+        service_addrs: leader.service_addrs(),
+        renew_after_ms: i64::try_from(m.renew_after.as_millis()).unwrap_or(i64::MAX),
+    })
+}
+
+/// The bytes that `Await` signs: `"holdfast/v1/await" ‖ id ‖ at_ms`.
+pub fn await_message(id: &str, at_ms: i64) -> Vec<u8> {
+    [b"holdfast/v1/await".as_slice(), id.as_bytes(), &at_ms.to_be_bytes()].concat()
+}
+
+/// How far an `Await`'s time may be off, either way.
+const AWAIT_SKEW_MS: u64 = 120_000;
+
+/// `Await`: whoever proves the applicant's key learns that it still waits (`Ok(None)`), or gets its certificate.
+pub fn approved(leader: &Leader<'_>, r: &v1::AwaitRequest, entropy: &mut Entropy) -> Result<Option<Prepared<v1::Issued>>, Refusal> {
+    let unknown = || Refusal::credential("nobody with this id and key waits here");
+    let row = leader.state.identities.get(&r.id).ok_or_else(unknown)?;
+    let (spki_der, spki) = row.applicant.as_ref().ok_or_else(unknown)?;
+    let key = SubjectKey::from_spki(spki_der).map_err(|_| Refusal::corrupt("applicant's key"))?;
+    let fresh = leader.now.0.abs_diff(r.at_ms) <= AWAIT_SKEW_MS;
+    if !fresh || !holdfast_wire::keys::verify(key.public(), &await_message(&r.id, r.at_ms), &r.signature) {
+        return Err(unknown());
+    }
+    match row.state {
+        IdentityState::Pending => Ok(None),
+        IdentityState::Ready if row.approved == Some(*spki) => {
+            let m = leader.mint(&key, row.role, &r.id, 1, entropy)?;
+            let hpke = row.hpke.first().map(|h| HpkeFacts { term: leader.keys.active(), ..h.clone() });
+            let facts = m.facts.clone();
+            let reply = issued(leader, &r.id, m, hpke.as_ref())?;
+            Ok(Some(prepared(leader.now, entropy, Command::IssueFirst { id: r.id.clone(), cert: facts, hpke }, reply)))
+        }
+        IdentityState::Ready | IdentityState::Draining | IdentityState::Quarantined | IdentityState::Removed => Err(unknown()),
+    }
+}
+
+/// An operator proves a charter key and gets a certificate of a few hours.
+pub fn login(leader: &Leader<'_>, nonce: &[u8; 32], proof: &v1::LoginProof, entropy: &mut Entropy) -> Result<Prepared<v1::Issued>, Refusal> {
+    let st = proof.login.as_ref().ok_or_else(|| Refusal::invalid("the login statement is missing"))?;
+    let (v, signers) = leader.state.signed_by_operators::<v1::Login>(st)?;
+    let l = v.doc;
+    let request = parse_csr(&proof.csr)?;
+    let right = l.cluster_id == leader.state.cluster()?.id.0
+        && l.nonce == nonce
+        && l.csr_sha256 == holdfast_types::sha256(&[&proof.csr]).0
+        && signers.iter().any(|o| o.id == l.operator_id);
+    if !right {
+        return Err(Refusal::credential("the login statement is for another cluster, session, key or operator"));
+    }
+    let seq = leader.state.identities.get(&l.operator_id).map_or(1, Identity::next_seq);
+    let m = leader.mint(request.key(), Role::Op, &l.operator_id, seq, entropy)?;
+    let facts = m.facts.clone();
+    let reply = issued(leader, &l.operator_id, m, None)?;
+    let command = Command::Login { id: l.operator_id, statement: st.encode_to_vec(), cert: facts };
+    Ok(prepared(leader.now, entropy, command, reply))
+}
+
+/// Renewal over the current certificate: R1 a next one, R2 the same again after a lost reply, R3 a fork.
+///
+/// On a lost reply the same key gets a fresh certificate with the same `seq` (the private key never left the client).
+pub fn renew(leader: &Leader<'_>, id: &str, r: &v1::RenewRequest, entropy: &mut Entropy) -> Result<Prepared<Option<v1::Issued>>, Refusal> {
+    let row = leader.state.identities.get(id).ok_or_else(|| Refusal::not_found("identity", id))?;
+    let request = parse_csr(&r.csr)?;
+    let spki = request.spki_sha256();
+    let seq = match &row.pending {
+        Some(p) if p.spki == spki => p.seq,
+        Some(_) => {
+            let detail = "two different keys ask for the next certificate".to_owned();
+            return Ok(prepared(leader.now, entropy, Command::Fork { id: id.to_owned(), detail }, None));
+        }
+        None => row.next_seq(),
+    };
+    let hpke = if row.role == Role::Node { Some(leader.hpke(seq, &r.hpke_pub)?) } else { None };
+    let m = leader.mint(request.key(), row.role, id, seq, entropy)?;
+    let facts = m.facts.clone();
+    let reply = issued(leader, id, m, hpke.as_ref())?;
+    Ok(prepared(leader.now, entropy, Command::Renew { id: id.to_owned(), cert: facts, hpke }, Some(reply)))
+}
+
+/// What the registry says of a client certificate on listener S.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pin {
+    /// It is the current one of a working identity.
+    Good,
+    /// It is the pending one: `Activate` must be committed before it counts (R4).
+    Activate(String),
+    /// It was retired: two holders (R5). `Fork` must be committed; the caller is refused.
+    Fork,
+    /// It is no certificate of the registry: refused, and an alarm.
+    Unknown,
+    /// The identity is pending, quarantined or removed.
+    State(IdentityState),
+}
+
+/// Looks a client certificate up: pin, don't just chain (protocol, registry pin).
+pub fn pin(state: &State, role: Role, id: &str, serial: &str, spki: &Digest, now: Millis) -> Pin {
+    if role == Role::Vault {
+        let of = id.parse().ok().and_then(|n| state.voter(holdfast_types::VoterId(n))).and_then(|v| v.cert.as_ref());
+        return if of.is_some_and(|c| c.serial == serial && c.spki == *spki) { Pin::Good } else { Pin::Unknown };
+    }
+    let Some(row) = state.identities.get(id).filter(|r| r.role == role) else { return Pin::Unknown };
+    let presented = row.presented(serial, spki);
+    if presented == Presented::Unknown {
+        return Pin::Unknown;
+    }
+    if !matches!(row.state, IdentityState::Ready | IdentityState::Draining) {
+        return Pin::State(row.state);
+    }
+    if role == Role::Op && (state.operator(id).is_none() || !row.current.iter().any(|c| c.serial == serial && c.not_after > now)) {
+        return Pin::Unknown;
+    }
+    match presented {
+        Presented::Current => Pin::Good,
+        Presented::Pending => Pin::Activate(serial.to_owned()),
+        Presented::Retired => Pin::Fork,
+        Presented::Unknown => Pin::Unknown,
+    }
+}
+
+impl From<IdentityState> for Refusal {
+    fn from(s: IdentityState) -> Self {
+        Refusal::new(Code::BadCredential, format!("this identity is {}", s.as_str()))
+    }
+}

@@ -1,0 +1,146 @@
+//! `prepare`: the leader's half. Takes time, entropy, permits and signers; makes every choice; yields a [`Prepared`].
+
+mod found;
+mod grants;
+mod identity;
+mod submit;
+mod trust;
+
+pub use found::{FoundingKeys, found, founding_cluster, new_issuer, new_stk, voter_up};
+pub use grants::{GrantReply, MAX_BATCH, grants};
+pub use identity::{JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
+pub use submit::{MAX_SECRET, submit};
+pub use trust::{checkpoint, lease_ext, revocations, revoke, status};
+
+use crate::command::{CertFacts, Command, HpkeFacts, Stamped};
+use crate::entropy::Entropy;
+use crate::held::{Held, Prepared};
+use crate::keys::Keyring;
+use crate::refusal::{Code, Refusal};
+use crate::state::State;
+use holdfast_pki::issue::IssuerCa;
+use holdfast_pki::keys::{CertSigner, SubjectKey};
+use holdfast_policy::Policies;
+use holdfast_types::{Millis, NodeId, Role, SpiffeId};
+use std::time::Duration;
+
+/// How long things live (protocol, defaults); tests shorten them.
+#[derive(Debug, Clone)]
+pub struct Lives {
+    /// Node certificates: 72 h.
+    pub node: Duration,
+    /// Orchestrator certificates: 24 h.
+    pub orch: Duration,
+    /// Voter certificates: 7 d.
+    pub voter: Duration,
+    /// Operator certificates: 8 h.
+    pub operator: Duration,
+    /// Issuers and statement keys: 30 d.
+    pub issuer: Duration,
+    /// An orchestrator's lease: 60 s.
+    pub lease: Duration,
+    /// A grant must be started within: 5 min.
+    pub start_before: Duration,
+    /// A grant runs, unless extended: 24 h.
+    pub grant: Duration,
+    /// An exclusive grant runs, unless extended: 120 s.
+    pub exclusive: Duration,
+    /// After its lease a task may go on: 72 h.
+    pub grace: Duration,
+    /// A Status is valid: 120 s.
+    pub status: Duration,
+}
+impl Default for Lives {
+    fn default() -> Self {
+        let h = |n: u64| Duration::from_secs(n * 3600);
+        Self {
+            node: h(72),
+            orch: h(24),
+            voter: h(7 * 24),
+            operator: h(8),
+            issuer: h(30 * 24),
+            lease: Duration::from_secs(60),
+            start_before: Duration::from_secs(300),
+            grant: h(24),
+            exclusive: Duration::from_secs(120),
+            grace: h(72),
+            status: Duration::from_secs(120),
+        }
+    }
+}
+impl Lives {
+    fn of(&self, role: Role) -> Duration {
+        match role {
+            Role::Node | Role::Svc => self.node,
+            Role::Orch => self.orch,
+            Role::Vault => self.voter,
+            Role::Op => self.operator,
+        }
+    }
+}
+
+/// What the leader decides with.
+pub struct Leader<'a> {
+    /// Committed state.
+    pub state: &'a State,
+    /// The opened keyring.
+    pub keys: &'a Keyring,
+    /// The policies in force.
+    pub policies: &'a Policies,
+    /// The issuer's key.
+    pub issuer: &'a dyn CertSigner,
+    /// Lifetimes.
+    pub lives: &'a Lives,
+    /// Leader's time.
+    pub now: Millis,
+}
+
+pub(crate) fn stamped(now: Millis, entropy: &mut Entropy, command: Command) -> Stamped {
+    Stamped { at: now, salt_seed: entropy.draw("salt"), command }
+}
+
+pub(crate) fn prepared<T>(now: Millis, entropy: &mut Entropy, command: Command, reply: T) -> Prepared<T> {
+    Prepared { command: stamped(now, entropy, command), held: Held::new(reply) }
+}
+
+/// A certificate made but not yet committed: facts for the registry, chain for the holder.
+pub(crate) struct Minted {
+    pub facts: CertFacts,
+    pub chain: Vec<Vec<u8>>,
+    pub renew_after: Duration,
+}
+
+impl Leader<'_> {
+    /// Issues a leaf for `role/name` over `key` and lists its chain: leaf, issuer, root.
+    pub(crate) fn mint(&self, key: &SubjectKey, role: Role, name: &str, seq: u64, entropy: &mut Entropy) -> Result<Minted, Refusal> {
+        let td = self.state.cluster()?.trust_domain.clone();
+        let issuer = self.state.issuer().ok_or_else(|| Refusal::new(Code::Unavailable, "there is no issuer"))?;
+        let root = self.state.signing_root().ok_or_else(|| Refusal::new(Code::Unavailable, "there is no root"))?;
+        let ca = IssuerCa::open(&issuer.der, self.issuer).map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
+        let life = self.lives.of(role);
+        let id = SpiffeId::new(td, role, name);
+        let leaf = ca.leaf(key, &id, entropy.draw16("serial"), self.now, life).map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
+        let facts = CertFacts { seq, serial: leaf.serial_hex, spki: leaf.spki_sha256, not_after: leaf.not_after };
+        let renew_after = jittered(life / 3, entropy);
+        Ok(Minted { facts, chain: vec![leaf.der, issuer.der.clone(), root.der.clone()], renew_after })
+    }
+    /// The node's HPKE key as the registry keeps it, checked for its length.
+    pub(crate) fn hpke(&self, seq: u64, pk: &[u8]) -> Result<HpkeFacts, Refusal> {
+        let pk = <[u8; 32]>::try_from(pk).map_err(|_| Refusal::invalid("an HPKE public key has 32 bytes"))?;
+        Ok(HpkeFacts { seq, pk, term: self.keys.active() })
+    }
+    pub(crate) fn psk(&self, node: &str, h: &HpkeFacts) -> Result<Vec<u8>, Refusal> {
+        let node = NodeId::parse(node).map_err(|e| Refusal::invalid(e.to_string()))?;
+        Ok(self.keys.node_psk(h.term, &node, h.seq)?.expose().to_vec())
+    }
+    pub(crate) fn service_addrs(&self) -> Vec<String> {
+        self.state.voters().map(|(_, v)| v.service_addr.clone()).filter(|a| !a.is_empty()).collect()
+    }
+}
+
+/// `d` ± 20 %, so that a fleet does not renew in step.
+fn jittered(d: Duration, entropy: &mut Entropy) -> Duration {
+    let [a, b, ..] = entropy.draw("jitter");
+    let permille = 800 + u32::from(u16::from_be_bytes([a, b])) * 400 / u32::from(u16::MAX);
+    d * permille / 1000
+}

@@ -1,0 +1,283 @@
+//! Operators' statements: signatures, each signer's permission, thresholds, and what only the leader can add.
+
+use super::{Leader, prepared};
+use crate::command::{Command, Submission};
+use crate::entropy::Entropy;
+use crate::held::Prepared;
+use crate::refusal::{Code, Refusal};
+use crate::state::publisher_vouches;
+use holdfast_policy::{NodeFacts, OperatorAct, OperatorFacts, OrchestratorFacts, SecretFacts, ServiceFacts, Target};
+use holdfast_types::{Digest, NodeId, OperatorId, OrchId, SecretRef, ServiceRef, Zone, sha256};
+use holdfast_wire::boxes::{self, Context};
+use holdfast_wire::statement::{Document, peek};
+use holdfast_wire::v1;
+use prost::Message as _;
+use v1::command::Action;
+
+/// Longest life of a command: 24 h; of a spec and a mandate: 180 and 90 days.
+const MAX_COMMAND_MS: i64 = 24 * 3600 * 1000;
+const MAX_SPEC_MS: i64 = 180 * 86_400 * 1000;
+const MAX_MANDATE_MS: i64 = 90 * 86_400 * 1000;
+/// Longest secret value: 500 KiB.
+pub const MAX_SECRET: usize = 500 << 10;
+
+fn invalid(e: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::InvalidInput, e.to_string())
+}
+
+/// What a statement wants, in the policy's words.
+struct Wish {
+    act: OperatorAct,
+    target: Target,
+    /// The charter's threshold entry.
+    threshold: &'static str,
+    /// At least this many, whatever the charter says.
+    at_least: usize,
+}
+impl Wish {
+    fn new(act: OperatorAct, target: Target) -> Self {
+        Self { act, target, threshold: act.name(), at_least: 1 }
+    }
+}
+
+/// Prepares an operator's Spec, Voucher, Mandate or Command. `sealed_box` goes with PutSecret and MintToken.
+pub fn submit(leader: &Leader<'_>, st: &v1::Statement, sealed_box: &[u8], entropy: &mut Entropy) -> Result<Prepared<()>, Refusal> {
+    let mut submission = Submission {
+        statement: st.encode_to_vec(),
+        signers: Vec::new(),
+        charter_version: leader.state.charter.version,
+        policy_version: leader.policies.version(),
+        sealed: None,
+    };
+    match st.r#type.as_str() {
+        v1::Voucher::TYPE => submission.signers = leader.voucher(st)?,
+        v1::Spec::TYPE => {
+            let spec: v1::Spec = peek(st)?;
+            let wish = leader.spec_wish(&spec)?;
+            submission.signers = leader.permitted::<v1::Spec>(st, &wish)?;
+        }
+        v1::Mandate::TYPE => {
+            let wish = leader.mandate_wish(&peek(st)?)?;
+            submission.signers = leader.permitted::<v1::Mandate>(st, &wish)?;
+        }
+        v1::Command::TYPE => {
+            let c: v1::Command = peek(st)?;
+            leader.check_command(&c)?;
+            let action = c.action.as_ref().ok_or_else(|| invalid("the command says nothing"))?;
+            submission.signers = leader.permitted::<v1::Command>(st, &leader.wish(action)?)?;
+            submission.sealed = leader.take_in(&c, action, sealed_box, entropy)?;
+        }
+        other => return Err(invalid(format!("statements of type {other} are not submitted here"))),
+    }
+    Ok(prepared(leader.now, entropy, Command::Submit(submission), ()))
+}
+
+impl Leader<'_> {
+    /// Names the operators whose signatures count, if each is permitted and there are enough of them.
+    fn permitted<T: Document>(&self, st: &v1::Statement, wish: &Wish) -> Result<Vec<String>, Refusal> {
+        let (_, who) = self.state.signed_by_operators::<T>(st)?;
+        for o in &who {
+            let facts = OperatorFacts {
+                operator: OperatorId::parse(&o.id).map_err(invalid)?,
+                roles: o.roles.clone(),
+                owns: o.owns.clone(),
+                act: wish.act,
+                target: wish.target.clone(),
+            };
+            self.policies.decide_operator(&facts)?;
+        }
+        let needed = self.state.threshold(wish.threshold).max(wish.at_least);
+        if who.len() < needed {
+            let why = format!("{} needs {needed} operators, {} signed", wish.act.name(), who.len());
+            return Err(Refusal::new(Code::Threshold, why));
+        }
+        Ok(who.into_iter().map(|o| o.id).collect())
+    }
+
+    fn check_command(&self, c: &v1::Command) -> Result<(), Refusal> {
+        let cluster = self.state.cluster()?;
+        if c.cluster_id != cluster.id.0 || c.era != cluster.era {
+            return Err(Refusal::changed("this command is for another cluster or era"));
+        }
+        if c.expires_at_ms <= self.now.0 || c.expires_at_ms - self.now.0 > MAX_COMMAND_MS {
+            return Err(Refusal::changed("this command has expired or lives longer than 24 h; sign it again"));
+        }
+        if c.expect_rev != 0 && c.expect_rev != self.state.rev {
+            return Err(Refusal::changed(format!("expected revision {}, it is {}", c.expect_rev, self.state.rev)));
+        }
+        Ok(())
+    }
+
+    fn voucher(&self, st: &v1::Statement) -> Result<Vec<String>, Refusal> {
+        let v: v1::Voucher = peek(st)?;
+        let digest = Digest::from_slice(&v.digest).ok_or_else(|| invalid("a voucher names a SHA-256 digest"))?;
+        if v.cluster_id != self.state.cluster()?.id.0 {
+            return Err(Refusal::changed("this voucher is for another cluster"));
+        }
+        let who: Vec<_> = self.state.charter.publishers.iter().filter(|p| publisher_vouches(p, st, &digest)).map(|p| p.id.clone()).collect();
+        if who.is_empty() {
+            return Err(Refusal::credential("no publisher of the charter vouches for this image"));
+        }
+        Ok(who)
+    }
+
+    fn spec_wish(&self, spec: &v1::Spec) -> Result<Wish, Refusal> {
+        let name = ServiceRef::of(&spec.namespace, &spec.service).map_err(invalid)?;
+        if spec.cluster_id != self.state.cluster()?.id.0 {
+            return Err(Refusal::changed("this spec is for another cluster"));
+        }
+        if spec.valid_until_ms <= self.now.0 || spec.valid_until_ms - self.now.0 > MAX_SPEC_MS {
+            return Err(invalid("a spec is valid for at most 180 days"));
+        }
+        if spec.images.is_empty() || spec.replicas_max < spec.replicas_min || spec.replicas_max == 0 && spec.replicas_min > 0 {
+            return Err(invalid("a spec names at least one image, and its replicas make sense"));
+        }
+        for i in &spec.images {
+            let digest = Digest::from_slice(&i.digest).ok_or_else(|| invalid("images are named by SHA-256 digest"))?;
+            if self.state.publishers_of(&digest).is_empty() {
+                let why = format!("no publisher of the charter vouches for image {} ({})", i.name, digest.oci());
+                return Err(Refusal { policies: vec!["L0-publisher".into()], ..Refusal::new(Code::PolicyDenied, why) });
+            }
+        }
+        for m in &spec.secrets {
+            let r = SecretRef::parse(&m.name, &spec.namespace).map_err(invalid)?;
+            let row = self.state.secrets.get(&r).ok_or_else(|| Refusal::not_found("secret", &r))?;
+            if !reads(&row.readers, &name) {
+                let why = format!("secret {r} may not be read by service {name}; its owner can add the service to its readers");
+                return Err(Refusal::new(Code::PolicyDenied, why));
+            }
+        }
+        let target = Target::Service(self.service_facts(&name, spec)?);
+        Ok(Wish { at_least: if spec.sensitive { 2 } else { 1 }, ..Wish::new(OperatorAct::Deploy, target) })
+    }
+
+    /// A service as the policy sees it: zones as signed, publishers as chartered.
+    pub(crate) fn service_facts(&self, name: &ServiceRef, spec: &v1::Spec) -> Result<ServiceFacts, Refusal> {
+        let zones = if spec.zones.is_empty() { vec![Zone::all()] } else { spec.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)? };
+        Ok(ServiceFacts {
+            service: name.clone(),
+            zones,
+            publishers: self.state.charter.publishers.iter().map(|p| p.id.clone()).collect(),
+            sensitive: spec.sensitive,
+            isolation: if spec.isolation.is_empty() { "default".to_owned() } else { spec.isolation.clone() },
+        })
+    }
+
+    fn mandate_wish(&self, m: &v1::Mandate) -> Result<Wish, Refusal> {
+        let c = self.state.cluster()?;
+        if m.cluster_id != c.id.0 || m.era != c.era {
+            return Err(Refusal::changed("this mandate is for another cluster or era"));
+        }
+        if m.not_after_ms <= self.now.0 || m.not_after_ms - self.now.0 > MAX_MANDATE_MS {
+            return Err(invalid("a mandate is valid for at most 90 days"));
+        }
+        if m.orchestrators.is_empty() || m.namespaces.is_empty() || m.zones.is_empty() {
+            return Err(invalid("a mandate names orchestrators, namespaces and zones; * stands for all"));
+        }
+        let first = m.orchestrators.first().map_or("", String::as_str);
+        let orchestrator = OrchId::parse(first).map_err(invalid)?;
+        for o in &m.orchestrators {
+            if self.state.identities.get(o).is_none_or(|i| i.role != holdfast_types::Role::Orch) {
+                return Err(Refusal::not_found("orchestrator", o));
+            }
+        }
+        let facts = OrchestratorFacts {
+            orchestrator,
+            mandate_namespaces: m.namespaces.clone(),
+            mandate_zones: m.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)?,
+            mandate_live: true,
+            holds_lease: false,
+        };
+        Ok(Wish::new(OperatorAct::PutMandate, Target::Orchestrator(facts)))
+    }
+
+    fn secret_target(&self, namespace: &str, name: &str) -> Result<Target, Refusal> {
+        let secret = SecretRef::of(namespace, name).map_err(invalid)?;
+        Ok(Target::Secret(SecretFacts { secret, readers: Vec::new(), zones: Vec::new(), attested_only: false }))
+    }
+
+    fn node_target(&self, id: &str) -> Result<Target, Refusal> {
+        let row = self.state.identities.get(id).ok_or_else(|| Refusal::not_found("node", id))?;
+        let id = NodeId::parse(id).map_err(invalid)?;
+        let state = row.state.as_str().to_owned();
+        Ok(Target::Node(NodeFacts { id, zone: row.zone.clone(), state, attested: false, status_fresh: true }))
+    }
+
+    fn wish(&self, action: &Action) -> Result<Wish, Refusal> {
+        use OperatorAct as A;
+        let cluster = |act| Ok(Wish::new(act, Target::Cluster));
+        match action {
+            Action::PutSecret(p) => Ok(Wish::new(A::PutSecret, self.secret_target(&p.namespace, &p.name)?)),
+            Action::DeleteSecret(d) => Ok(Wish::new(A::DeleteSecret, self.secret_target(&d.namespace, &d.name)?)),
+            Action::MintToken(_) | Action::RevokeToken(_) => cluster(A::MintToken),
+            Action::ApproveIdentity(a) => Ok(Wish::new(A::ApproveNode, self.node_target(&a.id)?)),
+            Action::RemoveNode(r) => Ok(Wish::new(A::RemoveNode, self.node_target(&r.id)?)),
+            Action::SetDrain(d) => Ok(Wish::new(A::SetZone, self.node_target(&d.id)?)),
+            Action::SetPlace(p) => Ok(Wish::new(A::SetZone, self.node_target(&p.id)?)),
+            Action::QuarantineNode(q) => Ok(Wish::new(A::QuarantineNode, self.node_target(&q.id)?)),
+            Action::RemoveService(r) => {
+                let name = ServiceRef::of(&r.namespace, &r.service).map_err(invalid)?;
+                let spec = self.state.services.get(&name).and_then(|s| s.versions.last()).and_then(crate::SpecVersion::spec);
+                let spec = spec.ok_or_else(|| Refusal::not_found("service", &name))?;
+                Ok(Wish::new(A::Retire, Target::Service(self.service_facts(&name, &spec)?)))
+            }
+            Action::RevokeMandate(m) => {
+                let facts = OrchestratorFacts {
+                    orchestrator: OrchId::parse(&m.mandate_id).map_err(invalid)?,
+                    mandate_namespaces: Vec::new(),
+                    mandate_zones: Vec::new(),
+                    mandate_live: true,
+                    holds_lease: false,
+                };
+                Ok(Wish::new(A::PutMandate, Target::Orchestrator(facts)))
+            }
+            // Taking a grant back is a brake on one task: anyone with a role may pull it.
+            Action::RevokeGrant(_) | Action::Lockdown(_) => cluster(A::Lockdown),
+            Action::Release(_) => cluster(A::Release),
+        }
+    }
+
+    /// Opens what was boxed to the intake key and seals it under the keyring, bound to its path and revision.
+    fn take_in(&self, c: &v1::Command, action: &Action, sealed_box: &[u8], entropy: &mut Entropy) -> Result<Option<Vec<u8>>, Refusal> {
+        let (subject, rev, box_sha256, purpose) = match action {
+            Action::PutSecret(p) => (format!("{}/{}", p.namespace, p.name), p.version, &p.box_sha256, "secret"),
+            Action::MintToken(t) => (format!("token/{}", hex(&t.token_id)), 0, &t.box_sha256, "token"),
+            Action::DeleteSecret(_)
+            | Action::RevokeToken(_)
+            | Action::ApproveIdentity(_)
+            | Action::RemoveNode(_)
+            | Action::SetDrain(_)
+            | Action::SetPlace(_)
+            | Action::RemoveService(_)
+            | Action::RevokeMandate(_)
+            | Action::RevokeGrant(_)
+            | Action::Lockdown(_)
+            | Action::Release(_)
+            | Action::QuarantineNode(_) => return Ok(None),
+        };
+        if sha256(&[sealed_box]).0 != box_sha256.as_slice() {
+            return Err(Refusal::invalid("the sealed value is not the one that was signed"));
+        }
+        let aad = boxes::intake_aad(&subject, rev, &c.command_id);
+        let (sk, _) = self.keys.intake(self.keys.active())?;
+        let cluster = self.state.cluster()?.id;
+        let value = boxes::open(&sk, &Context { purpose: "intake", cluster: &cluster, aad: &aad }, None, sealed_box)
+            .map_err(|e| Refusal::invalid(format!("the sealed value does not open: {e}; fetch the trust bundle again")))?;
+        if purpose == "secret" && holdfast_wire::padding::unpad(value.expose()).is_none_or(|v| v.len() > MAX_SECRET) {
+            return Err(Refusal::invalid("a secret's value is padded and at most 500 KiB"));
+        }
+        if purpose == "token" && value.len() != 32 {
+            return Err(Refusal::invalid("a token's key has 32 bytes"));
+        }
+        self.keys.seal(purpose, &subject, rev.max(1), value.expose(), entropy.draw("record")).map(Some)
+    }
+}
+
+/// True if `readers` names `service`, by itself or by its namespace.
+pub(crate) fn reads(readers: &[String], service: &ServiceRef) -> bool {
+    readers.iter().any(|r| *r == service.to_string() || r.strip_suffix("/*").is_some_and(|ns| ns == service.namespace.as_str()))
+}
+
+fn hex(id: &[u8]) -> String {
+    holdfast_types::TokenId::from_slice(id).map_or_else(String::new, |t| t.hex())
+}

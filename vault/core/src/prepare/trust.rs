@@ -1,0 +1,88 @@
+//! Signed views of committed state: Status, Revocations, checkpoints, lease extensions, revocations of grants.
+//!
+//! Status and checkpoints are functions of committed state and add no authority, so they need no commit of their own.
+
+use crate::refusal::{Code, Refusal};
+use crate::state::State;
+use holdfast_types::{GrantId, Millis, NodeId, sha256};
+use holdfast_wire::keys::StatementSigner;
+use holdfast_wire::note::{Checkpoint, origin};
+use holdfast_wire::{statement, v1};
+use std::time::Duration;
+
+fn unsigned(e: holdfast_wire::keys::SignError) -> Refusal {
+    Refusal::new(Code::Unavailable, e.to_string())
+}
+
+/// The checkpoint of the log as committed now.
+pub fn checkpoint(state: &State, stk: &dyn StatementSigner) -> Result<Vec<u8>, Refusal> {
+    let c = state.cluster()?;
+    let (size, root) = state.log_head();
+    Checkpoint { origin: origin(c.trust_domain.as_str(), c.era), size, root }.sign(stk).map_err(unsigned)
+}
+
+/// The revocation list.
+pub fn revocations(state: &State, stk: &dyn StatementSigner) -> Result<v1::Statement, Refusal> {
+    statement::sign(&revocation_list(state)?, &[stk]).map_err(unsigned)
+}
+
+fn revocation_list(state: &State) -> Result<v1::Revocations, Refusal> {
+    let c = state.cluster()?;
+    Ok(v1::Revocations {
+        cluster_id: c.id.0.to_vec(),
+        era: c.era,
+        epoch: state.epoch,
+        revoked: state.revoked.iter().map(|(id, r)| v1::Revocation { id: id.clone(), not_before_seq: r.not_before_seq }).collect(),
+        denied_digests: state.denied_digests.iter().map(|d| d.to_vec()).collect(),
+    })
+}
+
+/// The freshness heartbeat.
+pub fn status(state: &State, stk: &dyn StatementSigner, now: Millis, life: Duration) -> Result<v1::Statement, Refusal> {
+    use prost::Message as _;
+    let c = state.cluster()?;
+    let st = v1::Status {
+        cluster_id: c.id.0.to_vec(),
+        era: c.era,
+        epoch: state.epoch,
+        issued_at_ms: now.0,
+        expires_at_ms: now.plus(life).0,
+        charter_version: state.charter.version,
+        bundle_sha256: state.bundle_sha256().map(|d| d.to_vec()).unwrap_or_default(),
+        revocations_sha256: sha256(&[&revocation_list(state)?.encode_to_vec()]).to_vec(),
+        policy_version: c.policy_version,
+        holders: state
+            .leases
+            .iter()
+            .map(|(ns, l)| v1::Holder { namespace: ns.to_string(), orch_id: l.orch.to_string(), fence: l.fence })
+            .collect(),
+        lockdown: state.lockdown,
+        checkpoint: checkpoint(state, stk)?,
+    };
+    statement::sign(&st, &[stk]).map_err(unsigned)
+}
+
+/// Tells a node the committed lease ends of its grants.
+pub fn lease_ext(state: &State, stk: &dyn StatementSigner, node: &NodeId, grants: &[GrantId], now: Millis) -> Result<v1::Statement, Refusal> {
+    let c = state.cluster()?;
+    let extensions = grants
+        .iter()
+        .filter_map(|id| state.grant(id).map(|g| v1::Extension { grant_id: id.to_vec(), lease_until_ms: g.lease_until.0 }))
+        .collect();
+    let doc = v1::LeaseExt { cluster_id: c.id.0.to_vec(), era: c.era, node_id: node.to_string(), extensions, issued_at_ms: now.0 };
+    statement::sign(&doc, &[stk]).map_err(unsigned)
+}
+
+/// Tells a node which of its grants were taken back.
+pub fn revoke(state: &State, stk: &dyn StatementSigner, node: &NodeId, grants: &[GrantId], reason: &str, now: Millis) -> Result<v1::Statement, Refusal> {
+    let c = state.cluster()?;
+    let doc = v1::Revoke {
+        cluster_id: c.id.0.to_vec(),
+        era: c.era,
+        node_id: node.to_string(),
+        grant_ids: grants.iter().map(|g| g.to_vec()).collect(),
+        reason: reason.to_owned(),
+        issued_at_ms: now.0,
+    };
+    statement::sign(&doc, &[stk]).map_err(unsigned)
+}

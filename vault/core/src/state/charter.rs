@@ -1,0 +1,51 @@
+//! The charter in force: who may sign what, and how many of them.
+
+use super::{State, StateError};
+use crate::refusal::{Code, Refusal};
+use holdfast_wire::statement::{self, Document};
+use holdfast_wire::v1;
+
+impl State {
+    pub(crate) fn load_charter(&mut self) -> Result<(), StateError> {
+        let Some(c) = &self.founded else { return Ok(()) };
+        let last = c.charters.last().and_then(|b| crate::Command::statement(b)).ok_or(StateError::Inconsistent("the charter"))?;
+        self.charter = statement::peek(&last).map_err(|_| StateError::Inconsistent("the charter"))?;
+        Ok(())
+    }
+    /// The charter in force.
+    pub fn charter(&self) -> &v1::Charter {
+        &self.charter
+    }
+    /// An operator of the charter.
+    pub fn operator(&self, id: &str) -> Option<&v1::Operator> {
+        self.charter.operators.iter().find(|o| o.id == id)
+    }
+    /// Signatures that `action` needs; an action that the charter does not name needs every Admin.
+    pub(crate) fn threshold(&self, action: &str) -> usize {
+        let admins = self.charter.operators.iter().filter(|o| o.roles.iter().any(|r| r == "Admin")).count();
+        self.charter.thresholds.iter().find(|t| t.action == action).map_or(admins, |t| t.k as usize).max(1)
+    }
+    /// Verifies a statement under the charter's operator keys and names the operators whose signatures counted.
+    pub(crate) fn signed_by_operators<T: Document>(&self, st: &v1::Statement) -> Result<(statement::Verified<T>, Vec<v1::Operator>), Refusal> {
+        let keys: Vec<_> = self.charter.operators.iter().filter_map(|o| o.key.clone()).collect();
+        let v = statement::verify::<T>(st, &keys, 1)?;
+        let who: Vec<_> =
+            self.charter.operators.iter().filter(|o| o.key.as_ref().is_some_and(|k| v.signers.iter().any(|s| s.key == k.key))).cloned().collect();
+        if who.is_empty() {
+            return Err(Refusal::new(Code::Threshold, "no operator of the charter signed this"));
+        }
+        Ok((v, who))
+    }
+    /// Publishers of the charter that vouch for `digest` from `repository` by the stored vouchers.
+    pub(crate) fn publishers_of(&self, digest: &holdfast_types::Digest) -> Vec<String> {
+        let vouchers: Vec<v1::Statement> =
+            self.vouchers.get(digest).into_iter().flatten().filter_map(|b| crate::Command::statement(b)).collect();
+        self.charter.publishers.iter().filter(|p| vouchers.iter().any(|v| publisher_vouches(p, v, digest))).map(|p| p.id.clone()).collect()
+    }
+}
+
+/// True if `st` is a voucher for `digest` by enough of `p`'s keys, under one of its repository prefixes.
+pub(crate) fn publisher_vouches(p: &v1::Publisher, st: &v1::Statement, digest: &holdfast_types::Digest) -> bool {
+    statement::verify::<v1::Voucher>(st, &p.keys, p.threshold.max(1) as usize)
+        .is_ok_and(|v| v.doc.digest == digest.0 && p.repo_prefixes.iter().any(|x| v.doc.repository.starts_with(x.as_str())))
+}

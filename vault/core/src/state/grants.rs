@@ -1,0 +1,140 @@
+//! Grants and the budgets that bound them.
+
+use holdfast_types::{Digest, GrantId, MandateId, Millis, NodeId, OrchId, ServiceRef, TaskId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where a grant is in its life (protocol, life of a grant).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GrantState {
+    /// Committed, not yet reported as started.
+    Issued,
+    /// Its node reports the task.
+    Running,
+    /// Taken back; the node has not confirmed yet.
+    Revoked,
+    /// Over.
+    Ended,
+    /// Never started in time.
+    Lapsed,
+}
+impl GrantState {
+    /// Lower-case word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Running => "running",
+            Self::Revoked => "revoked",
+            Self::Ended => "ended",
+            Self::Lapsed => "lapsed",
+        }
+    }
+    /// True while the grant lets something run.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Issued | Self::Running)
+    }
+}
+
+/// A grant as the registry keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GrantRow {
+    /// The service.
+    pub service: ServiceRef,
+    /// Its spec version.
+    pub version: u64,
+    /// The node.
+    pub node: NodeId,
+    /// The task.
+    pub task: TaskId,
+    /// Its incarnation.
+    pub task_gen: u64,
+    /// Who asked.
+    pub orch: OrchId,
+    /// Under which mandate.
+    pub mandate: MandateId,
+    /// Secret names and versions that were boxed.
+    pub secrets: Vec<(String, u64)>,
+    /// `H(payload)`.
+    pub sha256: Digest,
+    /// Its leaf.
+    pub leaf: u64,
+    /// When.
+    pub issued: Millis,
+    /// May be started until.
+    pub start_before: Millis,
+    /// Runs until, unless extended.
+    pub lease_until: Millis,
+    /// Where it is in its life.
+    pub state: GrantState,
+    /// As last reported.
+    pub task_state: String,
+    /// As last reported.
+    pub exit_code: i32,
+    /// As last reported.
+    pub detail: String,
+    /// As last reported.
+    pub restarts: u32,
+    /// When it stopped being live.
+    pub over: Option<Millis>,
+}
+
+/// Counters of one mandate. Windows are fixed: a minute for the rate, an hour for novelty.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Budget {
+    minute: i64,
+    grants: BTreeMap<String, u32>,
+    hour: i64,
+    novel: u32,
+    known: std::collections::BTreeSet<(NodeId, String)>,
+}
+impl Budget {
+    /// Grants issued for `namespace` in the minute of `now`.
+    pub fn used(&self, namespace: &str, now: Millis) -> u32 {
+        if self.minute == now.0.div_euclid(60_000) { self.grants.get(namespace).copied().unwrap_or(0) } else { 0 }
+    }
+    /// New (secret, node) pairs in the hour of `now`.
+    pub fn novelty(&self, now: Millis) -> u32 {
+        if self.hour == now.0.div_euclid(3_600_000) { self.novel } else { 0 }
+    }
+    /// Which of `secrets` were never boxed to `node` under this mandate.
+    pub fn new_pairs(&self, node: &NodeId, secrets: &[(String, u64)]) -> u32 {
+        let n = secrets.iter().filter(|(s, _)| !self.known.contains(&(node.clone(), s.clone()))).count();
+        u32::try_from(n).unwrap_or(u32::MAX)
+    }
+    pub(crate) fn spend(&mut self, namespace: &str, node: &NodeId, secrets: &[(String, u64)], now: Millis) {
+        let (minute, hour) = (now.0.div_euclid(60_000), now.0.div_euclid(3_600_000));
+        if self.minute != minute {
+            self.minute = minute;
+            self.grants.clear();
+        }
+        if self.hour != hour {
+            self.hour = hour;
+            self.novel = 0;
+        }
+        *self.grants.entry(namespace.to_owned()).or_default() += 1;
+        self.novel += self.new_pairs(node, secrets);
+        self.known.extend(secrets.iter().map(|(s, _)| (node.clone(), s.clone())));
+    }
+    pub(crate) fn forget_node(&mut self, node: &NodeId) {
+        self.known.retain(|(n, _)| n != node);
+    }
+}
+
+impl super::State {
+    /// A grant.
+    pub fn grant(&self, id: &GrantId) -> Option<&GrantRow> {
+        self.grants.get(id)
+    }
+    /// All grants that the registry still keeps.
+    pub fn grants(&self) -> impl Iterator<Item = (&GrantId, &GrantRow)> {
+        self.grants.iter()
+    }
+    /// Grants on one node that are not over.
+    pub fn grants_of_node<'a>(&'a self, node: &NodeId) -> impl Iterator<Item = (&'a GrantId, &'a GrantRow)> + use<'a> {
+        self.index.by_node.get(node).into_iter().flatten().filter_map(|id| self.grants.get_key_value(id))
+    }
+    /// Grants of one service that are not over.
+    pub fn grants_of_service<'a>(&'a self, service: &ServiceRef) -> impl Iterator<Item = (&'a GrantId, &'a GrantRow)> + use<'a> {
+        self.index.by_service.get(service).into_iter().flatten().filter_map(|id| self.grants.get_key_value(id))
+    }
+}

@@ -1,0 +1,157 @@
+//! Identities and their renewal chain R1–R5 (protocol, renewal chain; model `renewfork.py`).
+
+use crate::command::{CertFacts, HpkeFacts};
+use holdfast_types::{Digest, Millis, Role, Zone};
+use serde::{Deserialize, Serialize};
+
+/// What an identity may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IdentityState {
+    /// Waits for an operator's approval.
+    Pending,
+    /// Works.
+    Ready,
+    /// Works, and gets nothing new.
+    Draining,
+    /// Two holders were seen, or an operator said stop.
+    Quarantined,
+    /// Gone for ever; the id is never reused.
+    Removed,
+}
+impl IdentityState {
+    /// Lower-case word, as users and policies see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Quarantined => "quarantined",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// A certificate in the chain.
+pub type CertRow = CertFacts;
+
+/// What showing a certificate means for the renewal chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presented {
+    /// The current certificate.
+    Current,
+    /// The pending one: R4, activate it.
+    Pending,
+    /// A retired, unexpired one: R5, a fork.
+    Retired,
+    /// Not in the registry at all.
+    Unknown,
+}
+
+/// A node, an orchestrator or an operator in the registry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Identity {
+    /// Node, orchestrator or operator.
+    pub role: Role,
+    /// What it may do.
+    pub state: IdentityState,
+    /// Its place; for operators `*`.
+    pub zone: Zone,
+    /// `key=value`.
+    pub labels: Vec<String>,
+    /// The certificate in use. Operators may hold several (one a terminal): the newest is last.
+    pub current: Vec<CertRow>,
+    /// The next one, issued and not yet used.
+    pub pending: Option<CertRow>,
+    /// Retired and perhaps unexpired ones.
+    pub retired: Vec<CertRow>,
+    /// HPKE keys of the last two renewal periods.
+    pub hpke: Vec<HpkeFacts>,
+    /// Public key that waits for approval, DER, with its hash.
+    pub applicant: Option<(Vec<u8>, Digest)>,
+    /// Key that an operator approved.
+    pub approved: Option<Digest>,
+    /// When it joined.
+    pub joined: Millis,
+    /// Where nodes find it (orchestrators).
+    pub session_addr: String,
+    /// Directory revision of its last change.
+    pub rev: u64,
+}
+
+/// Certificates an operator may hold at once.
+const MAX_LOGINS: usize = 16;
+
+impl Identity {
+    pub(crate) fn new(role: Role, state: IdentityState, zone: Zone, labels: Vec<String>, joined: Millis) -> Self {
+        Self {
+            role,
+            state,
+            zone,
+            labels,
+            current: Vec::new(),
+            pending: None,
+            retired: Vec::new(),
+            hpke: Vec::new(),
+            applicant: None,
+            approved: None,
+            joined,
+            session_addr: String::new(),
+            rev: 0,
+        }
+    }
+    /// What showing the certificate (`serial`, `spki`) means.
+    pub fn presented(&self, serial: &str, spki: &Digest) -> Presented {
+        let is = |c: &CertRow| c.serial == serial && c.spki == *spki;
+        if self.current.iter().any(is) {
+            Presented::Current
+        } else if self.pending.as_ref().is_some_and(is) {
+            Presented::Pending
+        } else if self.retired.iter().any(is) {
+            Presented::Retired
+        } else {
+            Presented::Unknown
+        }
+    }
+    /// The newest current certificate.
+    pub fn certificate(&self) -> Option<&CertRow> {
+        self.current.last()
+    }
+    /// The HPKE key to box to: the newest whose certificate is in use.
+    pub fn recipient(&self) -> Option<&HpkeFacts> {
+        let seq = self.certificate()?.seq;
+        self.hpke.iter().rev().find(|h| h.seq <= seq)
+    }
+    /// Next number in the chain.
+    pub fn next_seq(&self) -> u64 {
+        let newest = |c: &CertRow| c.seq;
+        self.current.iter().chain(&self.pending).chain(&self.retired).map(newest).max().unwrap_or(0) + 1
+    }
+    pub(crate) fn login(&mut self, cert: CertRow, now: Millis) {
+        self.current.retain(|c| c.not_after > now);
+        if self.current.len() >= MAX_LOGINS {
+            self.current.remove(0);
+        }
+        self.current.push(cert);
+    }
+    pub(crate) fn first(&mut self, cert: CertRow, hpke: Option<HpkeFacts>) {
+        self.current = vec![cert];
+        self.hpke = hpke.into_iter().collect();
+        self.applicant = None;
+    }
+    pub(crate) fn offer(&mut self, cert: CertRow, hpke: Option<HpkeFacts>) {
+        if let Some(h) = hpke {
+            self.hpke.retain(|k| k.seq < h.seq);
+            self.hpke.push(h);
+        }
+        self.pending = Some(cert);
+    }
+    /// R4: the pending certificate becomes the current one; the old one is retired at once.
+    pub(crate) fn activate(&mut self, now: Millis) {
+        let Some(next) = self.pending.take() else { return };
+        self.retired.retain(|c| c.not_after > now);
+        self.retired.append(&mut self.current);
+        self.current.push(next);
+        let keep = self.hpke.len().saturating_sub(2);
+        self.hpke.drain(..keep);
+    }
+}

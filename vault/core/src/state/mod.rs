@@ -1,0 +1,198 @@
+//! The replicated state: maps keyed by id, with the indexes that look-ups need. Secrets only as Records.
+//!
+//! STORED: a snapshot is this struct in postcard behind a format byte; golden file `vault/core/golden/state.hex`.
+
+mod charter;
+mod grants;
+mod identity;
+mod index;
+mod rows;
+
+pub use grants::{Budget, GrantRow, GrantState};
+pub use identity::{CertRow, Identity, IdentityState, Presented};
+pub use rows::{Issuer, Lease, MandateRow, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, StkRow, TokenRow, VoterRow};
+
+pub(crate) use charter::publisher_vouches;
+pub(crate) use index::Index;
+
+use holdfast_types::{ClusterId, CommandId, Digest, GrantId, MandateId, Millis, Namespace, SecretRef, ServiceRef, TaskId, TokenId, TrustDomain, VoterId};
+use holdfast_wire::{merkle::Frontier, v1};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Why a snapshot is not a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Not a state or of a newer version.
+    #[error("snapshot does not decode: of a newer version, or damaged")]
+    Decode,
+    /// Decodes, and contradicts itself.
+    #[error("snapshot contradicts itself: {0}")]
+    Inconsistent(&'static str),
+}
+
+const FORMAT: u8 = 1;
+
+/// Everything the voters agree on.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct State {
+    pub(crate) founded: Option<Cluster>,
+    pub(crate) voters: BTreeMap<VoterId, VoterRow>,
+    pub(crate) roots: Vec<RootRow>,
+    pub(crate) issuers: Vec<Issuer>,
+    pub(crate) stks: Vec<StkRow>,
+    pub(crate) bundles: Vec<Vec<u8>>,
+    pub(crate) term: u32,
+    pub(crate) identities: BTreeMap<String, Identity>,
+    pub(crate) tokens: BTreeMap<TokenId, TokenRow>,
+    pub(crate) secrets: BTreeMap<SecretRef, SecretRow>,
+    pub(crate) services: BTreeMap<ServiceRef, ServiceRow>,
+    pub(crate) vouchers: BTreeMap<Digest, Vec<Vec<u8>>>,
+    pub(crate) mandates: BTreeMap<MandateId, MandateRow>,
+    pub(crate) leases: BTreeMap<Namespace, Lease>,
+    pub(crate) grants: BTreeMap<GrantId, GrantRow>,
+    pub(crate) task_gens: BTreeMap<TaskId, u64>,
+    pub(crate) budgets: BTreeMap<MandateId, Budget>,
+    pub(crate) commands: BTreeMap<CommandId, Millis>,
+    pub(crate) requests: BTreeMap<[u8; 16], Millis>,
+    pub(crate) revoked: BTreeMap<String, Revoked>,
+    pub(crate) denied_digests: Vec<Digest>,
+    pub(crate) lockdown: bool,
+    pub(crate) epoch: u64,
+    pub(crate) rev: u64,
+    pub(crate) last_at: Millis,
+    pub(crate) last_prune: Millis,
+    pub(crate) log_size: u64,
+    pub(crate) log_peaks: Vec<Digest>,
+    #[serde(skip)]
+    pub(crate) index: Index,
+    #[serde(skip)]
+    pub(crate) charter: v1::Charter,
+}
+
+/// What never changes within an era, and the charter chain.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Cluster {
+    pub id: ClusterId,
+    pub trust_domain: TrustDomain,
+    pub era: u64,
+    pub charters: Vec<Vec<u8>>,
+    pub unlock_pk: Option<[u8; 32]>,
+    pub unlock_epoch: u64,
+    pub policy_version: u64,
+}
+
+/// An identity whose certificates must not count any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Revoked {
+    pub not_before_seq: u64,
+    pub until: Millis,
+}
+
+impl State {
+    /// Encodes a snapshot.
+    pub fn encode(&self) -> Vec<u8> {
+        // Plain data into a growing vector: cannot fail; an empty snapshot is refused by `decode`.
+        let mut out = vec![FORMAT];
+        out.extend(postcard::to_stdvec(self).unwrap_or_default());
+        out
+    }
+    /// Decodes a snapshot and rebuilds what is derived.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
+        let (&fmt, body) = bytes.split_first().ok_or(StateError::Decode)?;
+        if fmt != FORMAT {
+            return Err(StateError::Decode);
+        }
+        let (mut s, rest): (Self, _) = postcard::take_from_bytes(body).map_err(|_| StateError::Decode)?;
+        if !rest.is_empty() {
+            return Err(StateError::Decode);
+        }
+        if Frontier::from_parts(s.log_size, s.log_peaks.clone()).is_none() {
+            return Err(StateError::Inconsistent("the log's frontier"));
+        }
+        s.load_charter()?;
+        s.index = Index::build(&s);
+        Ok(s)
+    }
+    /// True once the cluster has been founded.
+    pub fn is_founded(&self) -> bool {
+        self.founded.is_some()
+    }
+    /// The cluster's name, once founded.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.founded.as_ref().map(|c| c.id)
+    }
+    /// The trust domain, once founded.
+    pub fn trust_domain(&self) -> Option<&TrustDomain> {
+        self.founded.as_ref().map(|c| &c.trust_domain)
+    }
+    /// The era; 1 from the founding on.
+    pub fn era(&self) -> u64 {
+        self.founded.as_ref().map_or(0, |c| c.era)
+    }
+    /// Counts security changes within the era.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+    /// Whether an unlock key guards the voters' disks.
+    pub fn autolock(&self) -> bool {
+        self.founded.as_ref().is_some_and(|c| c.unlock_pk.is_some())
+    }
+    /// The log's size and root.
+    pub fn log_head(&self) -> (u64, Digest) {
+        let f = self.frontier();
+        (f.size(), f.root())
+    }
+    /// Time of the last applied command.
+    pub fn last_at(&self) -> Millis {
+        self.last_at
+    }
+    pub(crate) fn frontier(&self) -> Frontier {
+        Frontier::from_parts(self.log_size, self.log_peaks.clone()).unwrap_or_default()
+    }
+    pub(crate) fn cluster(&self) -> Result<&Cluster, crate::Refusal> {
+        self.founded
+            .as_ref()
+            .ok_or_else(|| crate::Refusal::new(crate::refusal::Code::Unavailable, "this vault has not been founded; run holdfast init"))
+    }
+    /// DER of the trusted roots.
+    pub fn roots_der(&self) -> Vec<Vec<u8>> {
+        self.roots.iter().map(|r| r.der.clone()).collect()
+    }
+    /// The root that signs now.
+    pub fn signing_root(&self) -> Option<&RootRow> {
+        self.roots.iter().find(|r| r.signer)
+    }
+    /// The issuer that signs leaves now.
+    pub fn issuer(&self) -> Option<&Issuer> {
+        self.issuers.last()
+    }
+    /// The statement key in use at `now`: the newest whose window is open.
+    pub fn stk(&self, now: Millis) -> Option<&StkRow> {
+        self.stks.iter().rev().find(|k| k.from <= now && now < k.until)
+    }
+    /// The statement key made last, whether its window is open yet or not.
+    pub fn newest_stk(&self) -> Option<&StkRow> {
+        self.stks.last()
+    }
+    /// The active keyring term.
+    pub fn active_term(&self) -> u32 {
+        self.term
+    }
+    /// The voters.
+    pub fn voters(&self) -> impl Iterator<Item = (VoterId, &VoterRow)> {
+        self.voters.iter().map(|(k, v)| (*k, v))
+    }
+    /// One voter.
+    pub fn voter(&self, id: VoterId) -> Option<&VoterRow> {
+        self.voters.get(&id)
+    }
+    /// The Bundle chain, encoded Statements, oldest first.
+    pub fn bundle_chain(&self) -> Vec<v1::Statement> {
+        self.bundles.iter().filter_map(|b| crate::Command::statement(b)).collect()
+    }
+    /// The charter chain, oldest first.
+    pub fn charter_chain(&self) -> Vec<v1::Statement> {
+        self.founded.iter().flat_map(|c| &c.charters).filter_map(|b| crate::Command::statement(b)).collect()
+    }
+}

@@ -1,0 +1,176 @@
+//! Rows of the small tables: roots, issuers, keys, voters, tokens, secrets, services, mandates, leases.
+
+use crate::command::SealedKey;
+use holdfast_types::{Digest, Millis, OrchId, Zone};
+use holdfast_wire::v1;
+use serde::{Deserialize, Serialize};
+
+/// A trusted root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RootRow {
+    /// Certificate, DER.
+    pub der: Vec<u8>,
+    /// End of its validity.
+    pub not_after: Millis,
+    /// Its private key, sealed.
+    pub key: SealedKey,
+    /// True for the one that signs.
+    pub signer: bool,
+}
+
+/// An issuer under a root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Issuer {
+    /// Certificate, DER.
+    pub der: Vec<u8>,
+    /// Its private key, sealed.
+    pub key: SealedKey,
+    /// Start of its use.
+    pub since: Millis,
+    /// End of its validity.
+    pub not_after: Millis,
+}
+
+/// A statement key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StkRow {
+    /// Ed25519 public key.
+    pub public: [u8; 32],
+    /// Its seed, sealed.
+    pub key: SealedKey,
+    /// Start of its window.
+    pub from: Millis,
+    /// End of its window.
+    pub until: Millis,
+}
+
+/// A voter.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VoterRow {
+    /// X25519 public key to which keyring terms are boxed.
+    pub kem_pk: [u8; 32],
+    /// Generation of that key.
+    pub kem_gen: u32,
+    /// Keyring terms boxed to it.
+    pub terms: Vec<(u32, Vec<u8>)>,
+    /// Listener S.
+    pub service_addr: String,
+    /// Listener J.
+    pub join_addr: String,
+    /// Its TLS certificate.
+    pub cert: Option<crate::CertFacts>,
+}
+
+/// A join token, without its secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// `node`, `orchestrator` or `voter`.
+    pub role: String,
+    /// MAC key, as a record at `token/<id>`.
+    pub mac: Vec<u8>,
+    /// Uses left.
+    pub uses_left: u32,
+    /// End of validity.
+    pub expires: Millis,
+    /// Where what joins by it belongs.
+    pub zone: Zone,
+    /// Labels it gets.
+    pub labels: Vec<String>,
+    /// Whether an operator must approve.
+    pub approval: bool,
+    /// Who minted it.
+    pub minted_by: String,
+    /// Revoked by an operator.
+    pub revoked: bool,
+}
+
+/// A secret's rules and versions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretRow {
+    /// Services that may read it, `namespace/name` or `namespace/*`.
+    pub readers: Vec<String>,
+    /// Zones it may enter.
+    pub zones: Vec<Zone>,
+    /// Only nodes with a proven machine identity.
+    pub attested_only: bool,
+    /// The newest version; older ones are shredded when replaced and unused.
+    pub version: SecretVersion,
+    /// First version's time.
+    pub created: Millis,
+}
+
+/// One version of a secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretVersion {
+    /// From 1.
+    pub number: u64,
+    /// The value, padded, as a record at `namespace/name` with `rev = number`.
+    pub record: Vec<u8>,
+    /// When it was put.
+    pub at: Millis,
+}
+
+/// A service and its active spec versions (two at most).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ServiceRow {
+    /// Oldest first.
+    pub versions: Vec<SpecVersion>,
+    /// Highest version ever accepted; survives removal.
+    pub last_version: u64,
+    /// Directory revision of the last change.
+    pub rev: u64,
+    /// False once removed; the row stays so that an old spec cannot come back.
+    pub active: bool,
+}
+
+/// An active spec.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SpecVersion {
+    /// Its version.
+    pub version: u64,
+    /// `H(payload)`.
+    pub sha256: Digest,
+    /// The deployer's Statement, encoded.
+    pub statement: Vec<u8>,
+}
+impl SpecVersion {
+    /// The spec inside; `None` if the stored bytes do not decode.
+    pub fn spec(&self) -> Option<v1::Spec> {
+        let st = crate::Command::statement(&self.statement)?;
+        holdfast_wire::statement::peek(&st).ok()
+    }
+}
+
+/// A mandate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MandateRow {
+    /// The operators' Statement, encoded.
+    pub statement: Vec<u8>,
+    /// `H(payload)`.
+    pub sha256: Digest,
+    /// Orchestrators it empowers.
+    pub orchestrators: Vec<OrchId>,
+    /// Namespaces, or `*`.
+    pub namespaces: Vec<String>,
+    /// Zones.
+    pub zones: Vec<Zone>,
+    /// End of validity.
+    pub not_after: Millis,
+    /// Grants a minute and namespace.
+    pub per_minute: u32,
+    /// New (secret, node) pairs an hour.
+    pub novelty: u32,
+    /// Revoked by an operator.
+    pub revoked: bool,
+}
+
+/// Who schedules a namespace.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lease {
+    /// The holder.
+    pub orch: OrchId,
+    /// Increments at every change of holder.
+    pub fence: u64,
+    /// End, unless kept.
+    pub until: Millis,
+}

@@ -1,0 +1,301 @@
+//! The unlocked vault: everything a handler needs to look, decide, propose and answer.
+
+use crate::config::Config;
+use crate::disk::ident::Ident;
+use crate::disk::keys::DiskKeys;
+use crate::failure::{refused, stopped, unproposed};
+use crate::hub::Hub;
+use crate::keystore::{Opened, random32};
+use crate::raft::{AuditStore, Voter};
+use crate::registry::{Events, Registry};
+use crate::rights::Rpc;
+use arc_swap::ArcSwap;
+use holdfast_policy::{OperatorAct, OperatorFacts, Policies, Target};
+use holdfast_pki::keys::SubjectKey;
+use holdfast_transport::failure::Failure;
+use holdfast_transport::keys::PrivateKey;
+use holdfast_transport::server::{Connections, peer_of};
+use holdfast_transport::tls::{IdentityCell, LocalIdentity, Peer, TrustCell};
+use holdfast_types::{Digest, OperatorId, Role, VoterId};
+use holdfast_vault_core::prepare::{self, Leader, Pin};
+use holdfast_vault_core::{Command, Committed, Entropy, Event, NoteFacts, NoteKind, Prepared, Refusal, Stamped, State};
+use holdfast_wire::{merkle, v1};
+use std::path::PathBuf;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::broadcast;
+
+/// An unlocked voter at work.
+pub struct Cluster {
+    /// This voter.
+    pub id: VoterId,
+    /// Its log and state.
+    pub voter: Voter<Registry>,
+    /// Leaves and Merkle nodes.
+    pub audit: AuditStore,
+    /// What is open while unlocked; replaced when keys rotate.
+    pub opened: ArcSwap<Opened>,
+    /// The policies in force.
+    pub policies: Policies,
+    /// The configuration.
+    pub config: Config,
+    /// Where this voter's disk is.
+    pub dir: PathBuf,
+    /// What opens it.
+    pub disk_keys: Arc<DiskKeys>,
+    /// Addresses as others reach them.
+    pub addrs: Addrs,
+    /// Live node sessions and what is pushed to them.
+    pub hub: Hub,
+    /// Connections by identity.
+    pub connections: Connections,
+    /// This voter's TLS identity.
+    pub identity: Arc<IdentityCell>,
+    /// Trusted roots.
+    pub trust: Arc<TrustCell>,
+    /// What changed, for those who watch.
+    pub broadcast: broadcast::Sender<Events>,
+    /// Refusals and evidence written down for each caller in the current minute.
+    pub evidence: Mutex<(u64, HashMap<String, u32>)>,
+}
+
+/// Observations about one caller that are written down in a minute; a flood is not.
+const OBSERVATIONS: u32 = 10;
+
+/// Addresses of the listeners, `host:port`, as others reach them.
+#[derive(Debug, Clone)]
+pub struct Addrs {
+    /// Listener S.
+    pub service: String,
+    /// Listener J.
+    pub join: String,
+}
+
+/// A caller on listener S, after role, registry pin and renewal chain were checked for this call.
+pub struct Caller {
+    /// Its role.
+    pub role: Role,
+    /// Its id.
+    pub id: String,
+    /// When its certificate ends.
+    pub not_after: holdfast_types::Millis,
+}
+impl Caller {
+    /// `role/id`.
+    pub fn short(&self) -> String {
+        format!("{}/{}", self.role, self.id)
+    }
+}
+
+impl Cluster {
+    /// Looks at committed state.
+    pub fn look<T>(&self, f: impl FnOnce(&State) -> T) -> Result<T, Failure> {
+        self.voter.machine().read(|r| f(r.state())).map_err(stopped)
+    }
+
+    /// Runs one of the core's preparations with everything it needs.
+    pub fn decide<T>(&self, f: impl FnOnce(&Leader<'_>, &mut Entropy) -> Result<T, Refusal>) -> Result<T, Failure> {
+        let opened = self.opened.load();
+        let mut entropy = Entropy::new(random32()?);
+        self.look(|state| {
+            let leader = Leader {
+                state,
+                keys: &opened.keyring,
+                policies: &self.policies,
+                issuer: &opened.issuer,
+                lives: &self.config.lives,
+                now: holdfast_transport::now(),
+            };
+            f(&leader, &mut entropy).map_err(refused)
+        })?
+    }
+
+    /// Proposes what was prepared, and releases what it holds once it is committed.
+    pub async fn commit<T>(&self, p: Prepared<T>) -> Result<(T, Committed), Failure> {
+        let committed = self.voter.proposer().propose(p.command.encode()).await.map_err(unproposed)?.map_err(refused)?;
+        Ok(p.held.release(committed))
+    }
+
+    /// Proposes a command that nobody waits for an answer to.
+    pub async fn propose(&self, command: Command) -> Result<Committed, Failure> {
+        let stamped = Stamped { at: holdfast_transport::now(), salt_seed: random32()?, command };
+        self.voter.proposer().propose(stamped.encode()).await.map_err(unproposed)?.map_err(refused)
+    }
+
+    /// Writes an observation down; a failure to do so is logged, never passed on.
+    pub async fn note(&self, kind: NoteKind, actor: String, subject: String, detail: String) {
+        let note = NoteFacts { kind, actor, subject, detail, count: 1 };
+        if let Err(e) = self.propose(Command::Note(note)).await {
+            tracing::warn!(kind = kind.as_str(), error = %e, "an observation could not be written to the log");
+        }
+    }
+
+    /// Admits a call on S: role, pin, renewal chain. Every handler on S starts with it.
+    pub async fn admit<T>(&self, request: &tonic::Request<T>, rpc: Rpc) -> Result<Caller, Failure> {
+        let peer = peer_of(request)?;
+        let (role, id) = (peer.id.role, peer.id.name.clone());
+        if !rpc.allows(role) {
+            return Err(Failure::refused("not-allowed", format!("{} may not call {}", peer.id.short(), rpc.path())));
+        }
+        match self.pin(peer)? {
+            Pin::Good => {}
+            Pin::Activate(serial) => {
+                self.propose(Command::Activate { id: id.clone(), serial }).await?;
+            }
+            Pin::Fork => {
+                let detail = format!("a retired certificate (serial {}) was used", peer.serial_hex);
+                self.propose(Command::Fork { id: id.clone(), detail }).await?;
+                return Err(Failure::refused("identity-fork", "this certificate was retired; the identity is quarantined"));
+            }
+            Pin::Unknown => {
+                self.unknown_certificate(peer).await;
+                return Err(unknown());
+            }
+            Pin::State(s) => return Err(refused(s.into())),
+        }
+        Ok(Caller { role, id, not_after: peer.not_after })
+    }
+
+    /// What the registry says of a peer's certificate.
+    pub fn pin(&self, peer: &Peer) -> Result<Pin, Failure> {
+        let now = holdfast_transport::now();
+        self.look(|s| prepare::pin(s, peer.id.role, &peer.id.name, &peer.serial_hex, &peer.spki_sha256, now))
+    }
+
+    async fn unknown_certificate(&self, peer: &Peer) {
+        let detail = format!("serial {}", peer.serial_hex);
+        self.note(NoteKind::UnknownCert, peer.id.short(), peer.id.short(), detail).await;
+    }
+
+    /// Asks the policy whether an operator may read the log.
+    pub fn may_read_audit(&self, caller: &Caller) -> Result<(), Failure> {
+        self.look(|s| {
+            let o = s.operator(&caller.id).ok_or_else(|| Failure::refused("policy-denied", "only operators read the log"))?;
+            let facts = OperatorFacts {
+                operator: OperatorId::parse(&o.id).map_err(|e| Failure::refused("policy-denied", e.to_string()))?,
+                roles: o.roles.clone(),
+                owns: o.owns.clone(),
+                act: OperatorAct::ReadAudit,
+                target: Target::Cluster,
+            };
+            self.policies.decide_operator(&facts).map(drop).map_err(|r| refused(r.into()))
+        })?
+    }
+
+    /// Inclusion proof of a leaf in the tree of `size` leaves.
+    pub fn inclusion(&self, leaf: u64, size: u64) -> Result<Vec<Vec<u8>>, Failure> {
+        let proof = merkle::inclusion(leaf, size, |l, i| self.node(l, i))?;
+        let proof = proof.ok_or_else(|| Failure::not_found("not-found", format!("leaf {leaf} is not in a log of {size} leaves")))?;
+        Ok(proof.into_iter().map(Digest::to_vec).collect())
+    }
+
+    /// A complete subtree's hash from the audit store.
+    pub fn node(&self, level: u8, index: u64) -> Result<Digest, Failure> {
+        let missing = || Failure::failed("corrupt", format!("the log's node {level}/{index} is missing"));
+        let found = self.audit.node(level, index).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
+        found.map(Digest).ok_or_else(missing)
+    }
+
+    /// Salt and entry of a leaf.
+    pub fn leaf(&self, index: u64) -> Result<(Vec<u8>, Vec<u8>), Failure> {
+        let missing = || Failure::not_found("not-found", format!("there is no leaf {index}"));
+        let raw = self.audit.leaf(index).map_err(|e| Failure::failed("corrupt", e.to_string()))?.ok_or_else(missing)?;
+        let (salt, entry) = raw.expose().split_at_checked(32).ok_or_else(missing)?;
+        Ok((salt.to_vec(), entry.to_vec()))
+    }
+
+    /// The signed Status of this moment.
+    pub fn status(&self) -> Result<v1::Statement, Failure> {
+        let opened = self.opened.load();
+        self.look(|s| prepare::status(s, &opened.stk, holdfast_transport::now(), self.config.lives.status))?.map_err(refused)
+    }
+
+    /// Proof of the latest checkpoint: note, size, root.
+    pub fn checkpoint(&self) -> Result<(Vec<u8>, u64, Digest), Failure> {
+        let opened = self.opened.load();
+        self.look(|s| {
+            let (size, root) = s.log_head();
+            prepare::checkpoint(s, &opened.stk).map(|note| (note, size, root)).map_err(refused)
+        })?
+    }
+
+    /// The voter's own keys, read from its disk.
+    pub fn ident(&self) -> Result<Ident, Failure> {
+        Ident::load(&self.dir, &self.disk_keys).map_err(crate::found::disk)
+    }
+
+    /// Issues this voter's own certificate, commits it, stores it and uses it.
+    pub async fn certify_self(&self) -> Result<(), Failure> {
+        let mut ident = self.ident()?;
+        let key = PrivateKey::from_pkcs8(ident.tls_key.expose()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
+        let subject = SubjectKey::from_spki(key.spki_der()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
+        let term = self.voter.status().term;
+        let (service, join) = (self.addrs.service.clone(), self.addrs.join.clone());
+        let p = self.decide(|l, e| prepare::voter_up(l, self.id, term, &subject, service, join, e))?;
+        let (chain, _) = self.commit(p).await?;
+        ident.chain = chain;
+        ident.store(&self.dir, &self.disk_keys).map_err(crate::found::disk)?;
+        let identity = LocalIdentity::new(&ident.chain, &key).map_err(|e| Failure::failed("identity", e.to_string()))?;
+        self.identity.swap(identity);
+        Ok(())
+    }
+
+    /// Whether this voter leads; a follower says where the leader is.
+    pub async fn confirm_leading(&self) -> Result<(), Failure> {
+        self.voter.confirm_leading().await.map_err(unproposed)
+    }
+
+    /// Watches what changes from now on.
+    pub fn events(&self) -> broadcast::Receiver<Events> {
+        self.broadcast.subscribe()
+    }
+
+    /// Says that something changed which is not part of committed state, such as a node's connection.
+    pub fn announce(&self, e: Event) {
+        drop(self.broadcast.send(Arc::new(vec![e])));
+    }
+
+    /// Whether one more observation about `caller` is written down in this minute.
+    pub fn evidence_allowed(&self, caller: &str) -> bool {
+        let minute = u64::try_from(holdfast_transport::now().0 / 60_000).unwrap_or(0);
+        let mut seen = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0 != minute {
+            *seen = (minute, HashMap::new());
+        }
+        let n = seen.1.entry(caller.to_owned()).or_default();
+        *n += 1;
+        *n <= OBSERVATIONS
+    }
+
+    /// Ends the connections of an identity whose certificates no longer count.
+    pub fn close(&self, id: &str) {
+        let n = self.connections.close_where(|c| c.peer.as_ref().is_some_and(|p| p.id.name == id));
+        if n > 0 {
+            tracing::info!(identity = id, connections = n, "closed connections of a revoked identity");
+        }
+    }
+}
+
+/// The answer to a certificate that is not in the registry.
+pub fn unknown() -> Failure {
+    Failure::refused("unknown-certificate", "this certificate is not the one in the registry").help("join again with a new token")
+}
+
+/// Asks the registry in every handshake, so that a stranger does not even get a connection.
+pub struct RegistryPin(pub Arc<Cluster>);
+impl holdfast_transport::tls::Admission for RegistryPin {
+    fn admit(&self, peer: &Peer, _from: std::net::SocketAddr) -> Result<(), holdfast_transport::tls::Refused> {
+        let no = |why: String| Err(holdfast_transport::tls::Refused(why));
+        match self.0.pin(peer) {
+            // A retired certificate gets in, so that the call can record the fork and refuse.
+            Ok(Pin::Good | Pin::Activate(_) | Pin::Fork) => Ok(()),
+            Ok(Pin::Unknown) => {
+                let (cluster, peer) = (Arc::clone(&self.0), peer.clone());
+                tokio::spawn(async move { cluster.unknown_certificate(&peer).await });
+                no("certificate is not in the registry".to_owned())
+            }
+            Ok(Pin::State(s)) => no(format!("identity is {}", s.as_str())),
+            Err(e) => no(e.to_string()),
+        }
+    }
+}

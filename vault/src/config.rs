@@ -1,0 +1,218 @@
+//! Configuration: a raw TOML struct that denies unknown keys, checked into one that can be relied on. All faults at once.
+
+use holdfast_transport::daemon::{ConfigError, load_toml};
+use holdfast_types::parse_duration;
+use holdfast_vault_core::prepare::Lives;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Keys that `HOLDFAST_…` variables may override.
+const OVERRIDABLE: &[&str] = &["state-dir", "socket", "listen.join", "listen.service", "listen.health", "advertise.join", "advertise.service"];
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Raw {
+    state_dir: PathBuf,
+    socket: PathBuf,
+    #[serde(default)]
+    listen: RawListen,
+    #[serde(default)]
+    advertise: RawAdvertise,
+    #[serde(default)]
+    lives: RawLives,
+    #[serde(default)]
+    allow_swap: bool,
+    #[serde(default = "yes")]
+    harden: bool,
+    #[serde(default = "snapshot_every")]
+    snapshot_every: u64,
+}
+fn yes() -> bool {
+    true
+}
+fn snapshot_every() -> u64 {
+    10_000
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawListen {
+    join: Option<String>,
+    service: Option<String>,
+    health: Option<String>,
+}
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawAdvertise {
+    join: Option<String>,
+    service: Option<String>,
+}
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawLives {
+    node: Option<String>,
+    orchestrator: Option<String>,
+    voter: Option<String>,
+    operator: Option<String>,
+    issuer: Option<String>,
+    lease: Option<String>,
+    start_before: Option<String>,
+    grant: Option<String>,
+    exclusive: Option<String>,
+    grace: Option<String>,
+    status: Option<String>,
+    status_every: Option<String>,
+}
+
+/// A configuration without faults.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where this voter's disk is.
+    pub state_dir: PathBuf,
+    /// The unix socket U.
+    pub socket: PathBuf,
+    /// Listener J.
+    pub join: SocketAddr,
+    /// Listener S.
+    pub service: SocketAddr,
+    /// Health and metrics; loopback only.
+    pub health: SocketAddr,
+    /// Address of J as others reach it; `None` = as bound.
+    pub advertise_join: Option<String>,
+    /// Address of S as others reach it; `None` = as bound.
+    pub advertise_service: Option<String>,
+    /// Lifetimes.
+    pub lives: Lives,
+    /// How often a Status is signed.
+    pub status_every: Duration,
+    /// Start although swap is not encrypted.
+    pub allow_swap: bool,
+    /// Give up rights at start (landlock, seccomp). Off only where the kernel lacks them.
+    pub harden: bool,
+    /// Raft entries between snapshots.
+    pub snapshot_every: u64,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Faults {
+    /// Cannot be read, or is not what a configuration looks like.
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    /// Values that make no sense, all of them.
+    #[error("{}", .0.join("; "))]
+    Values(Vec<String>),
+}
+
+/// Reads and checks the configuration at `path`.
+pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config, Faults> {
+    check(load_toml(path, OVERRIDABLE, env)?)
+}
+
+fn check(raw: Raw) -> Result<Config, Faults> {
+    let mut faults = Vec::new();
+    let mut addr = |key: &str, given: &Option<String>, default: &str| {
+        let text = given.as_deref().unwrap_or(default);
+        text.parse().unwrap_or_else(|_| {
+            faults.push(format!("listen.{key} = {text:?} is not an address such as 0.0.0.0:7401"));
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    };
+    let join = addr("join", &raw.listen.join, "0.0.0.0:7400");
+    let service = addr("service", &raw.listen.service, "0.0.0.0:7401");
+    let health = addr("health", &raw.listen.health, "127.0.0.1:7403");
+    if !health.ip().is_loopback() {
+        faults.push("listen.health must be a loopback address".to_owned());
+    }
+    for (key, dir) in [("state-dir", &raw.state_dir), ("socket", &raw.socket)] {
+        if !dir.is_absolute() {
+            faults.push(format!("{key} must be an absolute path"));
+        }
+    }
+    if raw.snapshot_every < 100 {
+        faults.push("snapshot-every must be at least 100".to_owned());
+    }
+    for (key, given, bound) in [("join", &raw.advertise.join, join), ("service", &raw.advertise.service, service)] {
+        if given.is_none() && bound.ip().is_unspecified() {
+            faults.push(format!("listen.{key} binds every address, so advertise.{key} must say which one others use"));
+        }
+    }
+    let (lives, status_every) = check_lives(&raw.lives, &mut faults);
+    if !faults.is_empty() {
+        return Err(Faults::Values(faults));
+    }
+    Ok(Config {
+        state_dir: raw.state_dir,
+        socket: raw.socket,
+        join,
+        service,
+        health,
+        advertise_join: raw.advertise.join,
+        advertise_service: raw.advertise.service,
+        lives,
+        status_every,
+        allow_swap: raw.allow_swap,
+        harden: raw.harden,
+        snapshot_every: raw.snapshot_every,
+    })
+}
+
+fn check_lives(raw: &RawLives, faults: &mut Vec<String>) -> (Lives, Duration) {
+    let d = Lives::default();
+    let mut life = |key: &str, given: &Option<String>, default: Duration| match given.as_deref().map(parse_duration) {
+        None => default,
+        Some(Ok(v)) if v >= Duration::from_millis(100) => v,
+        Some(Ok(_)) => {
+            faults.push(format!("lives.{key} is too short"));
+            default
+        }
+        Some(Err(e)) => {
+            faults.push(format!("lives.{key}: {e}"));
+            default
+        }
+    };
+    let lives = Lives {
+        node: life("node", &raw.node, d.node),
+        orch: life("orchestrator", &raw.orchestrator, d.orch),
+        voter: life("voter", &raw.voter, d.voter),
+        operator: life("operator", &raw.operator, d.operator),
+        issuer: life("issuer", &raw.issuer, d.issuer),
+        lease: life("lease", &raw.lease, d.lease),
+        start_before: life("start-before", &raw.start_before, d.start_before),
+        grant: life("grant", &raw.grant, d.grant),
+        exclusive: life("exclusive", &raw.exclusive, d.exclusive),
+        grace: life("grace", &raw.grace, d.grace),
+        status: life("status", &raw.status, d.status),
+    };
+    let every = life("status-every", &raw.status_every, Duration::from_secs(15));
+    (lives, every)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &str) -> Result<Config, Faults> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vault.toml");
+        std::fs::write(&path, text).unwrap();
+        load(&path, |_| None)
+    }
+
+    #[test]
+    fn all_faults_are_reported_together() {
+        let text = "state-dir = \"x\"\nsocket = \"/run/s\"\n[listen]\njoin = \"nowhere\"\nhealth = \"0.0.0.0:1\"\nservice=\"127.0.0.1:0\"\n[lives]\nnode = \"3 days\"\n";
+        let Err(Faults::Values(faults)) = load_text(text) else { panic!("accepted") };
+        for part in ["state-dir", "listen.join", "listen.health", "lives.node"] {
+            assert!(faults.iter().any(|f| f.contains(part)), "{part}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        let e = load_text("state-dir = \"/x\"\nsocket = \"/s\"\nstate_dri = 1\n").unwrap_err().to_string();
+        assert!(e.contains("state_dri"), "{e}");
+    }
+}

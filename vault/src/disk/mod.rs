@@ -1,0 +1,93 @@
+//! The voter's disk: who may open it (`slots`), who the voter is (`ident`), and the keys that seal everything else.
+//!
+//! Must never: write a disk key in clear (but for the `plain` slot that the operator asked for), or let the unlock secret come near.
+
+mod envelope;
+pub mod ident;
+pub mod keys;
+pub mod slots;
+
+use std::path::PathBuf;
+
+/// Why a file or a store of this voter cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// There is no such file.
+    #[error("{} does not exist: has this voter been initialised?", .0.display())]
+    Missing(PathBuf),
+    /// Cut short, altered, or not what it says it is.
+    #[error(
+        "{what} is damaged: {why}; evict this voter and admit it again, a copy from elsewhere must not be put in its place"
+    )]
+    Corrupt {
+        /// Which file or store.
+        what: &'static str,
+        /// What was found.
+        why: &'static str,
+    },
+    /// Written by a version that this one does not know.
+    #[error("{what} has format {found}, which this version does not know")]
+    Format {
+        /// Which file.
+        what: &'static str,
+        /// The format number found.
+        found: u8,
+    },
+    /// Another cluster's file.
+    #[error("{what} belongs to another cluster")]
+    OtherCluster {
+        /// Which file or store.
+        what: &'static str,
+    },
+    /// Another voter's file.
+    #[error("{what} belongs to another voter")]
+    OtherVoter {
+        /// Which file or store.
+        what: &'static str,
+    },
+    /// The disk key at hand does not open this disk.
+    #[error("bad key: it does not open this voter's disk")]
+    BadKey,
+    /// No slot of the kind asked for.
+    #[error("no slot: no such recipient in the slots file")]
+    NoSlot,
+    /// A box could not be made for a recipient.
+    #[error("cannot seal the disk key to this recipient: {0}")]
+    Recipient(#[from] holdfast_wire::boxes::BoxError),
+    /// The system's entropy source failed.
+    #[error("the system gives no random bytes")]
+    Entropy,
+    /// The file system refused.
+    #[error("cannot {step} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// To which path.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// Keyspace numbers: part of the context of every record on the disk. STORED: never reuse one.
+pub mod keyspace {
+    /// Raft log entries, by index.
+    pub const LOG: u8 = 1;
+    /// Vote, committed, last purged, snapshot header, owner mark.
+    pub const META: u8 = 2;
+    /// Snapshot chunks.
+    pub const SNAP: u8 = 3;
+    /// Audit leaves and Merkle nodes.
+    pub const AUDIT: u8 = 4;
+    /// The identity file.
+    pub const IDENT: u8 = 5;
+    /// The check record in the slots file, by disk key generation.
+    pub const CHECK: u8 = 6;
+}
+
+/// 32 fresh random bytes.
+pub(crate) fn random32() -> Result<[u8; 32], DiskError> {
+    let mut r = [0; 32];
+    getrandom::fill(&mut r).map_err(|_| DiskError::Entropy)?;
+    Ok(r)
+}

@@ -1,0 +1,197 @@
+//! What the leader does by itself: tells nodes what changed, signs Status, lets things run out, renews keys and itself.
+
+use crate::cluster::Cluster;
+use crate::failure::refused;
+use crate::keystore::{self, PortSigner, random32};
+use crate::registry::Events;
+use holdfast_hsm::{KeyPort as _, Purpose};
+use holdfast_transport::failure::Failure;
+use holdfast_types::{GrantId, Millis, NodeId, Secret};
+use holdfast_vault_core::prepare;
+use holdfast_vault_core::{Command, Entropy, Event};
+use holdfast_wire::keys::Ed25519Key;
+use holdfast_wire::v1::{self, node_push::Push};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio_util::sync::CancellationToken;
+
+/// How often the leader looks whether something ran out.
+const TICK: Duration = Duration::from_millis(500);
+/// Most leases extended in one entry.
+const EXTEND_BATCH: usize = 500;
+
+/// Follows the events until `stop`: one task for all nodes, so that an event costs what it must tell and no more.
+pub async fn follow(cluster: Arc<Cluster>, mut events: Receiver<Events>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(cluster.config.status_every);
+    loop {
+        let told = tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => push_status(&cluster),
+            e = events.recv() => match e {
+                Ok(events) => tell(&cluster, &events),
+                Err(RecvError::Lagged(_)) => push_trust(&cluster),
+                Err(RecvError::Closed) => return,
+            },
+        };
+        if let Err(e) = told {
+            tracing::warn!(error = %e, "could not tell the nodes what changed");
+        }
+    }
+}
+
+fn push_status(cluster: &Cluster) -> Result<(), Failure> {
+    cluster.hub.push_all(&Push::Status(cluster.status()?));
+    Ok(())
+}
+
+/// Everything about trust that a node may lack: sent on change, and again whole if events were missed.
+fn push_trust(cluster: &Cluster) -> Result<(), Failure> {
+    for push in trust_pushes(cluster, u64::MAX, u64::MAX)? {
+        cluster.hub.push_all(&push);
+    }
+    Ok(())
+}
+
+/// Charters and Bundles after the versions a node has, the Status, the revocations it names, and the orchestrators.
+/// `u64::MAX` stands for "all but the newest".
+pub fn trust_pushes(cluster: &Cluster, has_charter: u64, has_epoch: u64) -> Result<Vec<Push>, Failure> {
+    let opened = cluster.opened.load();
+    let now = holdfast_transport::now();
+    cluster.look(|s| {
+        let (charters, bundles) = (s.charter_chain(), s.bundle_chain());
+        let newer = |chain: Vec<v1::Statement>, has: u64, version: &dyn Fn(&v1::Statement) -> u64| {
+            let last = chain.len().saturating_sub(1);
+            let wanted = |(i, st): &(usize, v1::Statement)| if has == u64::MAX { *i == last } else { version(st) > has };
+            chain.into_iter().enumerate().filter(wanted).map(|(_, st)| st).collect::<Vec<_>>()
+        };
+        let charter_version = |st: &v1::Statement| holdfast_wire::statement::peek::<v1::Charter>(st).map_or(0, |c| c.version);
+        let bundle_epoch = |st: &v1::Statement| holdfast_wire::statement::peek::<v1::Bundle>(st).map_or(0, |b| b.epoch);
+        let mut p: Vec<Push> = newer(charters, has_charter, &charter_version).into_iter().map(Push::Charter).collect();
+        p.extend(newer(bundles, has_epoch, &bundle_epoch).into_iter().map(Push::Bundle));
+        // A node believes a revocation list only if its Status names it: the Status goes first.
+        p.push(Push::Status(prepare::status(s, &opened.stk, now, cluster.config.lives.status).map_err(refused)?));
+        p.push(Push::Revocations(prepare::revocations(s, &opened.stk).map_err(refused)?));
+        p.push(Push::Orchestrators(v1::OrchestratorList { orchestrators: s.orchestrators(now) }));
+        Ok::<_, Failure>(p)
+    })?
+}
+
+/// Passes one command's events on: to the nodes they concern, and to this voter itself.
+fn tell(cluster: &Cluster, events: &[Event]) -> Result<(), Failure> {
+    let (mut revoked, mut extended) = (Vec::new(), Vec::new());
+    for e in events {
+        match e {
+            Event::GrantRevoked(id) => revoked.push(*id),
+            Event::GrantExtended(id) => extended.push(*id),
+            Event::Revoked(id) => cluster.close(id),
+            Event::Keys => reopen(cluster)?,
+            Event::Trust => push_trust(cluster)?,
+            Event::Identity(_) | Event::Service(_) | Event::Grant(_) | Event::GrantGone(_) => {}
+        }
+    }
+    let opened = cluster.opened.load();
+    let now = holdfast_transport::now();
+    for (node, ids) in by_node(cluster, &revoked)? {
+        let st = cluster.look(|s| prepare::revoke(s, &opened.stk, &node, &ids, "taken back by the vault", now))?.map_err(refused)?;
+        cluster.hub.push(&node, Push::Revoke(st));
+    }
+    for (node, ids) in by_node(cluster, &extended)? {
+        let st = cluster.look(|s| prepare::lease_ext(s, &opened.stk, &node, &ids, now))?.map_err(refused)?;
+        cluster.hub.push(&node, Push::LeaseExt(st));
+    }
+    Ok(())
+}
+
+fn by_node(cluster: &Cluster, ids: &[GrantId]) -> Result<BTreeMap<NodeId, Vec<GrantId>>, Failure> {
+    cluster.look(|s| {
+        let mut nodes = BTreeMap::<_, Vec<_>>::new();
+        for id in ids {
+            if let Some(g) = s.grant(id) {
+                nodes.entry(g.node.clone()).or_default().push(*id);
+            }
+        }
+        nodes
+    })
+}
+
+/// New keys were committed: open them.
+fn reopen(cluster: &Cluster) -> Result<(), Failure> {
+    let ident = cluster.ident()?;
+    let opened = cluster.look(|s| keystore::open(s, &ident, cluster.id, holdfast_transport::now()))??;
+    cluster.opened.store(Arc::new(opened));
+    Ok(())
+}
+
+/// Ticks until `stop`: what has run out, leases to extend, keys and certificates to renew.
+pub async fn tick(cluster: Arc<Cluster>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(TICK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        if let Err(e) = one_tick(&cluster).await {
+            tracing::warn!(error = %e, "periodic work was not done");
+        }
+    }
+}
+
+async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
+    if cluster.voter.status().leader != Some(cluster.id) {
+        return Ok(());
+    }
+    let now = holdfast_transport::now();
+    let lives = &cluster.config.lives;
+    let lease_ms = i64::try_from(lives.grant.as_millis()).unwrap_or(i64::MAX);
+    let grants = cluster.look(|s| s.extensions(now, lease_ms, EXTEND_BATCH))?;
+    if !grants.is_empty() {
+        cluster.propose(Command::Extend { grants }).await?;
+    }
+    if cluster.look(|s| s.is_due(now))? {
+        cluster.propose(Command::Tick).await?;
+    }
+    renew_keys(cluster, now).await?;
+    if cluster.identity.current().is_some_and(|i| due(now, i.not_before(), i.not_after())) {
+        cluster.certify_self().await?;
+    }
+    Ok(())
+}
+
+/// A third of a life is left: time to replace.
+fn due(now: Millis, from: Millis, until: Millis) -> bool {
+    now.0 >= from.0 + (until.0 - from.0) / 3 * 2
+}
+
+async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failure> {
+    let life = cluster.config.lives.issuer;
+    let (issuer_due, stk_due) = cluster.look(|s| {
+        let issuer = s.issuer().is_none_or(|i| due(now, i.since, i.not_after));
+        // The newest key counts, also while its window has not opened yet.
+        let stk = s.newest_stk().is_none_or(|k| due(now, k.from, k.until));
+        (issuer, stk)
+    })?;
+    let opened = cluster.opened.load_full();
+    let mut entropy = Entropy::new(random32()?);
+    if issuer_due {
+        let name = format!("issuer/{}", now.0);
+        let port = |e: holdfast_hsm::KeyError| Failure::failed("key-port", e.to_string());
+        let id = opened.port.generate(Purpose::Issuer, name.as_bytes()).map_err(port)?;
+        let (signer, pkcs8) = (PortSigner::new(&opened.port, id).map_err(port)?, opened.port.export(&id).map_err(port)?);
+        let p = cluster.look(|s| prepare::new_issuer(s, &opened.keyring, &opened.root, &signer, &pkcs8, life, now, &mut entropy))?;
+        cluster.commit(p.map_err(refused)?).await?;
+    }
+    if stk_due {
+        let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
+        let p = cluster.look(|s| prepare::new_stk(s, &opened.keyring, &opened.root, &stk, life, now, &mut entropy))?;
+        cluster.commit(p.map_err(refused)?).await?;
+    }
+    // A statement key whose window has opened meanwhile comes into use.
+    let newest = cluster.look(|s| s.stk(now).map(|k| k.public))?;
+    if newest.is_some_and(|p| p != opened.stk.public_bytes()) {
+        reopen(cluster)?;
+    }
+    Ok(())
+}

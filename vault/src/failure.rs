@@ -1,0 +1,53 @@
+//! The core's and the disk's refusals in the transport's words.
+
+use crate::raft::{ProposeError, Stopped};
+use holdfast_transport::failure::{Failure, FailureKind};
+use holdfast_vault_core::{Code, Refusal};
+
+fn kind(code: Code) -> FailureKind {
+    match code {
+        Code::PolicyDenied | Code::BadCredential | Code::Threshold | Code::Pending => FailureKind::Refused,
+        Code::BudgetExhausted => FailureKind::Exhausted,
+        Code::InvalidInput => FailureKind::Invalid,
+        Code::NotFound => FailureKind::NotFound,
+        Code::Changed => FailureKind::Changed,
+        Code::Unavailable => FailureKind::Unavailable,
+        Code::Corrupt => FailureKind::Failed,
+    }
+}
+
+fn help(code: Code) -> Option<&'static str> {
+    match code {
+        Code::PolicyDenied => Some("ask an operator with the right role, or look at the policy named"),
+        Code::Threshold => Some("collect the missing signatures"),
+        Code::BudgetExhausted => Some("wait, or give the orchestrator a mandate with a larger budget"),
+        Code::Changed => Some("look at the current state and try again"),
+        Code::Unavailable => Some("see holdfast status"),
+        Code::BadCredential | Code::Pending | Code::InvalidInput | Code::NotFound | Code::Corrupt => None,
+    }
+}
+
+/// A refusal of the core, as it is sent.
+pub fn refused(r: Refusal) -> Failure {
+    let mut f = Failure::new(kind(r.code), r.code.as_str(), r.to_string());
+    if let Some(h) = help(r.code) {
+        f = f.help(h);
+    }
+    r.policies.into_iter().fold(f, |f, p| f.detail("policy", p))
+}
+
+/// A command that was not committed.
+pub fn unproposed(e: ProposeError) -> Failure {
+    match e {
+        ProposeError::NotLeader { address, .. } => Failure::not_leader([address]),
+        ProposeError::Unavailable => Failure::unavailable("no-leader", e.to_string()).help("see holdfast status"),
+        ProposeError::Unknown => Failure::unavailable("outcome-unknown", e.to_string()),
+        ProposeError::TooLong => Failure::invalid("too-long", e.to_string()),
+        ProposeError::Stopped => Failure::unavailable("stopped", e.to_string()),
+    }
+}
+
+/// This voter has stopped.
+pub fn stopped(e: Stopped) -> Failure {
+    Failure::unavailable("stopped", e.to_string())
+}

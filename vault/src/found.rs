@@ -1,0 +1,131 @@
+//! `init`: a new voter's disk and the first entries of a new cluster, made aside and put in place by one rename.
+
+use crate::disk::ident::Ident;
+use crate::disk::slots::{Recipient, Slots};
+use crate::disk::{DiskError, keys};
+use crate::failure::{refused, unproposed};
+use crate::keystore::{PortSigner, random32};
+use crate::raft::{Options, Store, Voter};
+use crate::registry::Registry;
+use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
+use holdfast_transport::failure::Failure;
+use holdfast_transport::keys::PrivateKey;
+use holdfast_types::{Secret, SecretBytes, VoterId};
+use holdfast_vault_core::prepare::{self, FoundingKeys, Lives};
+use holdfast_vault_core::{Entropy, Keyring, command_voter};
+use holdfast_wire::boxes::derive_keypair;
+use holdfast_wire::keys::Ed25519Key;
+use holdfast_wire::v1;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// Where a voter's disk lies within the state directory, and where it is while it is being made.
+pub const VOTER_DIR: &str = "voter";
+const MAKING_DIR: &str = "founding";
+/// The first voter's number.
+const FIRST: VoterId = VoterId(1);
+
+/// The disk key slots of a new voter.
+pub struct Founded {
+    /// To be handed to the operator, who proves that each opens.
+    pub slots: Slots,
+    /// The disk key: the voter goes on unlocked.
+    pub disk_key: keys::DiskKey,
+}
+
+pub(crate) fn disk(e: DiskError) -> Failure {
+    let code = match &e {
+        DiskError::BadKey => "bad-key",
+        DiskError::NoSlot => "no-slot",
+        DiskError::OtherCluster { .. } => "wrong-cluster",
+        DiskError::OtherVoter { .. } => "wrong-voter",
+        DiskError::Missing(_) => "not-initialized",
+        DiskError::Corrupt { .. } | DiskError::Format { .. } => "corrupt",
+        DiskError::Recipient(_) | DiskError::Entropy | DiskError::Io { .. } => "disk",
+    };
+    if matches!(e, DiskError::BadKey | DiskError::NoSlot) { Failure::refused(code, e.to_string()) } else { Failure::failed(code, e.to_string()) }
+}
+
+fn io(step: &'static str, e: &std::io::Error) -> Failure {
+    Failure::failed("disk", format!("cannot {step}: {e}")).help("check that the state directory exists, is writable and has room")
+}
+
+/// Removes what an interrupted founding left behind: nobody was told of it.
+pub fn clean(state_dir: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(state_dir.join(MAKING_DIR)) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(io("remove an unfinished founding", &e)),
+    }
+}
+
+/// Founds a cluster with this voter: nothing of it is visible before everything is on disk.
+pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -> Result<Founded, Failure> {
+    let charter = request.charter.as_ref().ok_or_else(|| Failure::invalid("invalid-input", "the charter is missing"))?;
+    let unlock_pk = match request.unlock_pk.as_slice() {
+        [] => None,
+        pk => Some(<[u8; 32]>::try_from(pk).map_err(|_| Failure::invalid("invalid-input", "an unlock key has 32 bytes"))?),
+    };
+    let cluster = prepare::founding_cluster(charter).map_err(refused)?;
+    let doc: v1::Charter = holdfast_wire::statement::peek(charter).map_err(|e| Failure::invalid("invalid-input", e.to_string()))?;
+    let recovery_pk = doc.recovery.map(|r| r.public_key).unwrap_or_default();
+    clean(state_dir)?;
+    let dir = state_dir.join(MAKING_DIR);
+    std::fs::create_dir_all(&dir).map_err(|e| io("create the voter's directory", &e))?;
+
+    let disk_key = keys::generate().map_err(disk)?;
+    let mut slots = Slots::create(cluster, FIRST, &disk_key, doc.version, &recovery_pk).map_err(disk)?;
+    match unlock_pk {
+        Some(pk) => slots.seal_to(1, &disk_key, Recipient::Unlock { epoch: 1 }, &pk).map_err(disk)?,
+        None => slots.add_plain(1, &disk_key).map_err(disk)?,
+    }
+    slots.store(&dir).map_err(disk)?;
+    let disk_keys = Arc::new(slots.open(vec![disk_key.duplicate()]).map_err(disk)?);
+    let ident = new_ident()?;
+    ident.store(&dir, &disk_keys).map_err(disk)?;
+    let command = first_command(charter, &ident, unlock_pk, lives)?;
+    commit_first(&dir, disk_keys, command).await?;
+    std::fs::rename(&dir, state_dir.join(VOTER_DIR)).map_err(|e| io("put the new voter in place", &e))?;
+    let parent = std::fs::File::open(state_dir).and_then(|d| d.sync_all());
+    parent.map_err(|e| io("sync the state directory", &e))?;
+    Ok(Founded { slots, disk_key })
+}
+
+fn new_ident() -> Result<Ident, Failure> {
+    let key = PrivateKey::generate().map_err(|e| Failure::failed("no-entropy", e.to_string()))?;
+    Ok(Ident { kem_ikm: Secret::take(&mut random32()?), tls_key: SecretBytes::new(key.pkcs8().to_vec()), chain: Vec::new() })
+}
+
+fn first_command(charter: &v1::Statement, ident: &Ident, unlock_pk: Option<[u8; 32]>, lives: &Lives) -> Result<Vec<u8>, Failure> {
+    let cluster = prepare::founding_cluster(charter).map_err(refused)?;
+    let port = Arc::new(SoftwareKeys::new());
+    let made = |purpose, name: &[u8]| {
+        let id = port.generate(purpose, name)?;
+        Ok::<_, holdfast_hsm::KeyError>((PortSigner::new(&port, id)?, port.export(&id)?))
+    };
+    let failed = |e: holdfast_hsm::KeyError| Failure::failed("key-port", e.to_string());
+    let (root, root_pkcs8) = made(Purpose::Root, b"root/1").map_err(failed)?;
+    let (issuer, issuer_pkcs8) = made(Purpose::Issuer, b"issuer/1").map_err(failed)?;
+    let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
+    let keyring = Keyring::new(cluster, 1, Secret::take(&mut random32()?), Secret::take(&mut random32()?));
+    let made = FoundingKeys { root: &root, root_pkcs8: &root_pkcs8, issuer: &issuer, issuer_pkcs8: &issuer_pkcs8, stk: &stk };
+    let (_, kem_pk) = derive_keypair(ident.kem_ikm.expose());
+    let voter = command_voter(FIRST, kem_pk);
+    let mut entropy = Entropy::new(random32()?);
+    let p = prepare::found(charter, &keyring, &made, voter, unlock_pk, lives.issuer, holdfast_transport::now(), &mut entropy);
+    Ok(p.map_err(refused)?.command.encode())
+}
+
+async fn commit_first(dir: &Path, keys: Arc<keys::DiskKeys>, command: Vec<u8>) -> Result<(), Failure> {
+    let store = Store::open(dir, keys).map_err(|e| Failure::failed("disk", e.to_string()))?;
+    let (events, _) = broadcast::channel(16);
+    let machine = Registry::new(store.audit(), events);
+    let options = Options { id: FIRST, snapshot_every: 10_000 };
+    let failed = |e: crate::raft::StartError| Failure::failed("raft", e.to_string());
+    let voter = Voter::start(store, machine, &options).await.map_err(failed)?;
+    voter.found("").await.map_err(failed)?;
+    let done = voter.proposer().propose(command).await.map_err(unproposed)?.map_err(refused);
+    voter.shutdown().await;
+    done.map(drop)
+}

@@ -1,0 +1,91 @@
+//! What this voter is at the moment: without a disk, sealed, or open. Only the unix socket speaks before it is open.
+
+use crate::cluster::Cluster;
+use crate::disk::slots::{Recipient, Slots};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// The phases of a voter process.
+pub enum Phase {
+    /// No disk yet: waits for `init`.
+    Uninitialized,
+    /// Its disk key is not here.
+    Sealed(Slots),
+    /// Unlocked, catching up.
+    Recovering,
+    /// At work.
+    Open(Arc<Cluster>),
+}
+impl Phase {
+    /// The word that `status` shows.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Phase::Uninitialized => "uninitialized",
+            Phase::Sealed(_) => "sealed",
+            Phase::Recovering => "recovering",
+            Phase::Open(_) => "ready",
+        }
+    }
+}
+
+/// Attempts to open a slot: at most five a minute (protocol, voter process states).
+#[derive(Default)]
+pub struct Attempts(Vec<Instant>);
+impl Attempts {
+    const MOST: usize = 5;
+    const WINDOW: Duration = Duration::from_secs(60);
+    /// Counts one more; false if there were too many lately.
+    pub fn allow(&mut self, now: Instant) -> bool {
+        self.0.retain(|t| now.duration_since(*t) < Self::WINDOW);
+        if self.0.len() >= Self::MOST {
+            return false;
+        }
+        self.0.push(now);
+        true
+    }
+}
+
+/// The current phase, and one door through which it changes.
+pub struct Gate {
+    phase: ArcSwap<Phase>,
+    /// Held while the phase changes: `init` and `unlock` never run twice at once.
+    pub door: Mutex<Attempts>,
+}
+impl Gate {
+    /// Starts in `phase`.
+    pub fn new(phase: Phase) -> Self {
+        Self { phase: ArcSwap::from_pointee(phase), door: Mutex::default() }
+    }
+    /// The phase now.
+    pub fn phase(&self) -> Arc<Phase> {
+        self.phase.load_full()
+    }
+    /// Moves on.
+    pub fn set(&self, phase: Phase) {
+        self.phase.store(Arc::new(phase));
+    }
+}
+
+/// `unlock(1)`, `recovery(1)`, `plain`: how a slot is named to people.
+pub fn slot_name(r: Recipient) -> String {
+    match r {
+        Recipient::Unlock { epoch } => format!("unlock({epoch})"),
+        Recipient::Recovery { charter_version } => format!("recovery({charter_version})"),
+        Recipient::Plain => "plain".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sixth_attempt_within_a_minute_is_refused() {
+        let (mut a, t) = (Attempts::default(), Instant::now());
+        assert!((0..5).all(|_| a.allow(t)));
+        assert!(!a.allow(t + Duration::from_secs(59)));
+        assert!(a.allow(t + Duration::from_secs(61)));
+    }
+}

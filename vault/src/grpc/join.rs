@@ -1,0 +1,138 @@
+//! Listener J: joining by token, collecting after approval, operators' logins. Callers have no certificate yet.
+
+use super::{Answers, present};
+use crate::cluster::Cluster;
+use crate::keystore::random32;
+use holdfast_transport::failure::Failure;
+use holdfast_transport::rpc::join_server::Join;
+use holdfast_transport::server::ConnPeer;
+use holdfast_types::TokenId;
+use holdfast_vault_core::NoteKind;
+use holdfast_vault_core::prepare::{self, JoinOutcome};
+use holdfast_wire::v1::{self, await_reply, join_reply, join_request, login_reply, login_request};
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::{Request, Response, Status, Streaming};
+
+/// A caller without certificate has this long for its next message.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Serves J.
+pub struct JoinService(pub Arc<Cluster>);
+
+async fn next<T>(s: &mut Streaming<T>) -> Result<T, Failure> {
+    let late = |_| Failure::refused("timeout", "the next message of the handshake did not come in time");
+    let m = tokio::time::timeout(PATIENCE, s.message()).await.map_err(late)?.map_err(Failure::from)?;
+    present(m, "the next message of the handshake")
+}
+
+fn from<T>(r: &Request<T>) -> String {
+    r.extensions().get::<Arc<ConnPeer>>().map_or_else(|| "unknown".to_owned(), |c| c.addr.to_string())
+}
+
+impl JoinService {
+    fn challenge(&self, nonce: [u8; 32]) -> Result<v1::Challenge, Failure> {
+        let (charter_chain, bundle_chain) = self.0.look(|s| (s.charter_chain(), s.bundle_chain()))?;
+        Ok(v1::Challenge { nonce: nonce.to_vec(), charter_chain, bundle_chain, status: Some(self.0.status()?) })
+    }
+
+    async fn admit(cluster: &Cluster, token: TokenId, nonce: [u8; 32], proof: &v1::Proof, addr: &str) -> Result<v1::JoinReply, Failure> {
+        let decided = cluster.decide(|l, e| prepare::join(l, token, &nonce, proof, e));
+        let outcome = match decided {
+            Ok(p) => cluster.commit(p).await.map(|(o, _)| o),
+            Err(f) => Err(f),
+        };
+        let step = match outcome {
+            Ok(JoinOutcome::Issued(i)) => join_reply::Step::Issued(i),
+            Ok(JoinOutcome::Pending(p)) => join_reply::Step::Pending(p),
+            Err(f) => {
+                cluster.note(NoteKind::TokenDeny, format!("peer/{addr}"), token.hex(), f.code.to_string()).await;
+                return Err(f);
+            }
+        };
+        Ok(v1::JoinReply { step: Some(step) })
+    }
+}
+
+type Sent<T> = tokio::sync::mpsc::Sender<Result<T, Status>>;
+
+/// Runs a handshake beside its answers.
+fn converse<T: Send + 'static, F>(talk: impl FnOnce(Sent<T>) -> F) -> Response<Answers<T>>
+where
+    F: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let (tx, rx) = tokio::sync::mpsc::channel(2);
+    let talk = talk(tx.clone());
+    tokio::spawn(async move {
+        if let Err(f) = talk.await
+            && tx.send(Err(f.into())).await.is_err()
+        {
+            tracing::debug!("the caller left before its handshake ended");
+        }
+    });
+    Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(rx)))
+}
+
+async fn send<T>(tx: &Sent<T>, m: T) -> Result<(), Failure> {
+    tx.send(Ok(m)).await.map_err(|_| Failure::unavailable("disconnected", "the caller left"))
+}
+
+#[tonic::async_trait]
+impl Join for JoinService {
+    type JoinStream = Answers<v1::JoinReply>;
+    type LoginStream = Answers<v1::LoginReply>;
+
+    async fn join(&self, request: Request<Streaming<v1::JoinRequest>>) -> Result<Response<Self::JoinStream>, Status> {
+        self.0.confirm_leading().await?;
+        let addr = from(&request);
+        let nonce = random32()?;
+        let challenge = self.challenge(nonce)?;
+        let cluster = Arc::clone(&self.0);
+        let mut inbound = request.into_inner();
+        Ok(converse(move |tx| async move {
+            let Some(join_request::Step::Hello(hello)) = next(&mut inbound).await?.step else {
+                return Err(Failure::invalid("invalid-input", "a join begins with a hello"));
+            };
+            let token = TokenId::from_slice(&hello.token_id).ok_or_else(|| Failure::invalid("invalid-input", "a token id has 8 bytes"))?;
+            send(&tx, v1::JoinReply { step: Some(join_reply::Step::Challenge(challenge)) }).await?;
+            let Some(join_request::Step::Proof(proof)) = next(&mut inbound).await?.step else {
+                return Err(Failure::invalid("invalid-input", "a challenge is answered by a proof"));
+            };
+            let reply = Self::admit(&cluster, token, nonce, &proof, &addr).await?;
+            send(&tx, reply).await
+        }))
+    }
+
+    async fn r#await(&self, request: Request<v1::AwaitRequest>) -> Result<Response<v1::AwaitReply>, Status> {
+        self.0.confirm_leading().await?;
+        let r = request.into_inner();
+        let step = match self.0.decide(|l, e| prepare::approved(l, &r, e))? {
+            Some(p) => await_reply::Step::Issued(self.0.commit(p).await?.0),
+            None => {
+                let spki = self.0.look(|s| s.node_view(&r.id, false).map(|n| n.spki_sha256))?.unwrap_or_default();
+                await_reply::Step::Pending(v1::Pending { id: r.id, spki_sha256: spki })
+            }
+        };
+        Ok(Response::new(v1::AwaitReply { step: Some(step) }))
+    }
+
+    async fn login(&self, request: Request<Streaming<v1::LoginRequest>>) -> Result<Response<Self::LoginStream>, Status> {
+        self.0.confirm_leading().await?;
+        let nonce = random32()?;
+        let challenge = self.challenge(nonce)?;
+        let cluster = Arc::clone(&self.0);
+        let mut inbound = request.into_inner();
+        Ok(converse(move |tx| async move {
+            let Some(login_request::Step::Hello(_)) = next(&mut inbound).await?.step else {
+                return Err(Failure::invalid("invalid-input", "a login begins with a hello"));
+            };
+            send(&tx, v1::LoginReply { step: Some(login_reply::Step::Challenge(challenge)) }).await?;
+            let Some(login_request::Step::Proof(proof)) = next(&mut inbound).await?.step else {
+                return Err(Failure::invalid("invalid-input", "a challenge is answered by a proof"));
+            };
+            let p = cluster.decide(|l, e| prepare::login(l, &nonce, &proof, e))?;
+            let (issued, _) = cluster.commit(p).await?;
+            send(&tx, v1::LoginReply { step: Some(login_reply::Step::Issued(issued)) }).await
+        }))
+    }
+}

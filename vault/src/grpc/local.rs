@@ -1,0 +1,131 @@
+//! The unix socket U: founding, unlocking and sealing, for root on the host. The only thing a sealed voter answers on.
+
+use crate::disk::keys::DiskKey;
+use crate::disk::slots::{Recipient, Slots};
+use crate::found::{self, disk};
+use crate::gate::{Phase, slot_name};
+use crate::run::Daemon;
+use holdfast_transport::failure::Failure;
+use holdfast_transport::rpc::local_server::Local;
+use holdfast_wire::v1;
+use std::sync::Arc;
+use std::time::Instant;
+use tonic::{Request, Response, Status};
+use zeroize::Zeroize as _;
+
+/// Serves U.
+pub struct LocalService(pub Arc<Daemon>);
+
+fn boxes(slots: &Slots) -> v1::SlotBoxes {
+    let slot = |s: &crate::disk::slots::Slot| {
+        let (kind, epoch) = match s.recipient {
+            Recipient::Unlock { epoch } => ("unlock", epoch),
+            Recipient::Recovery { charter_version } => ("recovery", charter_version),
+            Recipient::Plain => return None,
+        };
+        Some(v1::SlotBox { kind: kind.to_owned(), epoch, r#box: s.boxed()?.to_vec() })
+    };
+    v1::SlotBoxes {
+        cluster_id: slots.cluster().0.to_vec(),
+        voter_id: slots.voter().0,
+        dk_gen: slots.current(),
+        slots: slots.iter().filter(|s| s.generation == slots.current()).filter_map(slot).collect(),
+    }
+}
+
+#[tonic::async_trait]
+impl Local for LocalService {
+    async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
+        let _door = self.0.gate.door.lock().await;
+        if !matches!(*self.0.gate.phase(), Phase::Uninitialized) {
+            let f = Failure::changed("already-initialized", "this vault has been founded already");
+            return Err(f.help("use another state directory to found another cluster").into());
+        }
+        let founded = found::found(&self.0.config.state_dir, request.get_ref(), &self.0.config.lives).await?;
+        let slots = boxes(&founded.slots);
+        let cluster = self.0.open(founded.slots, founded.disk_key).await?;
+        let (id, bundles, anchor) = cluster.look(|s| {
+            let id = s.cluster_id();
+            let anchor = id.zip(s.signing_root()).map(|(id, root)| id.anchor(&root.der));
+            (id, s.bundle_chain(), anchor)
+        })?;
+        Ok(Response::new(v1::InitReply {
+            cluster_id: id.map(|c| c.0.to_vec()).unwrap_or_default(),
+            anchor: anchor.map(|a| a.to_vec()).unwrap_or_default(),
+            service_addrs: vec![cluster.addrs.service.clone()],
+            join_addrs: vec![cluster.addrs.join.clone()],
+            bundle_chain: bundles,
+            slots: Some(slots),
+        }))
+    }
+
+    async fn seal_status(&self, _: Request<v1::Ack>) -> Result<Response<v1::SealStatusReply>, Status> {
+        let phase = self.0.gate.phase();
+        let mut r = v1::SealStatusReply { state: phase.word().to_owned(), ..Default::default() };
+        match &*phase {
+            Phase::Sealed(slots) => {
+                r.cluster_id = slots.cluster().0.to_vec();
+                r.voter_id = slots.voter().0;
+                r.slots = slots.iter().map(|s| slot_name(s.recipient)).collect();
+                r.autolock = !slots.iter().any(|s| s.recipient == Recipient::Plain);
+                r.reason = "the disk key is not here".to_owned();
+            }
+            Phase::Open(c) => {
+                r.cluster_id = c.look(|s| s.cluster_id().map(|c| c.0.to_vec()))?.unwrap_or_default();
+                r.autolock = c.look(holdfast_vault_core::State::autolock)?;
+                r.voter_id = c.id.0;
+                r.service_addr = c.addrs.service.clone();
+                r.join_addr = c.addrs.join.clone();
+            }
+            Phase::Uninitialized => r.reason = "no cluster has been founded here".to_owned(),
+            Phase::Recovering => {}
+        }
+        Ok(Response::new(r))
+    }
+
+    async fn get_slot_boxes(&self, _: Request<v1::Ack>) -> Result<Response<v1::SlotBoxes>, Status> {
+        let phase = self.0.gate.phase();
+        if let Phase::Sealed(slots) = &*phase {
+            return Ok(Response::new(boxes(slots)));
+        }
+        Err(Failure::changed("not-sealed", format!("this vault is {}", phase.word())).into())
+    }
+
+    async fn open_slot(&self, request: Request<v1::OpenSlotRequest>) -> Result<Response<v1::Ack>, Status> {
+        let mut r = request.into_inner();
+        let key = DiskKey::from_slice(&r.disk_key);
+        r.disk_key.zeroize();
+        let key = key.ok_or_else(|| Failure::invalid("invalid-input", "a disk key has 32 bytes"))?;
+        let mut attempts = self.0.gate.door.lock().await;
+        let phase = self.0.gate.phase();
+        let Phase::Sealed(slots) = &*phase else {
+            return Err(Failure::changed("not-sealed", format!("this vault is {}", phase.word())).into());
+        };
+        if !attempts.allow(Instant::now()) {
+            return Err(Failure::exhausted("too-many-attempts", "too many attempts to unlock").help("wait a minute").into());
+        }
+        if let Err(e) = slots.verify(slots.current(), &key) {
+            tracing::warn!(slot = %r.slot, "an attempt to unlock failed");
+            return Err(disk(e).into());
+        }
+        let slots = Slots::load(&self.0.voter_dir()).map_err(disk)?;
+        let cluster = self.0.open(slots, key).await?;
+        let slot: String = r.slot.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
+        cluster.note(holdfast_vault_core::NoteKind::UnlockOpen, "local".to_owned(), format!("vault/{}", cluster.id), slot).await;
+        Ok(Response::new(v1::Ack {}))
+    }
+
+    async fn seal(&self, _: Request<v1::Ack>) -> Result<Response<v1::Ack>, Status> {
+        let phase = self.0.gate.phase();
+        let Phase::Open(cluster) = &*phase else {
+            return Err(Failure::changed("not-open", format!("this vault is {}", phase.word())).into());
+        };
+        if !cluster.look(holdfast_vault_core::State::autolock)? {
+            let f = Failure::changed("autolock-off", "sealing does nothing while autolock is off: the disk key lies on the disk");
+            return Err(f.help("found the cluster with --autolock").into());
+        }
+        cluster.note(holdfast_vault_core::NoteKind::Seal, "local".to_owned(), format!("vault/{}", cluster.id), String::new()).await;
+        self.0.seal.cancel();
+        Ok(Response::new(v1::Ack {}))
+    }
+}

@@ -1,0 +1,161 @@
+//! Operators: submitting statements and looking at what is known.
+
+use crate::cluster::Cluster;
+use crate::rights::Rpc;
+use holdfast_transport::failure::FailureKind;
+use holdfast_transport::rpc::command_plane_server::CommandPlane;
+use holdfast_transport::rpc::read_server::Read;
+use holdfast_types::{NodeId, ServiceRef};
+use holdfast_vault_core::{NoteKind, prepare};
+use holdfast_wire::v1;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// Serves operators.
+#[derive(Clone)]
+pub struct OperatorService(pub Arc<Cluster>);
+
+#[tonic::async_trait]
+impl CommandPlane for OperatorService {
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
+        let caller = self.0.admit(&request, Rpc::Submit).await?;
+        let r = request.into_inner();
+        let st = super::present(r.statement, "the statement")?;
+        let decided = match self.0.decide(|l, e| prepare::submit(l, &st, &r.r#box, e)) {
+            Ok(p) => self.0.commit(p).await,
+            Err(f) => Err(f),
+        };
+        match decided {
+            Ok(((), done)) => Ok(Response::new(v1::SubmitReply { leaf_index: done.leaf(), rev: done.rev(), result: Vec::new() })),
+            Err(f) => {
+                // A refusal by right is written down; a mistake or an outage is not.
+                if f.kind == FailureKind::Refused && self.0.evidence_allowed(&caller.id) {
+                    self.0.note(NoteKind::CommandDeny, caller.short(), st.r#type, f.code.to_string()).await;
+                }
+                Err(f.into())
+            }
+        }
+    }
+}
+
+impl OperatorService {
+    async fn read<T, R>(&self, request: &Request<R>, rpc: Rpc, f: impl FnOnce(&holdfast_vault_core::State) -> T) -> Result<Response<T>, Status> {
+        self.0.admit(request, rpc).await?;
+        self.0.confirm_leading().await?;
+        Ok(Response::new(self.0.look(f)?))
+    }
+    fn connected(&self, id: &str) -> bool {
+        NodeId::parse(id).is_ok_and(|n| self.0.hub.is_connected(&n))
+    }
+    fn alarms(&self, view: &v1::StatusView) -> Vec<v1::Alarm> {
+        let alarm = |code: &str, text: &str| v1::Alarm { code: code.to_owned(), text: text.to_owned() };
+        let mut all = Vec::new();
+        if !view.autolock {
+            all.push(alarm("autolock-off", "the disk key lies in clear on the voter's disk: whoever takes the disk has everything"));
+        }
+        if view.lockdown {
+            all.push(alarm("lockdown", "the cluster is locked down: nothing new starts"));
+        }
+        if self.0.look(|s| s.charter().operators.len() == 1).unwrap_or(false) {
+            all.push(alarm("one-person", "one operator alone holds every right"));
+        }
+        all
+    }
+}
+
+fn wanted(r: &v1::ListRequest, namespace: &str, name: &str) -> bool {
+    (r.namespace.is_empty() || r.namespace == namespace) && (r.name.is_empty() || r.name == name)
+}
+
+#[tonic::async_trait]
+impl Read for OperatorService {
+    async fn get_status(&self, request: Request<v1::Ack>) -> Result<Response<v1::StatusView>, Status> {
+        self.0.admit(&request, Rpc::GetStatus).await?;
+        let now = holdfast_transport::now();
+        let mut view = self.0.look(|s| s.status_view(now))?;
+        let status = self.0.voter.status();
+        view.state = if status.leader.is_some() { "ready" } else { "no-quorum" }.to_owned();
+        view.voters = self.0.look(|s| {
+            let row = |(id, v): (holdfast_types::VoterId, &holdfast_vault_core::VoterRow)| v1::VoterView {
+                id: id.0,
+                state: if id == self.0.id { "ready" } else { "unknown" }.to_owned(),
+                leader: status.leader == Some(id),
+                term: status.term,
+                last_log: status.last_log.unwrap_or(0),
+                applied: status.applied.unwrap_or(0),
+                service_addr: v.service_addr.clone(),
+                join_addr: v.join_addr.clone(),
+            };
+            s.voters().map(row).collect()
+        })?;
+        view.alarms = self.alarms(&view);
+        Ok(Response::new(view))
+    }
+
+    async fn list_nodes(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::NodeList>, Status> {
+        let r = request.get_ref().clone();
+        self.read(&request, Rpc::ListNodes, |s| {
+            let ids = s.machine_ids().filter(|id| r.name.is_empty() || *id == r.name);
+            let all = ids.filter_map(|id| s.node_view(id, self.connected(id)));
+            v1::NodeList { nodes: all.filter(|n| r.all || n.state != "removed").collect() }
+        })
+        .await
+    }
+
+    async fn list_services(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ServiceList>, Status> {
+        let r = request.get_ref().clone();
+        self.read(&request, Rpc::ListServices, |s| {
+            let names = s.service_names().filter(|n| wanted(&r, n.namespace.as_str(), n.name.as_str()));
+            let mut services: Vec<_> = names.filter_map(|n| s.service_view(n)).collect();
+            // A removed service still has a last version, which the next spec must follow.
+            if services.is_empty()
+                && r.all
+                && let Ok(name) = ServiceRef::of(&r.namespace, &r.name)
+                && s.last_version(&name) > 0
+            {
+                let gone = v1::ServiceVersion { version: s.last_version(&name), ..Default::default() };
+                services.push(v1::ServiceView { namespace: r.namespace.clone(), service: r.name.clone(), versions: vec![gone], rev: 0, removing: true });
+            }
+            v1::ServiceList { services }
+        })
+        .await
+    }
+
+    async fn list_grants(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::GrantList>, Status> {
+        let r = request.get_ref().clone();
+        self.read(&request, Rpc::ListGrants, |s| {
+            let views = s.grants().filter(|(_, g)| wanted(&r, g.service.namespace.as_str(), g.service.name.as_str()));
+            let views = views.filter(|(_, g)| r.all || g.over.is_none()).filter_map(|(id, _)| s.grant_view(id));
+            v1::GrantList { grants: views.collect() }
+        })
+        .await
+    }
+
+    async fn list_secrets(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::SecretList>, Status> {
+        let r = request.get_ref().clone();
+        self.read(&request, Rpc::ListSecrets, |s| {
+            let secrets = s.secret_views().into_iter().filter(|v| wanted(&r, &v.namespace, &v.name)).collect();
+            v1::SecretList { secrets }
+        })
+        .await
+    }
+
+    async fn list_tokens(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::TokenList>, Status> {
+        self.read(&request, Rpc::ListTokens, |s| v1::TokenList { tokens: s.token_views() }).await
+    }
+
+    async fn list_mandates(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::MandateList>, Status> {
+        self.read(&request, Rpc::ListMandates, |s| v1::MandateList { mandates: s.mandate_views() }).await
+    }
+
+    async fn get_trust(&self, request: Request<v1::Ack>) -> Result<Response<v1::TrustView>, Status> {
+        self.0.admit(&request, Rpc::GetTrust).await?;
+        let opened = self.0.opened.load();
+        let status = self.0.status()?;
+        let view = self.0.look(|s| {
+            let revocations = prepare::revocations(s, &opened.stk).ok();
+            v1::TrustView { charter_chain: s.charter_chain(), bundle_chain: s.bundle_chain(), status: Some(status), revocations }
+        })?;
+        Ok(Response::new(view))
+    }
+}

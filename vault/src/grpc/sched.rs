@@ -1,0 +1,174 @@
+//! The scheduler plane: leases, grants and the directory. An orchestrator gets ciphertext and names, nothing else.
+
+use super::Answers;
+use crate::cluster::{Caller, Cluster};
+use crate::rights::Rpc;
+use holdfast_transport::failure::Failure;
+use holdfast_transport::rpc::sched_plane_server::SchedPlane;
+use holdfast_types::{GrantId, NodeId, OrchId};
+use holdfast_vault_core::prepare::{self, GrantReply};
+use holdfast_vault_core::{Command, Committed, Event, Refusal, State};
+use holdfast_wire::v1::{self, directory_event::Event as Shown, grant_result};
+use std::sync::Arc;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Serves orchestrators.
+pub struct SchedService(pub Arc<Cluster>);
+
+fn orch_of(c: &Caller) -> Result<OrchId, Failure> {
+    OrchId::parse(&c.id).map_err(|e| Failure::invalid("invalid-input", e.to_string()))
+}
+
+impl SchedService {
+    async fn keep(cluster: &Cluster, orch: &OrchId, session_addr: String) -> Result<v1::KeepLeaseReply, Failure> {
+        let life_ms = i64::try_from(cluster.config.lives.lease.as_millis()).unwrap_or(i64::MAX);
+        cluster.propose(Command::KeepLease { orch: orch.clone(), session_addr, life_ms }).await?;
+        let now = holdfast_transport::now();
+        let leases = cluster.look(|s| s.leases_of(orch.as_str(), now))?;
+        Ok(v1::KeepLeaseReply { leases, status: Some(cluster.status()?) })
+    }
+
+    /// Receipts for what was committed: one checkpoint for the whole batch.
+    fn results(&self, replies: Vec<GrantReply>, done: &Committed) -> Result<Vec<v1::GrantResult>, Failure> {
+        let (note, size, _) = self.0.checkpoint()?;
+        let mut out = Vec::with_capacity(replies.len());
+        for (reply, order) in replies.into_iter().zip(done.orders()) {
+            let result = match (reply, order) {
+                (GrantReply::Issued { grant, boxes, .. }, Ok(leaf)) => {
+                    let (salt, entry) = self.0.leaf(*leaf)?;
+                    let inclusion = self.0.inclusion(*leaf, size)?;
+                    let receipt = v1::Receipt { leaf_index: *leaf, entry, salt, inclusion, checkpoint: note.clone() };
+                    grant_result::Result::Issued(v1::GrantIssued { grant: Some(grant), receipt: Some(receipt), boxes })
+                }
+                (GrantReply::Issued { .. }, Err(r)) => denied(r),
+                (GrantReply::Denied(r), _) => denied(&r),
+            };
+            out.push(v1::GrantResult { result: Some(result) });
+        }
+        Ok(out)
+    }
+}
+
+fn denied(r: &Refusal) -> grant_result::Result {
+    let (code, reason, policies) = (r.code.as_str().to_owned(), r.reason.clone(), r.policies.clone());
+    grant_result::Result::Denied(v1::GrantDenied { code, reason, policies })
+}
+
+/// One event as the directory shows it.
+fn shown(s: &State, cluster: &Cluster, e: &Event) -> Option<Shown> {
+    let connected = |id: &str| NodeId::parse(id).is_ok_and(|n| cluster.hub.is_connected(&n));
+    Some(match e {
+        Event::Identity(id) | Event::Revoked(id) => Shown::Node(s.node_view(id, connected(id))?),
+        Event::Service(name) => match s.service_view(name) {
+            Some(v) => Shown::Service(v),
+            None => Shown::ServiceGone(v1::ServiceKey { namespace: name.namespace.to_string(), service: name.name.to_string() }),
+        },
+        Event::Grant(id) | Event::GrantRevoked(id) | Event::GrantExtended(id) => Shown::Grant(s.grant_view(id)?),
+        Event::GrantGone(id) => Shown::GrantGone(id.to_vec()),
+        Event::Trust | Event::Keys => return None,
+    })
+}
+
+fn picture(s: &State, cluster: &Cluster) -> Vec<Shown> {
+    let connected = |id: &str| NodeId::parse(id).is_ok_and(|n| cluster.hub.is_connected(&n));
+    let mut all: Vec<Shown> = s.machine_ids().filter_map(|id| s.node_view(id, connected(id))).map(Shown::Node).collect();
+    all.extend(s.service_names().filter_map(|n| s.service_view(n)).map(Shown::Service));
+    all.extend(s.grants().filter_map(|(id, _)| s.grant_view(id)).map(Shown::Grant));
+    all
+}
+
+async fn show(tx: &mpsc::Sender<Result<v1::DirectoryEvent, Status>>, event: Shown) -> Result<(), ()> {
+    tx.send(Ok(v1::DirectoryEvent { event: Some(event) })).await.map_err(drop)
+}
+
+/// The whole picture, then what changes, until the orchestrator leaves or falls too far behind.
+async fn watch(cluster: Arc<Cluster>, tx: mpsc::Sender<Result<v1::DirectoryEvent, Status>>) -> Result<(), ()> {
+    let mut events = cluster.events();
+    let whole = cluster.look(|s| picture(s, &cluster)).map_err(drop)?;
+    for e in whole {
+        show(&tx, e).await?;
+    }
+    show(&tx, Shown::Synced(v1::Synced { revision: 0 })).await?;
+    loop {
+        let news = match events.recv().await {
+            Ok(news) => news,
+            Err(RecvError::Lagged(_)) => {
+                let f = Failure::unavailable("lagged", "too many changes were missed; watch again");
+                return tx.send(Err(f.into())).await.map_err(drop);
+            }
+            Err(RecvError::Closed) => return Ok(()),
+        };
+        let visible: Vec<Shown> = cluster.look(|s| news.iter().filter_map(|e| shown(s, &cluster, e)).collect()).map_err(drop)?;
+        for e in visible {
+            show(&tx, e).await?;
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl SchedPlane for SchedService {
+    type KeepLeaseStream = Answers<v1::KeepLeaseReply>;
+    type WatchDirectoryStream = Answers<v1::DirectoryEvent>;
+
+    async fn keep_lease(&self, request: Request<Streaming<v1::KeepLeaseRequest>>) -> Result<Response<Self::KeepLeaseStream>, Status> {
+        let caller = self.0.admit(&request, Rpc::KeepLease).await?;
+        self.0.confirm_leading().await?;
+        let orch = orch_of(&caller)?;
+        let (tx, rx) = mpsc::channel(4);
+        let (cluster, mut inbound) = (Arc::clone(&self.0), request.into_inner());
+        tokio::spawn(async move {
+            while let Ok(Some(r)) = inbound.message().await {
+                let addr = r.session_addr.chars().take(255).collect();
+                let reply = Self::keep(&cluster, &orch, addr).await.map_err(Status::from);
+                if tx.send(reply).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(rx))))
+    }
+
+    async fn request_grants(&self, request: Request<v1::RequestGrantsRequest>) -> Result<Response<v1::RequestGrantsReply>, Status> {
+        let caller = self.0.admit(&request, Rpc::RequestGrants).await?;
+        let orch = orch_of(&caller)?;
+        let r = request.into_inner();
+        let cluster = Arc::clone(&self.0);
+        // Policy, boxes and signatures are work: not on the threads that serve connections.
+        let decided = tokio::task::spawn_blocking(move || {
+            let opened = cluster.opened.load_full();
+            let fresh = |n: &NodeId| cluster.hub.is_connected(n);
+            cluster.decide(|l, e| prepare::grants(l, &opened.stk, &orch, &r, &fresh, e))
+        });
+        let prepared = decided.await.map_err(|_| Failure::failed("failed", "deciding the grants failed"))??;
+        let (replies, done) = self.0.commit(prepared).await?;
+        Ok(Response::new(v1::RequestGrantsReply { results: self.results(replies, &done)? }))
+    }
+
+    async fn release_grants(&self, request: Request<v1::ReleaseGrantsRequest>) -> Result<Response<v1::Ack>, Status> {
+        let caller = self.0.admit(&request, Rpc::ReleaseGrants).await?;
+        let orch = orch_of(&caller)?;
+        let r = request.into_inner();
+        if r.grant_ids.len() > prepare::MAX_BATCH {
+            return Err(Failure::invalid("invalid-input", "too many grants at a time").into());
+        }
+        let grants = r.grant_ids.iter().filter_map(|g| GrantId::from_slice(g)).collect();
+        let reason = r.reason.chars().filter(|c| !c.is_control()).take(200).collect();
+        self.0.propose(Command::ReleaseGrants { orch, grants, reason }).await?;
+        Ok(Response::new(v1::Ack {}))
+    }
+
+    async fn watch_directory(&self, request: Request<v1::WatchDirectoryRequest>) -> Result<Response<Self::WatchDirectoryStream>, Status> {
+        self.0.admit(&request, Rpc::WatchDirectory).await?;
+        self.0.confirm_leading().await?;
+        let (tx, rx) = mpsc::channel(256);
+        let cluster = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            if watch(cluster, tx).await.is_err() {
+                tracing::debug!("a directory watcher left");
+            }
+        });
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(rx))))
+    }
+}

@@ -1,0 +1,137 @@
+//! Each step of the chain shows its effect in a child process of its own.
+
+use super::swap::{first_unencrypted, judge};
+use super::syscalls::{ALLOWED, FATAL, RESTRICTED};
+use super::*;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+
+const CHILD: &str = "HOLDFAST_HARDEN_CHILD";
+
+/// Runs the test `name` once more in a process of its own, or `None` if this is that process.
+fn in_child(name: &str) -> Option<ExitStatus> {
+    if std::env::var_os(CHILD).is_some() {
+        return None;
+    }
+    let test = format!("harden::tests::{name}");
+    let mut cmd = Command::new(std::env::current_exe().unwrap());
+    Some(cmd.args([&test, "--exact", "--test-threads=1"]).env(CHILD, "1").output().unwrap().status)
+}
+
+fn hardened(dir: &Path) -> Hardened {
+    let paths = Paths { write: vec![dir.to_owned()], read: Vec::new() };
+    let swap = forbid_dumps().unwrap().forbid_new_privileges().unwrap().check_swap(true).unwrap();
+    swap.confine_files(&paths).unwrap().filter_syscalls().unwrap()
+}
+
+#[test]
+fn nobody_can_dump_the_process_or_gain_rights_through_it() {
+    if let Some(status) = in_child("nobody_can_dump_the_process_or_gain_rights_through_it") {
+        assert!(status.success());
+        return;
+    }
+    let _kept = forbid_dumps().unwrap().forbid_new_privileges().unwrap();
+    let behavior = rustix::process::dumpable_behavior().unwrap();
+    assert!(matches!(behavior, rustix::process::DumpableBehavior::NotDumpable));
+    assert_eq!(rustix::process::getrlimit(rustix::process::Resource::Core).maximum, Some(0));
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+}
+
+#[test]
+fn unencrypted_swap_is_refused_unless_allowed_by_name() {
+    let sys = tempfile::tempdir().unwrap();
+    let uuid = sys.path().join("dm-3/dm/uuid");
+    std::fs::create_dir_all(uuid.parent().unwrap()).unwrap();
+    std::fs::write(&uuid, "CRYPT-PLAIN-swap\n").unwrap();
+    let head = "Filename\tType\tSize\tUsed\tPriority\n";
+    let look = |lines: &str| first_unencrypted(&format!("{head}{lines}"), sys.path());
+    assert_eq!(look(""), None);
+    assert_eq!(look("/dev/dm-3 partition 1 0 -2\n/dev/zram0 partition 1 0 -2\n"), None);
+    assert_eq!(look("/dev/dm-3 partition 1 0 -2\n/dev/sda2 partition 1 0 -2\n").as_deref(), Some("/dev/sda2"));
+    assert_eq!(look("/swapfile file 1 0 -2\n").as_deref(), Some("/swapfile"));
+    assert!(matches!(judge(Some("/dev/sda2".into()), false), Err(HardenError::Swap(d)) if d == "/dev/sda2"));
+    assert_eq!(judge(Some("/dev/sda2".into()), true).unwrap(), SwapState::AllowedUnencrypted);
+    assert_eq!(judge(None, false).unwrap(), SwapState::Safe);
+}
+
+#[test]
+fn files_outside_the_given_directories_are_out_of_reach() {
+    if let Some(status) = in_child("files_outside_the_given_directories_are_out_of_reach") {
+        assert!(status.success());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("theirs"), "x").unwrap();
+    let hardened = hardened(dir.path());
+    std::fs::write(dir.path().join("ours"), "x").unwrap();
+    let denied = std::fs::read(other.path().join("theirs")).is_err();
+    assert_eq!(denied, hardened.files != Enforcement::None, "landlock says {:?}", hardened.files);
+}
+
+#[test]
+fn a_missing_directory_stops_the_start() {
+    if let Some(status) = in_child("a_missing_directory_stops_the_start") {
+        assert!(status.success());
+        return;
+    }
+    let swap = forbid_dumps().unwrap().forbid_new_privileges().unwrap().check_swap(true).unwrap();
+    let paths = Paths { write: vec!["/does/not/exist".into()], read: Vec::new() };
+    assert!(matches!(swap.confine_files(&paths), Err(HardenError::Path { .. })));
+}
+
+#[test]
+fn running_another_program_ends_a_hardened_process() {
+    if let Some(status) = in_child("running_another_program_ends_a_hardened_process") {
+        assert_eq!(status.signal(), Some(libc::SIGSYS), "{status:?}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let _kept = hardened(dir.path());
+    use std::os::unix::process::CommandExt as _;
+    panic!("exec came back: {}", Command::new("/bin/true").exec());
+}
+
+#[test]
+fn a_hardened_process_starts_no_process_and_no_netlink_socket() {
+    if let Some(status) = in_child("a_hardened_process_starts_no_process_and_no_netlink_socket") {
+        assert!(status.success());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let _kept = hardened(dir.path());
+    let netlink = rustix::net::socket(rustix::net::AddressFamily::NETLINK, rustix::net::SocketType::RAW, None);
+    assert_eq!(netlink.unwrap_err(), rustix::io::Errno::NOSYS);
+    assert!(Command::new("/bin/true").spawn().is_err());
+}
+
+#[test]
+fn no_call_is_both_allowed_and_fatal() {
+    let restricted = RESTRICTED.iter().map(|(n, _)| n);
+    assert!(ALLOWED.iter().chain(restricted).all(|n| !FATAL.contains(n)));
+    assert!(RESTRICTED.iter().all(|(n, only)| !ALLOWED.contains(n) && !only.is_empty()));
+}
+
+#[test]
+fn a_hardened_process_runs_a_voter_sockets_and_locked_keys() {
+    if let Some(status) = in_child("a_hardened_process_runs_a_voter_sockets_and_locked_keys") {
+        assert!(status.success(), "{status:?}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let _kept = hardened(dir.path());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        crate::raft::testing::one_voter_counts_to(dir.path(), 20).await;
+        let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = tcp.local_addr().unwrap();
+        let (accepted, connected) = tokio::join!(tcp.accept(), tokio::net::TcpStream::connect(there));
+        accepted.unwrap();
+        connected.unwrap();
+        tokio::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+        let _kept = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+    });
+    assert!(crate::disk::keys::generate().unwrap().is_locked());
+}

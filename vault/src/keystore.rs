@@ -1,0 +1,80 @@
+//! The keys that an unlocked voter works with: the opened keyring, the signers behind the key port, the statement key.
+
+use crate::disk::ident::Ident;
+use holdfast_hsm::{KeyError, KeyId, KeyPort, Purpose, SoftwareKeys};
+use holdfast_pki::keys::CertSigner;
+use holdfast_transport::failure::Failure;
+use holdfast_types::{Millis, Secret, VoterId};
+use holdfast_vault_core::{Keyring, State};
+use holdfast_wire::boxes::derive_keypair;
+use holdfast_wire::keys::{Ed25519Key, SignError};
+use std::sync::Arc;
+
+/// A key of the port as a signer of certificates.
+pub struct PortSigner {
+    port: Arc<SoftwareKeys>,
+    id: KeyId,
+    sec1: Vec<u8>,
+}
+impl PortSigner {
+    /// The key `id` of `port`.
+    pub fn new(port: &Arc<SoftwareKeys>, id: KeyId) -> Result<Self, KeyError> {
+        Ok(Self { port: Arc::clone(port), id, sec1: port.public(&id)? })
+    }
+}
+impl CertSigner for PortSigner {
+    fn sec1(&self) -> Vec<u8> {
+        self.sec1.clone()
+    }
+    fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, SignError> {
+        self.port.sign_p256(&self.id, msg).map_err(|e| SignError(e.to_string()))
+    }
+}
+
+/// Everything that is opened while the voter is unlocked.
+pub struct Opened {
+    /// The keyring.
+    pub keyring: Keyring,
+    /// The signing root.
+    pub root: PortSigner,
+    /// The issuer.
+    pub issuer: PortSigner,
+    /// The statement key in use.
+    pub stk: Ed25519Key,
+    /// Where CA keys live.
+    pub port: Arc<SoftwareKeys>,
+}
+
+/// 32 fresh random bytes from the system.
+pub fn random32() -> Result<[u8; 32], Failure> {
+    let mut b = [0; 32];
+    getrandom::fill(&mut b).map_err(|_| Failure::failed("no-entropy", "the system gives no random bytes"))?;
+    Ok(b)
+}
+
+fn corrupt(what: &'static str) -> impl Fn() -> Failure {
+    move || Failure::failed("corrupt", format!("the {what} of this vault cannot be opened")).help("restore this voter by evicting and admitting it again")
+}
+
+/// Opens the keyring with the voter's KEM key, and with the keyring everything sealed under it.
+pub fn open(state: &State, ident: &Ident, voter: VoterId, now: Millis) -> Result<Opened, Failure> {
+    let cluster = state.cluster_id().ok_or_else(corrupt("founding"))?;
+    let row = state.voter(voter).ok_or_else(corrupt("voter row"))?;
+    let (kem, _) = derive_keypair(ident.kem_ikm.expose());
+    let term = state.active_term();
+    let (_, sealed) = row.terms.iter().find(|(t, _)| *t == term).ok_or_else(corrupt("keyring box"))?;
+    let key = Keyring::open_term(&cluster, &kem, term, voter.0, row.kem_gen, sealed).map_err(crate::failure::refused)?;
+    let keyring = Keyring::new(cluster, term, key, Secret::take(&mut random32()?));
+    let port = Arc::new(SoftwareKeys::new());
+    let signer = |purpose: Purpose, sealed: &holdfast_vault_core::SealedKey| {
+        let pkcs8 = keyring.open("ca", &sealed.name, 1, &sealed.record).map_err(crate::failure::refused)?;
+        let id = port.import(purpose, sealed.name.as_bytes(), &pkcs8).map_err(|e| Failure::failed("key-port", e.to_string()))?;
+        PortSigner::new(&port, id).map_err(|e| Failure::failed("key-port", e.to_string()))
+    };
+    let root = signer(Purpose::Root, &state.signing_root().ok_or_else(corrupt("root"))?.key)?;
+    let issuer = signer(Purpose::Issuer, &state.issuer().ok_or_else(corrupt("issuer"))?.key)?;
+    let stk = state.stk(now).ok_or_else(|| Failure::failed("no-statement-key", "no statement key is in its window; is the clock right?"))?;
+    let seed = keyring.open("stk", &stk.key.name, 1, &stk.key.record).map_err(crate::failure::refused)?;
+    let stk = Ed25519Key::from_seed(Secret::from_slice(seed.expose()).ok_or_else(corrupt("statement key"))?);
+    Ok(Opened { keyring, root, issuer, stk, port })
+}

@@ -1,0 +1,84 @@
+//! The audit keyspace: log leaves and Merkle nodes, written while entries are applied.
+//!
+//! Must never: change a value once written. Replay after a crash writes the same values again, and anything else is refused.
+//!
+//! Nothing here is flushed on its own: until a snapshot covers an entry it is in the raft log, and applying it writes the same leaves.
+//! One journal serves all keyspaces in order, so the flush of a snapshot flushes every leaf before it.
+
+use super::store::{Flush, Store, StoreError};
+use crate::disk::keys::At;
+use crate::disk::keyspace;
+use holdfast_types::SecretBytes;
+use std::sync::Arc;
+
+/// A Merkle node: `(level, index in the level, hash)`; level 0 are the leaf hashes.
+pub type Node = (u8, u64, [u8; 32]);
+
+/// Leaves lie at their index; nodes above them, the level in the top byte.
+const LEVEL_SHIFT: u32 = 56;
+
+/// Reads and writes audit leaves and Merkle nodes. Clones share the store.
+#[derive(Debug, Clone)]
+pub struct AuditStore {
+    store: Store,
+    /// First key of the leaves that was free when this process started: below it a write may be a replay.
+    replay_below: Arc<u64>,
+}
+
+fn leaf_key(index: u64) -> Result<u64, StoreError> {
+    if index >> LEVEL_SHIFT == 0 { Ok(index) } else { Err(StoreError::Range(index)) }
+}
+
+fn node_key(level: u8, index: u64) -> Result<u64, StoreError> {
+    let level = level.checked_add(1).ok_or(StoreError::Range(u64::from(level)))?;
+    Ok(u64::from(level) << LEVEL_SHIFT | leaf_key(index)?)
+}
+
+impl AuditStore {
+    pub(super) fn new(store: Store) -> Self {
+        let last = store.audit.range(..(1u64 << LEVEL_SHIFT).to_be_bytes()).next_back().and_then(|g| g.key().ok());
+        let last = last.and_then(|k| <[u8; 8]>::try_from(&*k).ok()).map(u64::from_be_bytes);
+        Self { store, replay_below: Arc::new(last.map_or(0, |l| l.saturating_add(1))) }
+    }
+
+    /// Adds leaves (index, salt ‖ entry) and nodes in one atomic write. The same values may be written again.
+    pub fn append(&self, leaves: &[(u64, Vec<u8>)], nodes: &[Node]) -> Result<(), StoreError> {
+        let s = &self.store;
+        for (i, leaf) in leaves.iter().filter(|(i, _)| *i < *self.replay_below) {
+            if self.leaf(*i)?.is_some_and(|old| old.expose() != leaf) {
+                return Err(StoreError::Diverged { index: *i });
+            }
+        }
+        s.write(Flush::Kernel, |b| {
+            let leaves = leaves.iter().map(|(i, v)| Ok::<_, StoreError>((leaf_key(*i)?, v.as_slice())));
+            let nodes = nodes.iter().map(|(l, i, h)| Ok((node_key(*l, *i)?, h.as_slice())));
+            for item in leaves.chain(nodes) {
+                let (key, plain) = item?;
+                b.insert(&s.audit, key.to_be_bytes(), s.keys.seal(At::new(keyspace::AUDIT, key), plain)?);
+            }
+            Ok(())
+        })
+    }
+
+    fn get(&self, key: u64) -> Result<Option<SecretBytes>, StoreError> {
+        let value = self.store.audit.get(key.to_be_bytes())?;
+        value.map(|v| self.store.unseal(At::new(keyspace::AUDIT, key), "audit", &v)).transpose()
+    }
+
+    /// The leaf `salt ‖ entry` at `index`.
+    pub fn leaf(&self, index: u64) -> Result<Option<SecretBytes>, StoreError> {
+        self.get(leaf_key(index)?)
+    }
+
+    /// The node at `(level, index)`.
+    pub fn node(&self, level: u8, index: u64) -> Result<Option<[u8; 32]>, StoreError> {
+        let key = node_key(level, index)?;
+        let corrupt = StoreError::Corrupt { keyspace: "audit", index: key };
+        self.get(key)?.map(|v| v.expose().try_into().map_err(|_| corrupt)).transpose()
+    }
+
+    /// The leaves `from..to`, in order; ends early at the first that is not there.
+    pub fn range(&self, from: u64, to: u64) -> Result<Vec<SecretBytes>, StoreError> {
+        (from..to).map_while(|i| self.leaf(i).transpose()).collect()
+    }
+}

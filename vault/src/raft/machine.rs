@@ -1,0 +1,187 @@
+//! The border between the log and the vault's state: [`Machine`] is what the pure core implements, [`StateMachine`] what openraft drives.
+//!
+//! Must never: look into a command, or give a reply away before its entry has been applied.
+
+use super::proposer::Replies;
+use super::store::{Store, StoreError};
+use super::{Batch, LogId, Payload, SnapshotMeta, StoredMembership, Types};
+use futures::{Stream, TryStreamExt as _};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{OptionalSend, RaftSnapshotBuilder, Snapshot};
+use std::io;
+use std::sync::{Arc, RwLock};
+
+/// Why the machine cannot go on. Always fatal for this voter: its state would no longer be the others'.
+#[derive(Debug, thiserror::Error)]
+#[error("the state machine stopped: {0}")]
+pub struct MachineError(pub String);
+
+impl From<StoreError> for MachineError {
+    fn from(e: StoreError) -> Self {
+        Self(e.to_string())
+    }
+}
+
+/// A replicated state in memory. `apply` must give the same state on every voter, on every version, for ever.
+pub trait Machine: Send + Sync + 'static {
+    /// What the proposer of a command gets once it has been applied.
+    type Reply: Send + 'static;
+
+    /// Applies one command of the entry at `index`, proposed in raft `term`. A refusal is a reply; an error stops the voter.
+    fn apply(&mut self, index: u64, term: u64, command: &[u8]) -> Result<Self::Reply, MachineError>;
+
+    /// The whole state. Called between two entries and holds up the next one, so it only copies: sealing and writing are done elsewhere.
+    fn snapshot(&self) -> Vec<u8>;
+
+    /// Replaces the whole state by a snapshot's.
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), MachineError>;
+}
+
+/// This voter no longer runs: it met a fatal error or was shut down. The process should exit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this voter has stopped; see its log for the cause")]
+pub struct Stopped;
+
+/// The machine, shared between the log that changes it and the handlers that read it.
+pub struct Shared<M>(Arc<RwLock<M>>);
+
+impl<M> Clone for Shared<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M> std::fmt::Debug for Shared<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl<M> Shared<M> {
+    fn new(machine: M) -> Self {
+        Self(Arc::new(RwLock::new(machine)))
+    }
+
+    /// Looks at the state as it is between two entries. Keep it short: entries wait.
+    pub fn read<T>(&self, look: impl FnOnce(&M) -> T) -> Result<T, Stopped> {
+        // A poisoned lock means that `apply` panicked half way: the state is worth nothing.
+        self.0.read().map(|m| look(&m)).map_err(|_| Stopped)
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut M) -> Result<T, MachineError>) -> io::Result<T> {
+        let mut m = self.0.write().map_err(|_| io::Error::other(Stopped))?;
+        change(&mut m).map_err(io::Error::other)
+    }
+}
+
+/// Drives a [`Machine`] for openraft.
+pub struct StateMachine<M: Machine> {
+    shared: Shared<M>,
+    store: Store,
+    replies: Arc<Replies<M::Reply>>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl<M: Machine> StateMachine<M> {
+    /// Wraps an empty machine; openraft restores the snapshot in `store` and replays the log.
+    pub fn new(machine: M, store: Store) -> Self {
+        let (applied, membership) = (None, StoredMembership::default());
+        Self { shared: Shared::new(machine), store, replies: Arc::default(), applied, membership }
+    }
+
+    /// The machine, for reading.
+    pub fn shared(&self) -> Shared<M> {
+        self.shared.clone()
+    }
+
+    pub(super) fn replies(&self) -> Arc<Replies<M::Reply>> {
+        Arc::clone(&self.replies)
+    }
+
+    fn apply_batch(&self, id: LogId, batch: &Batch) -> io::Result<Vec<M::Reply>> {
+        let commands = batch.commands().ok_or(StoreError::Corrupt { keyspace: "log", index: id.index })?;
+        self.shared.write(|m| commands.into_iter().map(|c| m.apply(id.index, id.leader_id.term, c)).collect())
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
+    }
+}
+
+impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
+    type SnapshotData = Vec<u8>;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let id = entry.log_id;
+            let replies = match entry.payload {
+                Payload::Blank => Vec::new(),
+                Payload::Normal(batch) => self.apply_batch(id, &batch)?,
+                Payload::Membership(m) => {
+                    self.membership = StoredMembership::new(Some(id), m);
+                    Vec::new()
+                }
+            };
+            self.applied = Some(id);
+            if let Some(responder) = responder {
+                self.replies.put(id.index, replies);
+                responder.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        let data = self.shared.read(Machine::snapshot);
+        SnapshotBuilder { data: data.ok(), meta: self.meta(), store: self.store.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> io::Result<()> {
+        self.shared.write(|m| m.restore(&snapshot))?;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        let (store, meta) = (self.store.clone(), meta.clone());
+        blocking(move || store.save_snapshot(&meta, &snapshot)).await
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<Option<Snapshot<CommittedLeaderId, u64, openraft::BasicNode, Vec<u8>>>> {
+        let store = self.store.clone();
+        let found = blocking(move || store.load_snapshot()).await?;
+        Ok(found.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+    }
+}
+
+type CommittedLeaderId = openraft::alias::CommittedLeaderIdOf<Types>;
+
+/// A snapshot already copied out of the machine, to be sealed and written beside the running log.
+pub struct SnapshotBuilder {
+    data: Option<Vec<u8>>,
+    meta: SnapshotMeta,
+    store: Store,
+}
+
+impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
+    type SnapshotData = Vec<u8>;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot<CommittedLeaderId, u64, openraft::BasicNode, Vec<u8>>> {
+        let (store, meta) = (self.store.clone(), self.meta.clone());
+        let data = self.data.take().ok_or_else(|| io::Error::other(Stopped))?;
+        let snapshot = blocking(move || store.save_snapshot(&meta, &data).map(|()| data)).await?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot })
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> io::Result<T> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??)
+}

@@ -1,0 +1,66 @@
+//! What the tests of this module share: a machine that remembers what it was told, and a store with known keys.
+
+use super::{Machine, MachineError, Options, Status, Store, Voter};
+use crate::disk::keys::{DiskKey, DiskKeys, Generation};
+use holdfast_types::{ClusterId, VoterId};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+pub fn keys(voter: u64, byte: u8) -> Arc<DiskKeys> {
+    let key = DiskKey::take(&mut [byte; 32]);
+    Arc::new(DiskKeys::new(ClusterId([7; 32]), VoterId(voter), Generation { number: 1, key }, None).unwrap())
+}
+
+pub fn store(dir: &Path) -> Store {
+    Store::open(&dir.join("db"), keys(1, 9)).unwrap()
+}
+
+/// Remembers every command; replies with its position.
+#[derive(Default)]
+pub struct Recorder {
+    pub commands: Vec<u64>,
+}
+
+impl Machine for Recorder {
+    type Reply = u64;
+    fn apply(&mut self, _index: u64, _term: u64, command: &[u8]) -> Result<u64, MachineError> {
+        let number = command.first_chunk().ok_or(MachineError("not a number".into()))?;
+        self.commands.push(u64::from_be_bytes(*number));
+        Ok(self.commands.len() as u64 - 1)
+    }
+    fn snapshot(&self) -> Vec<u8> {
+        self.commands.iter().flat_map(|c| c.to_be_bytes()).collect()
+    }
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), MachineError> {
+        self.commands = snapshot.as_chunks().0.iter().map(|c| u64::from_be_bytes(*c)).collect();
+        Ok(())
+    }
+}
+
+/// Starts voter 1 over the store in `dir`, founding its cluster the first time, and waits until it leads and has caught up.
+pub async fn start(dir: &Path, snapshot_every: u64) -> Voter<Recorder> {
+    let options = Options { id: VoterId(1), snapshot_every };
+    let voter = Voter::start(store(dir), Recorder::default(), &options).await.unwrap();
+    if !voter.is_founded().await.unwrap() {
+        voter.found("127.0.0.1:1").await.unwrap();
+    }
+    settled(&voter, |s| s.leader == Some(VoterId(1))).await;
+    voter
+}
+
+pub async fn settled(voter: &Voter<Recorder>, wanted: impl Fn(&Status) -> bool) -> Status {
+    let found = voter.until(DEADLINE, wanted).await.unwrap();
+    found.unwrap_or_else(|| panic!("not settled: {:?}", voter.status()))
+}
+
+/// Proposes 0..n one after the other and checks that each was applied in its place.
+pub async fn one_voter_counts_to(dir: &Path, n: u64) {
+    let voter = start(dir, 1000).await;
+    for i in 0..n {
+        assert_eq!(voter.proposer().propose(i.to_be_bytes().to_vec()).await, Ok(i));
+    }
+    voter.shutdown().await;
+}

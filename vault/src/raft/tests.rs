@@ -1,0 +1,153 @@
+//! One voter, from founding to restart; and openraft's own suite over the store.
+
+use super::testing::*;
+use super::*;
+use crate::disk::DiskError;
+use holdfast_types::VoterId;
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use std::time::{Duration, Instant};
+
+struct Builder;
+impl StoreBuilder<Types, LogStore, StateMachine<Recorder>, tempfile::TempDir> for Builder {
+    async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateMachine<Recorder>), StorageError<Types>> {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        Ok((dir, LogStore::open(store.clone()).unwrap(), StateMachine::new(Recorder::default(), store)))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_keeps_every_promise_that_openraft_asks_for() {
+    Suite::test_all(Builder).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_voter_has_what_it_acknowledged_and_leads_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    one_voter_counts_to(dir.path(), 30).await;
+    let begun = Instant::now();
+    let voter = start(dir.path(), 1000).await;
+    let took = begun.elapsed();
+    voter.confirm_leading().await.unwrap();
+    assert_eq!(voter.machine().read(|m| m.commands.clone()).unwrap(), (0..30).collect::<Vec<_>>());
+    // An election timeout is at least 500 ms: a sole voter must not sit one out.
+    assert!(took < Duration::from_millis(450), "{took:?}");
+    assert!(matches!(voter.found("x").await, Err(StartError::AlreadyFounded)));
+    voter.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_many_callers_share_entries_and_each_gets_its_own_reply() {
+    let dir = tempfile::tempdir().unwrap();
+    let voter = start(dir.path(), 100_000).await;
+    let before = voter.status().last_log.unwrap();
+    let callers = (0..64u64).map(|i| {
+        let proposer = voter.proposer();
+        tokio::spawn(async move {
+            let mut replies = Vec::new();
+            for n in 0..10 {
+                let number = i * 10 + n;
+                replies.push((number, proposer.propose(number.to_be_bytes().to_vec()).await.unwrap()));
+            }
+            replies
+        })
+    });
+    let replies = futures::future::join_all(callers).await.into_iter().flat_map(|r| r.unwrap());
+    let commands = voter.machine().read(|m| m.commands.clone()).unwrap();
+    let mut count = 0;
+    for (number, position) in replies {
+        assert_eq!(commands[position as usize], number);
+        count += 1;
+    }
+    assert_eq!((count, commands.len()), (640, 640));
+    let entries = voter.status().last_log.unwrap() - before;
+    assert!(entries < 320, "{entries} entries for 640 commands");
+    voter.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_snapshot_the_log_is_purged_and_a_restart_uses_both() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let voter = start(dir.path(), 20).await;
+        for i in 0..100u64 {
+            voter.proposer().propose(i.to_be_bytes().to_vec()).await.unwrap();
+        }
+        settled(&voter, |s| s.purged.is_some_and(|p| p > 50)).await;
+        voter.shutdown().await;
+    }
+    let voter = start(dir.path(), 20).await;
+    voter.confirm_leading().await.unwrap();
+    assert_eq!(voter.machine().read(|m| m.commands.clone()).unwrap(), (0..100).collect::<Vec<_>>());
+    voter.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_that_belongs_to_no_cluster_refuses_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { id: VoterId(1), snapshot_every: 100 };
+    let voter = Voter::start(store(dir.path()), Recorder::default(), &options).await.unwrap();
+    assert_eq!(voter.proposer().propose(vec![0; 8]).await, Err(ProposeError::Unavailable));
+    assert_eq!(voter.proposer().propose(vec![0; MAX_COMMAND + 1]).await, Err(ProposeError::TooLong));
+    assert_eq!(voter.confirm_leading().await, Err(ProposeError::Unavailable));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_fails_stops_the_voter() {
+    let dir = tempfile::tempdir().unwrap();
+    let voter = start(dir.path(), 1000).await;
+    assert_eq!(voter.proposer().propose(b"short".to_vec()).await, Err(ProposeError::Stopped));
+    let status = settled(&voter, |s| s.fatal.is_some()).await;
+    assert!(status.fatal.unwrap().contains("not a number"));
+    assert_eq!(voter.proposer().propose(vec![0; 8]).await, Err(ProposeError::Stopped));
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_connected_grants_nothing() {
+    use openraft::network::{RPCOption, RaftNetworkFactory as _, RaftNetworkV2 as _};
+    let mut client = PeerNetwork.new_client(2, &openraft::BasicNode::new("x")).await;
+    let ask = || openraft::raft::VoteRequest::new(openraft::Vote::new(3, 1), None);
+    let option = || RPCOption::new(Duration::from_secs(1));
+    assert!(client.vote(ask(), option()).await.is_err());
+    assert!(client.pre_vote(ask(), option()).await.is_err());
+}
+
+#[test]
+fn audit_leaves_and_nodes_come_back_and_are_never_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let leaves: Vec<_> = (0..5u64).map(|i| (i, format!("salt and entry {i}").into_bytes())).collect();
+    let nodes = [(0, 4, [4; 32]), (1, 0, [1; 32]), (3, 0, [3; 32])];
+    store(dir.path()).audit().append(&leaves, &nodes).unwrap();
+    let store = store(dir.path());
+    let audit = store.audit();
+    // Replay after a crash: the same again is fine, anything else is not.
+    audit.append(&leaves, &nodes).unwrap();
+    let other = audit.append(&[(3, b"another story".to_vec())], &[]);
+    assert!(matches!(other, Err(StoreError::Diverged { index: 3 })), "{other:?}");
+    let range: Vec<_> = audit.range(1, 99).unwrap().iter().map(|l| l.expose().to_vec()).collect();
+    assert_eq!(range, leaves[1..].iter().map(|l| l.1.clone()).collect::<Vec<_>>());
+    assert_eq!(
+        (audit.node(1, 0).unwrap(), audit.node(3, 0).unwrap(), audit.node(2, 0).unwrap()),
+        (Some([1; 32]), Some([3; 32]), None)
+    );
+    assert!(audit.leaf(5).unwrap().is_none());
+    assert!(matches!(audit.leaf(1 << 56), Err(StoreError::Range(_))));
+}
+
+#[test]
+fn a_batch_gives_back_its_commands_and_refuses_anything_else() {
+    let commands: [&[u8]; 3] = [b"a", b"", b"longer"];
+    let batch = Batch::pack(commands).unwrap();
+    assert_eq!(batch.commands().unwrap(), commands);
+    assert!(Batch::pack([vec![0; MAX_COMMAND + 1].as_slice()]).is_none());
+    let mut cut = batch.as_bytes().to_vec();
+    cut.pop();
+    assert!(Batch::from(cut).commands().is_none());
+}
+
+#[test]
+fn a_missing_slots_file_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(crate::disk::slots::Slots::load(dir.path()), Err(DiskError::Missing(_))));
+}

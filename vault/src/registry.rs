@@ -1,0 +1,57 @@
+//! The core's state behind the log: applies commands, stores their leaves, says what changed.
+
+use crate::raft::{AuditStore, Machine, MachineError};
+use holdfast_vault_core::{Committed, Event, Refusal, Stamped, State};
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// What changed, one message per command that changed something.
+pub type Events = Arc<Vec<Event>>;
+
+/// State, audit store and those who watch.
+pub struct Registry {
+    state: State,
+    audit: AuditStore,
+    events: broadcast::Sender<Events>,
+}
+
+impl Registry {
+    /// An empty state; the log fills it.
+    pub fn new(audit: AuditStore, events: broadcast::Sender<Events>) -> Self {
+        Self { state: State::default(), audit, events }
+    }
+    /// The state, as it is between two commands.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+}
+
+impl Machine for Registry {
+    type Reply = Result<Committed, Refusal>;
+
+    fn apply(&mut self, index: u64, _term: u64, command: &[u8]) -> Result<Self::Reply, MachineError> {
+        let stamped = Stamped::decode(command).ok_or_else(|| MachineError(format!("entry {index} is of a newer version or damaged")))?;
+        let applied = self.state.apply(stamped);
+        if !applied.leaves.is_empty() {
+            let bytes = |l: &holdfast_vault_core::Leaf| (l.index, [l.salt.as_slice(), &l.entry].concat());
+            let leaves: Vec<_> = applied.leaves.iter().map(bytes).collect();
+            let nodes: Vec<_> = applied.leaves.iter().flat_map(|l| &l.nodes).map(|n| (n.level, n.index, n.hash.0)).collect();
+            self.audit.append(&leaves, &nodes)?;
+        }
+        if !applied.events.is_empty() && self.events.receiver_count() > 0 {
+            // Nobody listening is no error; who lags behind is told so by the channel.
+            drop(self.events.send(Arc::new(applied.events)));
+        }
+        Ok(applied.result)
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.state.encode()
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), MachineError> {
+        self.state = State::decode(snapshot).map_err(|e| MachineError(e.to_string()))?;
+        drop(self.events.send(Arc::new(vec![Event::Trust, Event::Keys])));
+        Ok(())
+    }
+}

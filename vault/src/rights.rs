@@ -1,0 +1,99 @@
+//! Rights: every RPC of the vault with its listener and the roles that may call it. What is not here, nobody may call.
+//!
+//! One table. The reference page and the test matrix are made from it, and a test compares it with the `.proto` files.
+
+use holdfast_types::Role;
+
+/// On which socket an RPC is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// J: TLS server authentication only.
+    Join,
+    /// S: mTLS, pinned.
+    Service,
+    /// U: unix socket, root on the host.
+    Local,
+}
+
+macro_rules! rights {
+    ($($rpc:ident = $path:literal, $listener:ident, [$($role:ident),*], $why:literal;)*) => {
+        /// The RPCs.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Rpc {
+            $(#[doc = $why] $rpc,)*
+        }
+        /// The whole table: RPC, path, listener, roles, authority.
+        pub const TABLE: &[(Rpc, &str, Listener, &[Role], &str)] =
+            &[$((Rpc::$rpc, $path, Listener::$listener, &[$(Role::$role),*], $why)),*];
+    };
+}
+
+rights! {
+    JoinJoin = "Join/Join", Join, [], "a join token, proven by MAC";
+    JoinAwait = "Join/Await", Join, [], "a signature by the applicant's key";
+    JoinLogin = "Join/Login", Join, [], "a statement by a charter operator's key";
+    Renew = "Identity/Renew", Service, [Orch, Node, Op], "for itself alone";
+    Sync = "NodePlane/Sync", Service, [Node], "for itself alone";
+    ReportEvidence = "NodePlane/ReportEvidence", Service, [Node], "its name is attached";
+    KeepLease = "SchedPlane/KeepLease", Service, [Orch], "namespaces of its live mandates";
+    RequestGrants = "SchedPlane/RequestGrants", Service, [Orch], "mandate, lease, policy, budgets";
+    ReleaseGrants = "SchedPlane/ReleaseGrants", Service, [Orch], "its own, or of namespaces it leases";
+    WatchDirectory = "SchedPlane/WatchDirectory", Service, [Orch], "no secrets in it";
+    Submit = "CommandPlane/Submit", Service, [Orch, Node, Op], "the authority is inside the statement";
+    GetStatus = "Read/GetStatus", Service, [Op], "any operator";
+    ListNodes = "Read/ListNodes", Service, [Op], "any operator";
+    ListServices = "Read/ListServices", Service, [Op], "any operator";
+    ListGrants = "Read/ListGrants", Service, [Op], "any operator";
+    ListSecrets = "Read/ListSecrets", Service, [Op], "any operator; names and versions, never values";
+    ListTokens = "Read/ListTokens", Service, [Op], "any operator; never token secrets";
+    ListMandates = "Read/ListMandates", Service, [Op], "any operator";
+    GetTrust = "Read/GetTrust", Service, [Op], "public documents";
+    Checkpoint = "Log/Checkpoint", Service, [Orch, Node, Op], "sizes and hashes";
+    Inclusion = "Log/Inclusion", Service, [Op], "policy readAudit";
+    Consistency = "Log/Consistency", Service, [Orch, Node, Op], "sizes and hashes";
+    Entries = "Log/Entries", Service, [Op], "policy readAudit";
+    Init = "Local/Init", Local, [], "root on the host";
+    SealStatus = "Local/SealStatus", Local, [], "root on the host";
+    GetSlotBoxes = "Local/GetSlotBoxes", Local, [], "root on the host";
+    OpenSlot = "Local/OpenSlot", Local, [], "root on the host, with the disk key";
+    Seal = "Local/Seal", Local, [], "root on the host";
+}
+
+impl Rpc {
+    /// Whether `role` may call it over listener S.
+    pub fn allows(self, role: Role) -> bool {
+        TABLE.iter().any(|(rpc, _, listener, roles, _)| *rpc == self && *listener == Listener::Service && roles.contains(&role))
+    }
+    /// `Service/Method`.
+    pub fn path(self) -> &'static str {
+        TABLE.iter().find(|(rpc, ..)| *rpc == self).map_or("", |(_, path, ..)| path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rpc_of_the_vault_is_in_the_table_and_nothing_else() {
+        let proto = include_str!("../../wire/proto/vault.proto");
+        let (mut service, mut found) = (String::new(), Vec::new());
+        for line in proto.lines() {
+            if let Some(rest) = line.strip_prefix("service ") {
+                service = rest.split([' ', '{']).next().unwrap().to_owned();
+            }
+            for part in line.split("rpc ").skip(1) {
+                found.push(format!("{service}/{}", part.split('(').next().unwrap()));
+            }
+        }
+        let mut table: Vec<String> = TABLE.iter().map(|(_, p, ..)| (*p).to_owned()).collect();
+        found.sort();
+        table.sort();
+        assert_eq!(found, table);
+    }
+
+    #[test]
+    fn workloads_and_voters_may_call_nothing_on_s() {
+        assert!(TABLE.iter().all(|(rpc, ..)| !rpc.allows(Role::Svc) && !rpc.allows(Role::Vault)));
+    }
+}

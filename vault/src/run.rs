@@ -1,0 +1,345 @@
+//! Wiring, in the order in which rights are given up: configuration, confinement, runtime, socket, and once unlocked the ports.
+
+use crate::cluster::{Addrs, Cluster, RegistryPin};
+use crate::config::{self, Config};
+use crate::disk::keys::DiskKey;
+use crate::disk::slots::Slots;
+use crate::drive;
+use crate::failure::unproposed;
+use crate::found::{self, VOTER_DIR, disk};
+use crate::gate::{Gate, Phase};
+use crate::grpc::{identity, join, local, log, nodes, operators, sched};
+use crate::harden::{self, Paths};
+use crate::keystore;
+use crate::raft::{Options, Store, Voter};
+use crate::registry::Registry;
+use arc_swap::ArcSwap;
+use holdfast_pki::chain::Anchors;
+use holdfast_policy::Policies;
+use holdfast_transport::daemon::{Health, LogFormat, PortsFile, Readiness, Signals, init_logging, systemd};
+use holdfast_transport::failure::Failure;
+use holdfast_transport::rpc::{
+    command_plane_server::CommandPlaneServer, identity_server::IdentityServer, join_server::JoinServer, local_server::LocalServer,
+    log_server::LogServer, node_plane_server::NodePlaneServer, read_server::ReadServer, sched_plane_server::SchedPlaneServer,
+};
+use holdfast_transport::server::{Connections, Limits, serve};
+use holdfast_transport::tls::{Alpn, IdentityCell, ServerTls, TrustCell};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+/// Changes that a watcher may lag behind before it has to start over.
+const EVENTS: usize = 16_384;
+/// A fresh voter leads within this time, or something is wrong.
+const LEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Largest message of a peer: a secret of 500 KiB in its box, with room.
+const MAX_MESSAGE: usize = 4 << 20;
+
+/// The process: its phase, and what outlives a phase.
+pub struct Daemon {
+    /// Configuration.
+    pub config: Config,
+    /// Where it stands.
+    pub gate: Gate,
+    /// Cancelled by `seal`: the process drops its keys by becoming a new one.
+    pub seal: CancellationToken,
+    stop: CancellationToken,
+    readiness: Readiness,
+    ports: Mutex<PortsFile>,
+    ports_path: Option<PathBuf>,
+}
+
+/// The daemon from its arguments to its exit code.
+pub fn main(path: &Path, check_only: bool, ports_path: Option<PathBuf>, log_format: &str) -> ExitCode {
+    init_logging(if log_format == "json" { LogFormat::Json } else { LogFormat::Text });
+    let config = match config::load(path, |k| std::env::var(k).ok()) {
+        Ok(c) => c,
+        Err(e) => return fail(2, &format!("{}: {e}", path.display())),
+    };
+    if check_only {
+        return ExitCode::SUCCESS;
+    }
+    if let Err(e) = prepare_dirs(&config) {
+        return fail(1, &e.to_string());
+    }
+    if config.harden
+        && let Err(e) = give_up_rights(&config, path, ports_path.as_deref())
+    {
+        return fail(1, &e.to_string());
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(r) => r,
+        Err(e) => return fail(1, &format!("cannot start the runtime: {e}")),
+    };
+    match runtime.block_on(run(config, ports_path)) {
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::Sealed) => {
+            tracing::info!("sealed: every key is gone with this process; its supervisor starts it again");
+            ExitCode::from(SEALED_EXIT)
+        }
+        Err(e) => fail(1, &with_help(&e)),
+    }
+}
+
+fn with_help(e: &Failure) -> String {
+    e.help.as_ref().map_or_else(|| e.to_string(), |h| format!("{e}; {h}"))
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    tracing::error!("{message}");
+    ExitCode::from(code)
+}
+
+/// Exit status of a sealed voter (EX_TEMPFAIL): the supervisor starts it again.
+///
+/// Sealing = exit: only a new process is free of every copy of a key, and a confined process can start none itself
+/// (docs/decisions/0003).
+pub const SEALED_EXIT: u8 = 75;
+
+fn prepare_dirs(config: &Config) -> Result<(), Failure> {
+    let make = |dir: &Path| {
+        std::fs::create_dir_all(dir).map_err(|e| {
+            Failure::failed("disk", format!("cannot create {}: {e}", dir.display())).help("check the path and its permissions")
+        })
+    };
+    make(&config.state_dir)?;
+    std::fs::set_permissions(&config.state_dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .map_err(|e| Failure::failed("disk", format!("cannot protect {}: {e}", config.state_dir.display())))?;
+    make(config.socket.parent().unwrap_or(Path::new("/")))
+}
+
+fn give_up_rights(config: &Config, config_file: &Path, ports: Option<&Path>) -> Result<(), harden::HardenError> {
+    let parent = |p: &Path| p.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+    let mut write = vec![config.state_dir.clone(), parent(&config.socket)];
+    write.extend(ports.map(parent));
+    let paths = Paths { write, read: vec![parent(config_file)] };
+    let hardened = harden::forbid_dumps()?.forbid_new_privileges()?.check_swap(config.allow_swap)?.confine_files(&paths)?.filter_syscalls()?;
+    tracing::info!(swap = ?hardened.swap, files = ?hardened.files, "gave up rights");
+    Ok(())
+}
+
+enum Ended {
+    Stopped,
+    Sealed,
+}
+
+async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failure> {
+    let io = |what: &'static str| move |e: std::io::Error| Failure::failed("io", format!("cannot {what}: {e}"));
+    let signals = Signals::listen().map_err(io("listen to signals"))?;
+    found::clean(&config.state_dir)?;
+    let voter_dir = config.state_dir.join(VOTER_DIR);
+    let phase = if voter_dir.exists() { Phase::Sealed(Slots::load(&voter_dir).map_err(disk)?) } else { Phase::Uninitialized };
+    let readiness = Readiness::not_yet(phase.word());
+    let health = Health::bind(config.health, readiness.clone()).await.map_err(|e| Failure::failed("address", e.to_string()))?;
+    let health_addr = health.addr().map_err(io("read the health address"))?;
+    let daemon = Arc::new(Daemon {
+        config,
+        gate: Gate::new(phase),
+        seal: CancellationToken::new(),
+        stop: signals.stop.clone(),
+        readiness,
+        ports: Mutex::new(PortsFile::new().with("health", health_addr)),
+        ports_path,
+    });
+    let healthy = tokio::spawn(health.serve(signals.stop.clone()));
+    let socket = bind_socket(&daemon.config.socket)?;
+    let local = serve_local(socket, Arc::clone(&daemon));
+    daemon.unlock_plain().await?;
+    daemon.write_ports()?;
+    systemd::ready();
+    systemd::status(daemon.gate.phase().word());
+    let watch = tokio::spawn(systemd::watchdog(|| true, signals.stop.clone()));
+    let ended = tokio::select! {
+        () = daemon.stop.cancelled() => Ended::Stopped,
+        () = daemon.seal.cancelled() => Ended::Sealed,
+        served = local => {
+            served.map_err(|e| Failure::failed("io", format!("the unix socket failed: {e}")))?;
+            Ended::Stopped
+        }
+    };
+    // A moment for answers that are on their way, then the log is closed; what was acknowledged is on disk anyway.
+    signals.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop((healthy, watch));
+    Ok(ended)
+}
+
+fn bind_socket(path: &Path) -> Result<UnixListener, Failure> {
+    let failed = |e: std::io::Error| Failure::failed("address", format!("cannot bind {}: {e}", path.display())).help("check the path and its permissions");
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(Failure::failed("address", format!("{} is in use by another process", path.display())));
+    }
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(failed(e)),
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+async fn serve_local(socket: UnixListener, daemon: Arc<Daemon>) -> Result<(), tonic::transport::Error> {
+    let stop = daemon.stop.clone();
+    let incoming = tokio_stream::wrappers::UnixListenerStream::new(socket);
+    let mine = rustix::process::geteuid().as_raw();
+    // Permissions of the socket keep others out; the peer's credentials are checked all the same.
+    let incoming = tokio_stream::StreamExt::filter(incoming, move |c| match c {
+        Ok(c) => c.peer_cred().is_ok_and(|p| p.uid() == 0 || p.uid() == mine),
+        Err(_) => true,
+    });
+    tonic::transport::Server::builder()
+        .add_service(LocalServer::new(local::LocalService(daemon)))
+        .serve_with_incoming_shutdown(incoming, stop.cancelled())
+        .await
+}
+
+impl Daemon {
+    /// Where this voter's disk is.
+    pub fn voter_dir(&self) -> PathBuf {
+        self.config.state_dir.join(VOTER_DIR)
+    }
+
+    fn write_ports(&self) -> Result<(), Failure> {
+        let Some(path) = &self.ports_path else { return Ok(()) };
+        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        ports.write(path).map_err(|e| Failure::failed("disk", format!("cannot write {}: {e}", path.display())))
+    }
+
+    /// Without autolock the disk key lies beside the disk: open at once.
+    async fn unlock_plain(self: &Arc<Self>) -> Result<(), Failure> {
+        let phase = self.gate.phase();
+        let Phase::Sealed(slots) = &*phase else { return Ok(()) };
+        let mut keys = slots.plain_keys();
+        match (keys.pop(), keys.is_empty()) {
+            (Some(key), true) => self.open(Slots::load(&self.voter_dir()).map_err(disk)?, key).await.map(drop),
+            (None, _) | (Some(_), false) => Ok(()),
+        }
+    }
+
+    /// Opens the disk, starts the log, opens the keyring and then the ports. On failure the voter is sealed as before.
+    pub async fn open(self: &Arc<Self>, slots: Slots, key: DiskKey) -> Result<Arc<Cluster>, Failure> {
+        self.gate.set(Phase::Recovering);
+        match self.try_open(&slots, key).await {
+            Ok(cluster) => {
+                self.gate.set(Phase::Open(Arc::clone(&cluster)));
+                self.readiness.ready();
+                self.write_ports()?;
+                systemd::status("ready");
+                tracing::info!(voter = cluster.id.0, "open");
+                Ok(cluster)
+            }
+            Err(e) => {
+                self.gate.set(Phase::Sealed(slots));
+                Err(e)
+            }
+        }
+    }
+
+    async fn try_open(self: &Arc<Self>, slots: &Slots, key: DiskKey) -> Result<Arc<Cluster>, Failure> {
+        let dir = self.voter_dir();
+        let id = slots.voter();
+        let disk_keys = Arc::new(slots.open(vec![key]).map_err(disk)?);
+        let ident = crate::disk::ident::Ident::load(&dir, &disk_keys).map_err(disk)?;
+        let store = Store::open(&dir, Arc::clone(&disk_keys)).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
+        let audit = store.audit();
+        let (events, first) = tokio::sync::broadcast::channel(EVENTS);
+        let options = Options { id, snapshot_every: self.config.snapshot_every };
+        let machine = Registry::new(audit.clone(), events.clone());
+        let voter = Voter::start(store, machine, &options).await.map_err(|e| Failure::failed("raft", e.to_string()))?;
+        let leads = voter.until(LEAD_WITHIN, |s| s.leader == Some(id)).await.map_err(crate::failure::stopped)?;
+        if leads.is_none() {
+            return Err(Failure::unavailable("no-quorum", "no voter leads: too few voters are up"));
+        }
+        voter.confirm_leading().await.map_err(unproposed)?;
+        let opened = voter.machine().read(|r| keystore::open(r.state(), &ident, id, holdfast_transport::now())).map_err(crate::failure::stopped)??;
+        let (join, service) = (bind(self.config.join).await?, bind(self.config.service).await?);
+        let cluster = Arc::new(self.cluster(id, voter, audit, opened, disk_keys, events, (&join, &service))?);
+        cluster.certify_self().await?;
+        self.listen(&cluster, join, service)?;
+        tokio::spawn(drive::follow(Arc::clone(&cluster), first, self.stop.clone()));
+        tokio::spawn(drive::tick(Arc::clone(&cluster), self.stop.clone()));
+        Ok(cluster)
+    }
+
+    fn cluster(
+        &self,
+        id: holdfast_types::VoterId,
+        voter: Voter<Registry>,
+        audit: crate::raft::AuditStore,
+        opened: keystore::Opened,
+        disk_keys: Arc<crate::disk::keys::DiskKeys>,
+        events: tokio::sync::broadcast::Sender<crate::registry::Events>,
+        (join, service): (&TcpListener, &TcpListener),
+    ) -> Result<Cluster, Failure> {
+        let at = |l: &TcpListener| l.local_addr().map_err(|e| Failure::failed("address", e.to_string()));
+        let addr = |l: &TcpListener, said: &Option<String>| at(l).map(|a| said.clone().unwrap_or_else(|| a.to_string()));
+        let addrs = Addrs { service: addr(service, &self.config.advertise_service)?, join: addr(join, &self.config.advertise_join)? };
+        let (roots, td) = voter.machine().read(|r| (r.state().roots_der(), r.state().trust_domain().cloned())).map_err(crate::failure::stopped)?;
+        let td = td.ok_or_else(|| Failure::failed("corrupt", "this disk holds no founded cluster"))?;
+        let anchors = Anchors::new(&roots, td).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
+        let policies = Policies::builtin().map_err(|e| Failure::failed("policy", e.to_string()))?;
+        Ok(Cluster {
+            id,
+            voter,
+            audit,
+            opened: ArcSwap::from_pointee(opened),
+            policies,
+            config: self.config.clone(),
+            dir: self.voter_dir(),
+            disk_keys,
+            addrs,
+            hub: crate::hub::Hub::default(),
+            connections: Connections::new(),
+            identity: IdentityCell::empty(),
+            trust: TrustCell::new(anchors),
+            broadcast: events,
+            evidence: Mutex::default(),
+        })
+    }
+
+    /// Serves J and S until the process stops.
+    fn listen(&self, cluster: &Arc<Cluster>, join: TcpListener, service: TcpListener) -> Result<(), Failure> {
+        let at = |l: &TcpListener| l.local_addr().map_err(|e| Failure::failed("address", e.to_string()));
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        *ports = std::mem::take(&mut *ports).with("join", at(&join)?).with("service", at(&service)?);
+        let j = ServerTls::server_only(Arc::clone(&cluster.identity));
+        let pin = Arc::new(RegistryPin(Arc::clone(cluster)));
+        let s = ServerTls::mutual(Arc::clone(&cluster.identity), Arc::clone(&cluster.trust), pin, Alpn::Service);
+        let limits = Limits::default();
+        let routes = Routes::new(JoinServer::new(join::JoinService(Arc::clone(cluster))));
+        let joining = serve(join, j, routes, cluster.connections.clone(), Limits { connections: 1024, session: Duration::from_secs(60), ..limits }, self.stop.clone());
+        let serving = serve(service, s, service_routes(cluster), cluster.connections.clone(), limits, self.stop.clone());
+        for listener in [tokio::spawn(joining), tokio::spawn(serving)] {
+            let stop = self.stop.clone();
+            tokio::spawn(async move {
+                if !matches!(listener.await, Ok(Ok(()))) {
+                    tracing::error!("a listener failed");
+                    stop.cancel();
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+fn service_routes(cluster: &Arc<Cluster>) -> Routes {
+    let c = || Arc::clone(cluster);
+    let operators = operators::OperatorService(c());
+    Routes::new(IdentityServer::new(identity::IdentityService(c())))
+        .add_service(NodePlaneServer::new(nodes::NodeService(c())))
+        .add_service(SchedPlaneServer::new(sched::SchedService(c())))
+        .add_service(CommandPlaneServer::new(operators.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(ReadServer::new(operators).max_encoding_message_size(64 << 20))
+        .add_service(LogServer::new(log::LogService(c())))
+}
+
+async fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
+    let failed = |e: std::io::Error| Failure::failed("address", format!("cannot listen on {addr}: {e}")).help("stop the other process or configure another port");
+    TcpListener::bind(addr).await.map_err(failed)
+}
