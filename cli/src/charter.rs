@@ -38,12 +38,12 @@ pub fn founding(op: &Operator, nonce: [u8; 32], trust_domain: &TrustDomain, reco
             owns: all(&["*"]),
         }],
         thresholds: ACTIONS.iter().map(|a| v1::Threshold { action: (*a).to_owned(), k: 1 }).collect(),
-        // Every repository: nodes read `*` so, the vault matches by plain prefix, of which the empty one is.
+        // Every repository.
         publishers: vec![v1::Publisher {
             id: op.id.clone(),
             keys: vec![op.publisher.public()],
             threshold: 1,
-            repo_prefixes: all(&["*", ""]),
+            repo_prefixes: all(&["*"]),
         }],
         witnesses: Vec::new(),
         witness_quorum: 0,

@@ -160,6 +160,10 @@ pub fn reference() -> String {
     for c in Code::ALL {
         page.push_str(&format!("| `{}` | {} | {} |\n", c.word(), c.kind().exit_code(), c.meaning()));
     }
+    page.push_str(
+        "\nA voter's or an orchestrator's refusal keeps the code that it came with, such as `policy-denied`, `budget-exhausted` or\n\
+         `certificate-refused`; its exit status follows the same table of kinds. `details` then holds what they named.\n",
+    );
     page
 }
 

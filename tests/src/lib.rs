@@ -3,4 +3,5 @@
 //! Must never be imported by a crate that ships.
 
 pub mod graph;
+pub mod programs;
 pub mod repository;

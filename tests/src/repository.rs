@@ -32,7 +32,9 @@ impl Page {
     /// The code that ships: without the test module at the end, and without comment lines.
     pub fn shipped_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.text.lines().enumerate().map(|(n, line)| (n + 1, line));
-        lines.take_while(|(_, line)| line.trim() != "#[cfg(test)]").filter(|(_, line)| !line.trim_start().starts_with("//"))
+        lines
+            .take_while(|(_, line)| line.trim() != "#[cfg(test)]")
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 }
 
@@ -81,7 +83,9 @@ pub fn agrees(path: &str, wanted: &str) -> Result<(), String> {
     }
     match read(path) {
         Ok(text) if text == wanted => Ok(()),
-        Ok(_) => Err(format!("{path} is not what the code says: run the test with HOLDFAST_BLESS=1 and look at the change")),
+        Ok(_) => {
+            Err(format!("{path} is not what the code says: run the test with HOLDFAST_BLESS=1 and look at the change"))
+        }
         Err(e) => Err(format!("{e}: run the test with HOLDFAST_BLESS=1")),
     }
 }

@@ -25,8 +25,29 @@ const CLI: &str = "holdfast-cli";
 
 /// Runtimes, sockets, stores, files and entropy: what a pure crate never links.
 const HANDS: &[&str] = &[
-    "tokio", "tokio-util", "async-std", "smol", "mio", "socket2", "polling", "tonic", "hyper", "axum", "reqwest", "rustls",
-    "openraft", "fjall", "cryptoki", "rustix", "nix", "landlock", "tempfile", "walkdir", "getrandom", "rand", "fastrand",
+    "tokio",
+    "tokio-util",
+    "async-std",
+    "smol",
+    "mio",
+    "socket2",
+    "polling",
+    "tonic",
+    "hyper",
+    "axum",
+    "reqwest",
+    "rustls",
+    "openraft",
+    "fjall",
+    "cryptoki",
+    "rustix",
+    "nix",
+    "landlock",
+    "tempfile",
+    "walkdir",
+    "getrandom",
+    "rand",
+    "fastrand",
     "iana-time-zone",
 ];
 const VAULT_SIDE: &[&str] = &[VAULT, VAULT_CORE, HSM, POLICY, "openraft", "fjall", "cedar-policy", "cryptoki"];
@@ -42,12 +63,24 @@ const ROWS: &[Row] = &[
     Row { name: PKI, may: &[TYPES, WIRE], never: &[HANDS, &[HSM]] },
     Row { name: HSM, may: &[TYPES], never: &[&[PKI, POLICY, WIRE, "tonic"]] },
     Row { name: TRANSPORT, may: &[TYPES, WIRE, PKI], never: &[VAULT_SIDE, PLACING_SIDE] },
-    Row { name: IMAGE, may: &[TYPES], never: &[VAULT_SIDE, &[WIRE, PKI, TRANSPORT, ORCHESTRATOR, ORCHESTRATOR_CORE, AGENT]] },
+    Row {
+        name: IMAGE,
+        may: &[TYPES],
+        never: &[VAULT_SIDE, &[WIRE, PKI, TRANSPORT, ORCHESTRATOR, ORCHESTRATOR_CORE, AGENT]],
+    },
     Row { name: VAULT_CORE, may: &[TYPES, WIRE, PKI, POLICY], never: &[HANDS, &[HSM]] },
     Row { name: VAULT, may: &[TYPES, WIRE, PKI, POLICY, HSM, TRANSPORT, VAULT_CORE], never: &[PLACING_SIDE] },
     Row { name: ORCHESTRATOR_CORE, may: &[TYPES, WIRE, PKI], never: &[HANDS, VAULT_SIDE] },
-    Row { name: ORCHESTRATOR, may: &[TYPES, WIRE, PKI, TRANSPORT, ORCHESTRATOR_CORE], never: &[VAULT_SIDE, &[IMAGE, AGENT]] },
-    Row { name: AGENT, may: &[TYPES, WIRE, PKI, TRANSPORT, IMAGE, ORCHESTRATOR_CORE], never: &[VAULT_SIDE, &[ORCHESTRATOR]] },
+    Row {
+        name: ORCHESTRATOR,
+        may: &[TYPES, WIRE, PKI, TRANSPORT, ORCHESTRATOR_CORE],
+        never: &[VAULT_SIDE, &[IMAGE, AGENT]],
+    },
+    Row {
+        name: AGENT,
+        may: &[TYPES, WIRE, PKI, TRANSPORT, IMAGE, ORCHESTRATOR_CORE],
+        never: &[VAULT_SIDE, &[ORCHESTRATOR]],
+    },
     Row {
         name: CLI,
         may: &[TYPES, WIRE, PKI, TRANSPORT, IMAGE],
@@ -69,8 +102,21 @@ const NOWHERE: &[&str] = &["ring", "openssl", "openssl-sys", "native-tls", "binc
 const PURE: &[&str] = &["types/", "wire/", "pki/", "policy/", "vault/core/", "orchestrator/core/"];
 /// Files, sockets, clocks and entropy as code would name them.
 const IMPURE_WORDS: &[&str] = &[
-    "std::fs", "std::net", "std::env", "std::process", "std::thread", "SystemTime", "Instant::now", "Timestamp::now",
-    "now_utc", "SystemRandom", "OsRng", "getrandom", "KeyPair::generate", "rand::fill", "thread_rng",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "SystemTime",
+    "Instant::now",
+    "Timestamp::now",
+    "now_utc",
+    "SystemRandom",
+    "OsRng",
+    "getrandom",
+    "KeyPair::generate",
+    "rand::fill",
+    "thread_rng",
 ];
 /// The files that may hold `unsafe`: locked memory and bindings of the kernel.
 const UNSAFE: &[&str] = &["types/src/secret.rs"];
@@ -140,10 +186,7 @@ fn no_chain_of_libraries_reaches_what_a_row_forbids() {
 fn a_planted_edge_is_found() {
     let edge = |from: &str, to: &str| (from.to_owned(), to.to_owned());
     let planted = [edge(CLI, TYPES), edge(CLI, VAULT_CORE), edge("newcomer", TYPES)];
-    assert_eq!(
-        forbidden_edges(ROWS, &planted),
-        ["holdfast-cli -> holdfast-vault-core", "newcomer -> holdfast-types"]
-    );
+    assert_eq!(forbidden_edges(ROWS, &planted), ["holdfast-cli -> holdfast-vault-core", "newcomer -> holdfast-types"]);
     let mut graph = linked(POLICY);
     let policy = ROWS.iter().find(|r| r.name == POLICY).unwrap();
     nothing(&forbidden_chains(policy, &graph, SPARED));
@@ -175,7 +218,8 @@ fn every_crate_takes_lints_and_versions_from_the_workspace() {
     for package in &metadata().packages {
         let text = std::fs::read_to_string(&package.manifest_path).unwrap();
         let manifest: toml::Table = toml::from_str(&text).unwrap();
-        let inherits = |v: Option<&toml::Value>| v.and_then(|v| v.get("workspace")).is_some_and(|w| w.as_bool() == Some(true));
+        let inherits =
+            |v: Option<&toml::Value>| v.and_then(|v| v.get("workspace")).is_some_and(|w| w.as_bool() == Some(true));
         if !inherits(manifest.get("lints")) {
             faults.push(format!("{}: no [lints] workspace = true", package.name));
         }
@@ -211,7 +255,9 @@ fn every_source_file_says_what_it_is_for_and_is_finished() {
 #[test]
 fn the_pure_crates_name_no_file_clock_or_entropy() {
     let mut faults = Vec::new();
-    for page in rust().iter().filter(|p| PURE.iter().any(|dir| p.path.starts_with(&format!("{dir}src/"))) && !p.is_test()) {
+    for page in
+        rust().iter().filter(|p| PURE.iter().any(|dir| p.path.starts_with(&format!("{dir}src/"))) && !p.is_test())
+    {
         for (n, line) in page.shipped_lines() {
             let word = IMPURE_WORDS.iter().find(|w| line.contains(**w));
             faults.extend(word.map(|w| format!("{}:{n}: {w}", page.path)));
@@ -235,7 +281,10 @@ fn what_only_verifies_cannot_issue() {
 fn unsafe_code_is_in_the_files_that_are_listed() {
     let word = concat!("uns", "afe ");
     for page in rust() {
-        let has = page.text.lines().any(|l| l.contains(word) && (l.contains(&format!("{word}{{")) || l.contains(&format!("{word}fn"))));
+        let has = page
+            .text
+            .lines()
+            .any(|l| l.contains(word) && (l.contains(&format!("{word}{{")) || l.contains(&format!("{word}fn"))));
         assert!(!has || UNSAFE.contains(&page.path.as_str()), "{}: {word}code", page.path);
     }
 }
@@ -243,19 +292,23 @@ fn unsafe_code_is_in_the_files_that_are_listed() {
 #[test]
 fn the_repository_names_no_machine() {
     let dirs = ["root", "home", "work", "Users", "tmp/bash"].map(|d| format!("/{d}/"));
-    let mirrors = [concat!("replace", "-with"), concat!("index", "-url"), concat!("find", "-links"), concat!("GO", "PROXY=")];
+    let mirrors =
+        [concat!("replace", "-with"), concat!("index", "-url"), concat!("find", "-links"), concat!("GO", "PROXY=")];
     let starts_a_path = |before: Option<char>| before.is_none_or(|c| c.is_whitespace() || "\"'`=(:".contains(c));
     let mut faults = Vec::new();
     for page in repository::pages().unwrap() {
         for (n, line) in page.text.lines().enumerate() {
-            let path = dirs.iter().any(|d| line.match_indices(d.as_str()).any(|(at, _)| starts_a_path(line[..at].chars().next_back())));
+            let path = dirs
+                .iter()
+                .any(|d| line.match_indices(d.as_str()).any(|(at, _)| starts_a_path(line[..at].chars().next_back())));
             if path || mirrors.iter().any(|m| line.contains(m)) {
                 faults.push(format!("{}:{}: {}", page.path, n + 1, line.trim()));
             }
         }
     }
     let lock = repository::read("Cargo.lock").unwrap();
-    let foreign = lock.lines().filter(|l| l.starts_with("source = ") && !l.contains("github.com/rust-lang/crates.io-index"));
+    let foreign =
+        lock.lines().filter(|l| l.starts_with("source = ") && !l.contains("github.com/rust-lang/crates.io-index"));
     faults.extend(foreign.map(|l| format!("Cargo.lock: {l}")));
     nothing(&faults);
 }

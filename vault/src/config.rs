@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Keys that `HOLDFAST_…` variables may override.
-const OVERRIDABLE: &[&str] = &["state-dir", "socket", "listen.join", "listen.service", "listen.health", "advertise.join", "advertise.service"];
+const OVERRIDABLE: &[&str] = &["state_dir", "socket", "listen.join", "listen.service", "listen.health", "advertise.join", "advertise.service"];
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 struct Raw {
     state_dir: PathBuf,
     socket: PathBuf,
@@ -37,20 +37,20 @@ fn snapshot_every() -> u64 {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 struct RawListen {
     join: Option<String>,
     service: Option<String>,
     health: Option<String>,
 }
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 struct RawAdvertise {
     join: Option<String>,
     service: Option<String>,
 }
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 struct RawLives {
     node: Option<String>,
     orchestrator: Option<String>,
@@ -126,13 +126,13 @@ fn check(raw: Raw) -> Result<Config, Faults> {
     if !health.ip().is_loopback() {
         faults.push("listen.health must be a loopback address".to_owned());
     }
-    for (key, dir) in [("state-dir", &raw.state_dir), ("socket", &raw.socket)] {
+    for (key, dir) in [("state_dir", &raw.state_dir), ("socket", &raw.socket)] {
         if !dir.is_absolute() {
             faults.push(format!("{key} must be an absolute path"));
         }
     }
     if raw.snapshot_every < 100 {
-        faults.push("snapshot-every must be at least 100".to_owned());
+        faults.push("snapshot_every must be at least 100".to_owned());
     }
     for (key, given, bound) in [("join", &raw.advertise.join, join), ("service", &raw.advertise.service, service)] {
         if given.is_none() && bound.ip().is_unspecified() {
@@ -180,13 +180,13 @@ fn check_lives(raw: &RawLives, faults: &mut Vec<String>) -> (Lives, Duration) {
         operator: life("operator", &raw.operator, d.operator),
         issuer: life("issuer", &raw.issuer, d.issuer),
         lease: life("lease", &raw.lease, d.lease),
-        start_before: life("start-before", &raw.start_before, d.start_before),
+        start_before: life("start_before", &raw.start_before, d.start_before),
         grant: life("grant", &raw.grant, d.grant),
         exclusive: life("exclusive", &raw.exclusive, d.exclusive),
         grace: life("grace", &raw.grace, d.grace),
         status: life("status", &raw.status, d.status),
     };
-    let every = life("status-every", &raw.status_every, Duration::from_secs(15));
+    let every = life("status_every", &raw.status_every, Duration::from_secs(15));
     (lives, every)
 }
 
@@ -203,16 +203,16 @@ mod tests {
 
     #[test]
     fn all_faults_are_reported_together() {
-        let text = "state-dir = \"x\"\nsocket = \"/run/s\"\n[listen]\njoin = \"nowhere\"\nhealth = \"0.0.0.0:1\"\nservice=\"127.0.0.1:0\"\n[lives]\nnode = \"3 days\"\n";
+        let text = "state_dir = \"x\"\nsocket = \"/run/s\"\n[listen]\njoin = \"nowhere\"\nhealth = \"0.0.0.0:1\"\nservice=\"127.0.0.1:0\"\n[lives]\nnode = \"3 days\"\n";
         let Err(Faults::Values(faults)) = load_text(text) else { panic!("accepted") };
-        for part in ["state-dir", "listen.join", "listen.health", "lives.node"] {
+        for part in ["state_dir", "listen.join", "listen.health", "lives.node"] {
             assert!(faults.iter().any(|f| f.contains(part)), "{part}: {faults:?}");
         }
     }
 
     #[test]
     fn an_unknown_key_is_an_error() {
-        let e = load_text("state-dir = \"/x\"\nsocket = \"/s\"\nstate_dri = 1\n").unwrap_err().to_string();
+        let e = load_text("state_dir = \"/x\"\nsocket = \"/s\"\nstate_dri = 1\n").unwrap_err().to_string();
         assert!(e.contains("state_dri"), "{e}");
     }
 }

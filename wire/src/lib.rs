@@ -16,6 +16,7 @@ pub mod v1 {
 
 pub mod boxes;
 pub mod documents;
+pub mod images;
 pub mod keys;
 pub mod merkle;
 pub mod note;

@@ -101,7 +101,7 @@ impl<'a> DevCluster<'a> {
 
     async fn orchestrator(&mut self) -> Result<(), Failure> {
         let state = self.folder("orchestrator")?;
-        let text = format!("state_dir = {state:?}\nsession = \"127.0.0.1:0\"\nhealth = \"127.0.0.1:0\"\n");
+        let text = format!("state_dir = {state:?}\nlisten = \"127.0.0.1:0\"\nhealth = \"127.0.0.1:0\"\n");
         let known = self.find(|n| is(n, "role", "orchestrator") && !is(n, "state", "removed")).await?;
         let join = if known.is_none() { self.join("orchestrator").await? } else { Vec::new() };
         self.start("holdfast-orchestrator", "orchestrator", &text, &join)?;

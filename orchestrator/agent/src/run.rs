@@ -22,7 +22,7 @@ use crate::state::memory::MemoryFile;
 use crate::state::records::Records;
 use crate::state::trust::TrustFiles;
 use crate::state::{NodeFile, StateDir};
-use crate::sync::Sync;
+use crate::sync::VaultSync;
 use crate::tasks::Tasks;
 use crate::tasks::ground::Machine;
 use holdfast_image::{Limits, Registries};
@@ -30,7 +30,7 @@ use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::daemon::{Health, PortsFile, Readiness, Signals, init_logging, systemd};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::now;
-use holdfast_transport::renew::{FileStore, KeyStore as _, Renewer, Stored};
+use holdfast_transport::renew::{FileStore, KeyStore as _, Renewer};
 use holdfast_transport::tls::{Alpn, ClientTls, Expect, IdentityCell, LocalIdentity};
 use holdfast_types::{NodeId, Role};
 use holdfast_wire::v1::Resources;
@@ -64,7 +64,7 @@ pub async fn run(args: Args, config: Config) -> Result<(), Failure> {
         // Ended while it waited, as it was told to.
         return if stop.is_cancelled() { Ok(()) } else { Err(failure) };
     }
-    let Identity { stored, node, local } = identity(&state)?;
+    let (node, local) = identity(&state)?;
     let renew_at_once = ring.newest() != Some(node.seq);
     let id = NodeId::parse(&local.id().name).map_err(|e| broken("agent-identity", &e))?;
     let believed = open_believed(id, ring, &state)?;
@@ -81,7 +81,6 @@ pub async fn run(args: Args, config: Config) -> Result<(), Failure> {
     let renewals = Arc::new(Renewals::default());
     let capacity = capacity(&config);
     let node = Arc::new(Node { believed, tasks, reports, accuser, vault, identity: cell, renewals, capacity });
-    drop(stored);
     systemd::ready();
     serve(node, state, desk, readiness, renew_at_once, signals).await;
     tracing::info!("the agent ends; its tasks run on");
@@ -102,7 +101,7 @@ async fn serve(
     tokio::spawn(systemd::watchdog(|| true, stop.clone()));
     let renewing = renew(node.clone(), state, renew_at_once, stop.clone());
     let sessions = Sessions::new(node.clone(), stop.clone());
-    let sync = Sync { node, sessions, readiness };
+    let sync = VaultSync { node, sessions, readiness };
     let reloading = async {
         loop {
             signals.reload.notified().await;
@@ -174,13 +173,7 @@ async fn first_start(
     if addrs.is_empty() { Err(missing()) } else { applicant.join(&token, &addrs, stop).await }
 }
 
-struct Identity {
-    stored: Stored,
-    node: NodeFile,
-    local: LocalIdentity,
-}
-
-fn identity(state: &StateDir) -> Result<Identity, Failure> {
+fn identity(state: &StateDir) -> Result<(NodeFile, LocalIdentity), Failure> {
     let stored = FileStore::new(&state.identity()).load().map_err(|e| broken("agent-identity", &e))?;
     let node = state.load_node().map_err(|e| broken("agent-state", &e))?;
     let (Some(stored), Some(node)) = (stored, node) else {
@@ -188,7 +181,7 @@ fn identity(state: &StateDir) -> Result<Identity, Failure> {
             .help("empty the state directory and join again with a new token"));
     };
     let local = LocalIdentity::new(&stored.chain, &stored.key).map_err(|e| broken("agent-identity", &e))?;
-    Ok(Identity { stored, node, local })
+    Ok((node, local))
 }
 
 fn open_believed(id: NodeId, ring: KeyRing, state: &StateDir) -> Result<Arc<Believed>, Failure> {

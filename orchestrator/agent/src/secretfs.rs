@@ -129,10 +129,10 @@ impl SecretFs {
     ) -> Result<Mounted, SecretFsError> {
         check(files)?;
         let path = self.path(id);
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists => SecretFsError::Exists(id.clone()),
-            _ => failed("create", &path)(e),
-        })?;
+        if path.exists() {
+            return Err(SecretFsError::Exists(id.clone()));
+        }
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed("create", &path))?;
         let put = mount_tmpfs(&path, bytes).and_then(|swap| {
             let dir = open_dir(&path)?;
             rustix::fs::fchown(&dir, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))

@@ -81,7 +81,10 @@ struct Session<G: Ground> {
     node: Arc<Node<G>>,
     peer: SpiffeId,
     dialer: Dialer,
-    slots: Arc<Semaphore>,
+    /// Assignments that are judged.
+    judging: Arc<Semaphore>,
+    /// Requests for logs that are answered: those may last, and must not keep assignments waiting.
+    answering: Arc<Semaphore>,
 }
 
 impl<G: Ground> Session<G> {
@@ -91,7 +94,8 @@ impl<G: Ground> Session<G> {
         let expect = Expect::Id(peer.clone());
         let tls = ClientTls::mutual(node.identity.clone(), trust, expect, Alpn::Orchestrator);
         let dialer = Dialer::new([addr], tls, Timing::default());
-        Self { node, peer, dialer, slots: Arc::new(Semaphore::new(AT_A_TIME)) }
+        let slots = || Arc::new(Semaphore::new(AT_A_TIME));
+        Self { node, peer, dialer, judging: slots(), answering: slots() }
     }
 
     /// Dials and serves, again and again.
@@ -156,9 +160,9 @@ impl<G: Ground> Session<G> {
         Ok(())
     }
 
-    /// Judged beside the session, [`AT_A_TIME`]: then the orchestrator has to wait.
+    /// Judged beside the session; beyond [`AT_A_TIME`] the orchestrator has to wait.
     async fn assign(&self, assign: Assign, out: &mpsc::Sender<SessionReport>) {
-        let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
+        let Ok(slot) = self.judging.clone().acquire_owned().await else { return };
         let (node, peer, out) = (self.node.clone(), self.peer.clone(), out.clone());
         tokio::spawn(async move {
             let result = carry_out(&node, peer, assign).await;
@@ -179,7 +183,7 @@ impl<G: Ground> Session<G> {
     }
 
     fn logs(&self, request: Statement, out: &mpsc::Sender<SessionReport>) {
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+        let Ok(slot) = self.answering.clone().try_acquire_owned() else {
             tracing::warn!(orchestrator = %self.peer.short(), "too many requests for logs at once: one is dropped");
             return;
         };

@@ -34,7 +34,7 @@ const MOVE: Duration = Duration::from_secs(5);
 const REVOKE_GRACE: Duration = Duration::from_secs(5);
 
 /// The vault's side of a node.
-pub struct Sync<G: Ground> {
+pub struct VaultSync<G: Ground> {
     /// The node.
     pub node: Arc<Node<G>>,
     /// Whom the vault names.
@@ -59,7 +59,7 @@ enum Ended {
     Moved(Box<Stream>),
 }
 
-impl<G: Ground> Sync<G> {
+impl<G: Ground> VaultSync<G> {
     /// Until `stop`: keeps one stream open.
     pub async fn run(&self, stop: &CancellationToken) {
         let streams = async {

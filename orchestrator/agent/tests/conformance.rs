@@ -1,6 +1,6 @@
 //! The suite that every container runtime passes: the same cases, real containers, one module a back end.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 mod support;
 
@@ -230,17 +230,21 @@ async fn secrets_are_readable_as_asked_and_gone_with_the_task(node: Node) {
         |name, value: &'static str, mode, uid| SecretFile { name, value: value.as_bytes(), mode, uid, gid: NOBODY };
     let files = [file("mine", "s3cr3t-mine", 0o400, NOBODY), file("theirs", "s3cr3t-theirs", 0o400, 4321)];
     let mounted = secrets.mount(&id(), (NOBODY, NOBODY), 1 << 20, &files).unwrap();
-    let script = "cat /run/secrets/mine; echo; cat /run/secrets/theirs; stat -c '%a %u %g' /run/secrets/mine; \
+    let script = "exec 2>&1; cat /run/secrets/mine; echo; cat /run/secrets/theirs; stat -c '%a %u %g' /run/secrets/mine; \
                   echo x > /run/secrets/mine; touch /run/secrets/new; chmod 777 /run/secrets/mine; \
-                  grep -c ' /run/secrets ro,nosuid,nodev,noexec' /proc/self/mountinfo; sleep 1000";
+                  grep ' /run/secrets ' /proc/self/mountinfo; echo end; sleep 1000";
     let spec = node.spec(&id(), &shell(script), Some(&mounted.path));
     node.containers.start(&id(), spec).await.unwrap();
-    until("the script's end", || node.output(&id()).lines().last() == Some("1")).await;
+    until("the script's end", || node.output(&id()).lines().last() == Some("end")).await;
     let said = node.output(&id());
     assert!(said.contains("s3cr3t-mine") && !said.contains("s3cr3t-theirs"), "{said}");
     assert!(said.contains("400 65532 65532"), "{said}");
     assert_eq!(said.matches("Read-only file system").count(), 3, "{said}");
     assert!(said.contains("theirs': Permission denied"), "{said}");
+    let mount = said.lines().find(|l| l.contains(" /run/secrets ")).unwrap();
+    for option in ["ro", "nosuid", "nodev", "noexec"] {
+        assert!(mount.split([' ', ',']).any(|o| o == option), "{option} is not in {mount}");
+    }
 
     // A new version arrives while it runs; the container sees it, and sees it whole.
     secrets.write(&id(), &[file("mine", "s3cr3t-next", 0o400, NOBODY)]).unwrap();

@@ -1,6 +1,6 @@
 //! Images, honest and hostile: what is unpacked is what was pinned, and stays where it belongs.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 mod support;
 
@@ -16,6 +16,11 @@ use support::oci::{LayerTar, Layout, Pack, busybox_layer, pack};
 use support::{need_root, within};
 use tar::EntryType;
 use tempfile::TempDir;
+
+/// What happens to a stored blob.
+type Spoil<'a> = &'a dyn Fn(&Path);
+/// What happens to a manifest.
+type Lie<'a> = &'a dyn Fn(&mut serde_json::Value);
 
 struct Shop {
     dir: TempDir,
@@ -162,7 +167,7 @@ async fn an_image_is_bounded_in_entries_bytes_and_layers() {
 async fn content_that_is_not_its_digest_or_size_is_refused() {
     let layer = LayerTar::new().file("a", "1").done();
     let digest = sha256(&[&layer]);
-    let spoil: [(&str, &dyn Fn(&Path)); 4] = [
+    let spoil: [(&str, Spoil<'_>); 4] = [
         ("truncated", &|p| fs::write(p, &layer[..layer.len() - 512]).unwrap()),
         ("empty", &|p| fs::write(p, "").unwrap()),
         ("longer", &|p| fs::write(p, [layer.as_slice(), b"x"].concat()).unwrap()),
@@ -177,7 +182,7 @@ async fn content_that_is_not_its_digest_or_size_is_refused() {
         let error = shop.store.ensure(&shop.source, pinned).await.unwrap_err();
         assert!(matches!(error, StoreError::Image(ImageError::Mismatch { .. })), "{what}: {error}");
     }
-    let lies: [(&str, &dyn Fn(&mut serde_json::Value)); 3] = [
+    let lies: [(&str, Lie<'_>); 3] = [
         ("a larger size", &|m| m["layers"][0]["size"] = 1_000_000.into()),
         ("a smaller size", &|m| m["layers"][0]["size"] = 10.into()),
         ("a larger configuration", &|m| m["config"]["size"] = 100_000.into()),
@@ -206,7 +211,7 @@ async fn a_layer_whose_tar_is_not_its_diff_id_is_refused_before_anything_is_writ
 
 #[tokio::test]
 async fn manifests_that_can_be_read_in_two_ways_or_name_odd_content_are_refused() {
-    let edits: [&dyn Fn(&mut serde_json::Value); 5] = [
+    let edits: [Lie<'_>; 5] = [
         &|m| m["manifests"] = serde_json::json!([]),
         &|m| m["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.nondistributable.v1.tar".into(),
         &|m| m["layers"] = serde_json::json!([]),
@@ -243,7 +248,7 @@ async fn an_image_that_is_here_needs_no_source_and_an_unused_one_is_freed() {
     fs::remove_dir_all(shop.layout_dir()).unwrap();
     let again = shop.store.ensure(&shop.source, ready.image.pinned).await.unwrap();
     assert_eq!(again.rootfs, ready.rootfs);
-    assert_eq!(shop.store.prune(&[ready.image.clone()]).await.unwrap(), 0);
+    assert_eq!(shop.store.prune(std::slice::from_ref(&ready.image)).await.unwrap(), 0);
     assert!(ready.rootfs.exists());
     assert!(shop.store.prune(&[] as &[Image]).await.unwrap() > 0);
     assert!(!ready.rootfs.exists());

@@ -9,6 +9,7 @@
 //! LAW: what became of a task is taken from the directory alone, so no place is filled again before the vault knows
 //! that it is free (`a_stopped_task_is_replaced_once_the_vault_knows`).
 
+mod ends;
 mod nodes;
 mod requests;
 mod retries;
@@ -188,7 +189,8 @@ impl Scheduler {
                 Due::Watched(task, grant) => self.watched(now, &task, &grant),
                 Due::NodeAway(node) => self.lose_if_away(now, &node),
                 Due::Leases => {
-                    let ended: Vec<_> = self.leases.iter().filter(|(_, l)| l.until <= now).map(|(n, _)| n.clone()).collect();
+                    let ended: Vec<_> =
+                        self.leases.iter().filter(|(_, l)| l.until <= now).map(|(n, _)| n.clone()).collect();
                     ended.iter().for_each(|n| self.lease_lost(n));
                 }
             }
@@ -201,7 +203,9 @@ impl Scheduler {
     pub fn leases(&mut self, now: Millis, held: &[LeaseState]) {
         let live = held.iter().filter(|l| l.until_ms > now.0);
         let held: BTreeMap<Namespace, Lease> = live
-            .filter_map(|l| Some((Namespace::parse(&l.namespace).ok()?, Lease { fence: l.fence, until: Millis(l.until_ms) })))
+            .filter_map(|l| {
+                Some((Namespace::parse(&l.namespace).ok()?, Lease { fence: l.fence, until: Millis(l.until_ms) }))
+            })
             .collect();
         let lost: Vec<_> = self.leases.keys().filter(|n| !held.contains_key(n)).cloned().collect();
         lost.iter().for_each(|n| self.lease_lost(n));
@@ -322,7 +326,8 @@ impl Scheduler {
     fn service_gone(&mut self, name: &ServiceRef) {
         self.services.remove(name);
         self.denials.retain(|(service, _), _| service != name);
-        let event = if self.leases.contains_key(&name.namespace) { Event::ServiceRemoved } else { Event::ServiceReleased };
+        let event =
+            if self.leases.contains_key(&name.namespace) { Event::ServiceRemoved } else { Event::ServiceReleased };
         self.planner.apply(event(name.clone()));
     }
 

@@ -3,9 +3,9 @@
 //! A node is here while the vault hears it and it has a session with us. One that is away takes nothing; one that is
 //! away for too long is lost, and its grants are given back.
 
+use super::Scheduler;
 use super::retries::Due;
 use super::tasks::Phase;
-use super::Scheduler;
 use holdfast_orchestrator_core::plan::{Event, NodeSeen, NodeState, Resources};
 use holdfast_types::{GrantId, Millis, NodeId, TaskId, Zone};
 use holdfast_wire::v1::NodeView;

@@ -3,8 +3,9 @@
 //! LAW: an answer that was lost is never taken for a refusal: a grant that comes of it shows in the directory, and is
 //! given back (`a_grant_whose_answer_was_lost_is_given_back`).
 
+use super::ends::ended;
 use super::retries::{Denial, Due, wait_after};
-use super::tasks::{Handed, Phase, Task, ended};
+use super::tasks::{Handed, Phase, Task};
 use super::{MAX_REQUESTS, Order, Scheduler};
 use holdfast_orchestrator_core::plan::Retry;
 use holdfast_transport::failure::Failure;

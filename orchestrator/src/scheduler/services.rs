@@ -57,7 +57,10 @@ impl Version {
             ("int", _) => min.to_string(),
             _ => String::new(),
         };
-        let of = |d: &holdfast_wire::v1::ParamDecl| Param { name: d.name.clone(), value: value(&d.name, &d.kind, d.min, d.max) };
+        let of = |d: &holdfast_wire::v1::ParamDecl| Param {
+            name: d.name.clone(),
+            value: value(&d.name, &d.kind, d.min, d.max),
+        };
         self.spec.params.iter().map(of).collect()
     }
 }
@@ -134,7 +137,8 @@ mod tests {
 
     #[test]
     fn params_fill_the_holes_in_their_order() {
-        let decl = |name: &str, kind: &str, min, max| ParamDecl { name: name.into(), kind: kind.into(), min, max, max_len: 8 };
+        let decl =
+            |name: &str, kind: &str, min, max| ParamDecl { name: name.into(), kind: kind.into(), min, max, max_len: 8 };
         let params = vec![decl("port", "int", 8000, 9000), decl("slot", "int", 1, 3), decl("peer", "text", 0, 0)];
         let spec = Spec { params, ..Spec::default() };
         let v = Version { template: template(&spec), spec, statement: Statement::default(), vouchers: vec![] };

@@ -1,7 +1,8 @@
-//! Tasks: the current incarnation of each, from its place in the queue to the end that the directory tells.
+//! Tasks: the current incarnation of each, from its place in the queue on. Their ends: `ends`.
 
-use super::retries::{Due, LONGEST, wait_after};
 use super::Scheduler;
+use super::ends::ended;
+use super::retries::Due;
 use holdfast_orchestrator_core::plan::{Event, Resources, Retry, StopReason, TaskSeen, TaskState};
 use holdfast_types::{GrantId, Millis, NodeId, ServiceRef, TaskId};
 use holdfast_wire::v1::{GrantView, Stop};
@@ -19,14 +20,14 @@ pub(super) enum GrantState {
 /// A grant of the directory.
 #[derive(Debug, Clone)]
 pub(super) struct Grant {
-    task: TaskId,
-    version: u64,
-    node: NodeId,
+    pub(super) task: TaskId,
+    pub(super) version: u64,
+    pub(super) node: NodeId,
     task_gen: u64,
     pub(super) state: GrantState,
     /// As its node reported it last; empty if it never did.
-    task_state: String,
-    exit_code: i32,
+    pub(super) task_state: String,
+    pub(super) exit_code: i32,
     issued: Millis,
 }
 
@@ -57,10 +58,10 @@ impl Grant {
     fn is_live(&self) -> bool {
         matches!(self.state, GrantState::Issued | GrantState::Running)
     }
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         matches!(self.state, GrantState::Ended | GrantState::Lapsed)
     }
-    fn failed(&self) -> bool {
+    pub(super) fn failed(&self) -> bool {
         matches!(self.task_state.as_str(), "failed" | "refused") || self.exit_code != 0
     }
 }
@@ -99,7 +100,7 @@ pub(super) struct Task {
     pub(super) released: bool,
     /// Its node refused it.
     pub(super) refused: bool,
-    running_since: Option<Millis>,
+    pub(super) running_since: Option<Millis>,
     /// Somebody will look when it has run for long enough.
     watched: bool,
 }
@@ -336,67 +337,6 @@ impl Scheduler {
         }
     }
 
-    // ---- ends -----------------------------------------------------------------------------------------------------
-
-    /// The task is over; `g` is its grant as it ended, `None` if the vault has forgotten it.
-    fn end(&mut self, now: Millis, task: &TaskId, g: Option<&Grant>) {
-        let failure = g.is_some_and(Grant::failed);
-        let (restarts, halts) = self.version_of(task).map_or((true, true), |v| (v.restarts(failure), v.failure_halts()));
-        let Some(t) = self.remove_task(task) else { return };
-        if t.running_since.is_some_and(|since| now.since(since) >= LONGEST) {
-            self.failures.remove(task);
-        }
-        let taken_back = t.stop || (t.released && !t.refused);
-        match g {
-            // It ended by itself, or never began.
-            Some(g) if g.is_over() && !taken_back => {
-                let refused = t.refused || g.task_state == "refused";
-                if g.task_state == "refused" && !t.refused {
-                    self.deny(now, &t.service, &t.node, "its node refused it", &[]);
-                }
-                let again = restarts || refused || g.state == GrantState::Lapsed;
-                tracing::info!(%task, node = %t.node, exit_code = g.exit_code, state = %g.task_state, again, "task ended");
-                self.planner.apply(ended(task, &t.node, failure && halts, Retry::Later));
-                if again {
-                    self.retry_later(now, task);
-                }
-            }
-            Some(_) if t.refused => {
-                self.planner.apply(ended(task, &t.node, halts, Retry::Later));
-                self.retry_later(now, task);
-            }
-            Some(_) | None => self.planner.apply(ended(task, &t.node, false, Retry::Now)),
-        }
-    }
-
-    /// Keeps the places of tasks that have done their work and are not to be started again.
-    pub(super) fn hold_what_is_done(&mut self, name: &ServiceRef) {
-        let Some(service) = self.services.get(name) else { return };
-        let Some((_, newest)) = service.newest().filter(|(_, v)| !v.restarts(false)) else { return };
-        let done = |g: &&Grant| {
-            g.state == GrantState::Ended
-                && g.task.service().as_ref() == Ok(name)
-                && !newest.restarts(g.failed())
-                && service.template(g.version) == newest.template
-        };
-        let places: Vec<_> = self.grants.values().filter(done).map(|g| (g.task.clone(), g.node.clone())).collect();
-        let (template, resources) = (newest.template, newest.resources());
-        for (task, node) in places {
-            if !self.tasks.contains_key(&task) {
-                let (state, t, n) = (TaskState::Starting, task.clone(), node.clone());
-                self.planner.apply(Event::Task(TaskSeen { task: t, node: n, template, resources, state }));
-                self.planner.apply(ended(&task, &node, false, Retry::Later));
-            }
-        }
-    }
-
-    /// The place of `task` stays empty for a while: longer with each failure.
-    pub(super) fn retry_later(&mut self, now: Millis, task: &TaskId) {
-        let failures = self.failures.entry(task.clone()).or_default();
-        *failures = failures.saturating_add(1);
-        self.timers.add(now.plus(wait_after(*failures)), Due::Retry(task.clone()));
-    }
-
     // ---- bookkeeping ----------------------------------------------------------------------------------------------
 
     pub(super) fn insert_task(&mut self, id: TaskId, task: Task) {
@@ -417,7 +357,8 @@ impl Scheduler {
     fn tell_planner(&mut self, id: &TaskId, state: TaskState) {
         let Some(t) = self.tasks.get(id) else { return };
         let service = self.services.get(&t.service);
-        let template = service.map_or_else(|| super::services::Service::default().template(t.version), |s| s.template(t.version));
+        let template =
+            service.map_or_else(|| super::services::Service::default().template(t.version), |s| s.template(t.version));
         let resources = service.and_then(|s| s.version(t.version)).map_or(Resources::default(), |v| v.resources());
         let seen = TaskSeen { task: id.clone(), node: t.node.clone(), template, resources, state };
         self.planner.apply(Event::Task(seen));
@@ -429,8 +370,4 @@ fn handed(t: &Task) -> Option<Handed> {
         Phase::Live { handed, .. } => Some(handed),
         Phase::Queued | Phase::Asked(_) => None,
     }
-}
-
-pub(super) fn ended(task: &TaskId, node: &NodeId, failed: bool, retry: Retry) -> Event {
-    Event::TaskEnded { task: task.clone(), node: node.clone(), failed, retry }
 }

@@ -27,7 +27,7 @@ impl FromStr for LogFormat {
 /// Starts logging for this process, at the levels that `HOLDFAST_LOG` asks for (default `info`). A second call changes
 /// nothing.
 pub fn init_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
     let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => base.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),

@@ -33,7 +33,7 @@ impl State {
         self.services.get(name).map_or(0, |s| s.last_version)
     }
     fn version_view(&self, v: &SpecVersion) -> v1::ServiceVersion {
-        let digests = v.spec().map(|s| s.images).unwrap_or_default().into_iter().filter_map(|i| Digest::from_slice(&i.digest));
+        let digests = v.spec().into_iter().flat_map(|s| &s.images).filter_map(|i| Digest::from_slice(&i.digest));
         let vouchers = digests.flat_map(|d| self.vouchers.get(&d).cloned().unwrap_or_default()).filter_map(|b| crate::Command::statement(&b));
         v1::ServiceVersion {
             version: v.version,

@@ -67,16 +67,19 @@ fn put(tree: &Tree, path: &Path, entry: &mut tar::Entry<'_, impl Read>) -> io::R
     let id = |n: u64| u32::try_from(n).map_err(|_| io::Error::other("its owner is no uid or gid"));
     let mtime = i64::try_from(header.mtime()?).unwrap_or(0);
     let meta = Meta { uid: id(header.uid()?)?, gid: id(header.gid()?)?, mode: header.mode()?, mtime };
-    let target = || io::Error::other("it is a link to nowhere");
-    match header.entry_type() {
-        EntryType::Directory => tree.put_dir(path, meta),
-        EntryType::Symlink => tree.put_symlink(path, meta, &entry.link_name()?.ok_or_else(target)?),
-        EntryType::Link => {
-            let named = entry.link_name()?.ok_or_else(target)?;
-            tree.put_link(path, &plain(&named).map_err(io::Error::other)?.ok_or_else(target)?)
-        }
-        _ => tree.put_file(path, meta, entry),
+    let kind = header.entry_type();
+    if kind.is_dir() {
+        return tree.put_dir(path, meta);
     }
+    if !kind.is_symlink() && !kind.is_hard_link() {
+        return tree.put_file(path, meta, entry);
+    }
+    let nowhere = || io::Error::other("it is a link to nowhere");
+    let target = entry.link_name()?.ok_or_else(nowhere)?;
+    if kind.is_symlink() {
+        return tree.put_symlink(path, meta, &target);
+    }
+    tree.put_link(path, &plain(&target).map_err(io::Error::other)?.ok_or_else(nowhere)?)
 }
 
 /// The first reading. Nothing is written.
@@ -105,16 +108,18 @@ fn check(blob: &Path, layer: &Layer, budget: &mut UnpackLimits) -> Result<Vec<Wh
 }
 
 fn check_kind(entry: &tar::Entry<'_, impl Read>) -> Result<(), String> {
-    match entry.header().entry_type() {
-        EntryType::Regular | EntryType::Continuous | EntryType::Directory | EntryType::Symlink => Ok(()),
-        EntryType::Link => {
-            let target = entry.link_name().map_err(|e| e.to_string())?.ok_or("is a link to nowhere")?;
-            plain(&target)?.map(drop).ok_or_else(|| "is a link to the root".to_owned())
-        }
-        EntryType::Block | EntryType::Char => Err("is a device".to_owned()),
-        EntryType::Fifo => Err("is a FIFO".to_owned()),
-        other => Err(format!("is of the unknown kind {:?}", char::from(other.as_byte()))),
+    let kind = entry.header().entry_type();
+    if kind.is_hard_link() {
+        let target = entry.link_name().map_err(|e| e.to_string())?.ok_or("is a link to nowhere")?;
+        return plain(&target)?.map(drop).ok_or_else(|| "is a link to the root".to_owned());
     }
+    if kind.is_file() || kind.is_contiguous() || kind.is_dir() || kind.is_symlink() {
+        return Ok(());
+    }
+    if kind.is_block_special() || kind.is_character_special() {
+        return Err("is a device".to_owned());
+    }
+    Err(format!("is of the kind {:?}, which is not taken", char::from(kind.as_byte())))
 }
 
 /// The path of an entry below the root; `None` for the root itself and for a global header.

@@ -164,8 +164,8 @@ fn last_message(log: &str) -> String {
         level: String,
         msg: String,
     }
-    let lines = log.lines().filter_map(|l| serde_json::from_str::<Line>(l).ok());
-    lines.filter(|l| l.level == "error").last().map_or_else(|| log.to_owned(), |l| l.msg)
+    let mut lines = log.lines().filter_map(|l| serde_json::from_str::<Line>(l).ok());
+    lines.rfind(|l| l.level == "error").map_or_else(|| log.to_owned(), |l| l.msg)
 }
 
 #[cfg(test)]

@@ -149,10 +149,10 @@ impl Containers {
         // The shim cleans up after its container. Only once it is gone may anybody else: two runtimes that delete the
         // same cgroup stumble over each other.
         self.kill(id, Signal::Kill).await?;
-        self.wait(id).await.map(drop).or_else(|e| match e {
-            RuntimeError::NotStarted { .. } => Ok(()),
-            e => Err(e),
-        })?;
+        let ended = self.wait(id).await;
+        if !matches!(ended, Ok(_) | Err(RuntimeError::NotStarted { .. })) {
+            return ended.map(drop);
+        }
         let id = id.clone();
         blocking(move || {
             runtime_of(&dir, &id)?.delete(&id)?;

@@ -113,10 +113,10 @@ impl TaskDir {
     /// Makes the directory (0700) with all that the shim needs.
     pub(crate) fn create(&self, task: &Task, spec: &oci_spec::runtime::Spec) -> Result<(), RuntimeError> {
         let bundle = self.bundle();
-        fs::DirBuilder::new().mode(0o700).create(&self.0).map_err(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => RuntimeError::Exists(task.id.clone()),
-            _ => io_error("create", &self.0)(e),
-        })?;
+        if self.0.exists() {
+            return Err(RuntimeError::Exists(task.id.clone()));
+        }
+        fs::DirBuilder::new().mode(0o700).create(&self.0).map_err(io_error("create", &self.0))?;
         fs::DirBuilder::new().mode(0o700).create(&bundle).map_err(io_error("create", &bundle))?;
         write_json(&bundle.join("config.json"), spec)?;
         write_json(&self.0.join("task.json"), task)

@@ -3,7 +3,7 @@
 //! Two files by how often they change: `anchors` (charters and bundles, by the day) and `heartbeat` (status and what hangs
 //! on it, every few seconds). Each may be a step behind the other after a crash: the vault sends the rest again.
 
-use super::file::{StateError, load, load_required, save};
+use super::file::{StateError, load_required, save};
 use holdfast_orchestrator_core::verify::{NodeTrust, Saved};
 use holdfast_types::{Digest, Millis};
 use holdfast_wire::note::Checkpoint;
@@ -78,10 +78,6 @@ impl TrustFiles {
         };
         NodeTrust::rebuild(&saved)
             .map_err(|e| StateError::Disbelieved { path: self.anchors.clone(), reason: e.to_string() })
-    }
-    /// Whether a node has kept anything here.
-    pub fn exist(&self) -> Result<bool, StateError> {
-        Ok(load::<RawAnchors>(&self.anchors)?.is_some())
     }
     /// Keeps charters and bundles of `trust`.
     pub fn save_anchors(&self, trust: &NodeTrust) -> Result<(), StateError> {

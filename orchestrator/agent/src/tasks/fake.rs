@@ -14,8 +14,8 @@ use tokio::sync::watch;
 pub(crate) struct Fake {
     diary: Mutex<Vec<String>>,
     containers: Mutex<BTreeMap<ContainerId, watch::Sender<Option<Exit>>>>,
-    /// While true, images never arrive.
-    pub(crate) no_images: bool,
+    /// Images never arrive.
+    no_images: bool,
 }
 
 pub(crate) fn exit(code: i32) -> Exit {
@@ -23,6 +23,9 @@ pub(crate) fn exit(code: i32) -> Exit {
 }
 
 impl Fake {
+    pub(crate) fn without_images() -> Self {
+        Self { no_images: true, ..Self::default() }
+    }
     fn note(&self, what: &str, of: &ContainerId) {
         self.diary.lock().unwrap().push(format!("{what} {of}"));
     }

@@ -5,6 +5,7 @@ use super::*;
 use crate::reports::Reader;
 use holdfast_types::{Digest, ServiceRef};
 use holdfast_wire::v1::TaskReport;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 const NOW: Millis = Millis(1_000_000_000);
 
@@ -14,6 +15,7 @@ struct Bench {
     reports: Arc<Reports>,
     reader: Reader,
     tasks: Arc<Tasks<Fake>>,
+    clock: Arc<AtomicI64>,
 }
 
 impl Bench {
@@ -24,8 +26,11 @@ impl Bench {
     }
     fn on(dir: tempfile::TempDir, ground: Arc<Fake>) -> Self {
         let reports = Arc::new(Reports::default());
-        let tasks = Tasks::new(ground.clone(), Records::new(dir.path()), reports.clone(), || NOW);
-        Self { dir, ground, reader: reports.reader(), reports, tasks }
+        let clock = Arc::new(AtomicI64::new(NOW.0));
+        let read = clock.clone();
+        let now = move || Millis(read.load(Ordering::Relaxed));
+        let tasks = Tasks::new(ground.clone(), Records::new(dir.path()), reports.clone(), now);
+        Self { dir, ground, reader: reports.reader(), reports, tasks, clock }
     }
     /// The agent ends, without a word to anybody, and another one starts on the same directory.
     async fn next_agent(self) -> Self {
@@ -74,7 +79,10 @@ async fn the_secrets_of_a_task_are_gone_before_its_end_is_told() {
     b.ground.end("shop.web.1.7.0", 0);
     let told = b.until(1, "stopped").await;
     assert_eq!((told.exit_code, told.detail.as_str()), (0, "exited with 0"));
-    assert_eq!(b.ground.diary(), ["fetch shop.web.1.7", "mount shop.web.1.7", "start shop.web.1.7.0", "unmount shop.web.1.7"]);
+    assert_eq!(
+        b.ground.diary(),
+        ["fetch shop.web.1.7", "mount shop.web.1.7", "start shop.web.1.7.0", "unmount shop.web.1.7"]
+    );
     assert_eq!(b.record(1).unwrap().over, Some(told));
 }
 
@@ -85,6 +93,7 @@ async fn a_crashed_container_gets_a_successor_with_the_same_secrets() {
     b.until(1, "running").await;
     b.ground.end("shop.web.1.7.0", 3);
     assert_eq!(b.until(1, "restarting").await.exit_code, 3);
+    b.clock.fetch_add(60_000, Ordering::Relaxed);
     assert_eq!(b.until(1, "running").await.restarts, 1);
     assert!(b.ground.runs("shop.web.1.7.1"));
     assert_eq!(b.ground.diary().iter().filter(|d| d.starts_with("mount")).count(), 1);
@@ -95,7 +104,7 @@ async fn a_crashed_container_gets_a_successor_with_the_same_secrets() {
 
 #[tokio::test]
 async fn a_task_that_waits_for_its_image_can_be_stopped() {
-    let mut b = Bench::new(Fake { no_images: true, ..Fake::default() });
+    let mut b = Bench::new(Fake::without_images());
     b.begin(1, 7);
     b.until(1, "started").await;
     assert!(b.tasks.stop(&GrantId([1; 16]), Duration::ZERO, "told to"));
@@ -159,7 +168,8 @@ async fn a_container_without_a_record_is_ended_by_the_next_agent() {
 async fn a_task_that_was_never_started_fails_when_the_agent_comes_back() {
     let b = Bench::new(Fake::default());
     let job = job::tests::job(1, 7, NOW);
-    let record = Record { grant: Some(job.grant), spec: Some(job.spec), lease_until_ms: NOW.0 + 1, ..Record::default() };
+    let record =
+        Record { grant: Some(job.grant), spec: Some(job.spec), lease_until_ms: NOW.0 + 1, ..Record::default() };
     Records::new(b.dir.path()).save(&job.id, &record).unwrap();
     let mut next = b.next_agent().await;
     assert!(next.until(1, "failed").await.detail.contains("before the task was started"));

@@ -1,15 +1,17 @@
 //! What the tests share: a node on a temporary directory, and the busybox that its containers run.
 
 #![allow(dead_code, reason = "each test program uses its part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 pub mod oci;
 
 use holdfast_agent::host::Host;
 use holdfast_agent::runtime::{Backend, ContainerId, Containers, Exit, Layout, Status, logs};
+use holdfast_agent::secretfs::SecretFs;
 use holdfast_agent::spec::{self, Facts};
 use holdfast_wire::v1;
 use oci_spec::image::Config as ImageConfig;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -134,6 +136,9 @@ impl Drop for Node {
         use holdfast_agent::runtime::Runtime as _;
         for id in runtime.list().unwrap_or_default() {
             runtime.delete(&id).ok();
+        }
+        if let Ok(secrets) = SecretFs::open(self.dir.path().join("secrets")) {
+            secrets.sweep(&BTreeSet::new()).ok();
         }
         // One directory a hierarchy is left by the runtimes: the parent of all containers' cgroups.
         let parent = self.cgroup.strip_prefix("/").unwrap();

@@ -31,7 +31,8 @@ impl Step<'_> {
             charters: vec![f.charter],
             unlock_pk: f.unlock_pk,
             unlock_epoch: 1,
-            policy_version: 1,
+            // The policies that are compiled in; a PutPolicy counts from 1.
+            policy_version: 0,
         });
         s.charter = charter;
         s.term = 1;

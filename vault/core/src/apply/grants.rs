@@ -216,6 +216,9 @@ impl State {
         let row = self.services.get(service).filter(|s| s.active).ok_or_else(|| Refusal::not_found("service", service))?;
         let spec = row.versions.iter().find(|v| v.version == f.version && v.sha256 == f.spec_sha256);
         let spec = spec.and_then(crate::state::SpecVersion::spec).ok_or_else(|| Refusal::changed("the spec is not active any more"))?;
+        if !self.mandates.get(&f.mandate).is_some_and(|m| !m.revoked && at < m.not_after) {
+            return Err(Refusal { policies: vec!["L0-lease".into()], ..Refusal::new(Code::PolicyDenied, "the mandate ended meanwhile") });
+        }
         let same = |(name, version): &(String, u64)| {
             holdfast_types::SecretRef::parse(name, service.namespace.as_str())
                 .is_ok_and(|r| self.secrets.get(&r).is_some_and(|s| s.version.number == *version))
@@ -226,20 +229,21 @@ impl State {
         if f.task_gen != self.task_gens.get(&f.task).copied().unwrap_or(0) + 1 {
             return Err(Refusal::changed("the task was granted meanwhile"));
         }
-        self.within_budget(&f.mandate, service, &spec, &f.node, &f.secrets, at)
+        self.within_budget(&f.mandate, &f.task, spec, &f.node, &f.secrets, at)
     }
 
     /// Rate, concurrency and novelty of the mandate (protocol, budgets).
     pub(crate) fn within_budget(
         &self,
         mandate: &holdfast_types::MandateId,
-        service: &ServiceRef,
+        task: &TaskId,
         spec: &holdfast_wire::v1::Spec,
         node: &NodeId,
         secrets: &[(String, u64)],
         at: Millis,
     ) -> Result<(), Refusal> {
         let over = |what: String| Refusal { policies: vec!["L0-budget".into()], ..Refusal::new(Code::BudgetExhausted, what) };
+        let service = &task.service().map_err(|e| Refusal::invalid(e.to_string()))?;
         let m = self.mandates.get(mandate).ok_or_else(|| Refusal::not_found("mandate", mandate))?;
         let empty = crate::state::Budget::default();
         let b = self.budgets.get(mandate).unwrap_or(&empty);
@@ -251,7 +255,10 @@ impl State {
             return Err(over(format!("the mandate allows {} new pairs of secret and node an hour", m.novelty)));
         }
         let surge = spec.update.as_ref().map_or(1, |u| u.parallelism.max(1));
-        let live = self.grants_of_service(service).filter(|(_, g)| g.state.is_live()).count();
+        if spec.exclusive && self.grants_of_service(service).any(|(_, g)| g.task == *task) {
+            return Err(over(format!("task {task} is exclusive and its last grant is not over")));
+        }
+        let live = self.index.live_of.get(service).copied().unwrap_or(0);
         if live >= spec.replicas_max.saturating_add(surge) as usize {
             return Err(over(format!("the service may have {} replicas and {surge} more while it changes", spec.replicas_max)));
         }
@@ -259,7 +266,7 @@ impl State {
     }
 
     /// The spec that a grant runs, while it is active.
-    fn spec_of(&self, g: &GrantRow) -> Option<holdfast_wire::v1::Spec> {
+    fn spec_of(&self, g: &GrantRow) -> Option<&holdfast_wire::v1::Spec> {
         self.services.get(&g.service)?.versions.iter().find(|v| v.version == g.version)?.spec()
     }
 

@@ -6,8 +6,9 @@ use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
 use crate::state::{IdentityState, MandateRow, SecretRow, SecretVersion, SpecVersion, TokenRow};
 use holdfast_types::{CommandId, Digest, GrantId, MandateId, Millis, OrchId, SecretRef, ServiceRef, TokenId, Zone, sha256};
-use holdfast_wire::statement::{Document, peek};
+use holdfast_wire::statement::{Document, MAX_SIGS, peek};
 use holdfast_wire::v1;
+use prost::Message as _;
 use v1::command::Action;
 
 /// Specs of one service that may be granted at a time.
@@ -44,13 +45,13 @@ impl Step<'_> {
             row.versions.clear();
         }
         let sha = sha256(&[&by.st.payload]);
-        row.versions.push(SpecVersion { version: spec.version, sha256: sha, statement: raw.to_vec() });
+        row.versions.push(SpecVersion { version: next, sha256: sha, statement: raw.to_vec(), spec: Some(Box::new(spec)) });
         let surplus = row.versions.len().saturating_sub(ACTIVE_VERSIONS);
         row.versions.drain(..surplus);
-        row.last_version = spec.version;
+        row.last_version = next;
         row.active = true;
         row.rev = rev;
-        self.leaf(by.draft("service.deploy", &name).with("version", spec.version).with("spec_sha256", sha));
+        self.leaf(by.draft("service.deploy", &name).with("version", next).with("spec_sha256", sha));
         self.event(Event::Service(name));
         Ok(())
     }
@@ -58,10 +59,18 @@ impl Step<'_> {
     fn put_voucher(&mut self, by: &By<'_>, v: &v1::Voucher, raw: &[u8]) -> Result<(), Refusal> {
         let digest = Digest::from_slice(&v.digest).ok_or_else(|| Refusal::invalid("a voucher names a SHA-256 digest"))?;
         let list = self.state.vouchers.entry(digest).or_default();
-        if list.iter().any(|k| k == raw) {
-            return Ok(());
+        let same = list.iter_mut().find_map(|k| Command::statement(k).filter(|s| s.payload == by.st.payload).map(|s| (k, s)));
+        match same {
+            Some((stored, mut st)) => {
+                let held: Vec<Vec<u8>> = st.sigs.iter().map(|s| s.key_id.clone()).collect();
+                st.sigs.extend(by.st.sigs.iter().filter(|s| !held.contains(&s.key_id)).cloned());
+                if st.sigs.len() == held.len() || st.sigs.len() > MAX_SIGS {
+                    return Ok(());
+                }
+                *stored = st.encode_to_vec();
+            }
+            None => list.push(raw.to_vec()),
         }
-        list.push(raw.to_vec());
         let surplus = list.len().saturating_sub(MAX_VOUCHERS);
         list.drain(..surplus);
         self.leaf(by.draft("image.vouch", digest.oci()).with("repository", &v.repository));
@@ -313,6 +322,6 @@ impl crate::State {
         let uses = |spec: &v1::Spec| {
             spec.secrets.iter().any(|m| SecretRef::parse(&m.name, &spec.namespace).is_ok_and(|r| r == *name))
         };
-        self.services.iter().find(|(_, row)| row.active && row.versions.iter().filter_map(SpecVersion::spec).any(|s| uses(&s))).map(|(s, _)| s.clone())
+        self.services.iter().find(|(_, row)| row.active && row.versions.iter().filter_map(SpecVersion::spec).any(uses)).map(|(s, _)| s.clone())
     }
 }

@@ -31,6 +31,7 @@ impl Step<'_> {
         s.commands.retain(|_, t| *t > at);
         s.requests.retain(|_, t| *t > at);
         s.tokens.retain(|_, t| t.expires.0.saturating_add(TOKEN_KEPT_MS) > at.0);
+        s.budgets.retain(|id, _| s.mandates.get(id).is_some_and(|m| at < m.not_after));
         let listed = s.revoked.len();
         s.revoked.retain(|_, r| r.until > at);
         if s.revoked.len() < listed {

@@ -8,7 +8,7 @@ use crate::held::Prepared;
 use crate::refusal::{Code, Refusal};
 use crate::state::{Identity, MandateRow, SecretRow, SpecVersion};
 use holdfast_policy::{GrantFacts, MountFacts, NodeFacts, OrchestratorFacts, SecretFacts};
-use holdfast_types::{Digest, GrantId, MandateId, NodeId, OrchId, SecretRef, ServiceRef, TaskId, sha256};
+use holdfast_types::{Digest, GrantId, MandateId, NodeId, OrchId, Role, SecretRef, ServiceRef, TaskId, sha256};
 use holdfast_wire::boxes::{self, Context};
 use holdfast_wire::keys::{StatementSigner, key_id};
 use holdfast_wire::{statement, v1};
@@ -50,10 +50,10 @@ pub fn grants(
     if request.requests.len() > MAX_BATCH {
         return Err(Refusal::invalid(format!("at most {MAX_BATCH} grants are asked for at a time")));
     }
-    let mut gens = BTreeMap::new();
+    let mut batch = Batch::default();
     let (mut orders, mut replies) = (Vec::new(), Vec::new());
     for r in &request.requests {
-        match leader.one(stk, orch, r, fresh, &mut gens, entropy) {
+        match leader.one(stk, orch, r, fresh, &mut batch, entropy) {
             Ok((fact, reply)) => {
                 orders.push(GrantOrder::Issue(fact));
                 replies.push(reply);
@@ -69,11 +69,22 @@ pub fn grants(
     Ok(prepared(leader.now, entropy, Command::Grants { orch: orch.clone(), request: id, orders }, replies))
 }
 
+/// What the grants of one batch share.
+#[derive(Default)]
+struct Batch {
+    /// Incarnations given out so far.
+    gens: BTreeMap<TaskId, u64>,
+    /// Who vouches for an image: the signatures are checked once a batch.
+    publishers: BTreeMap<Digest, Vec<String>>,
+}
+
 /// Everything that was looked up for one grant.
 struct Looked<'a> {
     service: ServiceRef,
     version: &'a SpecVersion,
-    spec: v1::Spec,
+    spec: &'a v1::Spec,
+    /// By image of the spec, who vouches for it.
+    publishers: Vec<Vec<String>>,
     node_id: NodeId,
     node: &'a Identity,
     mandate_id: MandateId,
@@ -91,12 +102,12 @@ impl<'a> Leader<'a> {
         orch: &OrchId,
         r: &v1::GrantRequest,
         fresh: &dyn Fn(&NodeId) -> bool,
-        gens: &mut BTreeMap<TaskId, u64>,
+        batch: &mut Batch,
         entropy: &mut Entropy,
     ) -> Result<(GrantFact, GrantReply), Refusal> {
-        let l = self.look_up(orch, r, fresh)?;
+        let l = self.look_up(orch, r, fresh, batch)?;
         let policies = self.ask(orch, &l)?;
-        let task_gen = match gens.get(&l.task) {
+        let task_gen = match batch.gens.get(&l.task) {
             Some(g) => g + 1,
             None => self.state.task_gens.get(&l.task).copied().unwrap_or(0) + 1,
         };
@@ -120,11 +131,11 @@ impl<'a> Leader<'a> {
             lease_until: holdfast_types::Millis(grant.lease_until_ms),
             policies,
         };
-        gens.insert(l.task, task_gen);
+        batch.gens.insert(l.task, task_gen);
         Ok((fact, GrantReply::Issued { id, grant: signed, boxes }))
     }
 
-    fn look_up(&self, orch: &OrchId, r: &v1::GrantRequest, fresh: &dyn Fn(&NodeId) -> bool) -> Result<Looked<'a>, Refusal> {
+    fn look_up(&self, orch: &OrchId, r: &v1::GrantRequest, fresh: &dyn Fn(&NodeId) -> bool, batch: &mut Batch) -> Result<Looked<'a>, Refusal> {
         let bad = |e: &dyn std::fmt::Display| Refusal::invalid(e.to_string());
         let service = ServiceRef::of(&r.namespace, &r.service).map_err(|e| bad(&e))?;
         let node_id = NodeId::parse(&r.node_id).map_err(|e| bad(&e))?;
@@ -138,7 +149,10 @@ impl<'a> Leader<'a> {
         let inactive = || Refusal { policies: vec!["L0-spec-active".into()], ..Refusal::new(Code::PolicyDenied, "this version of the spec is not active") };
         let version = version.ok_or_else(inactive)?;
         let spec = version.spec().ok_or_else(|| Refusal::corrupt("spec"))?;
-        let node = self.state.identities.get(node_id.as_str()).ok_or_else(|| Refusal::not_found("node", &node_id))?;
+        let node = self.state.identities.get(node_id.as_str()).filter(|n| n.role == Role::Node).ok_or_else(|| Refusal::not_found("node", &node_id))?;
+        if let Some(label) = spec.node_labels.iter().find(|l| !node.labels.contains(l)) {
+            return Err(Refusal::new(Code::PolicyDenied, format!("the spec wants nodes labelled {label}; node {node_id} is not")));
+        }
         let (mandate_id, mandate) = self.mandate(orch, &service, node)?;
         let lease = self.state.leases.get(&service.namespace).filter(|l| l.orch == *orch && l.until > self.now);
         let lacks = || Refusal { policies: vec!["L0-lease".into()], ..Refusal::new(Code::PolicyDenied, "this orchestrator does not hold the namespace's lease") };
@@ -156,7 +170,8 @@ impl<'a> Leader<'a> {
             attested: false,
             status_fresh: fresh(&node_id),
         };
-        Ok(Looked { service, version, spec, node_id, node, mandate_id, mandate, fence, task, secrets, node_facts })
+        let publishers = spec.images.iter().map(|i| self.vouchers(i, batch)).collect();
+        Ok(Looked { service, version, spec, publishers, node_id, node, mandate_id, mandate, fence, task, secrets, node_facts })
     }
 
     /// The live mandate that covers this namespace and node, or the one that comes closest, for the policy to judge.
@@ -175,9 +190,9 @@ impl<'a> Leader<'a> {
 
     /// Asks the policy: `grant`, then `mountSecret` for each secret.
     fn ask(&self, orch: &OrchId, l: &Looked<'_>) -> Result<Vec<String>, Refusal> {
-        let service = self.service_facts(&l.service, &l.spec)?;
+        let service = self.service_facts(&l.service, l.spec)?;
         let named: Vec<_> = l.secrets.iter().map(|(n, s)| (n.to_string(), s.version.number)).collect();
-        let budget = self.state.within_budget(&l.mandate_id, &l.service, &l.spec, &l.node_id, &named, self.now);
+        let budget = self.state.within_budget(&l.mandate_id, &l.task, l.spec, &l.node_id, &named, self.now);
         let facts = GrantFacts {
             orchestrator: OrchestratorFacts {
                 orchestrator: orch.clone(),
@@ -188,7 +203,7 @@ impl<'a> Leader<'a> {
             },
             service: service.clone(),
             node: l.node_facts.clone(),
-            publishers: self.vouchers(&l.spec),
+            publishers: vouching(&l.publishers),
             spec_active: l.spec.valid_until_ms > self.now.0,
             within_budget: budget.is_ok(),
             wants_relaxed: l.spec.isolation == "relaxed",
@@ -220,19 +235,10 @@ impl<'a> Leader<'a> {
         refusal
     }
 
-    /// Publishers who vouched for every image of the spec; empty if one image has none.
-    fn vouchers(&self, spec: &v1::Spec) -> Vec<String> {
-        let mut all = Vec::new();
-        for i in &spec.images {
-            let who = Digest::from_slice(&i.digest).map(|d| self.state.publishers_of(&d)).unwrap_or_default();
-            if who.is_empty() {
-                return Vec::new();
-            }
-            all.extend(who);
-        }
-        all.sort();
-        all.dedup();
-        all
+    /// Publishers who vouch for an image of a spec.
+    fn vouchers(&self, i: &v1::SpecImage, batch: &mut Batch) -> Vec<String> {
+        let Some(digest) = Digest::from_slice(&i.digest) else { return Vec::new() };
+        batch.publishers.entry(digest).or_insert_with(|| self.state.publishers_of(&digest)).clone()
     }
 
     /// Boxes each secret to the node's key of this renewal period, in PSK mode.
@@ -264,7 +270,7 @@ impl<'a> Leader<'a> {
 
     fn fill(&self, g: &mut v1::Grant, l: &Looked<'_>, orch: &OrchId, task_gen: u64, r: &v1::GrantRequest) -> Result<(), Refusal> {
         let c = self.state.cluster()?;
-        check_params(&l.spec, &r.params)?;
+        check_params(l.spec, &r.params)?;
         g.cluster_id = c.id.0.to_vec();
         g.era = c.era;
         g.orch_id = orch.to_string();
@@ -277,7 +283,7 @@ impl<'a> Leader<'a> {
         g.service = l.service.name.to_string();
         g.service_version = l.version.version;
         g.spec_sha256 = l.version.sha256.to_vec();
-        g.images = l.spec.images.iter().map(|i| self.grant_image(i)).collect();
+        g.images = l.spec.images.iter().zip(&l.publishers).map(grant_image).collect();
         g.params = r.params.clone();
         g.exclusive = l.spec.exclusive;
         g.protected = l.spec.protected;
@@ -291,11 +297,21 @@ impl<'a> Leader<'a> {
         g.max_status_age_s = MAX_STATUS_AGE_S;
         Ok(())
     }
+}
 
-    fn grant_image(&self, i: &v1::SpecImage) -> v1::GrantImage {
-        let who = Digest::from_slice(&i.digest).map(|d| self.state.publishers_of(&d)).unwrap_or_default();
-        v1::GrantImage { name: i.name.clone(), digest: i.digest.clone(), publisher: who.first().cloned().unwrap_or_default() }
+fn grant_image((i, publishers): (&v1::SpecImage, &Vec<String>)) -> v1::GrantImage {
+    v1::GrantImage { name: i.name.clone(), digest: i.digest.clone(), publisher: publishers.first().cloned().unwrap_or_default() }
+}
+
+/// All who vouched for one image or another; empty if one image has nobody.
+fn vouching(publishers: &[Vec<String>]) -> Vec<String> {
+    if publishers.iter().any(Vec::is_empty) {
+        return Vec::new();
     }
+    let mut all = publishers.concat();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Params are the only holes of a spec: declared, of their kind, within their bounds, none missing.

@@ -122,7 +122,8 @@ pub fn login(leader: &Leader<'_>, nonce: &[u8; 32], proof: &v1::LoginProof, entr
 ///
 /// On a lost reply the same key gets a fresh certificate with the same `seq` (the private key never left the client).
 pub fn renew(leader: &Leader<'_>, id: &str, r: &v1::RenewRequest, entropy: &mut Entropy) -> Result<Prepared<Option<v1::Issued>>, Refusal> {
-    let row = leader.state.identities.get(id).ok_or_else(|| Refusal::not_found("identity", id))?;
+    // Operators log in again instead: a chain would make a fork of their second terminal.
+    let row = leader.state.identities.get(id).filter(|i| i.role != Role::Op).ok_or_else(|| Refusal::not_found("machine", id))?;
     let request = parse_csr(&r.csr)?;
     let spki = request.spki_sha256();
     let seq = match &row.pending {
@@ -145,7 +146,7 @@ pub fn renew(leader: &Leader<'_>, id: &str, r: &v1::RenewRequest, entropy: &mut 
 pub enum Pin {
     /// It is the current one of a working identity.
     Good,
-    /// It is the pending one: `Activate` must be committed before it counts (R4).
+    /// It is the pending one: `Activate` with this serial must be committed before it counts (R4).
     Activate(String),
     /// It was retired: two holders (R5). `Fork` must be committed; the caller is refused.
     Fork,
@@ -174,7 +175,7 @@ pub fn pin(state: &State, role: Role, id: &str, serial: &str, spki: &Digest, now
     }
     match presented {
         Presented::Current => Pin::Good,
-        Presented::Pending => Pin::Activate(serial.to_owned()),
+        Presented::Pending => Pin::Activate(row.pending.as_ref().map_or_else(String::new, |c| c.serial.clone())),
         Presented::Retired => Pin::Fork,
         Presented::Unknown => Pin::Unknown,
     }

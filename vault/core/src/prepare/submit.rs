@@ -9,7 +9,9 @@ use crate::state::publisher_vouches;
 use holdfast_policy::{NodeFacts, OperatorAct, OperatorFacts, OrchestratorFacts, SecretFacts, ServiceFacts, Target};
 use holdfast_types::{Digest, NodeId, OperatorId, OrchId, SecretRef, ServiceRef, Zone, sha256};
 use holdfast_wire::boxes::{self, Context};
+use holdfast_wire::keys::key_id;
 use holdfast_wire::statement::{Document, peek};
+use holdfast_wire::token::TokenRole;
 use holdfast_wire::v1;
 use prost::Message as _;
 use v1::command::Action;
@@ -50,7 +52,11 @@ pub fn submit(leader: &Leader<'_>, st: &v1::Statement, sealed_box: &[u8], entrop
         sealed: None,
     };
     match st.r#type.as_str() {
-        v1::Voucher::TYPE => submission.signers = leader.voucher(st)?,
+        v1::Voucher::TYPE => {
+            let (signers, st) = leader.voucher(st)?;
+            submission.signers = signers;
+            submission.statement = st.encode_to_vec();
+        }
         v1::Spec::TYPE => {
             let spec: v1::Spec = peek(st)?;
             let wish = leader.spec_wish(&spec)?;
@@ -108,17 +114,20 @@ impl Leader<'_> {
         Ok(())
     }
 
-    fn voucher(&self, st: &v1::Statement) -> Result<Vec<String>, Refusal> {
+    /// The publishers who vouch, and the statement with their signatures alone: others are not checked, so not kept.
+    fn voucher(&self, st: &v1::Statement) -> Result<(Vec<String>, v1::Statement), Refusal> {
         let v: v1::Voucher = peek(st)?;
         let digest = Digest::from_slice(&v.digest).ok_or_else(|| invalid("a voucher names a SHA-256 digest"))?;
         if v.cluster_id != self.state.cluster()?.id.0 {
             return Err(Refusal::changed("this voucher is for another cluster"));
         }
-        let who: Vec<_> = self.state.charter.publishers.iter().filter(|p| publisher_vouches(p, st, &digest)).map(|p| p.id.clone()).collect();
+        let who: Vec<_> = self.state.charter.publishers.iter().filter(|p| publisher_vouches(p, st, &digest)).collect();
         if who.is_empty() {
             return Err(Refusal::credential("no publisher of the charter vouches for this image"));
         }
-        Ok(who)
+        let mut st = st.clone();
+        st.sigs.retain(|s| who.iter().flat_map(|p| &p.keys).any(|k| key_id(&k.key).as_slice() == s.key_id));
+        Ok((who.iter().map(|p| p.id.clone()).collect(), st))
     }
 
     fn spec_wish(&self, spec: &v1::Spec) -> Result<Wish, Refusal> {
@@ -197,7 +206,8 @@ impl Leader<'_> {
     }
 
     fn node_target(&self, id: &str) -> Result<Target, Refusal> {
-        let row = self.state.identities.get(id).ok_or_else(|| Refusal::not_found("node", id))?;
+        let machine = self.state.identities.get(id).filter(|i| i.role != holdfast_types::Role::Op);
+        let row = machine.ok_or_else(|| Refusal::not_found("node", id))?;
         let id = NodeId::parse(id).map_err(invalid)?;
         let state = row.state.as_str().to_owned();
         Ok(Target::Node(NodeFacts { id, zone: row.zone.clone(), state, attested: false, status_fresh: true }))
@@ -209,6 +219,7 @@ impl Leader<'_> {
         match action {
             Action::PutSecret(p) => Ok(Wish::new(A::PutSecret, self.secret_target(&p.namespace, &p.name)?)),
             Action::DeleteSecret(d) => Ok(Wish::new(A::DeleteSecret, self.secret_target(&d.namespace, &d.name)?)),
+            Action::MintToken(t) if TokenRole::parse(&t.role).is_none() => Err(invalid("a token is for a node, an orchestrator or a voter")),
             Action::MintToken(_) | Action::RevokeToken(_) => cluster(A::MintToken),
             Action::ApproveIdentity(a) => Ok(Wish::new(A::ApproveNode, self.node_target(&a.id)?)),
             Action::RemoveNode(r) => Ok(Wish::new(A::RemoveNode, self.node_target(&r.id)?)),
@@ -217,9 +228,9 @@ impl Leader<'_> {
             Action::QuarantineNode(q) => Ok(Wish::new(A::QuarantineNode, self.node_target(&q.id)?)),
             Action::RemoveService(r) => {
                 let name = ServiceRef::of(&r.namespace, &r.service).map_err(invalid)?;
-                let spec = self.state.services.get(&name).and_then(|s| s.versions.last()).and_then(crate::SpecVersion::spec);
+                let spec = self.state.services.get(&name).filter(|s| s.active).and_then(|s| s.versions.last()).and_then(crate::SpecVersion::spec);
                 let spec = spec.ok_or_else(|| Refusal::not_found("service", &name))?;
-                Ok(Wish::new(A::Retire, Target::Service(self.service_facts(&name, &spec)?)))
+                Ok(Wish::new(A::Retire, Target::Service(self.service_facts(&name, spec)?)))
             }
             Action::RevokeMandate(m) => {
                 let facts = OrchestratorFacts {

@@ -3,6 +3,7 @@
 use super::{State, StateError};
 use crate::refusal::{Code, Refusal};
 use holdfast_wire::statement::{self, Document};
+use holdfast_wire::images::may_publish;
 use holdfast_wire::v1;
 
 impl State {
@@ -47,5 +48,5 @@ impl State {
 /// True if `st` is a voucher for `digest` by enough of `p`'s keys, under one of its repository prefixes.
 pub(crate) fn publisher_vouches(p: &v1::Publisher, st: &v1::Statement, digest: &holdfast_types::Digest) -> bool {
     statement::verify::<v1::Voucher>(st, &p.keys, p.threshold.max(1) as usize)
-        .is_ok_and(|v| v.doc.digest == digest.0 && p.repo_prefixes.iter().any(|x| v.doc.repository.starts_with(x.as_str())))
+        .is_ok_and(|v| v.doc.digest == digest.0 && may_publish(p, &v.doc.repository))
 }

@@ -80,6 +80,9 @@ pub struct Identity {
 
 /// Certificates an operator may hold at once.
 const MAX_LOGINS: usize = 16;
+/// Retired certificates that are remembered. An honest node renews three times within a certificate's life; one older
+/// than these is refused and alarmed as unknown instead of counting as a fork.
+const MAX_RETIRED: usize = 32;
 
 impl Identity {
     pub(crate) fn new(role: Role, state: IdentityState, zone: Zone, labels: Vec<String>, joined: Millis) -> Self {
@@ -100,16 +103,19 @@ impl Identity {
         }
     }
     /// What showing the certificate (`serial`, `spki`) means.
+    ///
+    /// A renewal that was asked for twice was answered twice (R2): two serials, one key, one place in the chain. Either
+    /// stands for both, or whoever collected the second answer would lock the holder of the first out unseen.
     pub fn presented(&self, serial: &str, spki: &Digest) -> Presented {
-        let is = |c: &CertRow| c.serial == serial && c.spki == *spki;
-        if self.current.iter().any(is) {
+        let mut all = self.current.iter().chain(&self.pending).chain(&self.retired);
+        let Some(shown) = all.find(|c| c.serial == serial && c.spki == *spki) else { return Presented::Unknown };
+        let same = |c: &CertRow| c.seq == shown.seq && c.spki == shown.spki;
+        if self.current.iter().any(same) {
             Presented::Current
-        } else if self.pending.as_ref().is_some_and(is) {
+        } else if self.pending.as_ref().is_some_and(same) {
             Presented::Pending
-        } else if self.retired.iter().any(is) {
-            Presented::Retired
         } else {
-            Presented::Unknown
+            Presented::Retired
         }
     }
     /// The newest current certificate.
@@ -143,14 +149,20 @@ impl Identity {
             self.hpke.retain(|k| k.seq < h.seq);
             self.hpke.push(h);
         }
-        self.pending = Some(cert);
+        let replaced = self.pending.replace(cert);
+        self.retire(replaced);
+    }
+    fn retire(&mut self, certs: impl IntoIterator<Item = CertRow>) {
+        self.retired.extend(certs);
+        let surplus = self.retired.len().saturating_sub(MAX_RETIRED);
+        self.retired.drain(..surplus);
     }
     /// R4: the pending certificate becomes the current one; the old one is retired at once.
     pub(crate) fn activate(&mut self, now: Millis) {
         let Some(next) = self.pending.take() else { return };
         self.retired.retain(|c| c.not_after > now);
-        self.retired.append(&mut self.current);
-        self.current.push(next);
+        let before = std::mem::replace(&mut self.current, vec![next]);
+        self.retire(before);
         let keep = self.hpke.len().saturating_sub(2);
         self.hpke.drain(..keep);
     }

@@ -11,6 +11,8 @@ pub(crate) struct Index {
     pub by_node: BTreeMap<NodeId, BTreeSet<GrantId>>,
     /// Grants that are not over, by service.
     pub by_service: BTreeMap<ServiceRef, BTreeSet<GrantId>>,
+    /// Number of live grants, by service.
+    pub live_of: BTreeMap<ServiceRef, usize>,
     /// When a grant next needs attention: lapse, extension, or removal once over.
     pub due: BTreeSet<(Millis, GrantId)>,
     /// Number of live grants.
@@ -46,6 +48,7 @@ impl Index {
         }
         if g.state.is_live() {
             self.live += 1;
+            *self.live_of.entry(g.service.clone()).or_default() += 1;
         }
         if let Some(t) = Self::due_at(s, id) {
             self.due.insert((t, *id));
@@ -67,6 +70,10 @@ impl Index {
         }
         if g.state.is_live() {
             self.live = self.live.saturating_sub(1);
+            match self.live_of.get_mut(&g.service) {
+                Some(n) if *n > 1 => *n -= 1,
+                Some(_) | None => drop(self.live_of.remove(&g.service)),
+            }
         }
         if let Some(t) = Self::due_at(s, id) {
             self.due.remove(&(t, *id));

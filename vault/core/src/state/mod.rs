@@ -111,6 +111,9 @@ impl State {
             return Err(StateError::Inconsistent("the log's frontier"));
         }
         s.load_charter()?;
+        if !s.services.values_mut().flat_map(|r| &mut r.versions).all(rows::SpecVersion::load) {
+            return Err(StateError::Inconsistent("a spec"));
+        }
         s.index = Index::build(&s);
         Ok(s)
     }

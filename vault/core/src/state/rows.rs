@@ -132,12 +132,20 @@ pub struct SpecVersion {
     pub sha256: Digest,
     /// The deployer's Statement, encoded.
     pub statement: Vec<u8>,
+    /// The spec inside: derived, read once, asked for by every grant.
+    #[serde(skip)]
+    pub(crate) spec: Option<Box<v1::Spec>>,
 }
 impl SpecVersion {
-    /// The spec inside; `None` if the stored bytes do not decode.
-    pub fn spec(&self) -> Option<v1::Spec> {
-        let st = crate::Command::statement(&self.statement)?;
-        holdfast_wire::statement::peek(&st).ok()
+    /// Reads the spec out of the statement, after a snapshot was loaded; false if the stored bytes do not decode.
+    pub(crate) fn load(&mut self) -> bool {
+        let spec = crate::Command::statement(&self.statement).and_then(|st| holdfast_wire::statement::peek(&st).ok());
+        self.spec = spec.map(Box::new);
+        self.spec.is_some()
+    }
+    /// The spec inside.
+    pub fn spec(&self) -> Option<&v1::Spec> {
+        self.spec.as_deref()
     }
 }
 

@@ -1,0 +1,65 @@
+# What a newcomer, a developer and CI run. `make` alone lists the targets.
+#
+# Everything is built into target/; the demo keeps its state in demo/ and nowhere else.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Tools that scripts/setup.sh installs, and daemons that are not in everybody's PATH.
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.local/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+MINUTES ?= 10
+# One harness a target, each stating its law: fuzz/src/lib.rs.
+FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+.PHONY: setup
+setup: ## installs what is missing on this machine (apt, pip, cargo)
+	@scripts/setup.sh
+
+.PHONY: build
+build: setup ## the four programs, for development
+	@cargo build --locked --workspace --bins
+
+.PHONY: demo
+demo: setup ## a cluster on this machine, from nothing to a container that holds a secret
+	@cargo build --locked --quiet --workspace --bins
+	@scripts/demo.sh
+
+.PHONY: lint
+lint: ## format, clippy, and the licences, bans and sources of libraries
+	@cargo fmt --all --check
+	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then \
+	  cargo fetch --locked --quiet && cargo deny --offline check --allow duplicate bans licenses sources; \
+	else \
+	  echo 'lint: cargo-deny is not installed: licences were not checked (cargo install --locked cargo-deny)'; \
+	fi
+
+.PHONY: test
+test: setup lint ## everything that CI runs
+	@cargo build --locked --quiet --workspace --bins
+	@cargo nextest run --locked --workspace --profile ci
+
+.PHONY: bench
+bench: ## measures release builds: make bench [NAME=part-of-a-name]
+	@cargo build --locked --quiet --release --workspace --bins
+	@cargo run --locked --quiet --release --package holdfast-benches -- $(NAME)
+
+.PHONY: fuzz
+fuzz: ## fuzzes every format: make fuzz MINUTES=10, divided among the targets
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-fuzz
+	@cd fuzz && for target in $(FUZZ_TARGETS); do \
+	  echo "fuzz: $$target"; \
+	  ASAN_OPTIONS=detect_leaks=0 RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" -- \
+	    -max_total_time=$$(( $(MINUTES) * 60 / $(words $(FUZZ_TARGETS)) )) -print_final_stats=1; \
+	done
+
+# Named in the documentation of later versions. They fail until they do what they say.
+.PHONY: redteam chaos soak dist
+redteam chaos soak dist:
+	@echo "make $@: not built yet" >&2; exit 1

@@ -1,0 +1,57 @@
+//! The line of a measurement: `value= unit= beside= ratio= goal= ok|short`.
+
+use std::fmt;
+
+/// What is to be reached.
+#[derive(Debug, Clone, Copy)]
+pub enum Goal {
+    /// More is better.
+    AtLeast(f64),
+    /// Less is better.
+    AtMost(f64),
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    /// What was measured.
+    pub value: f64,
+    /// In which unit.
+    pub unit: &'static str,
+    /// What it stands beside, in the same unit: a peer, or what cannot be gone below.
+    pub beside: f64,
+    /// What is to be reached.
+    pub goal: Goal,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, goal, reached) = match self.goal {
+            Goal::AtLeast(goal) => (">=", goal, self.value >= goal),
+            Goal::AtMost(goal) => ("<=", goal, self.value <= goal),
+        };
+        let (unit, ratio) = (self.unit, self.value / self.beside);
+        let verdict = if reached { "ok" } else { "short" };
+        write!(
+            f,
+            "value={:.1} unit={unit} beside={:.1} ratio={ratio:.2} goal={sign}{goal} {verdict}",
+            self.value, self.beside
+        )
+    }
+}
+
+/// The processor and how busy the machine was: without them no figure means anything.
+pub fn machine() -> String {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or("unknown");
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    format!("machine {} x {count}, load {load}", model.trim_start_matches(['\t', ' ', ':']))
+}
+
+/// Prints a line of the result.
+#[expect(clippy::print_stdout, reason = "its output is the measurement")]
+pub fn say(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,185 @@
+//! Wiring: configuration, identity, listeners, and the four tasks that do the work.
+
+use crate::config::{self, Config, is_dialable};
+use crate::control::Control;
+use crate::logs::{LogService, Relay};
+use crate::pins::Pins;
+use crate::scheduler::Scheduler;
+use crate::session::SessionService;
+use crate::state::StateDir;
+use crate::trust::Believed;
+use crate::vault::Vault;
+use crate::{join, renewal};
+use holdfast_transport::client::{Dialer, Timing};
+use holdfast_transport::daemon::{Health, LogFormat, PortsFile, Readiness, Signals, init_logging, systemd};
+use holdfast_transport::failure::Failure;
+use holdfast_transport::renew::Renewer;
+use holdfast_transport::rpc::deploy_server::DeployServer;
+use holdfast_transport::rpc::session_server::SessionServer;
+use holdfast_transport::server::{Connections, Limits, serve};
+use holdfast_transport::tls::{Alpn, ClientTls, Expect, IdentityCell, LocalIdentity, ServerTls};
+use holdfast_types::Role;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+/// What the command line says.
+#[derive(Debug, Default)]
+pub struct Arguments {
+    /// Configuration file; without one, the defaults.
+    pub config: Option<PathBuf>,
+    /// First start: the join token.
+    pub join_token_file: Option<PathBuf>,
+    /// First start: the vault's join listeners, before those of the configuration.
+    pub vault: Vec<String>,
+    /// Where to write which listener got which address.
+    pub ports_file: Option<PathBuf>,
+    /// `text` or `json`, over the configuration.
+    pub log_format: Option<String>,
+    /// Only check the configuration.
+    pub check_config: bool,
+}
+
+/// Events that wait for the control.
+const INBOX: usize = 4096;
+/// Largest report of a node: a greeting of ten thousand tasks, or a chunk of logs.
+const MAX_REPORT: usize = 4 << 20;
+
+/// The daemon from its arguments to its exit code.
+pub fn main(args: Arguments) -> ExitCode {
+    let given = args.log_format.as_deref().map(str::parse::<LogFormat>).transpose();
+    let config = config::load(args.config.as_deref(), |k| std::env::var(k).ok());
+    let format = given.clone().ok().flatten().or(config.as_ref().ok().map(|c| c.log_format)).unwrap_or_default();
+    init_logging(format);
+    let undialable = args.vault.iter().find(|a| !is_dialable(a)).map(|a| format!("--vault: {a:?} is not host:port"));
+    let config = match (config, given.err().or(undialable)) {
+        (Ok(config), None) => config,
+        (Err(e), _) => return fail(2, &e.to_string()),
+        (Ok(_), Some(wrong)) => return fail(2, &wrong),
+    };
+    if args.check_config {
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(1, &format!("cannot start the runtime: {e}")),
+    };
+    match runtime.block_on(run(config, args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(f) if f.code == "stopped" => ExitCode::SUCCESS,
+        Err(f) => {
+            let help = f.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
+            fail(f.kind.exit_code(), &format!("{f}{help}"))
+        }
+    }
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    tracing::error!("{message}");
+    ExitCode::from(code)
+}
+
+fn io(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
+    move |e| Failure::failed("io", format!("cannot {what}: {e}"))
+}
+
+async fn run(config: Config, args: Arguments) -> Result<(), Failure> {
+    let signals = Signals::listen().map_err(io("listen to signals"))?;
+    let stop = signals.stop.clone();
+    let readiness = Readiness::not_yet("starting");
+    let health =
+        Health::bind(config.health, readiness.clone()).await.map_err(|e| Failure::failed("address", e.to_string()))?;
+    let listener = TcpListener::bind(config.listen).await;
+    let listener =
+        listener.map_err(|e| Failure::failed("address", format!("cannot listen on {}: {e}", config.listen)))?;
+    let bound = listener.local_addr().map_err(io("read the listener's address"))?;
+    let ports =
+        PortsFile::new().with("health", health.addr().map_err(io("read the health address"))?).with("session", bound);
+    if let Some(path) = &args.ports_file {
+        ports.write(path).map_err(io("write the ports file"))?;
+    }
+    let healthy = tokio::spawn(health.serve(stop.clone()));
+    systemd::ready();
+
+    let state = StateDir::open(&config.state_dir)?;
+    let vault: Vec<String> = args.vault.iter().chain(&config.vault).cloned().collect();
+    readiness.not_ready("joining the cluster");
+    systemd::status("joining the cluster");
+    let cluster = join::ensure(&state, args.join_token_file.as_deref(), &vault, &stop).await?;
+    let service_addrs: Vec<String> = cluster.service_addrs.iter().chain(&config.vault_service).cloned().collect();
+    let (identity, believed) = join::open(&state, cluster)?;
+    systemd::status("at work");
+    let session_addr = config.advertise.clone().unwrap_or_else(|| bound.to_string());
+    let parts = Parts { config, state, identity, believed, service_addrs, session_addr, readiness };
+    let served = parts.work(listener, &stop).await;
+    stop.cancel();
+    drop(healthy);
+    served
+}
+
+/// Everything that the work needs.
+struct Parts {
+    config: Config,
+    state: StateDir,
+    identity: LocalIdentity,
+    believed: Believed,
+    service_addrs: Vec<String>,
+    session_addr: String,
+    readiness: Readiness,
+}
+
+impl Parts {
+    /// Until `stop`, or until the listener fails.
+    async fn work(self, listener: TcpListener, stop: &CancellationToken) -> Result<(), Failure> {
+        let (inbox, inputs) = mpsc::channel(INBOX);
+        let (to_vault, orders) = mpsc::unbounded_channel();
+        let (open, link) = watch::channel(None);
+        let (done, renewed) = watch::channel(0);
+        let (status, hints) = watch::channel(None);
+        let (trust, trust_domain) = (self.believed.tls(), self.believed.trust_domain().clone());
+        let due = renewal::third_of_life(&self.identity);
+        let cell = IdentityCell::new(self.identity);
+        let connections = Connections::new();
+        let pins = Arc::new(Pins::new(connections.clone(), trust_domain));
+        let relay = Arc::new(Relay::default());
+
+        let tls = ClientTls::mutual(cell.clone(), trust.clone(), Expect::Role(Role::Vault), Alpn::Service);
+        let dialer = Dialer::new(self.service_addrs, tls, Timing::default());
+        let vault = Vault {
+            dialer,
+            inbox: inbox.clone(),
+            orders,
+            pins: pins.clone(),
+            session_addr: self.session_addr,
+            open,
+            renewed,
+            status,
+        };
+        let control = Control::new(Scheduler::new(self.config.settings), inputs, to_vault, self.readiness);
+        let renewer =
+            Renewer::new(Arc::new(self.state.identity()), cell.clone(), trust.clone(), renewal::OpenLink(link));
+        let tasks = [
+            tokio::spawn(vault.run(stop.clone())),
+            tokio::spawn(control.run(stop.clone())),
+            tokio::spawn(renewal::run(renewer, due, done, stop.clone())),
+            tokio::spawn(self.believed.follow(hints, stop.clone())),
+            tokio::spawn(systemd::watchdog(|| true, stop.clone())),
+        ];
+        let sessions =
+            SessionServer::new(SessionService::new(inbox.clone(), relay.clone())).max_decoding_message_size(MAX_REPORT);
+        let routes = Routes::new(sessions).add_service(DeployServer::new(LogService::new(inbox, relay)));
+        let tls = ServerTls::mutual(cell, trust, pins, Alpn::Orchestrator);
+        let served = serve(listener, tls, routes, connections, Limits::default(), stop.clone()).await;
+        stop.cancel();
+        for task in tasks {
+            if task.await.is_err() {
+                tracing::error!("a task did not end in order");
+            }
+        }
+        served.map_err(|e| Failure::failed("io", e.to_string()))
+    }
+}

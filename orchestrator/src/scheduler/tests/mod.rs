@@ -1,0 +1,253 @@
+//! What is placed, and when not: leases, the directory, grants and their answers. Ends and rollouts: [`lives`].
+
+mod lives;
+mod world;
+
+use super::*;
+use holdfast_transport::failure::Failure;
+use holdfast_wire::v1::{GrantDenied, Spec};
+use world::*;
+
+#[test]
+fn what_is_wanted_is_asked_for_and_handed_to_its_nodes() {
+    let mut w = World::new(3);
+    w.service(&[spec(1, 3)]);
+    w.run();
+    assert_eq!((w.placed.len(), w.assigned()), (3, 3));
+    let nodes: BTreeSet<_> = (1..=3).map(|slot| w.node_of(slot)).collect();
+    assert_eq!(nodes.len(), 3, "one a node");
+    assert!(w.placed.iter().all(|r| r.version == 1 && r.namespace == "shop"));
+    w.settle();
+    assert_eq!(w.placed.len(), 3);
+    assert_eq!(w.s.nodes_of(&ServiceRef::of("shop", "web").unwrap(), Some(&task(1))), [w.node_of(1)].into());
+}
+
+#[test]
+fn nothing_is_placed_without_a_lease() {
+    let mut w = World::unsynced();
+    w.node_is(1, "ready", true);
+    w.greet(1, &[]);
+    w.synced();
+    w.service(&[spec(1, 1)]);
+    w.run();
+    assert_eq!(w.orders, [Order::KeepLease], "the lease is asked for at once");
+    assert!(w.placed.is_empty());
+    w.lease(60);
+    w.run();
+    assert_eq!(w.placed.len(), 1);
+    // The lease runs out unheard: what runs stays, and nothing is done about it.
+    w.settle();
+    let id = w.live(1).unwrap();
+    w.wait(Duration::from_secs(61));
+    w.ends(&id, "failed", 1);
+    w.wait(Duration::from_secs(120));
+    assert_eq!((w.placed.len(), w.stops().len()), (1, 0));
+    w.lease(60);
+    w.run();
+    assert_eq!(w.placed.len(), 2);
+}
+
+#[test]
+fn nothing_is_placed_before_the_directory_is_complete() {
+    let mut w = World::unsynced();
+    w.lease(60);
+    w.node_is(1, "ready", true);
+    w.greet(1, &[]);
+    w.service(&[spec(1, 1)]);
+    w.run();
+    assert!(w.placed.is_empty());
+    w.synced();
+    w.run();
+    assert_eq!(w.placed.len(), 1);
+}
+
+#[test]
+fn after_a_restart_running_tasks_are_kept_and_grants_that_nobody_holds_are_given_back() {
+    let mut w = World::unsynced();
+    w.node_is(1, "ready", true);
+    w.node_is(2, "ready", true);
+    w.service(&[spec(1, 3)]);
+    let runs = w.issue("shop.web.1", "node-1", 1);
+    w.becomes(&runs, "running", "running");
+    let (taken, lost) = (w.issue("shop.web.2", "node-1", 1), w.issue("shop.web.3", "node-2", 1));
+    w.synced();
+    w.lease(60);
+    w.run();
+    assert!(w.placed.is_empty() && w.released().is_empty(), "who holds them is told by the nodes");
+    w.greet(1, &[runs, taken]);
+    w.greet(2, &[]);
+    w.run();
+    assert_eq!(w.released(), [lost]);
+    assert_eq!(w.placed.len(), 1);
+    assert_eq!(w.placed[0].task_id, "shop.web.3");
+    assert_eq!((w.live(1), w.live(2)), (Some(runs), Some(taken)));
+}
+
+#[test]
+fn a_lost_nodes_tasks_are_given_back_and_placed_elsewhere() {
+    let mut w = World::new(2);
+    w.service(&[spec(1, 2)]);
+    w.run();
+    w.settle();
+    let slot = (1..=2).find(|s| w.node_of(*s) == node(1)).unwrap();
+    let id = w.live(slot).unwrap();
+    w.s.session_closed(w.now, &node(1));
+    w.node_is(1, "ready", false);
+    w.keep_lease_and_wait(29);
+    assert!(w.released().is_empty(), "it may come back");
+    w.keep_lease_and_wait(2);
+    assert_eq!(w.released(), [id]);
+    assert_eq!(w.node_of(slot), node(2));
+    assert_eq!(w.live_count(), 2);
+}
+
+#[test]
+fn a_node_that_comes_back_in_time_keeps_its_tasks() {
+    let mut w = World::new(2);
+    w.service(&[spec(1, 2)]);
+    w.run();
+    w.settle();
+    w.s.session_closed(w.now, &node(1));
+    w.keep_lease_and_wait(20);
+    let held: Vec<_> = w.grants.iter().filter(|(_, g)| g.node_id == "node-1").map(|(id, _)| *id).collect();
+    w.greet(1, &held);
+    w.keep_lease_and_wait(60);
+    assert!(w.released().is_empty());
+    assert_eq!(w.placed.len(), 2);
+}
+
+#[test]
+fn an_exclusive_task_of_a_lost_node_is_replaced_only_at_the_end_of_its_grant() {
+    let mut w = World::new(2);
+    w.service(&[Spec { exclusive: true, ..spec(1, 1) }]);
+    w.run();
+    w.settle();
+    let id = w.live(1).unwrap();
+    let n = if w.node_of(1) == node(1) { 1 } else { 2 };
+    w.s.session_closed(w.now, &node(n));
+    w.node_is(n, "ready", false);
+    w.keep_lease_and_wait(40);
+    assert_eq!((w.released(), w.live_count()), (vec![id], 0));
+    w.grants.remove(&id);
+    w.shown(Shown::GrantGone(id.to_vec()));
+    w.run();
+    assert_eq!(w.node_of(1), node(3 - n));
+}
+
+#[test]
+fn a_denied_service_is_tried_on_another_node_and_denials_are_spaced_out() {
+    let mut w = World::new(2);
+    w.refuse = |r| {
+        let policies = vec!["L0-zone".into()];
+        (r.node_id == "node-1").then(|| GrantDenied { code: "policy-denied".into(), reason: "zone".into(), policies })
+    };
+    w.service(&[spec(1, 2)]);
+    w.run();
+    assert_eq!((w.placed.len(), w.live_count()), (2, 1), "one a node, one of them denied");
+    w.keep_lease_and_wait(2);
+    assert_eq!(w.live_count(), 2);
+    assert_eq!((w.node_of(1), w.node_of(2)), (node(2), node(2)));
+
+    let mut w = World::new(1);
+    w.refuse = |_| Some(GrantDenied { code: "policy-denied".into(), reason: "no".into(), policies: vec![] });
+    w.service(&[spec(1, 1)]);
+    w.run();
+    w.keep_lease_and_wait(300);
+    assert!((6..=12).contains(&w.placed.len()), "1 s apart, then 2, 4 … 60: {}", w.placed.len());
+}
+
+#[test]
+fn a_used_up_budget_pauses_its_namespace_until_the_next_minute() {
+    let mut w = World::new(1);
+    w.refuse = |_| Some(GrantDenied { code: "budget-exhausted".into(), reason: "used up".into(), policies: vec![] });
+    w.service(&[spec(1, 3)]);
+    w.run();
+    assert_eq!(w.placed.len(), 3);
+    w.refuse = no_refusal;
+    let minute = next_minute(w.now).since(w.now).as_secs();
+    w.keep_lease_and_wait(minute - 1);
+    assert_eq!(w.placed.len(), 3);
+    w.keep_lease_and_wait(2);
+    assert_eq!((w.placed.len(), w.live_count()), (6, 3));
+}
+
+#[test]
+fn a_grant_whose_answer_was_lost_is_given_back() {
+    let mut w = World::new(1);
+    w.service(&[spec(1, 1)]);
+    let orders = w.s.take_orders(w.now);
+    let Some(Order::Request { ticket, requests }) = orders.into_iter().next() else { panic!("nothing asked") };
+    // The vault commits it, and the connection breaks before the answer.
+    let id = w.issue(&requests[0].task_id, &requests[0].node_id, 1);
+    w.s.granted(w.now, ticket, Err(Failure::unavailable("connection-lost", "the connection broke")));
+    w.run();
+    assert_eq!(w.released(), [id]);
+    w.keep_lease_and_wait(3);
+    assert_eq!((w.placed.len(), w.live_count()), (1, 1));
+}
+
+#[test]
+fn a_grant_for_a_node_that_left_meanwhile_is_given_back() {
+    let mut w = World::new(1);
+    w.service(&[spec(1, 1)]);
+    let orders = w.s.take_orders(w.now);
+    let Some(Order::Request { ticket, requests }) = orders.into_iter().next() else { panic!("nothing asked") };
+    w.s.session_closed(w.now, &node(1));
+    let result = w.grant(&requests[0]);
+    w.s.granted(w.now, ticket, Ok(vec![result]));
+    w.run();
+    assert_eq!((w.released().len(), w.assigned(), w.live_count()), (1, 0, 0));
+    w.greet(1, &[]);
+    w.keep_lease_and_wait(2);
+    assert_eq!((w.assigned(), w.live_count()), (1, 1));
+}
+
+#[test]
+fn what_a_node_refuses_is_given_back_and_tried_elsewhere() {
+    let mut w = World::new(2);
+    w.service(&[spec(1, 1)]);
+    w.run();
+    let (id, n) = (w.live(1).unwrap(), w.node_of(1));
+    w.s.assign_answered(w.now, &n, id, Some("status: too old"));
+    w.run();
+    assert_eq!(w.released(), [id]);
+    w.keep_lease_and_wait(2);
+    assert_ne!(w.node_of(1), n);
+}
+
+#[test]
+fn requests_are_bounded_in_size_and_number() {
+    let mut w = World::new(10);
+    w.service(&[spec(1, 450)]);
+    let orders = w.s.take_orders(w.now);
+    let sizes: Vec<usize> = orders
+        .iter()
+        .map(|o| match o {
+            Order::Request { requests, .. } => requests.len(),
+            Order::Release { .. } | Order::Assign { .. } | Order::Stop { .. } | Order::KeepLease => 0,
+        })
+        .collect();
+    assert_eq!(sizes, [MAX_REQUESTS, MAX_REQUESTS]);
+    assert!(w.s.take_orders(w.now).is_empty(), "the next ones wait for an answer");
+}
+
+#[test]
+fn what_another_picture_does_not_show_is_gone() {
+    let mut w = World::new(2);
+    w.service(&[spec(1, 2)]);
+    w.run();
+    w.settle();
+    let gone = w.live(1).unwrap();
+    w.s.directory_lost();
+    w.run();
+    w.grants.remove(&gone);
+    (1..=2).for_each(|n| w.node_is(n, "ready", true));
+    w.service(&[spec(1, 2)]);
+    for view in w.grants.clone().into_values() {
+        w.shown(Shown::Grant(view));
+    }
+    w.synced();
+    w.run();
+    assert_eq!((w.placed.len(), w.live_count()), (3, 2));
+    assert!(w.released().is_empty() && w.stops().is_empty());
+}

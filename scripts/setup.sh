@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Installs what the build, the demo and the tests need and this machine does not have. Run again, it does nothing.
+#
+# Debian or Ubuntu with Rust installed. Without the right to install, or elsewhere, it names what is missing and fails.
+set -euo pipefail
+
+# What is looked for, and the package that brings it.
+commands=(
+  "cc gcc"
+  "pkg-config pkg-config"
+  "runc runc"
+  "certtool gnutls-bin"
+  "gnutls-cli gnutls-bin"
+  "skopeo skopeo"
+  "busybox busybox-static"
+  "docker-registry docker-registry"
+  "openssl openssl"
+  "strace strace"
+  "tcpdump tcpdump"
+  "pip3 python3-pip"
+)
+readonly pkilint="pkilint==0.13.*" nextest="cargo-nextest@0.9"
+
+# Daemons and administrators' tools are not in everybody's PATH.
+export PATH="$PATH:/usr/sbin:/sbin:$HOME/.local/bin:${CARGO_HOME:-$HOME/.cargo}/bin"
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+missing_packages() {
+  local entry
+  for entry in "${commands[@]}"; do
+    command -v "${entry%% *}" >/dev/null || printf '%s\n' "${entry#* }"
+  done
+  # The embedded container runtime loads its filters through this library.
+  pkg-config --exists libseccomp 2>/dev/null || printf 'libseccomp-dev\n'
+}
+
+install_packages() {
+  local packages
+  mapfile -t packages < <(missing_packages | sort -u)
+  [ "${#packages[@]}" -gt 0 ] || return 0
+  if ! command -v apt-get >/dev/null || ! as_root true 2>/dev/null; then
+    say "please install: ${packages[*]}"
+    return 1
+  fi
+  say "installing ${packages[*]}"
+  as_root apt-get -qq update
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${packages[@]}" >/dev/null
+  # Its package starts a registry; the tests start their own and leave none behind.
+  if [[ " ${packages[*]} " == *" docker-registry "* && -d /run/systemd/system ]]; then
+    as_root systemctl --quiet disable --now docker-registry
+  fi
+}
+
+install_linter() {
+  command -v lint_pkix_cert >/dev/null && return 0
+  say "installing pkilint"
+  # Debian marks its Python as its own; a user's directory does not touch it.
+  pip3 install --quiet --user "$pkilint" 2>/dev/null || pip3 install --quiet --user --break-system-packages "$pkilint"
+}
+
+install_nextest() {
+  cargo nextest --version >/dev/null 2>&1 && return 0
+  say "installing cargo-nextest (built once, some minutes)"
+  cargo install --quiet --locked "$nextest"
+}
+
+command -v cargo >/dev/null || { say "please install Rust: https://rustup.rs"; exit 1; }
+install_packages
+install_linter
+install_nextest

@@ -1,0 +1,193 @@
+//! What the documentation says is there: the tests it names, the pages it links to, the commands it tells to run.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected should stop there")]
+
+use holdfast_vault::rights::{Listener, TABLE};
+use std::collections::BTreeSet;
+use suite::repository::{self, Page};
+
+fn documents() -> Vec<Page> {
+    let pages = repository::pages().unwrap();
+    let documents: Vec<Page> = pages.into_iter().filter(|p| p.ends_with(&[".md"])).collect();
+    assert!(documents.iter().any(|p| p.path == "README.md"), "the documents were not read");
+    documents
+}
+
+/// What stands between backticks on a line.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+/// Names of all functions that carry a test attribute, and of the cases that a conformance suite lists.
+fn tests() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for page in repository::pages().unwrap().iter().filter(|p| p.ends_with(&[".rs"])) {
+        let mut marked = false;
+        for line in page.text.lines().map(str::trim) {
+            if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                marked = true;
+            } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| marked) {
+                found.insert(rest.split(['(', '<']).next().unwrap_or_default().to_owned());
+                marked = false;
+            }
+        }
+        // A property test stands in a macro of its own; each case of a suite is a plain function that takes the subject.
+        let macros = page.text.contains("proptest! {") || page.text.contains("macro_rules! conformance");
+        let names = page.text.lines().filter_map(|l| l.trim().split_once("fn ")).filter(|_| macros);
+        found.extend(names.map(|(_, rest)| rest.split(['(', '<']).next().unwrap_or_default().to_owned()));
+    }
+    found
+}
+
+/// The paragraphs that name tests.
+fn shown_by(text: &str) -> impl Iterator<Item = &str> {
+    text.split("\n\n").filter(|paragraph| paragraph.starts_with("Shown by "))
+}
+
+/// Headings as the anchors that they become.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|l| l.starts_with('#')).map(|l| l.trim_start_matches('#').trim().to_lowercase());
+    let keep = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    headings.map(|h| h.chars().filter(keep).map(|c| if c == ' ' { '-' } else { c }).collect()).collect()
+}
+
+fn named_in_vain<'a>(text: &'a str, tests: &BTreeSet<String>) -> Vec<&'a str> {
+    shown_by(text).flat_map(quoted).filter(|name| !tests.contains(*name)).collect()
+}
+
+#[test]
+fn each_test_that_security_names_exists() {
+    let text = repository::read("SECURITY.md").unwrap();
+    let named = shown_by(&text).flat_map(quoted).count();
+    assert!(named > 100, "SECURITY.md names {named} tests");
+    let missing = named_in_vain(&text, &tests());
+    assert!(missing.is_empty(), "SECURITY.md names tests that do not exist: {missing:?}");
+}
+
+#[test]
+fn a_test_that_is_named_in_vain_is_found() {
+    let text = "What follows.\n\nShown by `a_planted_edge_is_found`,\n`no_such_test`.\n\n`not_a_test` is elsewhere.";
+    assert_eq!(named_in_vain(text, &tests()), ["no_such_test"]);
+}
+
+#[test]
+fn each_boundary_is_shown_by_tests_or_said_to_be_missing() {
+    let text = repository::read("SECURITY.md").unwrap();
+    for boundary in text.split("\n## Boundary: ").skip(1) {
+        let boundary = boundary.split("\n## ").next().unwrap_or_default();
+        let title = boundary.lines().next().unwrap_or_default();
+        assert!(shown_by(boundary).next().is_some(), "{title}: no test shows it");
+        assert!(boundary.contains("**Not prevented.**"), "{title}: does not say what is not prevented");
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut faults = Vec::new();
+    for page in documents() {
+        let dir = page.path.rsplit_once('/').map_or("", |(dir, _)| dir);
+        for target in page.text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = if file.is_empty() { page.path.clone() } else { format!("{dir}/{file}") };
+            let full = repository::root().join(path.trim_start_matches('/'));
+            let there = full.exists();
+            let found = anchor.is_empty() || std::fs::read_to_string(&full).is_ok_and(|t| anchors(&t).contains(anchor));
+            if !there || !found {
+                faults.push(format!("{}: {target}", page.path));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "links that lead nowhere:\n  {}", faults.join("\n  "));
+}
+
+#[test]
+fn each_make_target_that_a_page_names_exists() {
+    let makefile = repository::read("Makefile").unwrap();
+    let rules = makefile.lines().filter(|l| !l.starts_with(['\t', '#', '.'])).filter_map(|l| l.split_once(':'));
+    let targets: BTreeSet<&str> = rules.flat_map(|(names, _)| names.split_whitespace()).collect();
+    let is_word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase());
+    let mut named = BTreeSet::new();
+    for page in documents() {
+        let fenced = page.text.split("```").skip(1).step_by(2).flat_map(str::lines);
+        let inline = page.text.lines().filter(|l| !l.starts_with("```")).flat_map(quoted);
+        for code in fenced.chain(inline) {
+            let target = code.trim().strip_prefix("make ").and_then(|rest| rest.split_whitespace().next());
+            named.extend(target.filter(|t| is_word(t)).map(|t| (page.path.clone(), t.to_owned())));
+        }
+    }
+    for command in ["demo", "test"] {
+        assert!(
+            named.contains(&("README.md".to_owned(), command.to_owned())),
+            "README.md does not name make {command}"
+        );
+    }
+    let missing: Vec<_> = named.iter().filter(|(_, target)| !targets.contains(target.as_str())).collect();
+    assert!(missing.is_empty(), "pages name targets that the Makefile lacks: {missing:?}");
+}
+
+#[test]
+fn the_page_of_rights_is_the_table_in_the_code() {
+    let mut page = String::from(
+        "# Rights\n\nEvery RPC of the vault, the listener that serves it, the roles that may call it there, and what the call is \
+         checked against.\nGenerated from `vault/src/rights.rs`; an RPC that is not in this table is served to nobody.\n\n\
+         | RPC | listener | roles | authority |\n|---|---|---|---|\n",
+    );
+    for (_, path, listener, roles, why) in TABLE {
+        let listener = match listener {
+            Listener::Join => "J (join)",
+            Listener::Service => "S (service)",
+            Listener::Local => "U (unix socket)",
+        };
+        let roles: Vec<String> = roles.iter().map(|r| format!("{r:?}").to_lowercase()).collect();
+        let roles = if roles.is_empty() { "–".to_owned() } else { roles.join(", ") };
+        page += &format!("| `{path}` | {listener} | {roles} | {why} |\n");
+    }
+    repository::agrees("docs/reference/rights.md", &page).unwrap();
+}
+
+#[test]
+fn every_decision_has_its_four_parts() {
+    let decisions: Vec<Page> = documents().into_iter().filter(|p| p.path.starts_with("docs/decisions/0")).collect();
+    assert!(!decisions.is_empty());
+    for page in decisions {
+        for part in ["## Context", "## Choice", "## What was tried", "## What would change our mind"] {
+            assert!(page.text.contains(part), "{}: no {part:?}", page.path);
+        }
+    }
+}
+
+#[test]
+fn every_unit_is_hardened() {
+    let always = [
+        "Type=notify\n",
+        "WatchdogSec=",
+        "UMask=0077",
+        "LimitCORE=",
+        "NoNewPrivileges=yes",
+        "CapabilityBoundingSet=",
+        "RestrictAddressFamilies=",
+    ];
+    let unprivileged = [
+        "CapabilityBoundingSet=\n",
+        "LimitCORE=0",
+        "ProtectSystem=strict",
+        "PrivateTmp=yes",
+        "PrivateDevices=yes",
+        "ProtectProc=invisible",
+        "ProtectKernelTunables=yes",
+        "ProtectControlGroups=yes",
+        "LockPersonality=yes",
+        "MemoryDenyWriteExecute=yes",
+        "SystemCallFilter=@system-service",
+        "SystemCallArchitectures=native",
+    ];
+    for (unit, more) in [("vault", &unprivileged[..]), ("orchestrator", &unprivileged[..]), ("agent", &[])] {
+        let text = repository::read(&format!("dist/systemd/holdfast-{unit}.service")).unwrap();
+        for directive in always.iter().chain(more) {
+            assert!(text.contains(directive), "holdfast-{unit}.service: no {}", directive.trim());
+        }
+    }
+    assert!(repository::read("dist/systemd/holdfast-vault.service").unwrap().contains("RestartForceExitStatus=75\n"));
+}

@@ -1,0 +1,75 @@
+//! The whole main job: from nothing to a container that holds a secret, and back.
+
+use super::world::{World, eventually};
+use holdfast_types::sha256;
+use std::fs;
+
+const VALUE: &[u8] = b"correct horse battery staple";
+
+#[test]
+fn from_an_empty_machine_to_a_container_that_holds_a_secret() {
+    let w = World::everything();
+    w.put_secret("shop/db-password", VALUE, &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1)]);
+    let tasks = w.running("shop/web");
+    assert_eq!(tasks.len(), 1);
+
+    // The container saw the very value, and only its hash is in its output.
+    let expected = format!("secret {}", sha256(&[VALUE]).hex());
+    eventually("the container's output", || w.ok(&["service", "logs", "shop/web"]).contains(&expected).then_some(()));
+
+    // Everything that happened is in the log, and the log is whole.
+    let kinds = w.ok(&["log", "tail", "-n", "200"]);
+    for kind in ["init", "token.use", "node.create", "secret.put", "image.vouch", "service.deploy", "grant.issued", "grant.started"] {
+        assert!(kinds.contains(kind), "{kind} is not in the log:\n{kinds}");
+    }
+    assert!(w.ok(&["log", "verify"]).starts_with("ok "));
+    let grant = tasks[0]["grant_id"].as_str().unwrap().to_owned();
+    w.ok(&["grant", "verify", &grant]);
+
+    // More of it, on the same terms.
+    w.ok(&["service", "scale", "shop/web=3"]);
+    eventually("three replicas", || (w.running("shop/web").len() == 3).then_some(()));
+    w.ok(&["service", "scale", "shop/web=1"]);
+    eventually("one replica", || (w.running("shop/web").len() == 1).then_some(()));
+
+    // And gone: the task, and its secret with it.
+    let secrets = w.agent_run(0).join("secrets");
+    assert!(fs::read_dir(&secrets).unwrap().count() > 0, "no secret is mounted");
+    w.ok(&["service", "rm", "shop/web"]);
+    eventually("the tasks to end", || w.running("shop/web").is_empty().then_some(()));
+    eventually("the secrets to be gone", || (fs::read_dir(&secrets).unwrap().count() == 0).then_some(()));
+}
+
+#[test]
+fn an_orchestrator_cannot_get_a_secret_that_the_service_may_not_read() {
+    let w = World::everything();
+    w.put_secret("shop/db-password", VALUE, &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1)]);
+    // The owner takes the right away; the spec that mounts the secret is still active.
+    w.put_secret("shop/db-password", VALUE, &["--reader", "shop/backup"]);
+    w.ok(&["service", "scale", "shop/web=1", "--detach"]);
+    let o = w.cli(&["service", "scale", "shop/web=2"]);
+    assert_eq!(o.status.code(), Some(3), "{}", String::from_utf8_lossy(&o.stderr));
+}
+
+#[test]
+fn a_drained_node_gives_its_tasks_away_and_a_removed_one_is_cut_off() {
+    let mut w = World::everything();
+    w.add_node("eu");
+    w.put_secret("shop/db-password", VALUE, &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(2)]);
+    let nodes: Vec<String> = w.running("shop/web").iter().map(|t| t["node_id"].as_str().unwrap().to_owned()).collect();
+    assert_ne!(nodes[0], nodes[1], "replicas are spread over nodes");
+    w.ok(&["node", "drain", &nodes[0]]);
+    eventually("both tasks on the other node", || {
+        let r = w.running("shop/web");
+        (r.len() == 2 && r.iter().all(|t| t["node_id"] == nodes[1].as_str())).then_some(())
+    });
+    w.ok(&["node", "activate", &nodes[0]]);
+    w.ok(&["node", "rm", &nodes[1]]);
+    eventually("both tasks back on the first node", || {
+        let r = w.running("shop/web");
+        (r.len() == 2 && r.iter().all(|t| t["node_id"] == nodes[0].as_str())).then_some(())
+    });
+}

@@ -1,0 +1,328 @@
+//! A whole cluster of real processes on this machine, in folders and on ports of its own, gone when the test ends.
+
+use serde_json::Value;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test says what it was waiting for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the programs are: beside the test's own folder in the build directory.
+pub fn program(name: &str) -> PathBuf {
+    let me = std::env::current_exe().unwrap();
+    let dir = me.ancestors().find(|d| d.join(name).is_file());
+    dir.unwrap_or_else(|| panic!("{name} is not built; run: cargo build --workspace --bins")).join(name)
+}
+
+/// A free loopback port, as far as one can know.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until `f` gives something; panics with `what` if it does not.
+pub fn eventually<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(t) = f() {
+            return t;
+        }
+        assert!(Instant::now() < until, "waited {PATIENCE:?} for: {what}");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+/// A daemon under test.
+pub struct Daemon {
+    child: Child,
+    pub log: PathBuf,
+}
+impl Daemon {
+    fn start(name: &str, args: &[&str], log: PathBuf) -> Self {
+        let out = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let mut c = Command::new(program(name));
+        c.args(args).stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+        Self { child: c.spawn().unwrap_or_else(|e| panic!("cannot start {name}: {e}")), log }
+    }
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+    /// SIGKILL, and gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+    /// SIGTERM; its exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        Command::new("kill").arg(self.pid().to_string()).status().unwrap();
+        eventually("the daemon to stop after SIGTERM", || self.child.try_wait().unwrap()).code()
+    }
+    pub fn exited(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().unwrap().map(|s| s.code())
+    }
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The cluster.
+pub struct World {
+    pub dir: tempfile::TempDir,
+    run: tempfile::TempDir,
+    pub join: u16,
+    pub service: u16,
+    pub session: u16,
+    pub vault: Option<Daemon>,
+    pub orchestrator: Option<Daemon>,
+    pub agents: Vec<Daemon>,
+    pub unlock_key: PathBuf,
+}
+
+impl World {
+    /// A founded, unlocked vault with short lifetimes; nothing else yet.
+    pub fn founded() -> Self {
+        assert!(rustix::process::geteuid().is_root(), "these tests make containers and need root");
+        let dir = tempfile::Builder::new().prefix("hf-e2e-").tempdir().unwrap();
+        let run = tempfile::Builder::new().prefix("hf-run-").tempdir_in("/dev/shm").unwrap();
+        let unlock_key = dir.path().join("unlock.key");
+        let mut w = Self {
+            dir,
+            run,
+            join: free_port(),
+            service: free_port(),
+            session: free_port(),
+            vault: None,
+            orchestrator: None,
+            agents: Vec::new(),
+            unlock_key,
+        };
+        w.write_vault_config("");
+        w.start_vault();
+        let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
+        fs::write(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap()).unwrap();
+        w
+    }
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+    pub fn socket(&self) -> String {
+        self.text("vault.sock")
+    }
+    pub fn write_vault_config(&self, more: &str) {
+        let text = format!(
+            "state_dir = {:?}\nsocket = {:?}\n{more}\n[listen]\njoin = \"127.0.0.1:{}\"\nservice = \"127.0.0.1:{}\"\nhealth = \"127.0.0.1:0\"\n\
+             [lives]\nlease = \"6s\"\nstatus_every = \"2s\"\n",
+            self.text("vault"),
+            self.socket(),
+            self.join,
+            self.service
+        );
+        fs::write(self.path("vault.toml"), text).unwrap();
+    }
+    pub fn start_vault(&mut self) {
+        let d = Daemon::start("holdfast-vault", &["--config", &self.text("vault.toml")], self.path("vault.log"));
+        self.vault = Some(d);
+        let socket = self.socket();
+        eventually("the vault's socket", || std::os::unix::net::UnixStream::connect(&socket).ok());
+    }
+    pub fn kill_vault(&mut self) {
+        self.vault.as_mut().unwrap().kill();
+    }
+    pub fn unlock(&self) {
+        self.ok(&["unlock", "--vault-socket", &self.socket(), "--key-file", self.unlock_key.to_str().unwrap()]);
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut c = Command::new(program("holdfast"));
+        c.args(args).env("HOLDFAST_HOME", self.path("home")).env("NO_COLOR", "1").stdin(Stdio::null());
+        c
+    }
+    /// Runs the operator's tool.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+    /// Runs it with something on its standard input.
+    pub fn cli_with(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut c = self.command(args);
+        let mut child = c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    }
+    /// Runs it; it must succeed. Its standard output.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let o = self.cli(args);
+        assert!(o.status.success(), "holdfast {args:?}: {}\n{}", o.status, String::from_utf8_lossy(&o.stderr));
+        String::from_utf8(o.stdout).unwrap()
+    }
+    /// Runs it with `--json`; it must succeed.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let args = [args, &["--json"]].concat();
+        serde_json::from_str(&self.ok(&args)).unwrap()
+    }
+    /// Runs it; it must fail with this exit code. Standard error.
+    pub fn refused(&self, args: &[&str], code: i32) -> String {
+        let o = self.cli(args);
+        let text = String::from_utf8_lossy(&o.stderr).into_owned();
+        assert_eq!(o.status.code(), Some(code), "holdfast {args:?}: {text}");
+        text
+    }
+    pub fn put_secret(&self, name: &str, value: &[u8], more: &[&str]) {
+        let o = self.cli_with(&[&["secret", "put", name], more].concat(), value);
+        assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr));
+    }
+    pub fn token(&self, role: &str, more: &[&str]) -> PathBuf {
+        let token = self.ok(&[&["token", "create", "--role", role], more].concat());
+        let path = self.path(&format!("token-{role}-{}", free_port()));
+        fs::write(&path, token).unwrap();
+        path
+    }
+
+    /// An orchestrator that is approved and has a mandate for everything.
+    pub fn add_orchestrator(&mut self) {
+        let text = format!("state_dir = {:?}\nlisten = \"127.0.0.1:{}\"\nhealth = \"127.0.0.1:0\"\nnode_lost_after = \"5s\"\n", self.text("orch"), self.session);
+        fs::write(self.path("orch.toml"), text).unwrap();
+        let token = self.token("orchestrator", &[]);
+        let args = ["--config", &self.text("orch.toml"), "--join-token-file", token.to_str().unwrap(), "--vault", &format!("127.0.0.1:{}", self.join)];
+        self.orchestrator = Some(Daemon::start("holdfast-orchestrator", &args, self.path("orch.log")));
+        let (id, key) = eventually("the orchestrator to ask for approval", || {
+            let all = self.json(&["node", "ls"]);
+            let one = all["nodes"].as_array()?.iter().find(|n| n["role"] == "orchestrator" && n["state"] == "pending")?.clone();
+            Some((one["id"].as_str()?.to_owned(), one["spki_sha256"].as_str()?.to_owned()))
+        });
+        self.ok(&["node", "approve", &id, "--key", &key]);
+        self.ok(&["mandate", "put", "--orchestrator", &id]);
+    }
+    pub fn start_orchestrator(&mut self) {
+        self.orchestrator = Some(Daemon::start("holdfast-orchestrator", &["--config", &self.text("orch.toml")], self.path("orch.log")));
+    }
+
+    fn agent_name(&self, n: usize) -> String {
+        format!("agent{n}")
+    }
+    pub fn agent_state(&self, n: usize) -> PathBuf {
+        self.path(&self.agent_name(n))
+    }
+    pub fn agent_run(&self, n: usize) -> PathBuf {
+        self.run.path().join(self.agent_name(n))
+    }
+    pub fn write_agent_config(&self, n: usize, more: &str) {
+        let run = self.agent_run(n);
+        fs::create_dir_all(&run).unwrap();
+        let text = format!(
+            "state_dir = {:?}\nruntime_dir = {:?}\nhealth = \"127.0.0.1:0\"\ncgroup = \"/hf-e2e-{}-{n}\"\n{more}\n",
+            self.agent_state(n),
+            run,
+            self.join
+        );
+        fs::write(self.path(&format!("agent{n}.toml")), text).unwrap();
+    }
+    /// A node that joined with a token of its own.
+    pub fn add_node(&mut self, zone: &str) -> usize {
+        let n = self.agents.len();
+        self.write_agent_config(n, "");
+        let token = self.token("node", &["--zone", zone]);
+        self.start_agent(n, &["--join-token-file", token.to_str().unwrap(), "--vault", &format!("127.0.0.1:{}", self.join)]);
+        eventually("the node to be connected", || {
+            let all = self.json(&["node", "ls"]);
+            let up = |v: &Value| v["role"] == "node" && v["connected"] == true;
+            (all["nodes"].as_array()?.iter().filter(|v| up(v)).count() > n).then_some(())
+        });
+        n
+    }
+    pub fn start_agent(&mut self, n: usize, more: &[&str]) {
+        let config = self.text(&format!("agent{n}.toml"));
+        let d = Daemon::start("holdfast-agent", &[&["--config", config.as_str()], more].concat(), self.path(&format!("agent{n}.log")));
+        if n < self.agents.len() { self.agents[n] = d } else { self.agents.push(d) }
+    }
+
+    /// An OCI layout with busybox in it, made here.
+    pub fn busybox(&self) -> String {
+        let dir = self.path("busybox-image");
+        if !dir.exists() {
+            super::image::write_layout(&dir, &[("bin/busybox", &fs::read("/bin/busybox").unwrap())]);
+        }
+        format!("oci-layout:{}", dir.display())
+    }
+    pub fn write_spec(&self, name: &str, body: &str) -> String {
+        let path = self.path(&format!("{name}.toml"));
+        fs::write(&path, body).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+    /// The service of the story: prints the hash of its secret and stays.
+    pub fn web_spec(&self, replicas: u32) -> String {
+        let image = self.busybox();
+        self.write_spec(
+            "web",
+            &format!(
+                "name = \"web\"\nnamespace = \"shop\"\nimage = {image:?}\nreplicas = {replicas}\n\
+                 command = [\"/bin/busybox\", \"sh\", \"-c\", \"echo secret $(/bin/busybox sha256sum < /run/secrets/db-password); while true; do /bin/busybox sleep 1; done\"]\n\
+                 secrets = [{{ name = \"db-password\", target = \"db-password\", mode = 0o400 }}]\n"
+            ),
+        )
+    }
+    /// Tasks of a service, as `service ps` shows them.
+    pub fn tasks(&self, service: &str) -> Vec<Value> {
+        self.json(&["service", "ps", service])["tasks"].as_array().cloned().unwrap_or_default()
+    }
+    pub fn running(&self, service: &str) -> Vec<Value> {
+        self.tasks(service).into_iter().filter(|t| t["task_state"] == "running" && t["state"] == "running").collect()
+    }
+    pub fn everything() -> Self {
+        let mut w = Self::founded();
+        w.add_orchestrator();
+        w.add_node("eu");
+        w
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for log in ["vault.log", "orch.log", "agent0.log", "agent1.log"] {
+                let text = fs::read_to_string(self.path(log)).unwrap_or_default();
+                let tail: Vec<_> = text.lines().rev().take(25).collect();
+                eprintln!("---- {log}\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            }
+        }
+        self.agents.clear();
+        for n in 0..8 {
+            clean_tasks(&self.agent_state(n));
+        }
+        unmount_below(self.run.path());
+        unmount_below(self.dir.path());
+    }
+}
+
+/// Ends the processes that outlive an agent on purpose: its containers and their shims, found by their state folder.
+fn clean_tasks(state: &Path) {
+    let needle = state.to_str().unwrap().to_owned();
+    let procs = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    let mine = procs.filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(&needle)));
+    for pid in mine.collect::<Vec<_>>() {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        for p in children.split_whitespace().map(str::to_owned).chain([pid.to_string()]) {
+            drop(Command::new("kill").args(["-9", &p]).stderr(Stdio::null()).status());
+        }
+    }
+}
+
+fn unmount_below(dir: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut below: Vec<_> = mounts.lines().filter_map(|l| l.split(' ').nth(1)).filter(|m| Path::new(m).starts_with(dir)).collect();
+    below.sort_by_key(|m| std::cmp::Reverse(m.len()));
+    for m in below {
+        drop(Command::new("umount").args(["-l", m]).stderr(Stdio::null()).status());
+    }
+}

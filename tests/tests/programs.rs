@@ -1,0 +1,103 @@
+//! The daemons and their configuration: examples are taken as they are shipped, and the reference names every key.
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should stop there")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use suite::programs::program;
+use suite::repository;
+
+const DAEMONS: [&str; 3] = ["vault", "orchestrator", "agent"];
+
+/// Exit status of `--check-config`, and everything that was said.
+fn check(daemon: &str, config: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(program(&format!("holdfast-{daemon}")).unwrap());
+    let out = command.arg("--config").arg(config).arg("--check-config").env_clear().output().unwrap();
+    (out.status.code(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
+}
+
+fn check_text(daemon: &str, text: &str) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    check(daemon, &path)
+}
+
+/// The example with every default spelled out.
+fn in_full(example: &str) -> String {
+    let bare = |line: &str| line.strip_prefix("# ").filter(|rest| key_of(rest).is_some()).map(str::to_owned);
+    example.lines().map(|line| bare(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+fn key_of(line: &str) -> Option<&str> {
+    let (key, _) = line.split_once(" = ")?;
+    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then_some(key)
+}
+
+/// The keys that a daemon takes in a table (`""`: outside of any), as its own error lists them.
+fn taken(daemon: &str, table: &str) -> BTreeSet<String> {
+    let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
+    let (_, said) = check_text(daemon, &format!("{header}no_such_key = 1\n"));
+    let (_, list) = said.split_once("expected one of ").or_else(|| said.split_once("expected ")).unwrap();
+    list.lines().next().unwrap().split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The rows of the page's table for a daemon: keys with dots.
+fn documented(daemon: &str) -> BTreeSet<String> {
+    let page = repository::read("docs/reference/config.md").unwrap();
+    let section = page.split("\n## ").find(|s| s.starts_with(&format!("`holdfast-{daemon}`"))).unwrap();
+    let rows = section.lines().filter_map(|l| l.strip_prefix("| `")?.split_once('`'));
+    rows.map(|(key, _)| key.to_owned()).collect()
+}
+
+#[test]
+fn each_example_configuration_is_accepted() {
+    for daemon in DAEMONS {
+        let (status, said) = check(daemon, &repository::root().join(format!("dist/config/{daemon}.toml")));
+        assert_eq!(status, Some(0), "{daemon}: {said}");
+    }
+}
+
+#[test]
+fn each_default_that_an_example_shows_is_accepted() {
+    for daemon in DAEMONS {
+        let example = repository::read(&format!("dist/config/{daemon}.toml")).unwrap();
+        let full = in_full(&example);
+        assert!(full.lines().filter(|l| key_of(l).is_some()).count() >= 9, "{daemon}: the defaults were not read");
+        let (status, said) = check_text(daemon, &full);
+        assert_eq!(status, Some(0), "{daemon}: {said}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_wrong_usage() {
+    for daemon in DAEMONS {
+        let (status, said) = check_text(daemon, "no_such_key = 1\n");
+        assert_eq!(status, Some(2), "{daemon}: {said}");
+        assert!(said.contains("no_such_key"), "{daemon}: {said}");
+    }
+}
+
+#[test]
+fn a_missing_configuration_is_named_in_one_line() {
+    for daemon in DAEMONS {
+        let (status, said) = check(daemon, Path::new("/nowhere/config.toml"));
+        assert_eq!(status, Some(2), "{daemon}: {said}");
+        assert!(said.contains("/nowhere/config.toml") && said.lines().count() == 1, "{daemon}: {said}");
+    }
+}
+
+#[test]
+fn the_reference_names_every_key_that_a_daemon_takes_and_no_other() {
+    for daemon in DAEMONS {
+        let mut keys = taken(daemon, "");
+        for table in ["listen", "advertise", "lives", "capacity"] {
+            let example = repository::read(&format!("dist/config/{daemon}.toml")).unwrap();
+            if example.contains(&format!("\n[{table}]\n")) {
+                assert!(keys.remove(table), "{daemon}: {table}");
+                keys.extend(taken(daemon, table).into_iter().map(|key| format!("{table}.{key}")));
+            }
+        }
+        assert_eq!(documented(daemon), keys, "{daemon}");
+    }
+}

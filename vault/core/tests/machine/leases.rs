@@ -1,0 +1,62 @@
+//! Leases and fences: one scheduler a namespace, and a number that grows when it changes.
+
+use crate::world::World;
+use holdfast_types::OrchId;
+use holdfast_vault_core::{Code, Command};
+use holdfast_wire::v1;
+use v1::command::Action;
+
+#[test]
+fn the_fence_grows_when_the_holder_changes_and_only_then() {
+    let (mut w, a, node) = World::shop();
+    let b = w.orchestrator();
+    let m = w.mandate("m2", &[&b.id]);
+    w.put_mandate(&m).unwrap();
+    assert_eq!(w.fence(), (a.id.clone(), 1));
+    w.keep_lease(&b).unwrap();
+    assert_eq!(w.fence(), (a.id.clone(), 1), "a live lease is not taken over");
+    assert_eq!(w.grant(&b, w.ask("web", &node, 1)).err().unwrap().policies, ["L0-lease"]);
+    w.pass(30_000);
+    w.keep_lease(&a).unwrap();
+    w.pass(61_000);
+    w.keep_lease(&a).unwrap();
+    assert_eq!(w.fence(), (a.id.clone(), 1), "nobody held it in between");
+    w.pass(61_000);
+    let from = w.leaves.len();
+    w.keep_lease(&b).unwrap();
+    assert_eq!((w.fence(), w.kinds_since(from)), ((b.id.clone(), 2), vec!["lease.change".to_owned()]));
+    assert_eq!(w.grant(&a, w.ask("web", &node, 1)).err().unwrap().policies, ["L0-lease"]);
+    w.grant(&b, w.ask("web", &node, 1)).unwrap();
+}
+
+#[test]
+fn a_lapsed_lease_grants_nothing() {
+    let (mut w, orch, node) = World::shop();
+    w.pass(60_000);
+    assert_eq!(w.grant(&orch, w.ask("web", &node, 1)).err().unwrap().policies, ["L0-lease"]);
+}
+
+#[test]
+fn a_mandate_covers_its_own_namespaces_alone() {
+    let (mut w, orch, _) = World::shop();
+    let r = v1::GrantRequest { namespace: "bank".into(), task_id: "bank.web.1".into(), ..w.ask("web", &orch, 1) };
+    assert_eq!(w.grant(&orch, r).err().unwrap().code, Code::NotFound);
+    let other = w.orchestrator();
+    let m = v1::Mandate { namespaces: vec!["bank".into()], ..w.mandate("m2", &[&other.id]) };
+    w.put_mandate(&m).unwrap();
+    w.pass(61_000);
+    w.keep_lease(&other).unwrap();
+    assert!(w.state.leases_of(&other.id, w.now).is_empty(), "no lease of shop by a mandate for bank");
+}
+
+#[test]
+fn neither_a_node_nor_a_quarantined_orchestrator_keeps_a_lease() {
+    let (mut w, orch, node) = World::shop();
+    let as_orch = OrchId::parse(&node.id).unwrap();
+    let keep = Command::KeepLease { orch: as_orch, session_addr: "n:1".into(), life_ms: 60_000 };
+    assert_eq!(w.propose(keep).result.err().unwrap().code, Code::NotFound);
+    w.act(&["oz"], Action::QuarantineNode(v1::QuarantineNode { id: orch.id.clone(), reason: "odd".into() })).unwrap();
+    assert!(w.state.leases_of(&orch.id, w.now).is_empty(), "its leases end at once");
+    assert_eq!(w.keep_lease(&orch).err().unwrap().code, Code::BadCredential);
+    assert_eq!(w.grant(&orch, w.ask("web", &node, 1)).err().unwrap().policies, ["L0-lease"]);
+}

@@ -1,0 +1,82 @@
+//! Leaves: each change has one, of a kind that is listed, salted, and under the root that the state names.
+
+use holdfast_vault_core::Leaf;
+use holdfast_wire::merkle::{Frontier, leaf_hash};
+use std::collections::BTreeSet;
+
+/// Every kind of entry that this machine writes. The protocol's list, with `operator.login`, `service.*`,
+/// `image.vouch`, `token.revoke`, `orch.create`, `node.drain`, `identity.fork` and `alarm/unknown-cert`.
+pub const KINDS: &[&str] = &[
+    "init",
+    "root.add",
+    "issuer.create",
+    "stk.rotate",
+    "keyring.add",
+    "cert.issue",
+    "voter.up",
+    "service.deploy",
+    "service.remove",
+    "image.vouch",
+    "mandate",
+    "command",
+    "node.quarantine",
+    "secret.put",
+    "secret.delete",
+    "token.mint",
+    "token.revoke",
+    "token.use",
+    "token.deny",
+    "node.create",
+    "orch.create",
+    "node.approve",
+    "node.remove",
+    "node.drain",
+    "node.zone",
+    "node.renew",
+    "node.activate",
+    "identity.fork",
+    "operator.login",
+    "lockdown",
+    "release",
+    "lease.change",
+    "grant.issued",
+    "grant.denied",
+    "grant.started",
+    "grant.ended",
+    "grant.revoked",
+    "grant.extended",
+    "command.deny",
+    "alarm/unknown-cert",
+    "evidence",
+    "unlock.open",
+    "seal",
+];
+
+/// Checks a whole log against the head that the state names.
+pub fn check(leaves: &[Leaf], kinds: &[String], head: (u64, holdfast_types::Digest)) {
+    let mut f = Frontier::from_parts(0, Vec::new()).unwrap();
+    for l in leaves {
+        assert_eq!(l.nodes, f.push(leaf_hash(&l.salt, &l.entry)));
+    }
+    assert_eq!((f.size(), f.root()), head);
+    let salts: BTreeSet<_> = leaves.iter().map(|l| l.salt).collect();
+    assert_eq!(salts.len(), leaves.len(), "no salt is used twice");
+    for k in kinds {
+        assert!(KINDS.contains(&k.as_str()), "{k} is not a listed kind");
+    }
+}
+
+#[test]
+fn the_frontier_is_what_the_leaves_give() {
+    let (mut w, orch, node) = crate::world::World::shop();
+    let slots = (1..=5).map(|s| w.ask("web", &node, s)).collect();
+    w.grants(&orch, slots).unwrap();
+    check(&w.leaves, &w.kinds_since(0), w.state.log_head());
+}
+
+#[test]
+fn an_operators_entry_carries_what_the_operator_signed() {
+    let (w, ..) = crate::world::World::shop();
+    let by_operator = (0..w.leaves.len()).map(|i| w.entry(i as u64)).filter(|e| e.actor.starts_with("op/"));
+    assert!(by_operator.fold(0, |n, e| if e.statement.is_some() { n + 1 } else { panic!("{} has none", e.kind) }) > 5);
+}

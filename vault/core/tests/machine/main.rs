@@ -1,0 +1,24 @@
+//! The vault's machine as its callers drive it: prepare on the leader, apply everywhere, release what was committed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    dead_code,
+    reason = "a test that meets the unexpected should stop there; the world offers more than each test takes"
+)]
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod grants;
+mod histories;
+mod leases;
+mod log;
+mod operators;
+mod preconditions;
+mod removal;
+mod renewal;
+mod stored;
+mod tokens;

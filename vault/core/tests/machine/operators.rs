@@ -1,0 +1,218 @@
+//! Operators' statements: who, how many, for which cluster, until when, once.
+
+use crate::world::{World, image};
+use holdfast_vault_core::{Code, Refusal};
+use holdfast_wire::{statement, v1};
+use v1::command::Action;
+
+fn code<T>(r: Result<T, Refusal>) -> Code {
+    r.err().unwrap().code
+}
+
+#[test]
+fn a_command_needs_as_many_operators_as_the_charter_says() {
+    let mut w = World::new();
+    let release = || Action::Release(v1::Release::default());
+    assert_eq!(code(w.act(&["ada"], release())), Code::Threshold);
+    assert_eq!(code(w.act(&["ada", "ada"], release())), Code::Threshold, "one key signs once");
+    w.act(&["ada", "ben"], release()).unwrap();
+}
+
+#[test]
+fn a_signer_who_is_not_permitted_or_not_an_operator_does_not_count() {
+    let mut w = World::new();
+    let mint = w.token("node");
+    assert_eq!(w.mint_as(&["sam"], mint.clone()).err().unwrap().code, Code::PolicyDenied);
+    assert_eq!(w.mint_as(&["ada", "sam"], mint).err().unwrap().code, Code::PolicyDenied);
+    let lock = w.command(Action::Lockdown(v1::Lockdown::default()));
+    let stranger = statement::sign(&lock, &[&crate::world::named_key("eve")]).unwrap();
+    assert_eq!(code(w.submit(&stranger, &[])), Code::Threshold);
+    let mut forged = w.sign(&lock, &["oz"]);
+    forged.payload[40] ^= 1;
+    assert_eq!(code(w.submit(&forged, &[])), Code::BadCredential);
+    w.act(&["oz"], Action::Lockdown(v1::Lockdown::default())).unwrap();
+}
+
+#[test]
+fn a_command_is_for_this_cluster_and_era_and_in_time() {
+    let mut w = World::new();
+    let good = w.command(Action::Lockdown(v1::Lockdown::default()));
+    let others = [
+        v1::Command { cluster_id: vec![0; 32], ..good.clone() },
+        v1::Command { era: 2, ..good.clone() },
+        v1::Command { expires_at_ms: w.now.0, ..good.clone() },
+        v1::Command { expires_at_ms: w.now.0 + 24 * 3_600_000 + 1, ..good.clone() },
+        v1::Command { expires_at_ms: i64::MAX, ..good.clone() },
+        v1::Command { expect_rev: 999, ..good.clone() },
+    ];
+    for c in others {
+        let st = w.sign(&c, &["oz"]);
+        assert_eq!(code(w.submit(&st, &[])), Code::Changed);
+    }
+    let short = v1::Command { command_id: vec![1; 15], ..good };
+    let st = w.sign(&short, &["oz"]);
+    assert_eq!(code(w.submit(&st, &[])), Code::InvalidInput);
+}
+
+#[test]
+fn a_command_id_counts_once_even_with_other_words() {
+    let mut w = World::new();
+    let lock = w.command(Action::Lockdown(v1::Lockdown { reason: "a".into() }));
+    let other = v1::Command { action: Some(Action::Lockdown(v1::Lockdown { reason: "b".into() })), ..lock.clone() };
+    let (first, second) = (w.sign(&lock, &["oz"]), w.sign(&other, &["ada"]));
+    w.submit(&first, &[]).unwrap();
+    assert_eq!(code(w.submit(&second, &[])), Code::Changed);
+    w.pass(2 * 3_600_000);
+    w.propose(holdfast_vault_core::Command::Tick).result.unwrap();
+    assert_eq!(code(w.submit(&first, &[])), Code::Changed, "forgotten and expired");
+}
+
+#[test]
+fn the_expected_revision_holds_at_the_commit_too() {
+    let (mut w, _, node) = World::shop();
+    let view = w.state.node_view(&node.id, false).unwrap();
+    w.act(&["ada"], Action::SetDrain(v1::SetDrain { id: node.id.clone(), drain: true })).unwrap();
+    let rev = w.state.node_view(&node.id, false).unwrap().rev;
+    assert!(rev > view.rev);
+    let lock = v1::Command { expect_rev: rev, ..w.command(Action::Lockdown(v1::Lockdown::default())) };
+    let st = w.sign(&lock, &["oz"]);
+    let p = holdfast_vault_core::prepare::submit(&w.leader(), &st, &[], &mut w.entropy());
+    w.act(&["ada"], Action::SetDrain(v1::SetDrain { id: node.id, drain: false })).unwrap();
+    assert_eq!(code(w.commit(p)), Code::Changed);
+}
+
+#[test]
+fn a_secret_is_the_one_that_was_signed_the_next_version_and_its_owners() {
+    let mut w = World::new();
+    let put = |version, namespace: &str| v1::PutSecret { namespace: namespace.into(), name: "db".into(), version, ..Default::default() };
+    let (st, sealed) = w.secret_statement(&["sam"], put(1, "shop"), b"value");
+    let mut other = sealed.clone();
+    *other.last_mut().unwrap() ^= 1;
+    assert_eq!(code(w.submit(&st, &other)), Code::InvalidInput);
+    assert_eq!(code(w.submit(&st, &[])), Code::InvalidInput);
+    w.submit(&st, &sealed).unwrap();
+    for version in [0, 1, 3] {
+        let (st, sealed) = w.secret_statement(&["sam"], put(version, "shop"), b"value");
+        assert_eq!(code(w.submit(&st, &sealed)), Code::Changed, "version {version}");
+    }
+    let (st, sealed) = w.secret_statement(&["sam"], put(1, "bank"), b"value");
+    assert_eq!(code(w.submit(&st, &sealed)), Code::PolicyDenied, "another's namespace");
+    let (st, sealed) = w.secret_statement(&["cleo"], put(2, "shop"), b"value");
+    assert_eq!(code(w.submit(&st, &sealed)), Code::PolicyDenied, "not a secret owner");
+    let long = vec![0; holdfast_vault_core::prepare::MAX_SECRET + 1];
+    let (st, sealed) = w.secret_statement(&["sam"], put(2, "shop"), &long);
+    assert_eq!(code(w.submit(&st, &sealed)), Code::InvalidInput);
+}
+
+#[test]
+fn a_spec_is_the_next_version_of_vouched_images_with_secrets_it_may_read() {
+    let (mut w, ..) = World::shop();
+    let next = w.spec("web", 2, &["db"]);
+    for version in [1, 3] {
+        assert_eq!(code(w.deploy(&v1::Spec { version, ..next.clone() })), Code::Changed);
+    }
+    let unvouched = vec![v1::SpecImage { name: "x".into(), digest: image("x").to_vec(), source: String::new() }];
+    let r = w.deploy(&v1::Spec { images: unvouched, ..next.clone() }).err().unwrap();
+    assert_eq!(r.policies, ["L0-publisher"]);
+    let foreign = w.spec("other", 1, &["db"]);
+    assert_eq!(code(w.deploy(&foreign)), Code::PolicyDenied, "db does not list shop/other");
+    let absent = w.spec("web", 2, &["nothing"]);
+    assert_eq!(code(w.deploy(&absent)), Code::NotFound);
+    let late = v1::Spec { valid_until_ms: w.now.0 + 181 * 86_400_000, ..next.clone() };
+    assert_eq!(code(w.deploy(&late)), Code::InvalidInput);
+    let elsewhere = v1::Spec { cluster_id: vec![0; 32], ..next.clone() };
+    assert_eq!(code(w.deploy(&elsewhere)), Code::Changed);
+    let bank = v1::Spec { namespace: "bank".into(), version: 1, secrets: Vec::new(), ..next.clone() };
+    assert_eq!(code(w.deploy(&bank)), Code::PolicyDenied, "cleo does not own bank");
+    w.deploy(&next).unwrap();
+    assert_eq!(code(w.deploy(&next)), Code::Changed, "an old spec does not come back");
+}
+
+#[test]
+fn a_sensitive_service_takes_two_deployers() {
+    let (mut w, ..) = World::shop();
+    let spec = v1::Spec { sensitive: true, ..w.spec("web", 2, &[]) };
+    assert_eq!(code(w.deploy(&spec)), Code::Threshold);
+    let st = w.sign(&spec, &["cleo", "dora"]);
+    w.submit(&st, &[]).unwrap();
+}
+
+#[test]
+fn a_voucher_is_a_publishers_and_for_its_own_repositories() {
+    let mut w = World::new();
+    for (who, repository) in [("eve", "r.example/shop/web"), ("ci", "r.example/bank"), ("ci", "r.example/shop2"), ("lab", "r.example/shop")] {
+        let st = w.voucher(who, repository, image("web"));
+        assert_eq!(code(w.submit(&st, &[])), Code::BadCredential, "{who} {repository}");
+    }
+    for repository in ["r.example/shop", "r.example/shop/web/x"] {
+        let st = w.voucher("ci", repository, image("web"));
+        w.submit(&st, &[]).unwrap();
+    }
+}
+
+#[test]
+fn a_voucher_with_strange_signatures_added_is_no_new_voucher() {
+    let mut w = World::new();
+    let st = w.voucher("ci", "r.example/shop", image("web"));
+    w.submit(&st, &[]).unwrap();
+    let before = w.state.encode();
+    for n in 0..10 {
+        let mut padded = st.clone();
+        statement::add_signature(&mut padded, &crate::world::named_key(&format!("eve {n}"))).unwrap();
+        let leaves = w.leaves.len();
+        w.submit(&padded, &[]).unwrap();
+        assert_eq!(w.leaves.len(), leaves);
+    }
+    assert!(w.state.encode() == before);
+}
+
+#[test]
+fn a_mandate_names_real_orchestrators_and_ends() {
+    let mut w = World::new();
+    let (orch, node) = (w.orchestrator(), w.node());
+    let good = w.mandate("m1", &[&orch.id]);
+    for (m, why) in [
+        (w.mandate("m1", &[&node.id]), Code::NotFound),
+        (w.mandate("m1", &[]), Code::InvalidInput),
+        (v1::Mandate { zones: Vec::new(), ..good.clone() }, Code::InvalidInput),
+        (v1::Mandate { not_after_ms: w.now.0 + 91 * 86_400_000, ..good.clone() }, Code::InvalidInput),
+        (v1::Mandate { era: 2, ..good.clone() }, Code::Changed),
+    ] {
+        assert_eq!(code(w.put_mandate(&m)), why);
+    }
+    let alone = w.sign(&good, &["ada"]);
+    assert_eq!(code(w.submit(&alone, &[])), Code::Threshold);
+    w.put_mandate(&good).unwrap();
+    assert_eq!(code(w.put_mandate(&good)), Code::Changed);
+    w.act(&["ada", "ben"], Action::RevokeMandate(v1::RevokeMandate { mandate_id: "m1".into() })).unwrap();
+    assert_eq!(code(w.put_mandate(&good)), Code::Changed, "a revoked mandate does not come back");
+}
+
+#[test]
+fn operators_log_in_with_a_charter_key_and_are_nobodys_to_remove() {
+    let mut w = World::new();
+    let (key, csr) = crate::world::csr();
+    let nonce = [4; 32];
+    let login = |operator: &str, nonce: &[u8; 32]| v1::Login {
+        cluster_id: w.cluster.0.to_vec(),
+        operator_id: operator.into(),
+        nonce: nonce.to_vec(),
+        csr_sha256: holdfast_types::sha256(&[&csr]).to_vec(),
+    };
+    let proof = |doc: &v1::Login, who: &str| v1::LoginProof { login: Some(w.sign(doc, &[who])), csr: csr.clone() };
+    let bad = [proof(&login("ben", &nonce), "ada"), proof(&login("ada", &[5; 32]), "ada")];
+    let good = proof(&login("ada", &nonce), "ada");
+    for p in &bad {
+        let refused = holdfast_vault_core::prepare::login(&w.leader(), &nonce, p, &mut w.entropy()).err().unwrap();
+        assert_eq!(refused.code, Code::BadCredential);
+    }
+    let p = holdfast_vault_core::prepare::login(&w.leader(), &nonce, &good, &mut w.entropy());
+    let (issued, _) = w.commit(p).unwrap();
+    assert_eq!(issued.id, "ada");
+    drop(key);
+    let remove = Action::RemoveNode(v1::RemoveNode { id: "ada".into() });
+    let brake = Action::QuarantineNode(v1::QuarantineNode { id: "ada".into(), reason: String::new() });
+    assert_eq!(code(w.act(&["ben"], remove)), Code::NotFound);
+    assert_eq!(code(w.act(&["oz"], brake)), Code::NotFound);
+    assert_eq!(code(w.renew("ada", &csr, &[])), Code::NotFound, "operators log in again");
+}

@@ -1,0 +1,149 @@
+//! What ends: nodes, services, secrets, grants; and what time alone does.
+
+use crate::world::World;
+use holdfast_types::Role;
+use holdfast_vault_core::{Code, Command, Event, GrantState, prepare};
+use holdfast_wire::{statement, v1};
+use v1::command::Action;
+
+fn id_of(st: &v1::Statement) -> Vec<u8> {
+    statement::peek::<v1::Grant>(st).unwrap().grant_id
+}
+
+#[test]
+fn a_removed_node_is_revoked_listed_and_never_comes_back() {
+    let (mut w, orch, node) = World::shop();
+    let (st, ..) = w.grant(&orch, w.ask("web", &node, 1)).unwrap();
+    w.report(&node, &id_of(&st), "running").unwrap();
+    let (epoch, serial) = (w.state.epoch(), w.state.node_view(&node.id, false).unwrap().serial);
+    let from = w.leaves.len();
+    w.act(&["ada"], Action::RemoveNode(v1::RemoveNode { id: node.id.clone() })).unwrap();
+    assert_eq!(w.kinds_since(from), ["node.remove", "grant.revoked"]);
+    assert_eq!((w.state_of(&node.id).as_str(), w.state.epoch()), ("removed", epoch + 1));
+    let listed: v1::Revocations = statement::peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap();
+    assert!(listed.revoked.iter().any(|r| r.id == node.id && r.not_before_seq == 2));
+    assert!(!w.show(Role::Node, &node.id, &serial, &node.spki));
+    assert!(w.state.extensions(w.now, 86_400_000, 10).is_empty());
+    for again in [
+        Action::RemoveNode(v1::RemoveNode { id: node.id.clone() }),
+        Action::SetDrain(v1::SetDrain { id: node.id.clone(), drain: false }),
+        Action::SetPlace(v1::SetPlace { id: node.id.clone(), zone: "eu".into(), labels: Vec::new() }),
+        Action::ApproveIdentity(v1::ApproveIdentity { id: node.id.clone(), spki_sha256: node.spki.to_vec() }),
+    ] {
+        assert_eq!(w.act(&["ada"], again).err().unwrap().code, Code::Changed);
+    }
+    assert_eq!(w.grant(&orch, w.ask("web", &node, 2)).err().unwrap().policies, ["L0-node-ready"]);
+}
+
+#[test]
+fn a_removed_service_takes_its_grants_along_and_its_versions_go_on() {
+    let (mut w, orch, node) = World::shop();
+    let (st, ..) = w.grant(&orch, w.ask("web", &node, 1)).unwrap();
+    let remove = || Action::RemoveService(v1::RemoveService { namespace: "shop".into(), service: "web".into() });
+    w.act(&["cleo"], remove()).unwrap();
+    let (id, row) = w.state.grants().next().unwrap();
+    assert_eq!((id.to_vec(), row.state), (id_of(&st), GrantState::Revoked));
+    assert_eq!(w.act(&["cleo"], remove()).err().unwrap().code, Code::NotFound);
+    let again = w.spec("web", 1, &["db"]);
+    assert_eq!(w.deploy(&again).err().unwrap().code, Code::Changed, "an old version does not come back");
+    let next = w.spec("web", 2, &["db"]);
+    w.deploy(&next).unwrap();
+}
+
+#[test]
+fn a_secret_in_use_is_not_deleted() {
+    let (mut w, ..) = World::shop();
+    let delete = || Action::DeleteSecret(v1::DeleteSecret { namespace: "shop".into(), name: "db".into() });
+    assert_eq!(w.act(&["sam"], delete()).err().unwrap().code, Code::Changed);
+    w.act(&["cleo"], Action::RemoveService(v1::RemoveService { namespace: "shop".into(), service: "web".into() })).unwrap();
+    w.act(&["sam"], delete()).unwrap();
+    assert_eq!(w.act(&["sam"], delete()).err().unwrap().code, Code::NotFound);
+}
+
+#[test]
+fn a_node_speaks_for_its_own_tasks_alone_and_all_or_nothing() {
+    let (mut w, orch, node) = World::shop();
+    let other = w.node();
+    let mine = id_of(&w.grant(&orch, w.ask("web", &node, 1)).unwrap().0);
+    let theirs = id_of(&w.grant(&orch, w.ask("web", &other, 2)).unwrap().0);
+    let task = |grant: &[u8]| holdfast_vault_core::NodeTaskReport {
+        grant: holdfast_types::GrantId::from_slice(grant).unwrap(),
+        state: "running".into(),
+        exit_code: 0,
+        detail: String::new(),
+        restarts: 0,
+    };
+    // Regression: the first report was carried out before the second one was refused.
+    let both = Command::Reports { node: node.node(), tasks: vec![task(&mine), task(&theirs)] };
+    assert_eq!(w.propose(both).result.err().unwrap().code, Code::BadCredential);
+    assert!(w.state.grants().all(|(_, g)| g.state == GrantState::Issued));
+}
+
+#[test]
+fn an_orchestrator_gives_back_what_is_not_protected() {
+    let (mut w, orch, node) = World::shop();
+    let spec = v1::Spec { protected: true, ..w.spec("safe", 1, &[]) };
+    w.deploy(&spec).unwrap();
+    let plain = *w.grants(&orch, vec![w.ask("web", &node, 1)]).map(|_| w.state.grants().next().unwrap().0).unwrap();
+    w.grant(&orch, w.ask("safe", &node, 1)).unwrap();
+    let all: Vec<_> = w.state.grants().map(|(id, _)| *id).collect();
+    let stranger = w.orchestrator();
+    for (who, live) in [(stranger.orch(), 2), (orch.orch(), 1)] {
+        w.propose(Command::ReleaseGrants { orch: who, grants: all.clone(), reason: "done".into() }).result.unwrap();
+        assert_eq!(w.state.grants().filter(|(_, g)| g.state.is_live()).count(), live);
+    }
+    assert_eq!(w.state.grant(&plain).unwrap().state, GrantState::Revoked);
+}
+
+#[test]
+fn time_lapses_ends_extends_and_forgets() {
+    let (mut w, orch, node) = World::shop();
+    let late = id_of(&w.grant(&orch, w.ask("web", &node, 1)).unwrap().0);
+    let runs = id_of(&w.grant(&orch, w.ask("web", &node, 2)).unwrap().0);
+    w.report(&node, &runs, "running").unwrap();
+    let state = |w: &World, id: &[u8]| w.state.grants().find(|(g, _)| g.to_vec() == id).map(|(_, g)| g.state);
+    assert!(!w.state.is_due(w.now));
+    w.pass(300_000);
+    assert!(w.state.is_due(w.now));
+    w.propose(Command::Tick).result.unwrap();
+    assert_eq!((state(&w, &late), state(&w, &runs)), (Some(GrantState::Lapsed), Some(GrantState::Running)));
+    w.pass(600_000);
+    let gone = w.propose(Command::Tick).events;
+    assert_eq!((state(&w, &late), gone.len()), (None, 1));
+    assert!(matches!(gone[0], Event::GrantGone(_)));
+    let day = 86_400_000;
+    assert!(w.state.extensions(w.now, day, 10).is_empty(), "most of its lease is left");
+    w.pass(day / 4);
+    let longer = w.state.extensions(w.now, day, 10);
+    assert_eq!(longer.len(), 1);
+    w.propose(Command::Extend { grants: longer }).result.unwrap();
+    w.pass(day - 1);
+    w.propose(Command::Tick).result.unwrap();
+    assert_eq!(state(&w, &runs), Some(GrantState::Running));
+    w.pass(1);
+    w.propose(Command::Tick).result.unwrap();
+    assert_eq!(state(&w, &runs), Some(GrantState::Ended));
+}
+
+#[test]
+fn a_grant_of_a_quarantined_node_is_not_extended_even_if_that_was_decided_before() {
+    let (mut w, orch, node) = World::shop();
+    let id = id_of(&w.grant(&orch, w.ask("web", &node, 1)).unwrap().0);
+    w.report(&node, &id, "running").unwrap();
+    w.pass(86_400_000 / 2);
+    let longer = w.state.extensions(w.now, 86_400_000, 10);
+    w.act(&["oz"], Action::QuarantineNode(v1::QuarantineNode { id: node.id, reason: "odd".into() })).unwrap();
+    let done = w.propose(Command::Extend { grants: longer });
+    assert!(done.result.is_ok() && done.leaves.is_empty() && done.events.is_empty());
+}
+
+#[test]
+fn used_tokens_are_pruned_and_the_revocation_list_shrinks_with_a_new_epoch() {
+    let (mut w, _, node) = World::shop();
+    w.act(&["ada"], Action::RemoveNode(v1::RemoveNode { id: node.id })).unwrap();
+    let (epoch, tokens) = (w.state.epoch(), w.state.token_views().len());
+    assert!(tokens > 0);
+    w.pass(72 * 3_600_000 + 1);
+    w.propose(Command::Tick).result.unwrap();
+    assert_eq!((w.state.token_views().len(), w.state.epoch()), (0, epoch + 1));
+}

@@ -1,0 +1,199 @@
+//! STORED: bytes on disk. Golden files hold one of each command, and a small state; `HOLDFAST_BLESS=1` writes them anew.
+
+use crate::world::World;
+use holdfast_types::{
+    ClusterId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, TaskId, TokenId, VoterId, sha256,
+};
+use holdfast_vault_core::{
+    CertFacts, Command, GrantFact, GrantOrder, HpkeFacts, NodeTaskReport, NoteFacts, NoteKind, SealedKey, Stamped, State,
+    Submission,
+};
+use std::path::PathBuf;
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+}
+fn blessing() -> bool {
+    std::env::var_os("HOLDFAST_BLESS").is_some()
+}
+fn hex(b: &[u8]) -> String {
+    b.iter().map(|x| format!("{x:02x}")).collect()
+}
+fn unhex(s: &str) -> Vec<u8> {
+    let digit = |c: &[u8]| u8::from_str_radix(std::str::from_utf8(c).unwrap(), 16).unwrap();
+    s.trim().as_bytes().chunks(2).map(digit).collect()
+}
+
+fn cert() -> CertFacts {
+    CertFacts { seq: 2, serial: "0a0b".into(), spki: sha256(&[b"spki"]), not_after: Millis(5_000) }
+}
+fn key() -> SealedKey {
+    SealedKey { name: "issuer/1".into(), record: vec![1, 2, 3] }
+}
+fn hpke() -> Option<HpkeFacts> {
+    Some(HpkeFacts { seq: 2, pk: [6; 32], term: 1 })
+}
+
+fn grant_fact() -> GrantFact {
+    GrantFact {
+        id: GrantId([1; 16]),
+        sha256: Digest([2; 32]),
+        task: TaskId::parse("shop.web.1").unwrap(),
+        task_gen: 3,
+        node: NodeId::parse("node-1").unwrap(),
+        node_rev: 4,
+        version: 5,
+        spec_sha256: Digest([6; 32]),
+        secrets: vec![("shop/db".into(), 7)],
+        fence: 8,
+        mandate: MandateId::parse("m1").unwrap(),
+        start_before: Millis(9),
+        lease_until: Millis(10),
+        policies: vec!["L1-grant".into()],
+    }
+}
+
+/// One of each variant, in the order of the enum; built without a wildcard, so a new variant must come here too.
+fn samples() -> Vec<Command> {
+    let (node, orch) = (NodeId::parse("node-1").unwrap(), OrchId::parse("orch-1").unwrap());
+    let deny = GrantOrder::Deny {
+        service: "shop/web".into(),
+        node: "node-1".into(),
+        code: "policy-denied".into(),
+        reason: "no".into(),
+        policies: vec!["L0-zone".into()],
+    };
+    let report = NodeTaskReport { grant: GrantId([1; 16]), state: "failed".into(), exit_code: -1, detail: "d".into(), restarts: 2 };
+    let kinds = [NoteKind::TokenDeny, NoteKind::CommandDeny, NoteKind::UnknownCert, NoteKind::Evidence, NoteKind::UnlockOpen, NoteKind::Seal];
+    let note = |kind| Command::Note(NoteFacts { kind, actor: "a".into(), subject: "s".into(), detail: "d".into(), count: 3 });
+    let submission = Submission { statement: vec![1], signers: vec!["ada".into()], charter_version: 1, policy_version: 2, sealed: Some(vec![3]) };
+    let mut all = vec![
+        Command::VoterUp { id: VoterId(1), term: 2, service_addr: "s".into(), join_addr: "j".into(), cert: cert() },
+        Command::Submit(submission),
+        Command::Join {
+            token: TokenId([1; 8]),
+            id: "node-1".into(),
+            role: Role::Node,
+            cert: Some(cert()),
+            spki_der: vec![4],
+            spki: Digest([5; 32]),
+            hpke: hpke(),
+        },
+        Command::IssueFirst { id: "node-1".into(), cert: cert(), hpke: None },
+        Command::Login { id: "ada".into(), statement: vec![1], cert: cert() },
+        Command::Renew { id: "node-1".into(), cert: cert(), hpke: hpke() },
+        Command::Activate { id: "node-1".into(), serial: "0a".into() },
+        Command::Fork { id: "node-1".into(), detail: "d".into() },
+        Command::KeepLease { orch: orch.clone(), session_addr: "o".into(), life_ms: 60_000 },
+        Command::Grants { orch: orch.clone(), request: [9; 16], orders: vec![GrantOrder::Issue(grant_fact()), deny] },
+        Command::Reports { node, tasks: vec![report] },
+        Command::ReleaseGrants { orch, grants: vec![GrantId([1; 16])], reason: "r".into() },
+        Command::Extend { grants: vec![(GrantId([1; 16]), Millis(11))] },
+        Command::NewIssuer { der: vec![1], key: key(), not_after: Millis(12) },
+        Command::Tick,
+    ];
+    all.extend(kinds.map(note));
+    all
+}
+
+/// The place of a variant in the enum; no wildcard, so that a new variant is not forgotten in `samples`.
+fn variant(c: &Command) -> usize {
+    match c {
+        Command::Found(_) => 0,
+        Command::VoterUp { .. } => 1,
+        Command::Submit(_) => 2,
+        Command::Join { .. } => 3,
+        Command::IssueFirst { .. } => 4,
+        Command::Login { .. } => 5,
+        Command::Renew { .. } => 6,
+        Command::Activate { .. } => 7,
+        Command::Fork { .. } => 8,
+        Command::KeepLease { .. } => 9,
+        Command::Grants { .. } => 10,
+        Command::Reports { .. } => 11,
+        Command::ReleaseGrants { .. } => 12,
+        Command::Extend { .. } => 13,
+        Command::NewIssuer { .. } => 14,
+        Command::NewStk { .. } => 15,
+        Command::Note(_) => 16,
+        Command::Tick => 17,
+    }
+}
+
+fn stamped(command: Command) -> Stamped {
+    Stamped { at: Millis(1_000), salt_seed: [7; 32], command }
+}
+
+fn lines(name: &str) -> Vec<Vec<u8>> {
+    std::fs::read_to_string(golden(name)).unwrap().lines().map(unhex).collect()
+}
+
+/// A small cluster's log and state: keys differ at each blessing, so these are only made then.
+fn bless() {
+    let (mut w, orch, node) = World::shop();
+    w.grant(&orch, w.ask("web", &node, 1)).unwrap();
+    let stk = crate::world::named_key("next stk");
+    let p = holdfast_vault_core::prepare::new_stk(&w.state, &w.keys, &w.root, &stk, w.lives.issuer, w.now, &mut w.entropy());
+    w.commit(p).unwrap();
+    let of_log = w.log.iter().filter(|c| matches!(c.command, Command::Found(_) | Command::NewStk { .. })).cloned();
+    let commands: Vec<String> = samples().into_iter().map(stamped).chain(of_log).map(|c| hex(&c.encode())).collect();
+    std::fs::write(golden("command.hex"), commands.join("\n") + "\n").unwrap();
+    let history = w.log.iter().map(|c| hex(&c.encode()));
+    let lines: Vec<String> = std::iter::once(hex(&w.state.encode())).chain(history).collect();
+    std::fs::write(golden("state.hex"), lines.join("\n") + "\n").unwrap();
+}
+
+#[test]
+fn stored_commands_and_states_are_read_as_they_were_written() {
+    if blessing() {
+        bless();
+    }
+    let stored = lines("command.hex");
+    let read: Vec<Stamped> = stored.iter().map(|b| Stamped::decode(b).expect("a stored command decodes")).collect();
+    assert!(read.iter().zip(&stored).all(|(c, b)| c.encode() == *b));
+    let wanted: Vec<Stamped> = samples().into_iter().map(stamped).collect();
+    assert_eq!(read[..wanted.len()], wanted);
+    let mut variants: Vec<usize> = read.iter().map(|c| variant(&c.command)).collect();
+    variants.sort_unstable();
+    variants.dedup();
+    assert_eq!(variants, (0..18).collect::<Vec<_>>(), "each variant has a sample");
+
+    // The first line is the state; the others are the log that led to it: old logs replay to the same state for ever.
+    let stored = lines("state.hex");
+    let (snapshot, log) = stored.split_first().unwrap();
+    assert!(State::decode(snapshot).unwrap().encode() == *snapshot);
+    let mut s = State::default();
+    for c in log {
+        drop(s.apply(Stamped::decode(c).unwrap()));
+    }
+    assert!(s.encode() == *snapshot, "the stored log does not lead to the stored state any more");
+}
+
+#[test]
+fn a_cut_or_longer_command_or_snapshot_is_refused() {
+    for b in lines("command.hex") {
+        for n in 0..b.len() {
+            assert_eq!(Stamped::decode(&b[..n]), None);
+        }
+        assert_eq!(Stamped::decode(&[&b[..], &[0]].concat()), None);
+    }
+    let snapshot = &lines("state.hex")[0];
+    for n in (0..snapshot.len()).step_by(7).chain([snapshot.len() - 1]) {
+        assert!(State::decode(&snapshot[..n]).is_err());
+    }
+    assert!(State::decode(&[&snapshot[..], &[0]].concat()).is_err());
+    let mut newer = snapshot.clone();
+    newer[0] += 1;
+    assert!(State::decode(&newer).is_err());
+}
+
+#[test]
+fn a_state_carries_no_secret_in_clear() {
+    let (mut w, orch, node) = World::shop();
+    let value = b"a value that nobody else has";
+    w.put_secret("db", 2, value, &["shop/web"]).unwrap();
+    w.grant(&orch, w.ask("web", &node, 1)).unwrap();
+    let holds = |b: &[u8]| b.windows(value.len()).any(|x| x == value);
+    assert!(!holds(&w.state.encode()) && !w.log.iter().any(|c| holds(&c.encode())) && !w.leaves.iter().any(|l| holds(&l.entry)));
+    assert_eq!(w.state.cluster_id(), Some(ClusterId(w.cluster.0)));
+}
