@@ -19,7 +19,7 @@ commands=(
   "tcpdump tcpdump"
   "pip3 python3-pip"
 )
-readonly pkilint="pkilint==0.13.*" nextest="cargo-nextest@0.9"
+readonly pkilint="pkilint==0.13.3" nextest="cargo-nextest@0.9.143"
 
 # Daemons and administrators' tools are not in everybody's PATH.
 export PATH="$PATH:/usr/sbin:/sbin:$HOME/.local/bin:${CARGO_HOME:-$HOME/.cargo}/bin"

@@ -12,7 +12,10 @@ use std::process::ExitCode;
 /// What can go wrong while measuring.
 type Failed = Box<dyn std::error::Error>;
 
-const MEASUREMENTS: [(&str, fn() -> Result<Line, Failed>); 2] =
+/// One measurement, from nothing to its line.
+type Measure = fn() -> Result<Line, Failed>;
+
+const MEASUREMENTS: [(&str, Measure); 2] =
     [("planner", planner::from_nothing), ("verify-assign", verify::one_assignment)];
 
 fn main() -> ExitCode {

@@ -125,7 +125,10 @@ pub fn failure(e: &clap::Error) -> Option<Failure> {
     let text = e.to_string();
     // clap's first paragraph says what is wrong; usage and tips follow after an empty line.
     let first = text.split("\n\n").next().unwrap_or_default();
-    let help = text.lines().find_map(|l| l.trim().strip_prefix("tip: ")).unwrap_or("see `holdfast --help` or `holdfast VERB --help`");
+    let help = text
+        .lines()
+        .find_map(|l| l.trim().strip_prefix("tip: "))
+        .unwrap_or("see `holdfast --help` or `holdfast VERB --help`");
     Some(Failure::new(Code::Usage, first.trim_start_matches("error: "), help))
 }
 
@@ -154,7 +157,12 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_is_one_line_with_exit_2() {
-        for line in ["holdfast frobnicate", "holdfast token create", "holdfast --timeout 5 status", "holdfast token create --role nodule"] {
+        for line in [
+            "holdfast frobnicate",
+            "holdfast token create",
+            "holdfast --timeout 5 status",
+            "holdfast token create --role nodule",
+        ] {
             let f = failure(&parse(line).unwrap_err()).unwrap();
             assert_eq!((f.code.as_ref(), f.exit_code()), ("usage", 2));
             assert!(!f.message.contains('\n') && !f.message.starts_with("error"), "{}", f.message);
@@ -167,7 +175,10 @@ mod tests {
         fn walk(c: &clap::Command) {
             for a in c.get_arguments() {
                 let name = a.get_id().as_str();
-                assert!(!["password", "value", "secret", "token", "unlock_key", "recovery_key"].contains(&name), "{name}");
+                assert!(
+                    !["password", "value", "secret", "token", "unlock_key", "recovery_key"].contains(&name),
+                    "{name}"
+                );
             }
             c.get_subcommands().for_each(walk);
         }

@@ -15,9 +15,27 @@ use holdfast_wire::v1;
 pub const PUT_CHARTER: &str = "putCharter";
 /// The commands that a charter sets a threshold for, as the policy schema names them.
 pub const ACTIONS: [&str; 21] = [
-    "deploy", "retire", "putSecret", "rotateSecret", "deleteSecret", "approveNode", "setZone", "removeNode",
-    "quarantineNode", "putMandate", "putPolicy", "rotateRoot", "rotateUnlock", "rotateKeyring", "admitVoter",
-    "evictVoter", "mintToken", "release", PUT_CHARTER, "lockdown", "seal",
+    "deploy",
+    "retire",
+    "putSecret",
+    "rotateSecret",
+    "deleteSecret",
+    "approveNode",
+    "setZone",
+    "removeNode",
+    "quarantineNode",
+    "putMandate",
+    "putPolicy",
+    "rotateRoot",
+    "rotateUnlock",
+    "rotateKeyring",
+    "admitVoter",
+    "evictVoter",
+    "mintToken",
+    "release",
+    PUT_CHARTER,
+    "lockdown",
+    "seal",
 ];
 const ROLES: [&str; 5] = ["Admin", "Deployer", "SecretOwner", "Approver", "Auditor"];
 /// Upper bounds in seconds (protocol, defaults): leaf 7 d (the longest, a voter's), lease 24 h, grace 72 h.
@@ -96,7 +114,10 @@ fn founded(st: &v1::Statement, cluster: &ClusterId) -> Result<Verified<v1::Chart
 pub fn follow(current: &Verified<v1::Charter>, st: &v1::Statement) -> Result<Verified<v1::Charter>, Failure> {
     let doc = statement::peek::<v1::Charter>(st).map_err(Failure::untrusted)?;
     if current.doc.version.checked_add(1) != Some(doc.version) || doc.prev_sha256 != current.sha256.as_bytes() {
-        return Err(Failure::untrusted(format!("charter {} does not follow charter {}", doc.version, current.doc.version)));
+        return Err(Failure::untrusted(format!(
+            "charter {} does not follow charter {}",
+            doc.version, current.doc.version
+        )));
     }
     let by = |c: &v1::Charter| statement::verify::<v1::Charter>(st, &keys(c, Some("Admin")), threshold(c, PUT_CHARTER));
     by(&current.doc).and_then(|_| by(&doc)).map_err(Failure::untrusted)
@@ -136,7 +157,9 @@ mod tests {
     fn the_chain_leads_from_the_clusters_name_to_the_current_charter() {
         let (a, b) = (Operator::generate("op-a").unwrap(), Operator::generate("op-b").unwrap());
         let (first, id) = charter(&a);
-        let doc = next(&first, 2, |c| c.operators = vec![v1::Operator { key: Some(b.key.public()), ..c.operators[0].clone() }]);
+        let doc = next(&first, 2, |c| {
+            c.operators = vec![v1::Operator { key: Some(b.key.public()), ..c.operators[0].clone() }]
+        });
         let second = statement::sign(&doc, &[&a.key, &b.key]).unwrap();
         assert_eq!(verify_chain(&[first.clone(), second], &id).unwrap().len(), 2);
         for half in [a.sign(&doc).unwrap(), b.sign(&doc).unwrap()] {

@@ -106,7 +106,12 @@ impl Cluster {
         self.command_with(NewCommand::draw()?, action, Vec::new()).await
     }
     /// Signs and submits a command whose box was sealed for `new`.
-    pub async fn command_with(&self, new: NewCommand, action: Action, sealed: Vec<u8>) -> Result<v1::SubmitReply, Failure> {
+    pub async fn command_with(
+        &self,
+        new: NewCommand,
+        action: Action,
+        sealed: Vec<u8>,
+    ) -> Result<v1::SubmitReply, Failure> {
         let command = v1::Command {
             cluster_id: self.ctx.cluster.0.to_vec(),
             era: self.era(),

@@ -6,7 +6,11 @@ use holdfast_types::Secret;
 pub use holdfast_transport::now;
 
 fn no_entropy(e: getrandom::Error) -> Failure {
-    Failure::new(Code::Failed, format!("the system gave no randomness: {e}"), "try again when the machine has started up")
+    Failure::new(
+        Code::Failed,
+        format!("the system gave no randomness: {e}"),
+        "try again when the machine has started up",
+    )
 }
 
 /// `N` random bytes that are not secret (nonces, ids, encryption entropy that the callee wipes).

@@ -76,9 +76,9 @@ pub fn home() -> Result<PathBuf, Failure> {
     if let Some(h) = std::env::var_os("HOLDFAST_HOME").filter(|h| !h.is_empty()) {
         return Ok(h.into());
     }
-    std::env::home_dir()
-        .map(|h| h.join(".config/holdfast"))
-        .ok_or_else(|| Failure::new(Code::NoContext, "neither HOLDFAST_HOME nor HOME is set", "set HOLDFAST_HOME to a folder"))
+    std::env::home_dir().map(|h| h.join(".config/holdfast")).ok_or_else(|| {
+        Failure::new(Code::NoContext, "neither HOLDFAST_HOME nor HOME is set", "set HOLDFAST_HOME to a folder")
+    })
 }
 
 impl ContextDir {
@@ -117,7 +117,8 @@ impl ContextDir {
     }
     /// Writes `context.toml`.
     pub fn write_settings(&self, s: &Settings) -> Result<(), Failure> {
-        let text = toml::to_string(s).map_err(|e| Failure::new(Code::Failed, format!("cannot write context.toml: {e}"), "report this"))?;
+        let text = toml::to_string(s)
+            .map_err(|e| Failure::new(Code::Failed, format!("cannot write context.toml: {e}"), "report this"))?;
         self.write("context.toml", text.as_bytes())
     }
     /// Reads and checks the context.
@@ -125,13 +126,20 @@ impl ContextDir {
         let path = self.path("context.toml");
         if !path.exists() {
             let what = format!("there is no context {:?} in {}", self.name, self.dir.display());
-            return Err(Failure::new(Code::NoContext, what, "found a cluster with `holdfast init`, or name another with --context"));
+            return Err(Failure::new(
+                Code::NoContext,
+                what,
+                "found a cluster with `holdfast init`, or name another with --context",
+            ));
         }
         let bytes = files::read(&path, MAX_FILE)?;
-        let bad = |why: String| Failure::new(Code::NoContext, format!("{}: {why}", path.display()), "restore the file from a backup");
+        let bad = |why: String| {
+            Failure::new(Code::NoContext, format!("{}: {why}", path.display()), "restore the file from a backup")
+        };
         let text = std::str::from_utf8(&bytes).map_err(|_| bad("not UTF-8".to_owned()))?;
         let settings: Settings = toml::from_str(text).map_err(|e| bad(e.message().to_owned()))?;
-        let cluster = ClusterId::parse(&settings.cluster_id).ok_or_else(|| bad("cluster-id is not 64 hex digits".to_owned()))?;
+        let cluster =
+            ClusterId::parse(&settings.cluster_id).ok_or_else(|| bad("cluster-id is not 64 hex digits".to_owned()))?;
         let anchor = Digest::parse(&settings.anchor).ok_or_else(|| bad("anchor is not 64 hex digits".to_owned()))?;
         Ok(Context { dir: self, settings, cluster, anchor })
     }
@@ -142,7 +150,9 @@ impl Context {
     pub fn stored_trust(&self) -> Result<v1::TrustView, Failure> {
         let path = self.dir.path("trust.pb");
         let bytes = files::read(&path, MAX_FILE)?;
-        let bad = |_| Failure::new(Code::NoContext, format!("{} is damaged", path.display()), "restore the file from a backup");
+        let bad = |_| {
+            Failure::new(Code::NoContext, format!("{} is damaged", path.display()), "restore the file from a backup")
+        };
         v1::TrustView::decode(bytes.as_slice()).map_err(bad)
     }
     /// Stores trust chains that were verified.
@@ -162,7 +172,8 @@ impl Context {
     }
     /// Remembers the log as verified.
     pub fn remember_log(&self, seen: &SeenLog) -> Result<(), Failure> {
-        let text = toml::to_string(seen).map_err(|e| Failure::new(Code::Failed, format!("cannot write log.toml: {e}"), "report this"))?;
+        let text = toml::to_string(seen)
+            .map_err(|e| Failure::new(Code::Failed, format!("cannot write log.toml: {e}"), "report this"))?;
         self.dir.write("log.toml", text.as_bytes())
     }
 }

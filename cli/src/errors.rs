@@ -88,7 +88,8 @@ impl Failure {
     }
     /// An answer that does not verify.
     pub fn untrusted(why: impl Display) -> Self {
-        let help = "do not go on: the answer is not from this cluster, or a voter is lying; check the address and the voter";
+        let help =
+            "do not go on: the answer is not from this cluster, or a voter is lying; check the address and the voter";
         Self::new(Code::Untrusted, why, help)
     }
     /// No such thing.
@@ -138,7 +139,9 @@ fn advice(kind: FailureKind) -> &'static str {
         FailureKind::Invalid => "correct the request; see `holdfast VERB --help`",
         FailureKind::NotFound => "list what there is with the verb `ls`",
         FailureKind::Changed => "look again and repeat the command",
-        FailureKind::NotLeader | FailureKind::Unavailable => "see `holdfast status`; repeat the command when voters are up",
+        FailureKind::NotLeader | FailureKind::Unavailable => {
+            "see `holdfast status`; repeat the command when voters are up"
+        }
         FailureKind::Failed => "see the voter's log",
     }
 }
@@ -190,6 +193,9 @@ mod tests {
     #[test]
     fn the_json_document_has_the_promised_fields() {
         let d = Failure::new(Code::NotFound, "no such node", "list them").with("id", "node-1").document();
-        assert_eq!(d, json!({"error": {"code": "not-found", "message": "no such node", "help": "list them", "details": {"id": "node-1"}}}));
+        assert_eq!(
+            d,
+            json!({"error": {"code": "not-found", "message": "no such node", "help": "list them", "details": {"id": "node-1"}}})
+        );
     }
 }

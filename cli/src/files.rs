@@ -31,7 +31,9 @@ pub fn read_limited(from: impl std::io::Read, max: u64, what: &str) -> Result<Ze
     // Room for everything from the start: growing would leave copies of a secret behind in freed memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(max.min(1 << 20)).unwrap_or(0) + 1));
     let read = from.take(max.saturating_add(1)).read_to_end(&mut bytes);
-    read.map_err(|e| Failure::new(Code::Io, format!("cannot read {what}: {e}"), "check that it exists and is readable"))?;
+    read.map_err(|e| {
+        Failure::new(Code::Io, format!("cannot read {what}: {e}"), "check that it exists and is readable")
+    })?;
     if bytes.len() as u64 > max {
         return Err(Failure::new(Code::BadInput, format!("{what} is longer than {max} bytes"), "give a shorter one"));
     }

@@ -27,7 +27,12 @@ const KEY: &str = "login.key";
 const CERTIFICATE: &str = "login.pb";
 
 /// The operator's identity: the stored one if it is good, else a new one.
-pub async fn identity(ctx: &Context, op: &Operator, trust: &Trust, patience: Duration) -> Result<LocalIdentity, Failure> {
+pub async fn identity(
+    ctx: &Context,
+    op: &Operator,
+    trust: &Trust,
+    patience: Duration,
+) -> Result<LocalIdentity, Failure> {
     if let Some(stored) = stored(ctx, clock::now()) {
         return Ok(stored);
     }
@@ -74,7 +79,10 @@ fn no_key(e: impl std::fmt::Display) -> Failure {
 
 /// Hello, challenge, proof, certificate: one stream.
 async fn exchange(
-    channel: Channel, ctx: &Context, op: &Operator, csr: &[u8],
+    channel: Channel,
+    ctx: &Context,
+    op: &Operator,
+    csr: &[u8],
 ) -> Result<tonic::Response<v1::Issued>, tonic::Status> {
     let (send, requests) = tokio::sync::mpsc::channel(2);
     let say = async |step: Step| {

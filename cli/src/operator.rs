@@ -65,7 +65,8 @@ fn read_key(dir: &ContextDir, file: &str) -> Result<Ed25519Key, Failure> {
     let mut seed = HEXLOWER.decode(text.trim_ascii()).unwrap_or_default();
     let secret = Secret::from_slice(&seed);
     seed.zeroize();
-    let damaged = || Failure::new(Code::NoContext, format!("{} is not a key file", path.display()), "restore it from a backup");
+    let damaged =
+        || Failure::new(Code::NoContext, format!("{} is not a key file", path.display()), "restore it from a backup");
     Ok(Ed25519Key::from_seed(secret.ok_or_else(damaged)?))
 }
 

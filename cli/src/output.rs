@@ -73,7 +73,11 @@ impl Output {
         let mut t = Table::new();
         t.load_style(presets::NOTHING).set_header(head.iter().map(|h| h.to_uppercase()).collect::<Vec<_>>());
         // Whether to colour is decided here and not by what the library thinks of the terminal.
-        if self.color { t.enforce_styling() } else { t.force_no_tty() };
+        if self.color {
+            t.enforce_styling()
+        } else {
+            t.force_no_tty()
+        };
         for row in rows {
             t.add_row(row.into_iter().map(|text| self.cell(text)).collect::<Vec<_>>());
         }

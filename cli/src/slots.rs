@@ -65,16 +65,19 @@ impl SlotKey {
             let aad = boxes::slot_aad(slots.voter_id, slots.dk_gen, slot.epoch);
             let context = Context { purpose: self.kind.purpose(), cluster, aad: &aad };
             match boxes::open(&self.key, &context, None, &slot.r#box) {
-                Ok(key) => return Secret::from_slice(key.expose()).ok_or_else(|| damaged("it does not hold a disk key")),
+                Ok(key) => {
+                    return Secret::from_slice(key.expose()).ok_or_else(|| damaged("it does not hold a disk key"));
+                }
                 Err(e) => seen = Some(e),
             }
         }
         Err(match seen {
             None => no_slot(self.kind, slots),
             Some(BoxError::OtherKey | BoxError::Open) => bad_key(self.kind, slots),
-            Some(e @ (BoxError::Malformed | BoxError::Unknown | BoxError::Mode | BoxError::PublicKey | BoxError::TooLong)) => {
-                damaged(&e.to_string())
-            }
+            Some(
+                e
+                @ (BoxError::Malformed | BoxError::Unknown | BoxError::Mode | BoxError::PublicKey | BoxError::TooLong),
+            ) => damaged(&e.to_string()),
         })
     }
 }
@@ -92,7 +95,11 @@ fn no_slot(kind: SlotKind, slots: &v1::SlotBoxes) -> Failure {
 }
 
 fn damaged(why: &str) -> Failure {
-    Failure::new(Code::Failed, format!("a slot is damaged: {why}"), "use the recovery key, or evict this voter and admit a new one")
+    Failure::new(
+        Code::Failed,
+        format!("a slot is damaged: {why}"),
+        "use the recovery key, or evict this voter and admit a new one",
+    )
 }
 
 #[cfg(test)]

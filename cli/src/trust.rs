@@ -23,7 +23,8 @@ impl Trust {
     /// Believes chains that start at the cluster's name and at a root that `anchor` commits to.
     pub fn verify(chains: v1::TrustView, cluster: &ClusterId, anchor: &Digest) -> Result<Self, Failure> {
         let charters = charter::verify_chain(&chains.charter_chain, cluster)?;
-        let first = chains.bundle_chain.first().ok_or_else(|| Failure::untrusted("there is no bundle in the answer"))?;
+        let first =
+            chains.bundle_chain.first().ok_or_else(|| Failure::untrusted("there is no bundle in the answer"))?;
         let mut roots = statement::peek::<v1::Bundle>(first).map_err(Failure::untrusted)?.roots;
         roots.retain(|r| cluster.anchor(r) == *anchor);
         if roots.is_empty() {

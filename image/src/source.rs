@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(Source::parse("docker-archive:/x.tar").unwrap(), Source::Archive { path: "/x.tar".into() });
         let Source::Registry(r) = Source::parse("registry.local:5000/shop/web:1.4").unwrap() else { panic!() };
         assert_eq!((r.registry(), r.repository(), r.tag()), ("registry.local:5000", "shop/web", Some("1.4")));
-        for bad in ["", "oci-layout:", "docker-archive:", "oci-layout:/a:", "UPPER/case", "a b"] {
+        for bad in ["", "oci-layout:", "docker-archive:", "oci-layout:/a:", "UPPER", "a b"] {
             assert!(Source::parse(bad).is_err(), "{bad:?}");
         }
     }

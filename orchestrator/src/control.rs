@@ -162,7 +162,7 @@ impl Control {
             }
             Input::VaultLost => {
                 self.leases_heard = false;
-                self.scheduler.directory_lost();
+                self.scheduler.vault_lost(at);
             }
             Input::Directory(event) => self.scheduler.directory(at, event),
             Input::Granted { ticket, answer } => {

@@ -34,19 +34,21 @@ fn key_of(line: &str) -> Option<&str> {
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then_some(key)
 }
 
-/// The keys that a daemon takes in a table (`""`: outside of any), as its own error lists them.
+/// The keys that a daemon takes in a table (`""`: outside of any).
 fn taken(daemon: &str, table: &str) -> BTreeSet<String> {
     let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
-    let (_, said) = check_text(daemon, &format!("{header}no_such_key = 1\n"));
+    expected(&check_text(daemon, &format!("{header}no_such_key = 1\n")).1)
+}
+
+/// The keys that an error about an unknown one lists.
+fn expected(said: &str) -> BTreeSet<String> {
     let (_, list) = said.split_once("expected one of ").or_else(|| said.split_once("expected ")).unwrap();
     list.lines().next().unwrap().split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The rows of the page's table for a daemon: keys with dots.
-fn documented(daemon: &str) -> BTreeSet<String> {
-    let page = repository::read("docs/reference/config.md").unwrap();
-    let section = page.split("\n## ").find(|s| s.starts_with(&format!("`holdfast-{daemon}`"))).unwrap();
-    let rows = section.lines().filter_map(|l| l.strip_prefix("| `")?.split_once('`'));
+/// The rows of a page's table: keys with dots.
+fn rows(page: &str) -> BTreeSet<String> {
+    let rows = page.lines().filter_map(|l| l.strip_prefix("| `")?.split_once('`'));
     rows.map(|(key, _)| key.to_owned()).collect()
 }
 
@@ -98,6 +100,34 @@ fn the_reference_names_every_key_that_a_daemon_takes_and_no_other() {
                 keys.extend(taken(daemon, table).into_iter().map(|key| format!("{table}.{key}")));
             }
         }
-        assert_eq!(documented(daemon), keys, "{daemon}");
+        let page = repository::read("docs/reference/config.md").unwrap();
+        let section = page.split("\n## ").find(|s| s.starts_with(&format!("`holdfast-{daemon}`"))).unwrap();
+        assert_eq!(rows(section), keys, "{daemon}");
     }
+}
+
+#[test]
+fn the_reference_names_every_key_of_a_service_file_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("service.toml");
+    let taken = |header: &str| {
+        std::fs::write(&path, format!("{header}\nno-such-key = 1\n")).unwrap();
+        let mut holdfast = Command::new(program("holdfast").unwrap());
+        let out =
+            holdfast.args(["service", "deploy", "-f"]).arg(&path).env("HOLDFAST_HOME", dir.path()).output().unwrap();
+        assert_eq!(out.status.code(), Some(2));
+        expected(&String::from_utf8_lossy(&out.stderr))
+    };
+    let mut keys = taken("");
+    for (table, header) in [
+        ("secrets", "[[secrets]]"),
+        ("tmpfs", "[[tmpfs]]"),
+        ("ports", "[[ports]]"),
+        ("resources", "[resources]"),
+        ("health", "[health]"),
+        ("update", "[update]"),
+    ] {
+        keys.extend(taken(header).into_iter().map(|key| format!("{table}.{key}")));
+    }
+    assert_eq!(rows(&repository::read("docs/reference/service.md").unwrap()), keys);
 }

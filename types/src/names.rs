@@ -166,7 +166,11 @@ impl Zone {
         if s == "*" || (s.split('/').count() <= 8 && s.split('/').all(is_label)) {
             return Ok(Self(s.to_owned()));
         }
-        Err(NameError { what: "zone", given: shorten(s), rule: "use up to 8 names joined by '/', such as eu/pci, or *" })
+        Err(NameError {
+            what: "zone",
+            given: shorten(s),
+            rule: "use up to 8 names joined by '/', such as eu/pci, or *",
+        })
     }
     /// The zone that contains every other.
     pub fn all() -> Self {

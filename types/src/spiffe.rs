@@ -82,7 +82,9 @@ impl SpiffeId {
         let role = Role::parse(role).ok_or(SpiffeError::Role)?;
         let depth = if role == Role::Svc { 2 } else { 1 };
         let element = |e: &str| {
-            !e.is_empty() && e.len() <= 64 && e.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            !e.is_empty()
+                && e.len() <= 64
+                && e.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         if name.split('/').count() != depth || !name.split('/').all(element) {
             return Err(SpiffeError::Shape);
@@ -114,9 +116,20 @@ mod tests {
         let id = SpiffeId::parse("spiffe://prod.example.org/node/node-01").unwrap();
         assert_eq!(id.to_string(), "spiffe://prod.example.org/node/node-01");
         for bad in [
-            "spiffe://a/node/x?y", "spiffe://a/node/x#y", "SPIFFE://a/node/x", "spiffe://a/node/x/", "spiffe://a/node",
-            "spiffe://a/node/%61", "spiffe://a//node/x", "spiffe://a/root/x", "spiffe://A/node/x", "https://a/node/x",
-            "spiffe://a/svc/x", "spiffe://a/node/x/y", "spiffe://a:1/node/x", "spiffe://u@a/node/x",
+            "spiffe://a/node/x?y",
+            "spiffe://a/node/x#y",
+            "SPIFFE://a/node/x",
+            "spiffe://a/node/x/",
+            "spiffe://a/node",
+            "spiffe://a/node/%61",
+            "spiffe://a//node/x",
+            "spiffe://a/root/x",
+            "spiffe://A/node/x",
+            "https://a/node/x",
+            "spiffe://a/svc/x",
+            "spiffe://a/node/x/y",
+            "spiffe://a:1/node/x",
+            "spiffe://u@a/node/x",
         ] {
             assert!(SpiffeId::parse(bad).is_err(), "{bad}");
         }

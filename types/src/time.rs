@@ -57,7 +57,11 @@ fn split_number(s: &str) -> Option<(u64, &str)> {
 
 /// Parses `500ms`, `30s`, `5m`, `72h`, `90d`.
 pub fn parse_duration(s: &str) -> Result<Duration, TimeError> {
-    let bad = || TimeError { given: s.chars().take(40).collect(), what: "duration", rule: "write 500ms, 30s, 5m, 72h or 90d" };
+    let bad = || TimeError {
+        given: s.chars().take(40).collect(),
+        what: "duration",
+        rule: "write 500ms, 30s, 5m, 72h or 90d",
+    };
     let (n, unit) = split_number(s).ok_or_else(bad)?;
     let ms = match unit {
         "ms" => 1,
@@ -72,7 +76,8 @@ pub fn parse_duration(s: &str) -> Result<Duration, TimeError> {
 
 /// Parses a size in bytes: `1024`, `64Ki`, `128Mi`, `2Gi`, `10K`, `10M`, `1G`.
 pub fn parse_size(s: &str) -> Result<u64, TimeError> {
-    let bad = || TimeError { given: s.chars().take(40).collect(), what: "size", rule: "write 1024, 64Ki, 128Mi or 2Gi" };
+    let bad =
+        || TimeError { given: s.chars().take(40).collect(), what: "size", rule: "write 1024, 64Ki, 128Mi or 2Gi" };
     let (n, unit) = split_number(s).ok_or_else(bad)?;
     let f: u64 = match unit {
         "" => 1,

@@ -10,8 +10,8 @@ use crate::raft::{AuditStore, Voter};
 use crate::registry::{Events, Registry};
 use crate::rights::Rpc;
 use arc_swap::ArcSwap;
-use holdfast_policy::{OperatorAct, OperatorFacts, Policies, Target};
 use holdfast_pki::keys::SubjectKey;
+use holdfast_policy::{OperatorAct, OperatorFacts, Policies, Target};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
 use holdfast_transport::server::{Connections, peer_of};
@@ -20,8 +20,8 @@ use holdfast_types::{Digest, OperatorId, Role, VoterId};
 use holdfast_vault_core::prepare::{self, Leader, Pin};
 use holdfast_vault_core::{Command, Committed, Entropy, Event, NoteFacts, NoteKind, Prepared, Refusal, Stamped, State};
 use holdfast_wire::{merkle, v1};
-use std::path::PathBuf;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
 
@@ -112,7 +112,8 @@ impl Cluster {
 
     /// Proposes what was prepared, and releases what it holds once it is committed.
     pub async fn commit<T>(&self, p: Prepared<T>) -> Result<(T, Committed), Failure> {
-        let committed = self.voter.proposer().propose(p.command.encode()).await.map_err(unproposed)?.map_err(refused)?;
+        let committed =
+            self.voter.proposer().propose(p.command.encode()).await.map_err(unproposed)?.map_err(refused)?;
         Ok(p.held.release(committed))
     }
 
@@ -145,7 +146,10 @@ impl Cluster {
             Pin::Fork => {
                 let detail = format!("a retired certificate (serial {}) was used", peer.serial_hex);
                 self.propose(Command::Fork { id: id.clone(), detail }).await?;
-                return Err(Failure::refused("identity-fork", "this certificate was retired; the identity is quarantined"));
+                return Err(Failure::refused(
+                    "identity-fork",
+                    "this certificate was retired; the identity is quarantined",
+                ));
             }
             Pin::Unknown => {
                 self.unknown_certificate(peer).await;
@@ -170,7 +174,9 @@ impl Cluster {
     /// Asks the policy whether an operator may read the log.
     pub fn may_read_audit(&self, caller: &Caller) -> Result<(), Failure> {
         self.look(|s| {
-            let o = s.operator(&caller.id).ok_or_else(|| Failure::refused("policy-denied", "only operators read the log"))?;
+            let o = s
+                .operator(&caller.id)
+                .ok_or_else(|| Failure::refused("policy-denied", "only operators read the log"))?;
             let facts = OperatorFacts {
                 operator: OperatorId::parse(&o.id).map_err(|e| Failure::refused("policy-denied", e.to_string()))?,
                 roles: o.roles.clone(),
@@ -185,7 +191,8 @@ impl Cluster {
     /// Inclusion proof of a leaf in the tree of `size` leaves.
     pub fn inclusion(&self, leaf: u64, size: u64) -> Result<Vec<Vec<u8>>, Failure> {
         let proof = merkle::inclusion(leaf, size, |l, i| self.node(l, i))?;
-        let proof = proof.ok_or_else(|| Failure::not_found("not-found", format!("leaf {leaf} is not in a log of {size} leaves")))?;
+        let proof = proof
+            .ok_or_else(|| Failure::not_found("not-found", format!("leaf {leaf} is not in a log of {size} leaves")))?;
         Ok(proof.into_iter().map(Digest::to_vec).collect())
     }
 
@@ -207,7 +214,8 @@ impl Cluster {
     /// The signed Status of this moment.
     pub fn status(&self) -> Result<v1::Statement, Failure> {
         let opened = self.opened.load();
-        self.look(|s| prepare::status(s, &opened.stk, holdfast_transport::now(), self.config.lives.status))?.map_err(refused)
+        self.look(|s| prepare::status(s, &opened.stk, holdfast_transport::now(), self.config.lives.status))?
+            .map_err(refused)
     }
 
     /// Proof of the latest checkpoint: note, size, root.
@@ -227,7 +235,8 @@ impl Cluster {
     /// Issues this voter's own certificate, commits it, stores it and uses it.
     pub async fn certify_self(&self) -> Result<(), Failure> {
         let mut ident = self.ident()?;
-        let key = PrivateKey::from_pkcs8(ident.tls_key.expose()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
+        let key =
+            PrivateKey::from_pkcs8(ident.tls_key.expose()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
         let subject = SubjectKey::from_spki(key.spki_der()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
         let term = self.voter.status().term;
         let (service, join) = (self.addrs.service.clone(), self.addrs.join.clone());
@@ -235,7 +244,8 @@ impl Cluster {
         let (chain, _) = self.commit(p).await?;
         ident.chain = chain;
         ident.store(&self.dir, &self.disk_keys).map_err(crate::found::disk)?;
-        let identity = LocalIdentity::new(&ident.chain, &key).map_err(|e| Failure::failed("identity", e.to_string()))?;
+        let identity =
+            LocalIdentity::new(&ident.chain, &key).map_err(|e| Failure::failed("identity", e.to_string()))?;
         self.identity.swap(identity);
         Ok(())
     }
@@ -278,7 +288,8 @@ impl Cluster {
 
 /// The answer to a certificate that is not in the registry.
 pub fn unknown() -> Failure {
-    Failure::refused("unknown-certificate", "this certificate is not the one in the registry").help("join again with a new token")
+    Failure::refused("unknown-certificate", "this certificate is not the one in the registry")
+        .help("join again with a new token")
 }
 
 /// Asks the registry in every handshake, so that a stranger does not even get a connection.

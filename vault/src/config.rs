@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Keys that `HOLDFAST_…` variables may override.
-const OVERRIDABLE: &[&str] = &["state_dir", "socket", "listen.join", "listen.service", "listen.health", "advertise.join", "advertise.service"];
+const OVERRIDABLE: &[&str] =
+    &["state_dir", "socket", "listen.join", "listen.service", "listen.health", "advertise.join", "advertise.service"];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

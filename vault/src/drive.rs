@@ -63,10 +63,12 @@ pub fn trust_pushes(cluster: &Cluster, has_charter: u64, has_epoch: u64) -> Resu
         let (charters, bundles) = (s.charter_chain(), s.bundle_chain());
         let newer = |chain: Vec<v1::Statement>, has: u64, version: &dyn Fn(&v1::Statement) -> u64| {
             let last = chain.len().saturating_sub(1);
-            let wanted = |(i, st): &(usize, v1::Statement)| if has == u64::MAX { *i == last } else { version(st) > has };
+            let wanted =
+                |(i, st): &(usize, v1::Statement)| if has == u64::MAX { *i == last } else { version(st) > has };
             chain.into_iter().enumerate().filter(wanted).map(|(_, st)| st).collect::<Vec<_>>()
         };
-        let charter_version = |st: &v1::Statement| holdfast_wire::statement::peek::<v1::Charter>(st).map_or(0, |c| c.version);
+        let charter_version =
+            |st: &v1::Statement| holdfast_wire::statement::peek::<v1::Charter>(st).map_or(0, |c| c.version);
         let bundle_epoch = |st: &v1::Statement| holdfast_wire::statement::peek::<v1::Bundle>(st).map_or(0, |b| b.epoch);
         let mut p: Vec<Push> = newer(charters, has_charter, &charter_version).into_iter().map(Push::Charter).collect();
         p.extend(newer(bundles, has_epoch, &bundle_epoch).into_iter().map(Push::Bundle));
@@ -94,7 +96,9 @@ fn tell(cluster: &Cluster, events: &[Event]) -> Result<(), Failure> {
     let opened = cluster.opened.load();
     let now = holdfast_transport::now();
     for (node, ids) in by_node(cluster, &revoked)? {
-        let st = cluster.look(|s| prepare::revoke(s, &opened.stk, &node, &ids, "taken back by the vault", now))?.map_err(refused)?;
+        let st = cluster
+            .look(|s| prepare::revoke(s, &opened.stk, &node, &ids, "taken back by the vault", now))?
+            .map_err(refused)?;
         cluster.hub.push(&node, Push::Revoke(st));
     }
     for (node, ids) in by_node(cluster, &extended)? {
@@ -179,8 +183,11 @@ async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failure> 
         let name = format!("issuer/{}", now.0);
         let port = |e: holdfast_hsm::KeyError| Failure::failed("key-port", e.to_string());
         let id = opened.port.generate(Purpose::Issuer, name.as_bytes()).map_err(port)?;
-        let (signer, pkcs8) = (PortSigner::new(&opened.port, id).map_err(port)?, opened.port.export(&id).map_err(port)?);
-        let p = cluster.look(|s| prepare::new_issuer(s, &opened.keyring, &opened.root, &signer, &pkcs8, life, now, &mut entropy))?;
+        let (signer, pkcs8) =
+            (PortSigner::new(&opened.port, id).map_err(port)?, opened.port.export(&id).map_err(port)?);
+        let p = cluster.look(|s| {
+            prepare::new_issuer(s, &opened.keyring, &opened.root, &signer, &pkcs8, life, now, &mut entropy)
+        })?;
         cluster.commit(p.map_err(refused)?).await?;
     }
     if stk_due {

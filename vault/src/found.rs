@@ -44,11 +44,16 @@ pub(crate) fn disk(e: DiskError) -> Failure {
         DiskError::Corrupt { .. } | DiskError::Format { .. } => "corrupt",
         DiskError::Recipient(_) | DiskError::Entropy | DiskError::Io { .. } => "disk",
     };
-    if matches!(e, DiskError::BadKey | DiskError::NoSlot) { Failure::refused(code, e.to_string()) } else { Failure::failed(code, e.to_string()) }
+    if matches!(e, DiskError::BadKey | DiskError::NoSlot) {
+        Failure::refused(code, e.to_string())
+    } else {
+        Failure::failed(code, e.to_string())
+    }
 }
 
 fn io(step: &'static str, e: &std::io::Error) -> Failure {
-    Failure::failed("disk", format!("cannot {step}: {e}")).help("check that the state directory exists, is writable and has room")
+    Failure::failed("disk", format!("cannot {step}: {e}"))
+        .help("check that the state directory exists, is writable and has room")
 }
 
 /// Removes what an interrupted founding left behind: nobody was told of it.
@@ -62,13 +67,17 @@ pub fn clean(state_dir: &Path) -> Result<(), Failure> {
 
 /// Founds a cluster with this voter: nothing of it is visible before everything is on disk.
 pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -> Result<Founded, Failure> {
-    let charter = request.charter.as_ref().ok_or_else(|| Failure::invalid("invalid-input", "the charter is missing"))?;
+    let charter =
+        request.charter.as_ref().ok_or_else(|| Failure::invalid("invalid-input", "the charter is missing"))?;
     let unlock_pk = match request.unlock_pk.as_slice() {
         [] => None,
-        pk => Some(<[u8; 32]>::try_from(pk).map_err(|_| Failure::invalid("invalid-input", "an unlock key has 32 bytes"))?),
+        pk => Some(
+            <[u8; 32]>::try_from(pk).map_err(|_| Failure::invalid("invalid-input", "an unlock key has 32 bytes"))?,
+        ),
     };
     let cluster = prepare::founding_cluster(charter).map_err(refused)?;
-    let doc: v1::Charter = holdfast_wire::statement::peek(charter).map_err(|e| Failure::invalid("invalid-input", e.to_string()))?;
+    let doc: v1::Charter =
+        holdfast_wire::statement::peek(charter).map_err(|e| Failure::invalid("invalid-input", e.to_string()))?;
     let recovery_pk = doc.recovery.map(|r| r.public_key).unwrap_or_default();
     clean(state_dir)?;
     let dir = state_dir.join(MAKING_DIR);
@@ -94,10 +103,19 @@ pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -
 
 fn new_ident() -> Result<Ident, Failure> {
     let key = PrivateKey::generate().map_err(|e| Failure::failed("no-entropy", e.to_string()))?;
-    Ok(Ident { kem_ikm: Secret::take(&mut random32()?), tls_key: SecretBytes::new(key.pkcs8().to_vec()), chain: Vec::new() })
+    Ok(Ident {
+        kem_ikm: Secret::take(&mut random32()?),
+        tls_key: SecretBytes::new(key.pkcs8().to_vec()),
+        chain: Vec::new(),
+    })
 }
 
-fn first_command(charter: &v1::Statement, ident: &Ident, unlock_pk: Option<[u8; 32]>, lives: &Lives) -> Result<Vec<u8>, Failure> {
+fn first_command(
+    charter: &v1::Statement,
+    ident: &Ident,
+    unlock_pk: Option<[u8; 32]>,
+    lives: &Lives,
+) -> Result<Vec<u8>, Failure> {
     let cluster = prepare::founding_cluster(charter).map_err(refused)?;
     let port = Arc::new(SoftwareKeys::new());
     let made = |purpose, name: &[u8]| {
@@ -109,11 +127,21 @@ fn first_command(charter: &v1::Statement, ident: &Ident, unlock_pk: Option<[u8; 
     let (issuer, issuer_pkcs8) = made(Purpose::Issuer, b"issuer/1").map_err(failed)?;
     let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
     let keyring = Keyring::new(cluster, 1, Secret::take(&mut random32()?), Secret::take(&mut random32()?));
-    let made = FoundingKeys { root: &root, root_pkcs8: &root_pkcs8, issuer: &issuer, issuer_pkcs8: &issuer_pkcs8, stk: &stk };
+    let made =
+        FoundingKeys { root: &root, root_pkcs8: &root_pkcs8, issuer: &issuer, issuer_pkcs8: &issuer_pkcs8, stk: &stk };
     let (_, kem_pk) = derive_keypair(ident.kem_ikm.expose());
     let voter = command_voter(FIRST, kem_pk);
     let mut entropy = Entropy::new(random32()?);
-    let p = prepare::found(charter, &keyring, &made, voter, unlock_pk, lives.issuer, holdfast_transport::now(), &mut entropy);
+    let p = prepare::found(
+        charter,
+        &keyring,
+        &made,
+        voter,
+        unlock_pk,
+        lives.issuer,
+        holdfast_transport::now(),
+        &mut entropy,
+    );
     Ok(p.map_err(refused)?.command.encode())
 }
 

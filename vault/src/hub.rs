@@ -58,7 +58,8 @@ impl Hub {
     /// Pushes to one node, if it is connected.
     pub fn push(&self, node: &NodeId, push: Push) {
         let mut s = self.lock();
-        let full = s.by_node.get(node).is_some_and(|(_, tx)| tx.try_send(Ok(v1::NodePush { push: Some(push) })).is_err());
+        let full =
+            s.by_node.get(node).is_some_and(|(_, tx)| tx.try_send(Ok(v1::NodePush { push: Some(push) })).is_err());
         if full {
             s.by_node.remove(node);
         }

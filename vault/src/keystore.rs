@@ -53,7 +53,10 @@ pub fn random32() -> Result<[u8; 32], Failure> {
 }
 
 fn corrupt(what: &'static str) -> impl Fn() -> Failure {
-    move || Failure::failed("corrupt", format!("the {what} of this vault cannot be opened")).help("restore this voter by evicting and admitting it again")
+    move || {
+        Failure::failed("corrupt", format!("the {what} of this vault cannot be opened"))
+            .help("restore this voter by evicting and admitting it again")
+    }
 }
 
 /// Opens the keyring with the voter's KEM key, and with the keyring everything sealed under it.
@@ -63,17 +66,22 @@ pub fn open(state: &State, ident: &Ident, voter: VoterId, now: Millis) -> Result
     let (kem, _) = derive_keypair(ident.kem_ikm.expose());
     let term = state.active_term();
     let (_, sealed) = row.terms.iter().find(|(t, _)| *t == term).ok_or_else(corrupt("keyring box"))?;
-    let key = Keyring::open_term(&cluster, &kem, term, voter.0, row.kem_gen, sealed).map_err(crate::failure::refused)?;
+    let key =
+        Keyring::open_term(&cluster, &kem, term, voter.0, row.kem_gen, sealed).map_err(crate::failure::refused)?;
     let keyring = Keyring::new(cluster, term, key, Secret::take(&mut random32()?));
     let port = Arc::new(SoftwareKeys::new());
     let signer = |purpose: Purpose, sealed: &holdfast_vault_core::SealedKey| {
         let pkcs8 = keyring.open("ca", &sealed.name, 1, &sealed.record).map_err(crate::failure::refused)?;
-        let id = port.import(purpose, sealed.name.as_bytes(), &pkcs8).map_err(|e| Failure::failed("key-port", e.to_string()))?;
+        let id = port
+            .import(purpose, sealed.name.as_bytes(), &pkcs8)
+            .map_err(|e| Failure::failed("key-port", e.to_string()))?;
         PortSigner::new(&port, id).map_err(|e| Failure::failed("key-port", e.to_string()))
     };
     let root = signer(Purpose::Root, &state.signing_root().ok_or_else(corrupt("root"))?.key)?;
     let issuer = signer(Purpose::Issuer, &state.issuer().ok_or_else(corrupt("issuer"))?.key)?;
-    let stk = state.stk(now).ok_or_else(|| Failure::failed("no-statement-key", "no statement key is in its window; is the clock right?"))?;
+    let stk = state
+        .stk(now)
+        .ok_or_else(|| Failure::failed("no-statement-key", "no statement key is in its window; is the clock right?"))?;
     let seed = keyring.open("stk", &stk.key.name, 1, &stk.key.record).map_err(crate::failure::refused)?;
     let stk = Ed25519Key::from_seed(Secret::from_slice(seed.expose()).ok_or_else(corrupt("statement key"))?);
     Ok(Opened { keyring, root, issuer, stk, port })

@@ -30,12 +30,14 @@ impl Machine for Registry {
     type Reply = Result<Committed, Refusal>;
 
     fn apply(&mut self, index: u64, _term: u64, command: &[u8]) -> Result<Self::Reply, MachineError> {
-        let stamped = Stamped::decode(command).ok_or_else(|| MachineError(format!("entry {index} is of a newer version or damaged")))?;
+        let stamped = Stamped::decode(command)
+            .ok_or_else(|| MachineError(format!("entry {index} is of a newer version or damaged")))?;
         let applied = self.state.apply(stamped);
         if !applied.leaves.is_empty() {
             let bytes = |l: &holdfast_vault_core::Leaf| (l.index, [l.salt.as_slice(), &l.entry].concat());
             let leaves: Vec<_> = applied.leaves.iter().map(bytes).collect();
-            let nodes: Vec<_> = applied.leaves.iter().flat_map(|l| &l.nodes).map(|n| (n.level, n.index, n.hash.0)).collect();
+            let nodes: Vec<_> =
+                applied.leaves.iter().flat_map(|l| &l.nodes).map(|n| (n.level, n.index, n.hash.0)).collect();
             self.audit.append(&leaves, &nodes)?;
         }
         if !applied.events.is_empty() && self.events.receiver_count() > 0 {

@@ -62,7 +62,9 @@ rights! {
 impl Rpc {
     /// Whether `role` may call it over listener S.
     pub fn allows(self, role: Role) -> bool {
-        TABLE.iter().any(|(rpc, _, listener, roles, _)| *rpc == self && *listener == Listener::Service && roles.contains(&role))
+        TABLE
+            .iter()
+            .any(|(rpc, _, listener, roles, _)| *rpc == self && *listener == Listener::Service && roles.contains(&role))
     }
     /// `Service/Method`.
     pub fn path(self) -> &'static str {

@@ -19,8 +19,9 @@ use holdfast_policy::Policies;
 use holdfast_transport::daemon::{Health, LogFormat, PortsFile, Readiness, Signals, init_logging, systemd};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::{
-    command_plane_server::CommandPlaneServer, identity_server::IdentityServer, join_server::JoinServer, local_server::LocalServer,
-    log_server::LogServer, node_plane_server::NodePlaneServer, read_server::ReadServer, sched_plane_server::SchedPlaneServer,
+    command_plane_server::CommandPlaneServer, identity_server::IdentityServer, join_server::JoinServer,
+    local_server::LocalServer, log_server::LogServer, node_plane_server::NodePlaneServer, read_server::ReadServer,
+    sched_plane_server::SchedPlaneServer,
 };
 use holdfast_transport::server::{Connections, Limits, serve};
 use holdfast_transport::tls::{Alpn, IdentityCell, ServerTls, TrustCell};
@@ -104,7 +105,8 @@ pub const SEALED_EXIT: u8 = 75;
 fn prepare_dirs(config: &Config) -> Result<(), Failure> {
     let make = |dir: &Path| {
         std::fs::create_dir_all(dir).map_err(|e| {
-            Failure::failed("disk", format!("cannot create {}: {e}", dir.display())).help("check the path and its permissions")
+            Failure::failed("disk", format!("cannot create {}: {e}", dir.display()))
+                .help("check the path and its permissions")
         })
     };
     make(&config.state_dir)?;
@@ -118,7 +120,11 @@ fn give_up_rights(config: &Config, config_file: &Path, ports: Option<&Path>) -> 
     let mut write = vec![config.state_dir.clone(), parent(&config.socket)];
     write.extend(ports.map(parent));
     let paths = Paths { write, read: vec![parent(config_file)] };
-    let hardened = harden::forbid_dumps()?.forbid_new_privileges()?.check_swap(config.allow_swap)?.confine_files(&paths)?.filter_syscalls()?;
+    let hardened = harden::forbid_dumps()?
+        .forbid_new_privileges()?
+        .check_swap(config.allow_swap)?
+        .confine_files(&paths)?
+        .filter_syscalls()?;
     tracing::info!(swap = ?hardened.swap, files = ?hardened.files, "gave up rights");
     Ok(())
 }
@@ -133,9 +139,11 @@ async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failu
     let signals = Signals::listen().map_err(io("listen to signals"))?;
     found::clean(&config.state_dir)?;
     let voter_dir = config.state_dir.join(VOTER_DIR);
-    let phase = if voter_dir.exists() { Phase::Sealed(Slots::load(&voter_dir).map_err(disk)?) } else { Phase::Uninitialized };
+    let phase =
+        if voter_dir.exists() { Phase::Sealed(Slots::load(&voter_dir).map_err(disk)?) } else { Phase::Uninitialized };
     let readiness = Readiness::not_yet(phase.word());
-    let health = Health::bind(config.health, readiness.clone()).await.map_err(|e| Failure::failed("address", e.to_string()))?;
+    let health =
+        Health::bind(config.health, readiness.clone()).await.map_err(|e| Failure::failed("address", e.to_string()))?;
     let health_addr = health.addr().map_err(io("read the health address"))?;
     let daemon = Arc::new(Daemon {
         config,
@@ -170,7 +178,10 @@ async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failu
 }
 
 fn bind_socket(path: &Path) -> Result<UnixListener, Failure> {
-    let failed = |e: std::io::Error| Failure::failed("address", format!("cannot bind {}: {e}", path.display())).help("check the path and its permissions");
+    let failed = |e: std::io::Error| {
+        Failure::failed("address", format!("cannot bind {}: {e}", path.display()))
+            .help("check the path and its permissions")
+    };
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(Failure::failed("address", format!("{} is in use by another process", path.display())));
     }
@@ -257,7 +268,10 @@ impl Daemon {
             return Err(Failure::unavailable("no-quorum", "no voter leads: too few voters are up"));
         }
         voter.confirm_leading().await.map_err(unproposed)?;
-        let opened = voter.machine().read(|r| keystore::open(r.state(), &ident, id, holdfast_transport::now())).map_err(crate::failure::stopped)??;
+        let opened = voter
+            .machine()
+            .read(|r| keystore::open(r.state(), &ident, id, holdfast_transport::now()))
+            .map_err(crate::failure::stopped)??;
         let (join, service) = (bind(self.config.join).await?, bind(self.config.service).await?);
         let cluster = Arc::new(self.cluster(id, voter, audit, opened, disk_keys, events, (&join, &service))?);
         cluster.certify_self().await?;
@@ -278,9 +292,16 @@ impl Daemon {
         (join, service): (&TcpListener, &TcpListener),
     ) -> Result<Cluster, Failure> {
         let at = |l: &TcpListener| l.local_addr().map_err(|e| Failure::failed("address", e.to_string()));
-        let addr = |l: &TcpListener, said: &Option<String>| at(l).map(|a| said.clone().unwrap_or_else(|| a.to_string()));
-        let addrs = Addrs { service: addr(service, &self.config.advertise_service)?, join: addr(join, &self.config.advertise_join)? };
-        let (roots, td) = voter.machine().read(|r| (r.state().roots_der(), r.state().trust_domain().cloned())).map_err(crate::failure::stopped)?;
+        let addr =
+            |l: &TcpListener, said: &Option<String>| at(l).map(|a| said.clone().unwrap_or_else(|| a.to_string()));
+        let addrs = Addrs {
+            service: addr(service, &self.config.advertise_service)?,
+            join: addr(join, &self.config.advertise_join)?,
+        };
+        let (roots, td) = voter
+            .machine()
+            .read(|r| (r.state().roots_der(), r.state().trust_domain().cloned()))
+            .map_err(crate::failure::stopped)?;
         let td = td.ok_or_else(|| Failure::failed("corrupt", "this disk holds no founded cluster"))?;
         let anchors = Anchors::new(&roots, td).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
         let policies = Policies::builtin().map_err(|e| Failure::failed("policy", e.to_string()))?;
@@ -313,8 +334,16 @@ impl Daemon {
         let s = ServerTls::mutual(Arc::clone(&cluster.identity), Arc::clone(&cluster.trust), pin, Alpn::Service);
         let limits = Limits::default();
         let routes = Routes::new(JoinServer::new(join::JoinService(Arc::clone(cluster))));
-        let joining = serve(join, j, routes, cluster.connections.clone(), Limits { connections: 1024, session: Duration::from_secs(60), ..limits }, self.stop.clone());
-        let serving = serve(service, s, service_routes(cluster), cluster.connections.clone(), limits, self.stop.clone());
+        let joining = serve(
+            join,
+            j,
+            routes,
+            cluster.connections.clone(),
+            Limits { connections: 1024, session: Duration::from_secs(60), ..limits },
+            self.stop.clone(),
+        );
+        let serving =
+            serve(service, s, service_routes(cluster), cluster.connections.clone(), limits, self.stop.clone());
         for listener in [tokio::spawn(joining), tokio::spawn(serving)] {
             let stop = self.stop.clone();
             tokio::spawn(async move {
@@ -340,6 +369,9 @@ fn service_routes(cluster: &Arc<Cluster>) -> Routes {
 }
 
 async fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
-    let failed = |e: std::io::Error| Failure::failed("address", format!("cannot listen on {addr}: {e}")).help("stop the other process or configure another port");
+    let failed = |e: std::io::Error| {
+        Failure::failed("address", format!("cannot listen on {addr}: {e}"))
+            .help("stop the other process or configure another port")
+    };
     TcpListener::bind(addr).await.map_err(failed)
 }

@@ -79,7 +79,13 @@ fn info(c: &Context<'_>) -> Vec<u8> {
 }
 
 /// Seals `plaintext` to `pk` with `entropy` (32 fresh random bytes, used for nothing else).
-pub fn seal(pk: &[u8], c: &Context<'_>, psk: Option<&Psk>, plaintext: &[u8], mut entropy: [u8; 32]) -> Result<Vec<u8>, BoxError> {
+pub fn seal(
+    pk: &[u8],
+    c: &Context<'_>,
+    psk: Option<&Psk>,
+    plaintext: &[u8],
+    mut entropy: [u8; 32],
+) -> Result<Vec<u8>, BoxError> {
     if plaintext.len() > MAX_PLAINTEXT {
         return Err(BoxError::TooLong);
     }
@@ -88,8 +94,9 @@ pub fn seal(pk: &[u8], c: &Context<'_>, psk: Option<&Psk>, plaintext: &[u8], mut
     let mode = bundle.map_or(OpModeS::Base, OpModeS::Psk);
     let mut rng = Seeded::new(entropy);
     entropy.zeroize();
-    let (enc, ct) = hpke::single_shot_seal_with_rng::<Aead, Kdf, Kem>(&mode, &public, &info(c), plaintext, c.aad, &mut rng)
-        .map_err(|_| BoxError::PublicKey)?;
+    let (enc, ct) =
+        hpke::single_shot_seal_with_rng::<Aead, Kdf, Kem>(&mode, &public, &info(c), plaintext, c.aad, &mut rng)
+            .map_err(|_| BoxError::PublicKey)?;
     let enc = enc.to_bytes();
     let mut out = Vec::with_capacity(HEADER + 8 + enc.len() + ct.len());
     out.extend_from_slice(b"HB\x01");

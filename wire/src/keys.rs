@@ -21,7 +21,8 @@ pub fn key_id(key: &[u8]) -> [u8; 16] {
 pub fn verify(key: &v1::PublicKey, msg: &[u8], sig: &[u8]) -> bool {
     match key.alg {
         ALG_ED25519 => {
-            let (Ok(k), Ok(s)) = (<[u8; 32]>::try_from(key.key.as_slice()), ed25519_dalek::Signature::from_slice(sig)) else {
+            let (Ok(k), Ok(s)) = (<[u8; 32]>::try_from(key.key.as_slice()), ed25519_dalek::Signature::from_slice(sig))
+            else {
                 return false;
             };
             ed25519_dalek::VerifyingKey::from_bytes(&k).is_ok_and(|k| k.verify_strict(msg, &s).is_ok())

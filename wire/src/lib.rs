@@ -22,6 +22,7 @@ pub mod merkle;
 pub mod note;
 pub mod padding;
 pub mod record;
+pub mod specs;
 pub mod statement;
 pub mod strict;
 pub mod token;

@@ -94,7 +94,11 @@ fn split(n: u64) -> u64 {
 
 /// Inclusion proof of `leaf` in the tree of `size` leaves (RFC 9162, 2.1.3.1), from stored complete subtrees.
 /// `None` if the leaf is not in the tree.
-pub fn inclusion<E>(leaf: u64, size: u64, mut get: impl FnMut(u8, u64) -> Result<Digest, E>) -> Result<Option<Vec<Digest>>, E> {
+pub fn inclusion<E>(
+    leaf: u64,
+    size: u64,
+    mut get: impl FnMut(u8, u64) -> Result<Digest, E>,
+) -> Result<Option<Vec<Digest>>, E> {
     if leaf >= size {
         return Ok(None);
     }
@@ -115,7 +119,11 @@ pub fn inclusion<E>(leaf: u64, size: u64, mut get: impl FnMut(u8, u64) -> Result
 }
 
 /// Consistency proof between the trees of `from` and `to` leaves (RFC 9162, 2.1.4.1). `None` unless 0 < from ≤ to.
-pub fn consistency<E>(from: u64, to: u64, mut get: impl FnMut(u8, u64) -> Result<Digest, E>) -> Result<Option<Vec<Digest>>, E> {
+pub fn consistency<E>(
+    from: u64,
+    to: u64,
+    mut get: impl FnMut(u8, u64) -> Result<Digest, E>,
+) -> Result<Option<Vec<Digest>>, E> {
     if from == 0 || from > to {
         return Ok(None);
     }

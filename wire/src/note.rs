@@ -74,7 +74,8 @@ impl Checkpoint {
         let signed = sigs.lines().filter_map(|l| l.strip_prefix("\u{2014} ")?.split_once(' ')).any(|(name, b64)| {
             let Ok(blob) = BASE64.decode(b64.as_bytes()) else { return false };
             let Some((kh, sig)) = blob.split_first_chunk::<4>() else { return false };
-            keys.iter().any(|k| k.alg == ALG_ED25519 && key_hash(name, &k.key) == *kh && verify(k, text.as_bytes(), sig))
+            keys.iter()
+                .any(|k| k.alg == ALG_ED25519 && key_hash(name, &k.key) == *kh && verify(k, text.as_bytes(), sig))
         });
         if signed { Ok(c) } else { Err(NoteError::Signature) }
     }
@@ -84,7 +85,8 @@ impl Checkpoint {
             return Err(NoteError::Malformed);
         };
         let n: u64 = size.parse().map_err(|_| NoteError::Malformed)?;
-        let root = BASE64.decode(root.as_bytes()).ok().and_then(|r| Digest::from_slice(&r)).ok_or(NoteError::Malformed)?;
+        let root =
+            BASE64.decode(root.as_bytes()).ok().and_then(|r| Digest::from_slice(&r)).ok_or(NoteError::Malformed)?;
         let c = Self { origin: origin.to_owned(), size: n, root };
         if c.text() == text { Ok(c) } else { Err(NoteError::Malformed) }
     }
@@ -108,7 +110,12 @@ mod tests {
         assert_eq!(Checkpoint::verify(&n, &c.origin, &[key(2).public()]), Err(NoteError::Signature));
         assert_eq!(Checkpoint::verify(&n, "holdfast/a.example/2", &[key(1).public()]), Err(NoteError::Origin));
         let text = String::from_utf8(n).unwrap();
-        for bad in [text.replace("\n7\n", "\n8\n"), text.replace("\n7\n", "\n07\n"), text.replace("\n\n", "\n"), text.replace("\n7\n", "\n7\nx\n")] {
+        for bad in [
+            text.replace("\n7\n", "\n8\n"),
+            text.replace("\n7\n", "\n07\n"),
+            text.replace("\n\n", "\n"),
+            text.replace("\n7\n", "\n7\nx\n"),
+        ] {
             assert!(Checkpoint::verify(bad.as_bytes(), &c.origin, &[key(1).public()]).is_err(), "{bad}");
         }
     }

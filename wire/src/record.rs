@@ -160,7 +160,12 @@ pub fn seal(
     Ok(out)
 }
 
-fn hedged_salt(hedge: &Secret<kind::HedgeKey, 32>, random: &[u8; 32], pt: &[u8], a_hash: &[u8; 32]) -> Result<[u8; 32], RecordError> {
+fn hedged_salt(
+    hedge: &Secret<kind::HedgeKey, 32>,
+    random: &[u8; 32],
+    pt: &[u8],
+    a_hash: &[u8; 32],
+) -> Result<[u8; 32], RecordError> {
     let mut mac = Hmac::<Sha256>::new_from_slice(hedge.expose()).map_err(|_| RecordError::Open)?;
     mac.update(random);
     mac.update(sha256(&[pt]).as_bytes());
@@ -179,7 +184,12 @@ pub fn term_of(record: &[u8]) -> Result<u32, RecordError> {
 }
 
 /// Opens a record that lies at `place`.
-pub fn open(key: RecordKey<'_>, cluster: &ClusterId, place: &Place<'_>, record: &[u8]) -> Result<SecretBytes, RecordError> {
+pub fn open(
+    key: RecordKey<'_>,
+    cluster: &ClusterId,
+    place: &Place<'_>,
+    record: &[u8],
+) -> Result<SecretBytes, RecordError> {
     let found = term_of(record)?;
     if found != key.term {
         return Err(RecordError::OtherTerm { found, wanted: key.term });

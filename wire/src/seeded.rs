@@ -34,7 +34,11 @@ impl TryRng for Seeded {
     }
     fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Infallible> {
         for chunk in dst.chunks_mut(32) {
-            let block = Sha256::new().chain_update(b"holdfast/v1/seeded").chain_update(self.seed).chain_update(self.counter.to_be_bytes()).finalize();
+            let block = Sha256::new()
+                .chain_update(b"holdfast/v1/seeded")
+                .chain_update(self.seed)
+                .chain_update(self.counter.to_be_bytes())
+                .finalize();
             chunk.iter_mut().zip(block).for_each(|(d, s)| *d = s);
             self.counter = self.counter.wrapping_add(1);
         }

@@ -91,7 +91,11 @@ pub fn add_signature(st: &mut Statement, signer: &dyn StatementSigner) -> Result
 ///
 /// Signatures by keys outside `keys` are ignored; a bad signature under a known key refuses the whole statement.
 /// A threshold of 0 is never satisfied: an empty guard guards nothing.
-pub fn verify<T: Document>(st: &Statement, keys: &[PublicKey], threshold: usize) -> Result<Verified<T>, StatementError> {
+pub fn verify<T: Document>(
+    st: &Statement,
+    keys: &[PublicKey],
+    threshold: usize,
+) -> Result<Verified<T>, StatementError> {
     if st.r#type != T::TYPE {
         return Err(StatementError::Type { expected: T::TYPE });
     }

@@ -8,9 +8,9 @@
 //! A scanner finds them by `hf_(join|unlock|share|recovery)_v1_[0-9a-z_]{40,}`.
 
 use data_encoding::{Encoding, Specification};
-use holdfast_types::{Digest, Secret, TokenId, kind, sha256};
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use holdfast_types::{Digest, Secret, TokenId, kind, sha256};
 use sha2::Sha256;
 use std::sync::LazyLock;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -105,7 +105,11 @@ fn without_checksum(text: &str) -> Result<&str, TokenError> {
         return Err(TokenError::Shape);
     }
     let (head, crc) = text.split_at(text.len() - CRC_LEN);
-    if unb32(crc)?.as_slice() == crc32fast::hash(head.as_bytes()).to_be_bytes() { Ok(head) } else { Err(TokenError::Checksum) }
+    if unb32(crc)?.as_slice() == crc32fast::hash(head.as_bytes()).to_be_bytes() {
+        Ok(head)
+    } else {
+        Err(TokenError::Checksum)
+    }
 }
 
 impl JoinToken {
@@ -162,7 +166,13 @@ pub fn join_mac(key: &Secret<kind::TokenMac, 32>, nonce: &[u8; 32], csr: &[u8], 
 }
 
 /// Checks a join MAC in constant time.
-pub fn join_mac_matches(key: &Secret<kind::TokenMac, 32>, nonce: &[u8; 32], csr: &[u8], hpke_pub: &[u8], mac: &[u8]) -> bool {
+pub fn join_mac_matches(
+    key: &Secret<kind::TokenMac, 32>,
+    nonce: &[u8; 32],
+    csr: &[u8],
+    hpke_pub: &[u8],
+    mac: &[u8],
+) -> bool {
     join_mac_state(key, nonce, csr, hpke_pub).is_some_and(|m| m.verify_slice(mac).is_ok())
 }
 

@@ -40,7 +40,8 @@ impl Faults {
     }
     fn millis(&mut self, key: &str, given: Option<String>, default: &str) -> u32 {
         let d = parse_duration(given.as_deref().unwrap_or(default));
-        let ms = d.map_err(|e| e.to_string()).and_then(|d| u32::try_from(d.as_millis()).map_err(|_| "too long".to_owned()));
+        let ms =
+            d.map_err(|e| e.to_string()).and_then(|d| u32::try_from(d.as_millis()).map_err(|_| "too long".to_owned()));
         self.take(key, ms)
     }
 }
@@ -54,7 +55,8 @@ pub fn service(raw: RawService) -> Result<Service, Vec<String>> {
     }
     f.at_least_one("replicas", raw.replicas);
     let valid_for_ms = valid_for(raw.valid_for, &mut f);
-    let default_expiry: &[&str] = if raw.sensitive || raw.exclusive { &["stop", "run-on"] } else { &["run-on", "stop"] };
+    let default_expiry: &[&str] =
+        if raw.sensitive || raw.exclusive { &["stop", "run-on"] } else { &["run-on", "stop"] };
     let content = v1::Spec {
         command: strings("command", raw.command, &mut f),
         args: strings("args", raw.args, &mut f),
@@ -137,13 +139,19 @@ fn labels(labels: Vec<String>, f: &mut Faults) -> Vec<String> {
 
 /// `key=value`, both present, of printable characters.
 pub fn is_label(l: &str) -> bool {
-    l.len() <= 128 && l.bytes().all(|b| b.is_ascii_graphic()) && l.split_once('=').is_some_and(|(k, v)| !k.is_empty() && !v.is_empty())
+    l.len() <= 128
+        && l.bytes().all(|b| b.is_ascii_graphic())
+        && l.split_once('=').is_some_and(|(k, v)| !k.is_empty() && !v.is_empty())
 }
 
 fn resources(r: &RawResources, f: &mut Faults) -> v1::Resources {
     let cpu = r.cpu.as_deref().map_or(Ok(0), cpu_milli);
     let memory = r.memory.as_deref().map_or(Ok(0), parse_size);
-    v1::Resources { cpu_milli: f.take("resources.cpu", cpu), memory_bytes: f.take("resources.memory", memory), pids: r.pids.unwrap_or(0) }
+    v1::Resources {
+        cpu_milli: f.take("resources.cpu", cpu),
+        memory_bytes: f.take("resources.memory", memory),
+        pids: r.pids.unwrap_or(0),
+    }
 }
 
 /// `250m`, `2`, `1.5`: thousandths of a CPU, at least one.

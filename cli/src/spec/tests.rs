@@ -27,14 +27,24 @@ valid-for = "30d"
 
 fn image() -> ResolvedImage {
     let digest = holdfast_types::sha256(&[b"manifest"]);
-    ResolvedImage { repository: "registry.local:5000/shop/web".into(), digest, source: "registry.local:5000/shop/web".into() }
+    ResolvedImage {
+        repository: "registry.local:5000/shop/web".into(),
+        digest,
+        source: "registry.local:5000/shop/web".into(),
+    }
 }
 
 #[test]
 fn every_key_of_a_service_file_reaches_the_spec() {
     let cluster = ClusterId([7; 32]);
     let spec = parse(EVERYTHING, "web.toml").unwrap().into_spec(&cluster, 4, &image(), 1000);
-    let mount = |name: &str, target: &str| v1::SecretMount { name: name.into(), target: target.into(), mode: 0o400, uid: 1000, gid: 1000 };
+    let mount = |name: &str, target: &str| v1::SecretMount {
+        name: name.into(),
+        target: target.into(),
+        mode: 0o400,
+        uid: 1000,
+        gid: 1000,
+    };
     let var = |name: &str, value: &str| v1::EnvVar { name: name.into(), value: value.into() };
     let expected = v1::Spec {
         cluster_id: vec![7; 32],
@@ -42,7 +52,11 @@ fn every_key_of_a_service_file_reaches_the_spec() {
         service: "web".into(),
         version: 4,
         valid_until_ms: 1000 + 30 * 86_400_000,
-        images: vec![v1::SpecImage { name: image().repository, digest: image().digest.to_vec(), source: image().source }],
+        images: vec![v1::SpecImage {
+            name: image().repository,
+            digest: image().digest.to_vec(),
+            source: image().source,
+        }],
         command: vec!["/bin/server".into()],
         args: vec!["--fast".into()],
         env: vec![var("A", "1"), var("B", "2")],
@@ -63,7 +77,12 @@ fn every_key_of_a_service_file_reaches_the_spec() {
         workdir: "/srv".into(),
         tmpfs: vec![v1::TmpfsMount { target: "/tmp".into(), size_bytes: 16 << 20 }],
         health: Some(v1::HealthCheck { command: vec!["/bin/check".into()], interval_ms: 5000, retries: 3 }),
-        update: Some(v1::UpdatePolicy { parallelism: 1, order: "start-first".into(), on_failure: "rollback".into(), monitor_ms: 10_000 }),
+        update: Some(v1::UpdatePolicy {
+            parallelism: 1,
+            order: "start-first".into(),
+            on_failure: "rollback".into(),
+            monitor_ms: 10_000,
+        }),
     };
     assert_eq!(spec, expected);
 }
@@ -111,7 +130,9 @@ fn a_secret_never_leaves_its_folder_and_is_never_writable() {
 
 #[test]
 fn ports_and_compose_files_are_refused_by_name() {
-    let f = parse("name = \"a\"\nimage = \"x\"\nports = [{ name = \"http\", container = 8080, publish = 80 }]\n", "a.toml").unwrap_err();
+    let f =
+        parse("name = \"a\"\nimage = \"x\"\nports = [{ name = \"http\", container = 8080, publish = 80 }]\n", "a.toml")
+            .unwrap_err();
     assert_eq!(f.code, Code::NotAvailableYet.word());
     assert!(f.message.contains("`ports` (http)"), "{}", f.message);
     assert_eq!(read(Path::new("compose.yaml")).unwrap_err().code, Code::NotAvailableYet.word());
@@ -120,7 +141,11 @@ fn ports_and_compose_files_are_refused_by_name() {
 #[test]
 fn a_signed_spec_lives_at_most_180_days() {
     for (given, ok) in [("180d", true), ("181d", false), ("0s", false)] {
-        assert_eq!(parse(&format!("name = \"a\"\nimage = \"x\"\nvalid-for = \"{given}\"\n"), "a").is_ok(), ok, "{given}");
+        assert_eq!(
+            parse(&format!("name = \"a\"\nimage = \"x\"\nvalid-for = \"{given}\"\n"), "a").is_ok(),
+            ok,
+            "{given}"
+        );
     }
 }
 

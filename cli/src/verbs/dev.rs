@@ -40,7 +40,9 @@ pub async fn run(app: &App, a: Dev) -> Result<(), Failure> {
 struct Interrupt(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
 impl Interrupt {
     fn new() -> Result<Self, Failure> {
-        let on = |kind| signal(kind).map_err(|e| Failure::new(Code::Failed, format!("cannot listen for signals: {e}"), "try again"));
+        let on = |kind| {
+            signal(kind).map_err(|e| Failure::new(Code::Failed, format!("cannot listen for signals: {e}"), "try again"))
+        };
         Ok(Self(on(SignalKind::interrupt())?, on(SignalKind::terminate())?))
     }
     async fn wait(&mut self) {
@@ -71,7 +73,14 @@ impl<'a> DevCluster<'a> {
         for n in 1..=workers {
             self.agent(n).await?;
         }
-        let all = |nodes: &[Value]| nodes.iter().filter(|n| is(n, "role", "node") && is(n, "state", "ready") && n.get("connected") == Some(&Value::Bool(true))).count();
+        let all = |nodes: &[Value]| {
+            nodes
+                .iter()
+                .filter(|n| {
+                    is(n, "role", "node") && is(n, "state", "ready") && n.get("connected") == Some(&Value::Bool(true))
+                })
+                .count()
+        };
         while all(&self.nodes().await?) < usize::from(workers) {
             self.tick("the agents to connect").await?;
         }
@@ -82,7 +91,8 @@ impl<'a> DevCluster<'a> {
         let socket = self.dir.join("vault.sock");
         let text = format!(
             "state-dir = {:?}\nsocket = {:?}\nallow-swap = true\n[listen]\njoin = \"127.0.0.1:0\"\nservice = \"127.0.0.1:0\"\nhealth = \"127.0.0.1:0\"\n",
-            self.folder("vault")?, socket
+            self.folder("vault")?,
+            socket
         );
         self.start("holdfast-vault", "vault", &text, &[])?;
         while self.holdfast(&["status", "--vault-socket", &text_of(&socket)]).await.is_err() {
@@ -170,7 +180,9 @@ impl<'a> DevCluster<'a> {
 
     /// Calls this program with `--json` in the cluster's own home; the document it prints, or the failure that it means.
     async fn holdfast(&self, args: &[&str]) -> Result<Value, Failure> {
-        let broken = |e: std::io::Error| Failure::new(Code::Failed, format!("cannot run holdfast {}: {e}", args.join(" ")), "try again");
+        let broken = |e: std::io::Error| {
+            Failure::new(Code::Failed, format!("cannot run holdfast {}: {e}", args.join(" ")), "try again")
+        };
         let mut command = Command::new(std::env::current_exe().map_err(broken)?);
         command.args(args).args(["--json", "--context", CONTEXT]).env("HOLDFAST_HOME", self.dir.join("home"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
@@ -180,7 +192,11 @@ impl<'a> DevCluster<'a> {
             return Ok(document);
         }
         let said = document.get("error").unwrap_or(&Value::Null);
-        Err(Failure::new(Code::Failed, format!("holdfast {}: {}", args.join(" "), word(said, "message")), word(said, "help")))
+        Err(Failure::new(
+            Code::Failed,
+            format!("holdfast {}: {}", args.join(" "), word(said, "message")),
+            word(said, "help"),
+        ))
     }
 
     /// One pause of a wait: fails if a process has ended, or the time is over.
@@ -196,7 +212,8 @@ impl<'a> DevCluster<'a> {
 
     fn welcome(&self) -> Result<(), Failure> {
         let home = self.dir.join("home");
-        let pids: serde_json::Map<String, Value> = self.daemons.iter().map(|d| (d.name().to_owned(), d.pid().into())).collect();
+        let pids: serde_json::Map<String, Value> =
+            self.daemons.iter().map(|d| (d.name().to_owned(), d.pid().into())).collect();
         let document = json!({"dir": self.dir, "home": home, "context": CONTEXT, "pids": pids});
         self.app.out.show(&document, || {
             format!(

@@ -44,7 +44,8 @@ fn pages() -> [(&'static str, String); 2] {
 }
 
 fn command_line() -> String {
-    let mut page = "# `holdfast`\n\nGenerated from the program itself; `holdfast VERB --help` prints the same.\n".to_owned();
+    let mut page =
+        "# `holdfast`\n\nGenerated from the program itself; `holdfast VERB --help` prints the same.\n".to_owned();
     let mut cli = Cli::command().disable_help_subcommand(true).term_width(100);
     cli.build();
     chapter(&cli, "holdfast", &mut page);
@@ -76,7 +77,10 @@ mod tests {
         }
         for (name, page) in pages() {
             let stored = std::fs::read_to_string(dir.join(name)).unwrap_or_default();
-            assert!(stored == page, "docs/reference/{name} is stale: run the tests of holdfast-cli once with HOLDFAST_BLESS=1");
+            assert!(
+                stored == page,
+                "docs/reference/{name} is stale: run the tests of holdfast-cli once with HOLDFAST_BLESS=1"
+            );
         }
     }
 

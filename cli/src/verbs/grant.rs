@@ -43,7 +43,10 @@ pub fn human(out: &Output, grants: &[v1::GrantView]) -> String {
         let (state, task) = (g.state.clone(), g.task_state.clone());
         vec![id, g.task_id.clone(), version, g.node_id.clone(), state, task, age(now, g.issued_at_ms), g.detail.clone()]
     };
-    out.table(&["grant", "task", "version", "node", "grant state", "task state", "issued", "detail"], grants.iter().map(row).collect())
+    out.table(
+        &["grant", "task", "version", "node", "grant state", "task state", "issued", "detail"],
+        grants.iter().map(row).collect(),
+    )
 }
 
 async fn ls(app: &App, namespace: Option<&str>, service: Option<&str>, all: bool) -> Result<(), Failure> {
@@ -54,7 +57,12 @@ async fn ls(app: &App, namespace: Option<&str>, service: Option<&str>, all: bool
 }
 
 /// Grants of a namespace or service; `all` includes those that ended.
-pub async fn list(c: &Cluster, namespace: Option<&str>, service: Option<&str>, all: bool) -> Result<Vec<v1::GrantView>, Failure> {
+pub async fn list(
+    c: &Cluster,
+    namespace: Option<&str>,
+    service: Option<&str>,
+    all: bool,
+) -> Result<Vec<v1::GrantView>, Failure> {
     Ok(c.read(|mut r| async move { r.list_grants(names::list(namespace, service, all)).await }).await?.grants)
 }
 
@@ -68,12 +76,15 @@ async fn verify(app: &App, id: &str) -> Result<(), Failure> {
     check(g, &checkpoint, &proof)?;
     let id = HEXLOWER.encode(&g.grant_id);
     let document = json!({"id": id, "leaf": g.leaf_index, "log_size": checkpoint.size, "verified": true});
-    app.out.show(&document, || format!("ok grant {id} is entry {} of the log of {} entries\n", g.leaf_index, checkpoint.size))
+    app.out.show(&document, || {
+        format!("ok grant {id} is entry {} of the log of {} entries\n", g.leaf_index, checkpoint.size)
+    })
 }
 
 /// The entry must be the issue of this very grant, and in the tree of the signed checkpoint.
 fn check(g: &v1::GrantView, c: &holdfast_wire::note::Checkpoint, proof: &v1::InclusionReply) -> Result<(), Failure> {
-    let wrong = |why: &str| Failure::new(Code::LogWrong, why, "keep this answer as evidence, and run `holdfast log verify`");
+    let wrong =
+        |why: &str| Failure::new(Code::LogWrong, why, "keep this answer as evidence, and run `holdfast log verify`");
     let hashes = proof.hashes.iter().map(|h| Digest::from_slice(h)).collect::<Option<Vec<_>>>();
     let hashes = hashes.ok_or_else(|| wrong("the proof is malformed"))?;
     if !verify_inclusion(leaf_hash(&proof.salt, &proof.entry), g.leaf_index, c.size, &c.root, &hashes) {
@@ -100,7 +111,8 @@ mod tests {
     fn a_grant_counts_only_with_its_own_entry_under_the_signed_root() {
         let digest = sha256(&[b"grant"]);
         let field = v1::Field { name: "grant_sha256".into(), value: digest.hex() };
-        let entry = v1::LogEntry { index: 1, kind: "grant.issued".into(), fields: vec![field], ..v1::LogEntry::default() };
+        let entry =
+            v1::LogEntry { index: 1, kind: "grant.issued".into(), fields: vec![field], ..v1::LogEntry::default() };
         let entry = entry.encode_to_vec();
         let (salt, first) = (vec![7; 32], leaf_hash(b"s", b"e"));
         let mut tree = Frontier::default();

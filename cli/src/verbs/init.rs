@@ -43,7 +43,9 @@ pub async fn run(app: &App, a: Init) -> Result<(), Failure> {
     let operator = Operator::generate(&operator_name(a.operator.as_deref())?)?;
     let nonce = clock::random()?;
     let trust_domain = match &a.trust_domain {
-        Some(name) => TrustDomain::parse(name).map_err(|e| Failure::new(Code::Usage, e, "give another --trust-domain"))?,
+        Some(name) => {
+            TrustDomain::parse(name).map_err(|e| Failure::new(Code::Usage, e, "give another --trust-domain"))?
+        }
         None => charter::default_trust_domain(&nonce, &operator)?,
     };
     let recovery = Key::make(SlotKind::Recovery)?;
@@ -60,7 +62,11 @@ pub async fn run(app: &App, a: Init) -> Result<(), Failure> {
     let reply = socket.init(v1::InitRequest { charter: Some(signed.clone()), unlock_pk }).await?;
 
     let anchor = check_reply(&reply, &cluster)?;
-    let chains = v1::TrustView { charter_chain: vec![signed], bundle_chain: reply.bundle_chain.clone(), ..v1::TrustView::default() };
+    let chains = v1::TrustView {
+        charter_chain: vec![signed],
+        bundle_chain: reply.bundle_chain.clone(),
+        ..v1::TrustView::default()
+    };
     let trust = Trust::verify(chains, &cluster, &anchor)?;
     prove_slots(&cluster, reply.slots.as_ref(), &recovery, unlock.as_ref())?;
     let (service_addrs, join_addrs) = addresses(app, &mut socket, &reply).await?;
@@ -94,7 +100,8 @@ fn operator_name(given: Option<&str>) -> Result<String, Failure> {
 }
 
 fn default_operator(user: &str) -> String {
-    let kept: String = user.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();
+    let kept: String =
+        user.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();
     format!("op-{}", if kept.is_empty() { "admin" } else { &kept })
 }
 
@@ -108,7 +115,12 @@ fn check_reply(reply: &v1::InitReply, cluster: &ClusterId) -> Result<Digest, Fai
 }
 
 /// Opens each slot with its key; they must yield the same disk key, which is wiped right away.
-fn prove_slots(cluster: &ClusterId, slots: Option<&v1::SlotBoxes>, recovery: &Key, unlock: Option<&Key>) -> Result<(), Failure> {
+fn prove_slots(
+    cluster: &ClusterId,
+    slots: Option<&v1::SlotBoxes>,
+    recovery: &Key,
+    unlock: Option<&Key>,
+) -> Result<(), Failure> {
     let slots = slots.ok_or_else(|| Failure::untrusted("the voter did not show its slots"))?;
     let by_recovery = recovery.slot.open(cluster, slots)?;
     if let Some(unlock) = unlock {
@@ -121,7 +133,11 @@ fn prove_slots(cluster: &ClusterId, slots: Option<&v1::SlotBoxes>, recovery: &Ke
 }
 
 /// Addresses of the listeners, which open once the voter is up.
-async fn addresses(app: &App, socket: &mut Socket, reply: &v1::InitReply) -> Result<(Vec<String>, Vec<String>), Failure> {
+async fn addresses(
+    app: &App,
+    socket: &mut Socket,
+    reply: &v1::InitReply,
+) -> Result<(Vec<String>, Vec<String>), Failure> {
     let up = super::seal::wait_until_ready(socket, app.timeout(Duration::from_secs(30))).await?;
     let merge = |told: &[String], now: String| {
         let mut all: Vec<String> = told.iter().filter(|a| !a.is_empty()).cloned().collect();
@@ -168,7 +184,8 @@ mod tests {
 
     #[test]
     fn an_operator_is_named_after_the_user_as_far_as_an_id_allows() {
-        for (user, id) in [("alice", "op-alice"), ("Bob.Smith", "op-bobsmith"), ("", "op-admin"), ("äö", "op-admin")] {
+        for (user, id) in [("alice", "op-alice"), ("Bob.Smith", "op-bobsmith"), ("", "op-admin"), ("äö", "op-admin")]
+        {
             assert_eq!(default_operator(user), id);
         }
         assert_eq!(operator_name(Some("a b")).unwrap_err().code, "usage");
@@ -188,7 +205,9 @@ mod tests {
     fn founding_fails_unless_both_printed_keys_open_the_same_disk_key() {
         let cluster = ClusterId([1; 32]);
         let (r, u) = (Key::make(SlotKind::Recovery).unwrap(), Key::make(SlotKind::Unlock).unwrap());
-        let both = |dk: [u8; 32]| slots(&cluster, &[("recovery", "recovery-slot", &r, [9; 32]), ("unlock", "unlock-slot", &u, dk)]);
+        let both = |dk: [u8; 32]| {
+            slots(&cluster, &[("recovery", "recovery-slot", &r, [9; 32]), ("unlock", "unlock-slot", &u, dk)])
+        };
         assert!(prove_slots(&cluster, Some(&both([9; 32])), &r, Some(&u)).is_ok());
         assert_eq!(prove_slots(&cluster, Some(&both([8; 32])), &r, Some(&u)).unwrap_err().code, "untrusted");
         let other = Key::make(SlotKind::Unlock).unwrap();

@@ -39,12 +39,18 @@ pub async fn run(app: &App, verb: Log) -> Result<(), Failure> {
 pub async fn checkpoint(c: &Cluster) -> Result<(Checkpoint, Vec<u8>), Failure> {
     let reply = c.call(|ch| async move { LogClient::new(ch).checkpoint(v1::Ack {}).await }).await?;
     let origin = note::origin(c.trust.trust_domain()?.as_str(), c.era());
-    let checkpoint = Checkpoint::verify(&reply.note, &origin, &c.trust.checkpoint_keys()).map_err(Failure::untrusted)?;
+    let checkpoint =
+        Checkpoint::verify(&reply.note, &origin, &c.trust.checkpoint_keys()).map_err(Failure::untrusted)?;
     Ok((checkpoint, reply.note))
 }
 
 /// Entries `from..until` (`until` 0: to the end) as a stream, each with its salt and exact bytes.
-pub async fn entries(c: &Cluster, from: u64, until: u64, follow: bool) -> Result<tonic::Streaming<v1::EntriesChunk>, Failure> {
+pub async fn entries(
+    c: &Cluster,
+    from: u64,
+    until: u64,
+    follow: bool,
+) -> Result<tonic::Streaming<v1::EntriesChunk>, Failure> {
     let request = v1::EntriesRequest { from, until, follow };
     c.call(|ch| async move { LogClient::new(ch).max_decoding_message_size(MAX_CHUNK).entries(request).await }).await
 }
@@ -77,7 +83,8 @@ async fn tail(app: &App, c: &Cluster, follow: bool, count: u64) -> Result<(), Fa
 }
 
 fn document(e: &v1::LogEntry) -> Value {
-    let fields: serde_json::Map<String, Value> = e.fields.iter().map(|f| (f.name.clone(), f.value.clone().into())).collect();
+    let fields: serde_json::Map<String, Value> =
+        e.fields.iter().map(|f| (f.name.clone(), f.value.clone().into())).collect();
     json!({
         "index": e.index, "at": time(e.at_ms), "kind": e.kind, "actor": e.actor, "subject": e.subject, "fields": fields,
         "signed": e.statement.is_some(),
@@ -107,7 +114,8 @@ async fn verify(app: &App, c: &Cluster) -> Result<(), Failure> {
     auditor.finish(checkpoint.size, &checkpoint.root)?;
     check_memory(c, &checkpoint).await?;
     c.ctx.remember_log(&SeenLog { era: c.era(), size: checkpoint.size, root: checkpoint.root.hex() })?;
-    let document = json!({"ok": true, "entries": checkpoint.size, "root": checkpoint.root.hex(), "origin": checkpoint.origin});
+    let document =
+        json!({"ok": true, "entries": checkpoint.size, "root": checkpoint.root.hex(), "origin": checkpoint.origin});
     app.out.show(&document, || format!("ok {} entries\n", checkpoint.size))
 }
 
@@ -131,5 +139,8 @@ async fn check_memory(c: &Cluster, now: &Checkpoint) -> Result<(), Failure> {
     if verify_consistency(seen.size, &root, now.size, &now.root, &hashes) {
         return Ok(());
     }
-    Err(rewritten(format!("the log of {} entries does not continue the one of {} verified before", now.size, seen.size)))
+    Err(rewritten(format!(
+        "the log of {} entries does not continue the one of {} verified before",
+        now.size, seen.size
+    )))
 }

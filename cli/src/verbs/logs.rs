@@ -106,7 +106,8 @@ impl Reader<'_> {
         }
         let task = TaskId::parse(&chunk.task_id).and_then(|t| t.service()).map_err(Failure::untrusted)?;
         if chunk.request_id != self.request.request_id
-            || (task.namespace.as_str(), task.name.as_str()) != (self.request.namespace.as_str(), self.request.service.as_str())
+            || (task.namespace.as_str(), task.name.as_str())
+                != (self.request.namespace.as_str(), self.request.service.as_str())
         {
             return Err(Failure::untrusted("the orchestrator answered another request than ours"));
         }

@@ -47,7 +47,11 @@ fn mandate_id(given: Option<String>) -> Result<String, Failure> {
 
 async fn put(app: &App, wish: v1::Mandate) -> Result<(), Failure> {
     wish.orchestrators.iter().try_for_each(|o| OrchId::parse(o).map(|_| ())).map_err(names::wrong)?;
-    wish.namespaces.iter().filter(|n| *n != "*").try_for_each(|n| Namespace::parse(n).map(|_| ())).map_err(names::wrong)?;
+    wish.namespaces
+        .iter()
+        .filter(|n| *n != "*")
+        .try_for_each(|n| Namespace::parse(n).map(|_| ()))
+        .map_err(names::wrong)?;
     let c = Cluster::connect(app).await?;
     let mandate = v1::Mandate { cluster_id: c.ctx.cluster.0.to_vec(), era: c.era(), ..wish };
     c.sign_and_submit(&mandate).await?;
@@ -73,7 +77,12 @@ async fn ls(app: &App) -> Result<(), Failure> {
         vec![m.mandate_id.clone(), words(&m.orchestrators), words(&m.namespaces), words(&m.zones), state]
     };
     let head = ["id", "orchestrators", "namespaces", "zones", "ends"];
-    app.out.list("mandates", known.iter().map(|(m, r)| document(m, *r)).collect(), &head, known.iter().map(row).collect())
+    app.out.list(
+        "mandates",
+        known.iter().map(|(m, r)| document(m, *r)).collect(),
+        &head,
+        known.iter().map(row).collect(),
+    )
 }
 
 async fn revoke(app: &App, id: &str) -> Result<(), Failure> {

@@ -36,7 +36,9 @@ pub fn one_of<'a, T>(what: &str, given: &str, all: &'a [T], id: impl Fn(&T) -> S
     let mut matching = all.iter().filter(|t| !given.is_empty() && id(t).starts_with(given));
     match (matching.next(), matching.next()) {
         (Some(one), None) => Ok(one),
-        (None, _) => Err(Failure::not_found(format!("{what}: {given}"), format!("list them with `holdfast {what} ls`"))),
+        (None, _) => {
+            Err(Failure::not_found(format!("{what}: {given}"), format!("list them with `holdfast {what} ls`")))
+        }
         (Some(_), Some(_)) => Err(wrong(format!("more than one {what} starts with {given:?}"))),
     }
 }

@@ -92,7 +92,8 @@ async fn inspect(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
 }
 
 async fn approve(app: &App, c: &Cluster, id: &str, key: &str) -> Result<(), Failure> {
-    let unread = || Failure::new(Code::Usage, "--key is not a SHA-256 in hex", "copy the fingerprint from the joiner's console");
+    let unread =
+        || Failure::new(Code::Usage, "--key is not a SHA-256 in hex", "copy the fingerprint from the joiner's console");
     let key = fingerprint(key).ok_or_else(unread)?;
     let n = find(c, id).await?;
     c.command(Action::ApproveIdentity(v1::ApproveIdentity { id: n.id.clone(), spki_sha256: key.to_vec() })).await?;
@@ -122,7 +123,9 @@ async fn rm(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
 }
 
 fn exposure(grants: &[v1::GrantView]) -> BTreeSet<(String, u64)> {
-    let full = |g: &v1::GrantView, name: &str| if name.contains('/') { name.to_owned() } else { format!("{}/{name}", g.namespace) };
+    let full = |g: &v1::GrantView, name: &str| {
+        if name.contains('/') { name.to_owned() } else { format!("{}/{name}", g.namespace) }
+    };
     grants.iter().flat_map(|g| g.secrets.iter().map(|s| (full(g, &s.name), s.version))).collect()
 }
 
@@ -133,7 +136,8 @@ mod tests {
     #[test]
     fn a_fingerprint_is_taken_in_the_ways_in_which_consoles_print_it() {
         let d = holdfast_types::sha256(&[b"key"]);
-        let colons: Vec<_> = d.hex().to_uppercase().as_bytes().chunks(2).map(|c| String::from_utf8_lossy(c).into_owned()).collect();
+        let colons: Vec<_> =
+            d.hex().to_uppercase().as_bytes().chunks(2).map(|c| String::from_utf8_lossy(c).into_owned()).collect();
         for shown in [d.hex(), d.oci(), colons.join(":"), format!(" {}\n", d.hex())] {
             assert_eq!(fingerprint(&shown), Some(d), "{shown}");
         }
@@ -144,7 +148,10 @@ mod tests {
     fn exposure_lists_each_secret_version_once_under_its_full_name() {
         let secret = |name: &str, version| v1::GrantSecret { name: name.into(), version, ..v1::GrantSecret::default() };
         let grant = |secrets| v1::GrantView { namespace: "shop".into(), secrets, ..v1::GrantView::default() };
-        let all = exposure(&[grant(vec![secret("db", 1), secret("other/x", 3)]), grant(vec![secret("shop/db", 1), secret("db", 2)])]);
+        let all = exposure(&[
+            grant(vec![secret("db", 1), secret("other/x", 3)]),
+            grant(vec![secret("shop/db", 1), secret("db", 2)]),
+        ]);
         let all: Vec<_> = all.into_iter().collect();
         assert_eq!(all, [("other/x".into(), 3), ("shop/db".into(), 1), ("shop/db".into(), 2)]);
     }

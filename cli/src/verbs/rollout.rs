@@ -19,43 +19,89 @@ const GIVEN_UP: Duration = Duration::from_secs(5);
 /// Entries from the end that are searched for a denial.
 const RECENT: u64 = 500;
 
-/// The newest grant of each task of one version.
+/// What a rollout is to come to.
+pub struct Rollout<'a> {
+    /// The service.
+    pub name: &'a ServiceRef,
+    /// Tasks that are to run.
+    pub wanted: u32,
+    /// Only tasks of this version count; `None`: tasks of earlier versions are good enough.
+    pub version: Option<u64>,
+    /// Leaf of the accepted spec: denials before it are of no interest.
+    pub since: u64,
+}
+
+/// The newest grant of each task that counts.
 type Newest = BTreeMap<String, v1::GrantView>;
 
-/// Waits until `spec.replicas_max` tasks of this version run.
-pub async fn follow(app: &App, c: &Cluster, name: &ServiceRef, spec: &v1::Spec) -> Result<(), Failure> {
-    let deadline = Instant::now() + app.timeout(Duration::from_secs(60));
-    let wanted = u64::from(spec.replicas_max);
-    let bar = app.out.bar(wanted, &name.to_string());
-    let (mut pause, mut failed, mut said) = (PAUSES.0, BTreeMap::new(), String::new());
-    loop {
-        let grants = grant::list(c, Some(name.namespace.as_str()), Some(name.name.as_str()), true).await?;
-        let tasks = newest(grants, spec.version);
-        let running = tasks.values().filter(|g| is_running(g)).count() as u64;
-        bar.set_position(running);
-        if running >= wanted {
-            bar.finish_and_clear();
-            return Ok(());
-        }
-        let progress = summary(&tasks, running, wanted);
-        if progress != said {
-            if bar.is_hidden() {
-                app.out.note(&progress);
+impl Rollout<'_> {
+    /// Waits until the wanted number of tasks run, no more and no fewer.
+    pub async fn follow(&self, app: &App, c: &Cluster) -> Result<(), Failure> {
+        let name = self.name;
+        let deadline = Instant::now() + app.timeout(Duration::from_secs(60));
+        let wanted = u64::from(self.wanted);
+        let bar = app.out.bar(wanted, &name.to_string());
+        let (mut pause, mut failed, mut said) = (PAUSES.0, BTreeMap::new(), String::new());
+        loop {
+            let grants = grant::list(c, Some(name.namespace.as_str()), Some(name.name.as_str()), true).await?;
+            let tasks = newest(grants, self.version);
+            let running = tasks.values().filter(|g| is_running(g)).count() as u64;
+            bar.set_position(running);
+            if running == wanted || (self.version.is_some() && running > wanted) {
+                bar.finish_and_clear();
+                return Ok(());
             }
-            bar.set_message(progress.clone());
-            said = progress;
+            let progress = summary(&tasks, running, wanted);
+            if progress != said {
+                if bar.is_hidden() {
+                    app.out.note(&progress);
+                }
+                bar.set_message(progress.clone());
+                said = progress;
+            }
+            if let Some(g) = lasting_failure(&tasks, &mut failed, Instant::now()) {
+                bar.finish_and_clear();
+                return Err(with_tasks(rollout_failure(Code::RolloutFailed, name, &reason(g)), &tasks));
+            }
+            if Instant::now() >= deadline {
+                bar.finish_and_clear();
+                return Err(with_tasks(self.why_not(c, &tasks, running).await?, &tasks));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(PAUSES.1);
         }
-        if let Some(g) = lasting_failure(&tasks, &mut failed, Instant::now()) {
-            bar.finish_and_clear();
-            return Err(with_tasks(rollout_failure(Code::RolloutFailed, name, &reason(g)), &tasks));
+    }
+
+    /// Time is over: a denial by the vault is a refusal; anything else is a rollout that takes too long.
+    async fn why_not(&self, c: &Cluster, tasks: &Newest, running: u64) -> Result<Failure, Failure> {
+        if let Some(denial) = self.newest_denial(c).await? {
+            let help = "the policy named decides; see `holdfast log tail` and the secret's readers and zones";
+            return Ok(Failure::new(Code::Denied, format!("{} does not run: {denial}", self.name), help));
         }
-        if Instant::now() >= deadline {
-            bar.finish_and_clear();
-            let why = why_not(c, name, &tasks, running, wanted).await?;
-            return Err(with_tasks(rollout_failure(Code::RolloutTimeout, name, &why), &tasks));
+        let why = if tasks.is_empty() {
+            "no orchestrator asked for a grant; is one running with a mandate for this namespace, and is a node ready?"
+                .to_owned()
+        } else {
+            summary(tasks, running, u64::from(self.wanted))
+        };
+        Ok(rollout_failure(Code::RolloutTimeout, self.name, &why))
+    }
+
+    /// The last time the vault refused a grant for this service since the spec was accepted, in words.
+    async fn newest_denial(&self, c: &Cluster) -> Result<Option<String>, Failure> {
+        let (checkpoint, _) = log::checkpoint(c).await?;
+        let from = self.since.max(checkpoint.size.saturating_sub(RECENT));
+        let mut stream = log::entries(c, from, checkpoint.size, false).await?;
+        let mut found = None;
+        while let Some(leaves) = log::next(&mut stream).await? {
+            for leaf in leaves {
+                let e: v1::LogEntry = strict::decode(&leaf.entry, log::MAX_ENTRY).map_err(Failure::untrusted)?;
+                if e.kind == "grant.denied" && e.subject == self.name.to_string() {
+                    found = Some(denial(&e));
+                }
+            }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(PAUSES.1);
+        Ok(found)
     }
 }
 
@@ -67,9 +113,9 @@ fn is_failed(g: &v1::GrantView) -> bool {
     matches!(g.task_state.as_str(), "failed" | "refused")
 }
 
-fn newest(grants: Vec<v1::GrantView>, version: u64) -> Newest {
+fn newest(grants: Vec<v1::GrantView>, version: Option<u64>) -> Newest {
     let mut tasks = Newest::new();
-    for g in grants.into_iter().filter(|g| g.version == version) {
+    for g in grants.into_iter().filter(|g| version.is_none_or(|v| g.version == v)) {
         if tasks.get(&g.task_id).is_none_or(|known| known.task_gen < g.task_gen) {
             tasks.insert(g.task_id.clone(), g);
         }
@@ -78,7 +124,11 @@ fn newest(grants: Vec<v1::GrantView>, version: u64) -> Newest {
 }
 
 /// A task whose newest grant has been failed for [`GIVEN_UP`]; `since` remembers when each failure was first seen.
-fn lasting_failure<'a>(tasks: &'a Newest, since: &mut BTreeMap<(String, u64), Instant>, now: Instant) -> Option<&'a v1::GrantView> {
+fn lasting_failure<'a>(
+    tasks: &'a Newest,
+    since: &mut BTreeMap<(String, u64), Instant>,
+    now: Instant,
+) -> Option<&'a v1::GrantView> {
     since.retain(|(task, generation), _| tasks.get(task).is_some_and(|g| g.task_gen == *generation && is_failed(g)));
     tasks.values().filter(|g| is_failed(g)).find(|g| {
         let first = *since.entry((g.task_id.clone(), g.task_gen)).or_insert(now);
@@ -94,39 +144,14 @@ fn summary(tasks: &Newest, running: u64, wanted: u64) -> String {
 /// What a node said of a task last.
 fn reason(g: &v1::GrantView) -> String {
     let state = if g.task_state.is_empty() { &g.state } else { &g.task_state };
-    let exit = if is_failed(g) && g.exit_code != 0 { format!(" with exit code {}", g.exit_code) } else { String::new() };
+    let exit =
+        if is_failed(g) && g.exit_code != 0 { format!(" with exit code {}", g.exit_code) } else { String::new() };
     let detail = if g.detail.is_empty() { String::new() } else { format!(": {}", g.detail) };
     format!("{} on {} is {state}{exit}{detail}", g.task_id, g.node_id)
 }
 
 fn with_tasks(f: Failure, tasks: &Newest) -> Failure {
     f.with("tasks", tasks.values().map(grant::document).collect::<Vec<_>>())
-}
-
-async fn why_not(c: &Cluster, name: &ServiceRef, tasks: &Newest, running: u64, wanted: u64) -> Result<String, Failure> {
-    if !tasks.is_empty() {
-        return Ok(summary(tasks, running, wanted));
-    }
-    let denial = newest_denial(c, name).await?;
-    Ok(denial.unwrap_or_else(|| {
-        "no orchestrator asked for a grant; is one running with a mandate for this namespace, and is a node ready?".to_owned()
-    }))
-}
-
-/// The last time the vault refused a grant for this service, in words.
-async fn newest_denial(c: &Cluster, name: &ServiceRef) -> Result<Option<String>, Failure> {
-    let (checkpoint, _) = log::checkpoint(c).await?;
-    let mut stream = log::entries(c, checkpoint.size.saturating_sub(RECENT), checkpoint.size, false).await?;
-    let mut found = None;
-    while let Some(leaves) = log::next(&mut stream).await? {
-        for leaf in leaves {
-            let e: v1::LogEntry = strict::decode(&leaf.entry, log::MAX_ENTRY).map_err(Failure::untrusted)?;
-            if e.kind == "grant.denied" && e.subject == name.to_string() {
-                found = Some(denial(&e));
-            }
-        }
-    }
-    Ok(found)
 }
 
 fn denial(e: &v1::LogEntry) -> String {
@@ -154,7 +179,7 @@ mod tests {
     #[test]
     fn only_the_newest_grant_of_a_task_in_this_version_counts() {
         let old = v1::GrantView { version: 1, ..task(1, 9, "running") };
-        let tasks = newest(vec![task(1, 3, "running"), old, task(1, 2, "failed"), task(2, 1, "started")], 2);
+        let tasks = newest(vec![task(1, 3, "running"), old, task(1, 2, "failed"), task(2, 1, "started")], Some(2));
         assert_eq!(tasks.values().filter(|g| is_running(g)).count(), 1);
         assert_eq!(tasks.len(), 2);
     }
@@ -162,11 +187,11 @@ mod tests {
     #[test]
     fn a_failure_counts_once_nobody_tries_again() {
         let (mut since, start) = (BTreeMap::new(), Instant::now());
-        let failed = newest(vec![task(1, 1, "failed")], 2);
+        let failed = newest(vec![task(1, 1, "failed")], Some(2));
         assert!(lasting_failure(&failed, &mut since, start).is_none());
-        let retried = newest(vec![task(1, 1, "failed"), task(1, 2, "started")], 2);
+        let retried = newest(vec![task(1, 1, "failed"), task(1, 2, "started")], Some(2));
         assert!(lasting_failure(&retried, &mut since, start + GIVEN_UP).is_none());
-        let again = newest(vec![task(1, 2, "refused")], 2);
+        let again = newest(vec![task(1, 2, "refused")], Some(2));
         assert!(lasting_failure(&again, &mut since, start + GIVEN_UP).is_none());
         assert!(lasting_failure(&again, &mut since, start + 2 * GIVEN_UP).is_some());
     }
@@ -174,7 +199,10 @@ mod tests {
     #[test]
     fn a_denial_names_the_policy_or_says_that_none_permits() {
         let field = |name: &str, value: &str| v1::Field { name: name.into(), value: value.into() };
-        let mut e = v1::LogEntry { fields: vec![field("code", "policy-denied"), field("node", "node-1"), field("policies", "L0-zone")], ..v1::LogEntry::default() };
+        let mut e = v1::LogEntry {
+            fields: vec![field("code", "policy-denied"), field("node", "node-1"), field("policies", "L0-zone")],
+            ..v1::LogEntry::default()
+        };
         assert_eq!(denial(&e), "the vault denied a grant on node-1: policy-denied, by L0-zone");
         e.fields.truncate(2);
         assert!(denial(&e).ends_with("no policy permits it"));

@@ -41,7 +41,8 @@ pub fn run(out: &Output, paths: &[PathBuf]) -> Result<(), Failure> {
         .collect::<Vec<_>>();
     let genuine = found.iter().filter(|f| f.genuine).count();
     if genuine > 0 {
-        let first = found.iter().find(|f| f.genuine).map(|f| format!("{}:{}", f.path.display(), f.line)).unwrap_or_default();
+        let first =
+            found.iter().find(|f| f.genuine).map(|f| format!("{}:{}", f.path.display(), f.line)).unwrap_or_default();
         if !out.is_json() {
             out.raw(&lines(&found))?;
         }
@@ -100,7 +101,9 @@ fn tokens(text: &[u8]) -> Vec<(&'static str, bool)> {
     let mut all = Vec::new();
     for at in positions(text) {
         let rest = text.get(at..).unwrap_or_default();
-        let Some(kind) = KINDS.into_iter().find(|k| rest.starts_with(format!("hf_{k}_v1_").as_bytes())) else { continue };
+        let Some(kind) = KINDS.into_iter().find(|k| rest.starts_with(format!("hf_{k}_v1_").as_bytes())) else {
+            continue;
+        };
         let body = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_';
         let word: &[u8] = rest.get(..rest.iter().take_while(|b| body(b)).count()).unwrap_or_default();
         if word.len() >= format!("hf_{kind}_v1_").len() + SHORTEST_TAIL && word.len() <= LONGEST {

@@ -27,14 +27,17 @@ pub async fn unlock(app: &App, a: Unlock) -> Result<(), Failure> {
     let status = socket.seal_status().await?;
     match status.state.as_str() {
         "sealed" => {}
-        "uninitialized" => return Err(Failure::new(Code::Sealed, "this voter was never initialised", "run `holdfast init`")),
+        "uninitialized" => {
+            return Err(Failure::new(Code::Sealed, "this voter was never initialised", "run `holdfast init`"));
+        }
         open => {
             let line = format!("voter {} is open already: {open}", status.voter_id);
             return app.out.done(&json!({"voter": status.voter_id, "state": open, "changed": false}), &line);
         }
     }
     let slots = socket.slot_boxes().await?;
-    let cluster = ClusterId::from_slice(&slots.cluster_id).ok_or_else(|| Failure::untrusted("the voter names no cluster"))?;
+    let cluster =
+        ClusterId::from_slice(&slots.cluster_id).ok_or_else(|| Failure::untrusted("the voter names no cluster"))?;
     check_cluster(app, &cluster)?;
     let key = SlotKey::parse(&read_key(a.key_file.as_deref())?)?;
     let disk_key = key.open(&cluster, &slots)?;
@@ -75,7 +78,8 @@ fn read_key(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
         Some(path) if path != Path::new("-") => files::read(path, MAX_KEY_TEXT)?,
         None if std::io::stdin().is_terminal() => {
             let prompt = rpassword::prompt_password("unlock or recovery key: ").map(Zeroizing::new);
-            return prompt.map_err(|e| Failure::new(Code::Io, format!("cannot read from the terminal: {e}"), "use --key-file"));
+            return prompt
+                .map_err(|e| Failure::new(Code::Io, format!("cannot read from the terminal: {e}"), "use --key-file"));
         }
         Some(_) | None => files::read_limited(std::io::stdin().lock(), MAX_KEY_TEXT, "standard input")?,
     };

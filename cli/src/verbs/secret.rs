@@ -96,7 +96,11 @@ fn read_value(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Failure> {
         Some(_) | None => files::read_limited(std::io::stdin().lock(), MAX_VALUE, "the value")?,
     };
     if value.is_empty() {
-        return Err(Failure::new(Code::BadInput, "the value is empty", "pipe the value in, or name its file with --file"));
+        return Err(Failure::new(
+            Code::BadInput,
+            "the value is empty",
+            "pipe the value in, or name its file with --file",
+        ));
     }
     Ok(value)
 }
@@ -109,7 +113,8 @@ async fn find(c: &Cluster, name: &SecretRef) -> Result<Option<v1::SecretView>, F
 
 async fn ls(app: &App, namespace: Option<&str>) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
-    let secrets = c.read(|mut r| async move { r.list_secrets(names::list(namespace, None, false)).await }).await?.secrets;
+    let secrets =
+        c.read(|mut r| async move { r.list_secrets(names::list(namespace, None, false)).await }).await?.secrets;
     let now = clock::now();
     let document = |s: &v1::SecretView| -> Value {
         json!({
@@ -127,7 +132,8 @@ async fn ls(app: &App, namespace: Option<&str>) -> Result<(), Failure> {
 
 async fn rm(app: &App, name: &SecretRef) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
-    let command = v1::DeleteSecret { namespace: name.namespace.as_str().to_owned(), name: name.name.as_str().to_owned() };
+    let command =
+        v1::DeleteSecret { namespace: name.namespace.as_str().to_owned(), name: name.name.as_str().to_owned() };
     c.command(Action::DeleteSecret(command)).await?;
     app.out.done(&json!({"secret": name.to_string(), "deleted": true}), &format!("secret {name} is deleted"))
 }
@@ -156,9 +162,17 @@ mod tests {
 
     #[test]
     fn a_new_value_keeps_the_rules_of_the_last_one() {
-        let last = v1::SecretView { readers: vec!["shop/web".into()], zones: vec!["eu".into()], attested_only: true, ..v1::SecretView::default() };
+        let last = v1::SecretView {
+            readers: vec!["shop/web".into()],
+            zones: vec!["eu".into()],
+            attested_only: true,
+            ..v1::SecretView::default()
+        };
         let kept = inherit(given(vec![]), Some(last.clone()), &name()).unwrap();
-        assert_eq!((kept.readers, kept.zones, kept.attested_only), (vec!["shop/web".to_owned()], vec!["eu".to_owned()], true));
+        assert_eq!(
+            (kept.readers, kept.zones, kept.attested_only),
+            (vec!["shop/web".to_owned()], vec!["eu".to_owned()], true)
+        );
         let changed = inherit(given(vec!["shop/api".into()]), Some(last), &name()).unwrap();
         assert_eq!(changed.readers, ["shop/api"]);
         let fresh = inherit(given(vec![]), None, &name()).unwrap();

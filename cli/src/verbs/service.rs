@@ -13,6 +13,7 @@ use crate::spec::{self, ResolvedImage};
 use data_encoding::HEXLOWER;
 use holdfast_types::ServiceRef;
 use holdfast_wire::keys::StatementSigner as _;
+use holdfast_wire::specs::template;
 use holdfast_wire::statement::{self, Verified};
 use holdfast_wire::v1;
 use serde_json::{Value, json};
@@ -40,7 +41,9 @@ pub async fn run(app: &App, verb: Service) -> Result<(), Failure> {
 /// `NAME=N`, or `NAME` and then `N`.
 fn scale_target(target: &str, replicas: Option<u32>, namespace: String) -> Result<(ServiceRef, u32), Failure> {
     let (name, n) = match (target.split_once('='), replicas) {
-        (Some((name, n)), None) => (name, n.parse().map_err(|_| names::wrong(format!("{n:?} is not a number of tasks")))?),
+        (Some((name, n)), None) => {
+            (name, n.parse().map_err(|_| names::wrong(format!("{n:?} is not a number of tasks")))?)
+        }
         (None, Some(n)) => (target, n),
         (Some(_), Some(_)) | (None, None) => return Err(names::wrong("write NAME=N, or NAME and then N")),
     };
@@ -57,17 +60,36 @@ async fn deploy(app: &App, file: &Path, detach: bool) -> Result<(), Failure> {
     app.out.note(&format!("image {} is {}", service.image, image.digest.oci()));
     let c = Cluster::connect(app).await?;
     let name = service.name.clone();
-    let version = next_version(&c, &name).await?;
+    let last = view(&c, &name).await?;
+    let version = last.as_ref().and_then(|s| s.versions.last()).map_or(0, |v| v.version) + 1;
     vouch(&c, &image).await?;
     let spec = service.into_spec(&c.ctx.cluster, version, &image, clock::now().0);
-    submit_and_follow(app, &c, &name, &spec, detach).await
+    let before = last
+        .and_then(|s| s.versions.into_iter().next_back()?.spec)
+        .and_then(|st| statement::peek::<v1::Spec>(&st).ok());
+    let same = before.is_some_and(|b| template(&b) == template(&spec));
+    submit_and_follow(app, &c, &name, &spec, same, detach).await
 }
 
-async fn submit_and_follow(app: &App, c: &Cluster, name: &ServiceRef, spec: &v1::Spec, detach: bool) -> Result<(), Failure> {
-    c.sign_and_submit(spec).await?;
+/// `same`: tasks of the version before are not replaced, so they count.
+async fn submit_and_follow(
+    app: &App,
+    c: &Cluster,
+    name: &ServiceRef,
+    spec: &v1::Spec,
+    same: bool,
+    detach: bool,
+) -> Result<(), Failure> {
+    let accepted = c.sign_and_submit(spec).await?;
     app.out.note(&format!("{name} version {} is accepted", spec.version));
     if !detach {
-        rollout::follow(app, c, name, spec).await?;
+        let rollout = rollout::Rollout {
+            name,
+            wanted: spec.replicas_max,
+            version: (!same).then_some(spec.version),
+            since: accepted.leaf_index,
+        };
+        rollout.follow(app, c).await?;
     }
     let digests: Vec<_> = spec.images.iter().map(|i| format!("sha256:{}", HEXLOWER.encode(&i.digest))).collect();
     let document = json!({
@@ -103,12 +125,6 @@ async fn view(c: &Cluster, name: &ServiceRef) -> Result<Option<v1::ServiceView>,
     Ok(all.into_iter().find(|s| s.namespace == name.namespace.as_str() && s.service == name.name.as_str()))
 }
 
-/// One more than the last version that was ever accepted: the vault names it even of a service that was removed.
-async fn next_version(c: &Cluster, name: &ServiceRef) -> Result<u64, Failure> {
-    let newest = view(c, name).await?.and_then(|s| s.versions.last().map(|v| v.version));
-    Ok(newest.unwrap_or(0) + 1)
-}
-
 /// The newest version as its deployers signed it. It is verified before anything of it is shown or signed again.
 async fn signed_spec(c: &Cluster, name: &ServiceRef) -> Result<Verified<v1::Spec>, Failure> {
     let missing = || Failure::not_found(format!("service: {name}"), "list them with `holdfast service ls`");
@@ -119,8 +135,13 @@ async fn signed_spec(c: &Cluster, name: &ServiceRef) -> Result<Verified<v1::Spec
 
 fn verify_spec(c: &Cluster, st: &v1::Statement) -> Result<Verified<v1::Spec>, Failure> {
     let charter = c.trust.charters().last().ok_or_else(|| Failure::untrusted("there is no charter"))?;
-    let spec = statement::verify::<v1::Spec>(st, &charter::keys(&charter.doc, Some("Deployer")), 1).map_err(Failure::untrusted)?;
-    if spec.doc.cluster_id == c.ctx.cluster.0 { Ok(spec) } else { Err(Failure::untrusted("the spec is of another cluster")) }
+    let spec = statement::verify::<v1::Spec>(st, &charter::keys(&charter.doc, Some("Deployer")), 1)
+        .map_err(Failure::untrusted)?;
+    if spec.doc.cluster_id == c.ctx.cluster.0 {
+        Ok(spec)
+    } else {
+        Err(Failure::untrusted("the spec is of another cluster"))
+    }
 }
 
 async fn scale(app: &App, name: &ServiceRef, replicas: u32, detach: bool) -> Result<(), Failure> {
@@ -130,7 +151,7 @@ async fn scale(app: &App, name: &ServiceRef, replicas: u32, detach: bool) -> Res
         return Err(Failure::untrusted("the spec shown is of another service"));
     }
     let spec = v1::Spec { version: last.version + 1, replicas_min: replicas, replicas_max: replicas, ..last };
-    submit_and_follow(app, &c, name, &spec, detach).await
+    submit_and_follow(app, &c, name, &spec, true, detach).await
 }
 
 async fn rm(app: &App, name: &ServiceRef) -> Result<(), Failure> {
@@ -148,7 +169,10 @@ async fn ls(app: &App, namespace: Option<&str>) -> Result<(), Failure> {
     for s in &all {
         let Some(st) = s.versions.last().and_then(|v| v.spec.as_ref()) else { continue };
         let spec = verify_spec(&c, st)?.doc;
-        let running = grants.iter().filter(|g| g.namespace == s.namespace && g.service == s.service && g.task_state == "running").count();
+        let running = grants
+            .iter()
+            .filter(|g| g.namespace == s.namespace && g.service == s.service && g.task_state == "running")
+            .count();
         let image = spec.images.first().map(|i| i.source.clone()).unwrap_or_default();
         documents.push(json!({
             "namespace": s.namespace, "service": s.service, "version": spec.version, "replicas": spec.replicas_max,
@@ -180,11 +204,13 @@ async fn inspect(app: &App, name: &ServiceRef) -> Result<(), Failure> {
 fn spec_document(s: &v1::Spec, signed_by: &[String], sha256: &str) -> Value {
     let image = |i: &v1::SpecImage| json!({"name": i.name, "digest": format!("sha256:{}", HEXLOWER.encode(&i.digest)), "source": i.source});
     let secret = |m: &v1::SecretMount| json!({"name": m.name, "target": m.target, "mode": format!("0o{:o}", m.mode), "uid": m.uid, "gid": m.gid});
-    let health = s.health.as_ref().map(|h| json!({"command": h.command, "interval_ms": h.interval_ms, "retries": h.retries}));
+    let health =
+        s.health.as_ref().map(|h| json!({"command": h.command, "interval_ms": h.interval_ms, "retries": h.retries}));
     let update = s.update.as_ref().map(|u| {
         json!({"parallelism": u.parallelism, "order": u.order, "on_failure": u.on_failure, "monitor_ms": u.monitor_ms})
     });
-    let resources = s.resources.map(|r| json!({"cpu_milli": r.cpu_milli, "memory_bytes": r.memory_bytes, "pids": r.pids}));
+    let resources =
+        s.resources.map(|r| json!({"cpu_milli": r.cpu_milli, "memory_bytes": r.memory_bytes, "pids": r.pids}));
     let env: serde_json::Map<String, Value> = s.env.iter().map(|e| (e.name.clone(), e.value.clone().into())).collect();
     json!({
         "namespace": s.namespace, "service": s.service, "version": s.version, "spec_sha256": sha256, "signed_by": signed_by,

@@ -63,7 +63,12 @@ async fn local(app: &App, path: &Path, why: Option<Failure>) -> Result<(), Failu
         let reason = why.map(|f| f.message).or((!s.reason.is_empty()).then_some(s.reason));
         let reason = reason.map(|r| format!("reason    {r}\n")).unwrap_or_default();
         let slots = if s.slots.is_empty() { "-".to_owned() } else { s.slots.join(", ") };
-        format!("state     {}\nvoter     {}\nslots     {slots}\nautolock  {}\n{reason}", app.out.state(state), s.voter_id, on(s.autolock))
+        format!(
+            "state     {}\nvoter     {}\nslots     {slots}\nautolock  {}\n{reason}",
+            app.out.state(state),
+            s.voter_id,
+            on(s.autolock)
+        )
     })
 }
 
@@ -102,7 +107,15 @@ fn human(app: &App, s: &v1::StatusView) -> String {
     let now = clock::now();
     let mut text = format!(
         "state     {}\ncluster   {}\nera       {}, epoch {}\nautolock  {}\nnodes     {nodes}\nservices  {}, {} live grants, {} secrets\nlog       {} entries\n",
-        out.state(&s.state), s.trust_domain, s.era, s.epoch, on(s.autolock), s.services, s.live_grants, s.secrets, s.log_size
+        out.state(&s.state),
+        s.trust_domain,
+        s.era,
+        s.epoch,
+        on(s.autolock),
+        s.services,
+        s.live_grants,
+        s.secrets,
+        s.log_size
     );
     for r in &s.roots {
         let signer = if r.signer { " (signing)" } else { "" };
@@ -117,7 +130,14 @@ fn human(app: &App, s: &v1::StatusView) -> String {
     }
     let rows = s.voters.iter().map(|v| {
         let leader = if v.leader { "leader" } else { "" };
-        vec![v.id.to_string(), v.state.clone(), leader.to_owned(), v.term.to_string(), v.applied.to_string(), v.service_addr.clone()]
+        vec![
+            v.id.to_string(),
+            v.state.clone(),
+            leader.to_owned(),
+            v.term.to_string(),
+            v.applied.to_string(),
+            v.service_addr.clone(),
+        ]
     });
     text.push('\n');
     text.push_str(&out.table(&["voter", "state", "role", "term", "applied", "service"], rows.collect()));

@@ -64,7 +64,8 @@ async fn create(app: &App, role: TokenRole, wish: v1::MintToken) -> Result<(), F
     let action = Action::MintToken(v1::MintToken { token_id: token.id.to_vec(), box_sha256, ..wish });
     c.command_with(new, action, sealed).await?;
     let printed = token.print();
-    let document = json!({"token": printed.as_str(), "id": token.id.hex(), "role": role.as_str(), "expires_at": time(expires)});
+    let document =
+        json!({"token": printed.as_str(), "id": token.id.hex(), "role": role.as_str(), "expires_at": time(expires)});
     app.out.show(&document, || format!("{}\n", printed.as_str()))
 }
 

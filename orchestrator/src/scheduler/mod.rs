@@ -258,9 +258,11 @@ impl Scheduler {
 
     // ---- the directory ------------------------------------------------------------------------------------------
 
-    /// The directory's stream ended: nothing is planned until another one is complete.
-    pub fn directory_lost(&mut self) {
+    /// The connection to the vault ended: requests under way stay unanswered, and nothing is planned until another
+    /// directory is complete.
+    pub fn vault_lost(&mut self, now: Millis) {
         self.shows = Some(Shows::default());
+        self.abandon_requests(now);
     }
 
     /// One event of the directory. What cannot be read is ignored: it is not for us to repair.

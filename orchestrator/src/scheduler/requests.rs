@@ -101,6 +101,18 @@ impl Scheduler {
         }
     }
 
+    /// Nobody will bring the answers.
+    pub(super) fn abandon_requests(&mut self, now: Millis) {
+        let tickets: Vec<u64> = self.requests.asked.keys().copied().collect();
+        for ticket in tickets {
+            self.granted(
+                now,
+                ticket,
+                Err(Failure::unavailable("connection-lost", "the connection to the vault ended")),
+            );
+        }
+    }
+
     fn issued(&mut self, now: Millis, task: &TaskId, issued: GrantIssued) {
         let grant: Option<Grant> = issued.grant.as_ref().and_then(|st| statement::peek(st).ok());
         let named = grant.and_then(|g| Some((GrantId::from_slice(&g.grant_id)?, g.task_gen)));

@@ -4,9 +4,9 @@
 
 use holdfast_orchestrator_core::plan::{Order, Resources, Update, Wanted};
 use holdfast_types::{Digest, ServiceRef, TaskId, Zone, sha256};
+use holdfast_wire::specs::template;
 use holdfast_wire::statement;
 use holdfast_wire::v1::{Param, ServiceVersion, ServiceView, Spec, Statement};
-use prost::Message as _;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -112,13 +112,6 @@ impl Service {
             update: Update { parallelism: update.parallelism.max(1), order },
         })
     }
-}
-
-/// The spec without what may change while its tasks run on.
-fn template(spec: &Spec) -> Digest {
-    let lasting =
-        Spec { version: 0, valid_until_ms: 0, replicas_min: 0, replicas_max: 0, update: None, ..spec.clone() };
-    sha256(&[&lasting.encode_to_vec()])
 }
 
 #[cfg(test)]

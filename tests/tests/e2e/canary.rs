@@ -51,7 +51,9 @@ fn a_secret_is_in_no_file_no_log_no_packet_and_no_orchestrator() {
     w.put_secret("shop/db-password", CANARY, &[]);
     w.ok(&["service", "deploy", "-f", &w.web_spec(2)]);
     let expected = holdfast_types::sha256(&[CANARY]).hex();
-    eventually("the containers to have read it", || w.ok(&["service", "logs", "shop/web"]).contains(&expected).then_some(()));
+    eventually("the containers to have read it", || {
+        w.ok(&["service", "logs", "shop/web"]).contains(&expected).then_some(())
+    });
 
     // The search can find: where the secret has to be, it is.
     let mut in_memory = Vec::new();

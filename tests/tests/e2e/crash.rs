@@ -47,14 +47,17 @@ fn running_containers_outlive_the_agent_the_orchestrator_and_the_vault() {
     w.ok(&["service", "deploy", "-f", &w.web_spec(2)]);
     let before = w.running("shop/web");
     let ids = |tasks: &[serde_json::Value]| {
-        let mut v: Vec<_> = tasks.iter().map(|t| (t["grant_id"].to_string(), t["restarts"].to_string())).collect();
+        let mut v: Vec<_> = tasks.iter().map(|t| (t["id"].to_string(), t["restarts"].to_string())).collect();
         v.sort();
         v
     };
 
     w.agents[0].kill();
     w.start_agent(0, &[]);
-    eventually("the node to be back", || (w.json(&["node", "ls"])["nodes"].as_array()?.iter().any(|n| n["role"] == "node" && n["connected"] == true)).then_some(()));
+    eventually("the node to be back", || {
+        (w.json(&["node", "ls"])["nodes"].as_array()?.iter().any(|n| n["role"] == "node" && n["connected"] == true))
+            .then_some(())
+    });
     eventually("the tasks to be adopted", || (ids(&w.running("shop/web")) == ids(&before)).then_some(()));
 
     w.orchestrator.as_mut().unwrap().kill();

@@ -20,6 +20,8 @@ pub fn write_layout(dir: &Path, files: &[(&str, &[u8])]) {
         h.set_size(content.len() as u64);
         h.set_mode(0o755);
         h.set_mtime(0);
+        h.set_uid(0);
+        h.set_gid(0);
         tar.append_data(&mut h, path, *content).unwrap();
     }
     let layer = tar.into_inner().unwrap();

@@ -20,11 +20,20 @@ fn from_an_empty_machine_to_a_container_that_holds_a_secret() {
 
     // Everything that happened is in the log, and the log is whole.
     let kinds = w.ok(&["log", "tail", "-n", "200"]);
-    for kind in ["init", "token.use", "node.create", "secret.put", "image.vouch", "service.deploy", "grant.issued", "grant.started"] {
+    for kind in [
+        "init",
+        "token.use",
+        "node.create",
+        "secret.put",
+        "image.vouch",
+        "service.deploy",
+        "grant.issued",
+        "grant.started",
+    ] {
         assert!(kinds.contains(kind), "{kind} is not in the log:\n{kinds}");
     }
     assert!(w.ok(&["log", "verify"]).starts_with("ok "));
-    let grant = tasks[0]["grant_id"].as_str().unwrap().to_owned();
+    let grant = tasks[0]["id"].as_str().unwrap().to_owned();
     w.ok(&["grant", "verify", &grant]);
 
     // More of it, on the same terms.
@@ -59,17 +68,17 @@ fn a_drained_node_gives_its_tasks_away_and_a_removed_one_is_cut_off() {
     w.add_node("eu");
     w.put_secret("shop/db-password", VALUE, &[]);
     w.ok(&["service", "deploy", "-f", &w.web_spec(2)]);
-    let nodes: Vec<String> = w.running("shop/web").iter().map(|t| t["node_id"].as_str().unwrap().to_owned()).collect();
+    let nodes: Vec<String> = w.running("shop/web").iter().map(|t| t["node"].as_str().unwrap().to_owned()).collect();
     assert_ne!(nodes[0], nodes[1], "replicas are spread over nodes");
     w.ok(&["node", "drain", &nodes[0]]);
     eventually("both tasks on the other node", || {
         let r = w.running("shop/web");
-        (r.len() == 2 && r.iter().all(|t| t["node_id"] == nodes[1].as_str())).then_some(())
+        (r.len() == 2 && r.iter().all(|t| t["node"] == nodes[1].as_str())).then_some(())
     });
     w.ok(&["node", "activate", &nodes[0]]);
     w.ok(&["node", "rm", &nodes[1]]);
     eventually("both tasks back on the first node", || {
         let r = w.running("shop/web");
-        (r.len() == 2 && r.iter().all(|t| t["node_id"] == nodes[0].as_str())).then_some(())
+        (r.len() == 2 && r.iter().all(|t| t["node"] == nodes[0].as_str())).then_some(())
     });
 }

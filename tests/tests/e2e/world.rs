@@ -191,21 +191,37 @@ impl World {
 
     /// An orchestrator that is approved and has a mandate for everything.
     pub fn add_orchestrator(&mut self) {
-        let text = format!("state_dir = {:?}\nlisten = \"127.0.0.1:{}\"\nhealth = \"127.0.0.1:0\"\nnode_lost_after = \"5s\"\n", self.text("orch"), self.session);
+        let text = format!(
+            "state_dir = {:?}\nlisten = \"127.0.0.1:{}\"\nhealth = \"127.0.0.1:0\"\nnode_lost_after = \"5s\"\n",
+            self.text("orch"),
+            self.session
+        );
         fs::write(self.path("orch.toml"), text).unwrap();
         let token = self.token("orchestrator", &[]);
-        let args = ["--config", &self.text("orch.toml"), "--join-token-file", token.to_str().unwrap(), "--vault", &format!("127.0.0.1:{}", self.join)];
+        let args = [
+            "--config",
+            &self.text("orch.toml"),
+            "--join-token-file",
+            token.to_str().unwrap(),
+            "--vault",
+            &format!("127.0.0.1:{}", self.join),
+        ];
         self.orchestrator = Some(Daemon::start("holdfast-orchestrator", &args, self.path("orch.log")));
         let (id, key) = eventually("the orchestrator to ask for approval", || {
             let all = self.json(&["node", "ls"]);
-            let one = all["nodes"].as_array()?.iter().find(|n| n["role"] == "orchestrator" && n["state"] == "pending")?.clone();
-            Some((one["id"].as_str()?.to_owned(), one["spki_sha256"].as_str()?.to_owned()))
+            let one = all["nodes"]
+                .as_array()?
+                .iter()
+                .find(|n| n["role"] == "orchestrator" && n["state"] == "pending")?
+                .clone();
+            Some((one["id"].as_str()?.to_owned(), one["key"].as_str()?.to_owned()))
         });
         self.ok(&["node", "approve", &id, "--key", &key]);
         self.ok(&["mandate", "put", "--orchestrator", &id]);
     }
     pub fn start_orchestrator(&mut self) {
-        self.orchestrator = Some(Daemon::start("holdfast-orchestrator", &["--config", &self.text("orch.toml")], self.path("orch.log")));
+        self.orchestrator =
+            Some(Daemon::start("holdfast-orchestrator", &["--config", &self.text("orch.toml")], self.path("orch.log")));
     }
 
     fn agent_name(&self, n: usize) -> String {
@@ -233,7 +249,10 @@ impl World {
         let n = self.agents.len();
         self.write_agent_config(n, "");
         let token = self.token("node", &["--zone", zone]);
-        self.start_agent(n, &["--join-token-file", token.to_str().unwrap(), "--vault", &format!("127.0.0.1:{}", self.join)]);
+        self.start_agent(
+            n,
+            &["--join-token-file", token.to_str().unwrap(), "--vault", &format!("127.0.0.1:{}", self.join)],
+        );
         eventually("the node to be connected", || {
             let all = self.json(&["node", "ls"]);
             let up = |v: &Value| v["role"] == "node" && v["connected"] == true;
@@ -243,7 +262,11 @@ impl World {
     }
     pub fn start_agent(&mut self, n: usize, more: &[&str]) {
         let config = self.text(&format!("agent{n}.toml"));
-        let d = Daemon::start("holdfast-agent", &[&["--config", config.as_str()], more].concat(), self.path(&format!("agent{n}.log")));
+        let d = Daemon::start(
+            "holdfast-agent",
+            &[&["--config", config.as_str()], more].concat(),
+            self.path(&format!("agent{n}.log")),
+        );
         if n < self.agents.len() { self.agents[n] = d } else { self.agents.push(d) }
     }
 
@@ -309,7 +332,9 @@ impl Drop for World {
 fn clean_tasks(state: &Path) {
     let needle = state.to_str().unwrap().to_owned();
     let procs = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    let mine = procs.filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(&needle)));
+    let mine = procs.filter(|pid| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(&needle))
+    });
     for pid in mine.collect::<Vec<_>>() {
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         for p in children.split_whitespace().map(str::to_owned).chain([pid.to_string()]) {
@@ -320,7 +345,8 @@ fn clean_tasks(state: &Path) {
 
 fn unmount_below(dir: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mut below: Vec<_> = mounts.lines().filter_map(|l| l.split(' ').nth(1)).filter(|m| Path::new(m).starts_with(dir)).collect();
+    let mut below: Vec<_> =
+        mounts.lines().filter_map(|l| l.split(' ').nth(1)).filter(|m| Path::new(m).starts_with(dir)).collect();
     below.sort_by_key(|m| std::cmp::Reverse(m.len()));
     for m in below {
         drop(Command::new("umount").args(["-l", m]).stderr(Stdio::null()).status());

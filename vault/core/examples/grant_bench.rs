@@ -73,7 +73,13 @@ fn machine(batch: u32) {
 
 fn floor() {
     let (w, orch, nodes) = cluster();
-    let node = NodeFacts { id: nodes[0].node(), zone: Zone::all(), state: "ready".into(), attested: false, status_fresh: true };
+    let node = NodeFacts {
+        id: nodes[0].node(),
+        zone: Zone::all(),
+        state: "ready".into(),
+        attested: false,
+        status_fresh: true,
+    };
     let service = ServiceFacts {
         service: ServiceRef::of("shop", "web").unwrap(),
         zones: vec![Zone::all()],
@@ -98,7 +104,12 @@ fn floor() {
         wants_relaxed: false,
         lockdown: false,
     };
-    let secret = SecretFacts { secret: SecretRef::of("shop", "db").unwrap(), readers: vec!["shop/web".into()], zones: vec![Zone::all()], attested_only: false };
+    let secret = SecretFacts {
+        secret: SecretRef::of("shop", "db").unwrap(),
+        readers: vec!["shop/web".into()],
+        zones: vec![Zone::all()],
+        attested_only: false,
+    };
     let mount = MountFacts { service, secret, node, lockdown: false };
     let (psk, value) = (w.keys.node_psk(1, &nodes[0].node(), 1).unwrap(), padding::pad(&[7; 1000]));
     let c = Context { purpose: "secret", cluster: &w.cluster, aad: b"aad" };
@@ -114,8 +125,9 @@ fn floor() {
     let total = timed("policy: grant and mount", &|| {
         w.policies.decide_grant(&grant).unwrap();
         w.policies.decide_mount(&mount).unwrap();
-    }) + timed("HPKE seal, PSK mode", &|| drop(boxes::seal(&nodes[0].hpke_pub, &c, Some(&psk), &value, [5; 32]).unwrap()))
-        + timed("Ed25519 statement", &|| drop(statement::sign(&doc, &[&w.stk]).unwrap()));
+    }) + timed("HPKE seal, PSK mode", &|| {
+        drop(boxes::seal(&nodes[0].hpke_pub, &c, Some(&psk), &value, [5; 32]).unwrap())
+    }) + timed("Ed25519 statement", &|| drop(statement::sign(&doc, &[&w.stk]).unwrap()));
     println!("floor             {:>8.0} grants/s", a_second(n, total));
 }
 

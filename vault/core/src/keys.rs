@@ -18,7 +18,12 @@ pub struct Keyring {
 
 impl Keyring {
     /// A keyring with one active term.
-    pub fn new(cluster: ClusterId, term: u32, key: Secret<kind::KeyringTerm, 32>, hedge: Secret<kind::HedgeKey, 32>) -> Self {
+    pub fn new(
+        cluster: ClusterId,
+        term: u32,
+        key: Secret<kind::KeyringTerm, 32>,
+        hedge: Secret<kind::HedgeKey, 32>,
+    ) -> Self {
         Self { terms: BTreeMap::from([(term, key)]), active: term, cluster, hedge }
     }
     /// The term under which new records are sealed.
@@ -26,10 +31,19 @@ impl Keyring {
         self.active
     }
     fn term(&self, term: u32) -> Result<&Secret<kind::KeyringTerm, 32>, Refusal> {
-        self.terms.get(&term).ok_or_else(|| Refusal::new(Code::Unavailable, format!("keyring term {term} is not open on this voter")))
+        self.terms
+            .get(&term)
+            .ok_or_else(|| Refusal::new(Code::Unavailable, format!("keyring term {term} is not open on this voter")))
     }
     /// Seals a value as a record of the active term.
-    pub fn seal(&self, purpose: &str, path: &str, rev: u64, value: &[u8], random: [u8; 32]) -> Result<Vec<u8>, Refusal> {
+    pub fn seal(
+        &self,
+        purpose: &str,
+        path: &str,
+        rev: u64,
+        value: &[u8],
+        random: [u8; 32],
+    ) -> Result<Vec<u8>, Refusal> {
         let key = RecordKey { key: self.term(self.active)?.expose(), term: self.active };
         record::seal(key, &self.cluster, &Place::Record { purpose, path, rev }, value, random, &self.hedge)
             .map_err(|e| Refusal::invalid(e.to_string()))
@@ -38,7 +52,8 @@ impl Keyring {
     pub fn open(&self, purpose: &str, path: &str, rev: u64, sealed: &[u8]) -> Result<SecretBytes, Refusal> {
         let term = record::term_of(sealed).map_err(|_| Refusal::corrupt(purpose))?;
         let key = RecordKey { key: self.term(term)?.expose(), term };
-        record::open(key, &self.cluster, &Place::Record { purpose, path, rev }, sealed).map_err(|_| Refusal::corrupt(purpose))
+        record::open(key, &self.cluster, &Place::Record { purpose, path, rev }, sealed)
+            .map_err(|_| Refusal::corrupt(purpose))
     }
     fn derive(&self, term: u32, label: &[u8], context: &[u8]) -> Result<[u8; 32], Refusal> {
         let mut out = [0; 32];
@@ -59,13 +74,27 @@ impl Keyring {
         Ok(boxes::derive_keypair(ikm.expose()))
     }
     /// Boxes a term to a voter's KEM key: `keyring` purpose, bound to term, voter and key generation.
-    pub fn box_term(&self, term: u32, voter: u64, kem_pk: &[u8], kem_gen: u32, random: [u8; 32]) -> Result<Vec<u8>, Refusal> {
+    pub fn box_term(
+        &self,
+        term: u32,
+        voter: u64,
+        kem_pk: &[u8],
+        kem_gen: u32,
+        random: [u8; 32],
+    ) -> Result<Vec<u8>, Refusal> {
         let aad = term_aad(term, voter, kem_gen);
         let c = boxes::Context { purpose: "keyring", cluster: &self.cluster, aad: &aad };
         boxes::seal(kem_pk, &c, None, self.term(term)?.expose(), random).map_err(|e| Refusal::invalid(e.to_string()))
     }
     /// Opens a voter's box of a term.
-    pub fn open_term(cluster: &ClusterId, sk: &PrivateKey, term: u32, voter: u64, kem_gen: u32, b: &[u8]) -> Result<Secret<kind::KeyringTerm, 32>, Refusal> {
+    pub fn open_term(
+        cluster: &ClusterId,
+        sk: &PrivateKey,
+        term: u32,
+        voter: u64,
+        kem_gen: u32,
+        b: &[u8],
+    ) -> Result<Secret<kind::KeyringTerm, 32>, Refusal> {
         let aad = term_aad(term, voter, kem_gen);
         let c = boxes::Context { purpose: "keyring", cluster, aad: &aad };
         let raw = boxes::open(sk, &c, None, b).map_err(|_| Refusal::corrupt("keyring box"))?;

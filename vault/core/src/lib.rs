@@ -22,8 +22,8 @@ pub mod views;
 
 pub use apply::{Applied, Committed, Event};
 pub use command::{
-    CertFacts, Command, Founding, GrantFact, GrantOrder, HpkeFacts, NodeTaskReport, NoteFacts, NoteKind, SealedKey, Stamped, Submission,
-    VoterFacts, command_voter,
+    CertFacts, Command, Founding, GrantFact, GrantOrder, HpkeFacts, NodeTaskReport, NoteFacts, NoteKind, SealedKey,
+    Stamped, Submission, VoterFacts, command_voter,
 };
 pub use entropy::Entropy;
 pub use held::{Held, Prepared};
@@ -31,6 +31,6 @@ pub use keys::Keyring;
 pub use log::{Leaf, grant_fields};
 pub use refusal::{Code, Refusal};
 pub use state::{
-    Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, Presented, RootRow, SecretRow,
-    SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, VoterRow,
+    Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, Presented, RootRow,
+    SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, VoterRow,
 };

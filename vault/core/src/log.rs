@@ -43,7 +43,8 @@ impl Draft {
 
 /// Appends `d` to the tree. `n` numbers the leaves of one command, so that salts differ.
 pub(crate) fn append(frontier: &mut Frontier, d: Draft, at: Millis, salt_seed: &[u8; 32], n: u64) -> Leaf {
-    let mut fields: Vec<v1::Field> = d.fields.into_iter().map(|(name, value)| v1::Field { name: name.to_owned(), value }).collect();
+    let mut fields: Vec<v1::Field> =
+        d.fields.into_iter().map(|(name, value)| v1::Field { name: name.to_owned(), value }).collect();
     fields.sort_by(|a, b| a.name.cmp(&b.name));
     let index = frontier.size();
     let entry = v1::LogEntry {

@@ -34,7 +34,9 @@ impl State {
     }
     fn version_view(&self, v: &SpecVersion) -> v1::ServiceVersion {
         let digests = v.spec().into_iter().flat_map(|s| &s.images).filter_map(|i| Digest::from_slice(&i.digest));
-        let vouchers = digests.flat_map(|d| self.vouchers.get(&d).cloned().unwrap_or_default()).filter_map(|b| crate::Command::statement(&b));
+        let vouchers = digests
+            .flat_map(|d| self.vouchers.get(&d).cloned().unwrap_or_default())
+            .filter_map(|b| crate::Command::statement(&b));
         v1::ServiceVersion {
             version: v.version,
             spec: crate::Command::statement(&v.statement),
@@ -103,10 +105,15 @@ impl State {
             let held = self.leases.iter().filter(|(_, l)| l.orch.as_str() == id && l.until > now);
             held.map(|(ns, _)| ns.to_string()).collect::<Vec<_>>()
         };
-        let ready = self.identities.iter().filter(|(_, i)| i.role == Role::Orch && i.state == crate::IdentityState::Ready);
+        let ready =
+            self.identities.iter().filter(|(_, i)| i.role == Role::Orch && i.state == crate::IdentityState::Ready);
         ready
             .filter(|(_, i)| !i.session_addr.is_empty())
-            .map(|(id, i)| v1::OrchestratorAddr { orch_id: id.clone(), addr: i.session_addr.clone(), namespaces: of(id) })
+            .map(|(id, i)| v1::OrchestratorAddr {
+                orch_id: id.clone(),
+                addr: i.session_addr.clone(),
+                namespaces: of(id),
+            })
             .collect()
     }
     /// Leases of one orchestrator that are live at `now`.
@@ -181,7 +188,11 @@ fn grant_view(id: &GrantId, g: &GrantRow) -> v1::GrantView {
         issued_at_ms: g.issued.0,
         lease_until_ms: g.lease_until.0,
         orch_id: g.orch.to_string(),
-        secrets: g.secrets.iter().map(|(name, version)| v1::GrantSecret { name: name.clone(), version: *version, ..Default::default() }).collect(),
+        secrets: g
+            .secrets
+            .iter()
+            .map(|(name, version)| v1::GrantSecret { name: name.clone(), version: *version, ..Default::default() })
+            .collect(),
         restarts: g.restarts,
         grant_sha256: g.sha256.to_vec(),
         leaf_index: g.leaf,

@@ -19,7 +19,10 @@ impl Identity for IdentityService {
         let r = request.into_inner();
         let p = self.0.decide(|l, e| prepare::renew(l, &caller.id, &r, e))?;
         let (issued, _) = self.0.commit(p).await?;
-        let fork = || Failure::refused("identity-fork", "two keys claim this identity; it is quarantined").help("join again with a new token");
+        let fork = || {
+            Failure::refused("identity-fork", "two keys claim this identity; it is quarantined")
+                .help("join again with a new token")
+        };
         Ok(Response::new(issued.ok_or_else(fork)?))
     }
 }

@@ -36,7 +36,13 @@ impl JoinService {
         Ok(v1::Challenge { nonce: nonce.to_vec(), charter_chain, bundle_chain, status: Some(self.0.status()?) })
     }
 
-    async fn admit(cluster: &Cluster, token: TokenId, nonce: [u8; 32], proof: &v1::Proof, addr: &str) -> Result<v1::JoinReply, Failure> {
+    async fn admit(
+        cluster: &Cluster,
+        token: TokenId,
+        nonce: [u8; 32],
+        proof: &v1::Proof,
+        addr: &str,
+    ) -> Result<v1::JoinReply, Failure> {
         let decided = cluster.decide(|l, e| prepare::join(l, token, &nonce, proof, e));
         let outcome = match decided {
             Ok(p) => cluster.commit(p).await.map(|(o, _)| o),
@@ -93,7 +99,8 @@ impl Join for JoinService {
             let Some(join_request::Step::Hello(hello)) = next(&mut inbound).await?.step else {
                 return Err(Failure::invalid("invalid-input", "a join begins with a hello"));
             };
-            let token = TokenId::from_slice(&hello.token_id).ok_or_else(|| Failure::invalid("invalid-input", "a token id has 8 bytes"))?;
+            let token = TokenId::from_slice(&hello.token_id)
+                .ok_or_else(|| Failure::invalid("invalid-input", "a token id has 8 bytes"))?;
             send(&tx, v1::JoinReply { step: Some(join_reply::Step::Challenge(challenge)) }).await?;
             let Some(join_request::Step::Proof(proof)) = next(&mut inbound).await?.step else {
                 return Err(Failure::invalid("invalid-input", "a challenge is answered by a proof"));
@@ -116,7 +123,10 @@ impl Join for JoinService {
         Ok(Response::new(v1::AwaitReply { step: Some(step) }))
     }
 
-    async fn login(&self, request: Request<Streaming<v1::LoginRequest>>) -> Result<Response<Self::LoginStream>, Status> {
+    async fn login(
+        &self,
+        request: Request<Streaming<v1::LoginRequest>>,
+    ) -> Result<Response<Self::LoginStream>, Status> {
         self.0.confirm_leading().await?;
         let nonce = random32()?;
         let challenge = self.challenge(nonce)?;

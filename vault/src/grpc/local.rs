@@ -102,7 +102,9 @@ impl Local for LocalService {
             return Err(Failure::changed("not-sealed", format!("this vault is {}", phase.word())).into());
         };
         if !attempts.allow(Instant::now()) {
-            return Err(Failure::exhausted("too-many-attempts", "too many attempts to unlock").help("wait a minute").into());
+            return Err(Failure::exhausted("too-many-attempts", "too many attempts to unlock")
+                .help("wait a minute")
+                .into());
         }
         if let Err(e) = slots.verify(slots.current(), &key) {
             tracing::warn!(slot = %r.slot, "an attempt to unlock failed");
@@ -111,7 +113,9 @@ impl Local for LocalService {
         let slots = Slots::load(&self.0.voter_dir()).map_err(disk)?;
         let cluster = self.0.open(slots, key).await?;
         let slot: String = r.slot.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
-        cluster.note(holdfast_vault_core::NoteKind::UnlockOpen, "local".to_owned(), format!("vault/{}", cluster.id), slot).await;
+        cluster
+            .note(holdfast_vault_core::NoteKind::UnlockOpen, "local".to_owned(), format!("vault/{}", cluster.id), slot)
+            .await;
         Ok(Response::new(v1::Ack {}))
     }
 
@@ -121,10 +125,20 @@ impl Local for LocalService {
             return Err(Failure::changed("not-open", format!("this vault is {}", phase.word())).into());
         };
         if !cluster.look(holdfast_vault_core::State::autolock)? {
-            let f = Failure::changed("autolock-off", "sealing does nothing while autolock is off: the disk key lies on the disk");
+            let f = Failure::changed(
+                "autolock-off",
+                "sealing does nothing while autolock is off: the disk key lies on the disk",
+            );
             return Err(f.help("found the cluster with --autolock").into());
         }
-        cluster.note(holdfast_vault_core::NoteKind::Seal, "local".to_owned(), format!("vault/{}", cluster.id), String::new()).await;
+        cluster
+            .note(
+                holdfast_vault_core::NoteKind::Seal,
+                "local".to_owned(),
+                format!("vault/{}", cluster.id),
+                String::new(),
+            )
+            .await;
         self.0.seal.cancel();
         Ok(Response::new(v1::Ack {}))
     }

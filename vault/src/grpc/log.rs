@@ -24,7 +24,13 @@ fn chunk(cluster: &Cluster, from: u64, until: u64) -> Result<v1::EntriesChunk, F
 }
 
 /// Sends leaves `[next, until)`, and then, if asked to, those that come.
-async fn send_entries(cluster: Arc<Cluster>, mut next: u64, until: u64, follow: bool, tx: mpsc::Sender<Result<v1::EntriesChunk, Status>>) -> Result<(), Failure> {
+async fn send_entries(
+    cluster: Arc<Cluster>,
+    mut next: u64,
+    until: u64,
+    follow: bool,
+    tx: mpsc::Sender<Result<v1::EntriesChunk, Status>>,
+) -> Result<(), Failure> {
     let left = || Failure::unavailable("disconnected", "the caller left");
     let mut events = cluster.events();
     let mut end = until;
@@ -66,7 +72,10 @@ impl Log for LogService {
         Ok(Response::new(v1::InclusionReply { hashes: self.0.inclusion(r.leaf_index, r.size)?, salt, entry }))
     }
 
-    async fn consistency(&self, request: Request<v1::ConsistencyRequest>) -> Result<Response<v1::ConsistencyReply>, Status> {
+    async fn consistency(
+        &self,
+        request: Request<v1::ConsistencyRequest>,
+    ) -> Result<Response<v1::ConsistencyReply>, Status> {
         self.0.admit(&request, Rpc::Consistency).await?;
         let r = request.into_inner();
         self.within(r.to_size)?;

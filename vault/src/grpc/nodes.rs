@@ -96,9 +96,17 @@ impl NodeSession {
     /// Grants that the registry believes running here and the node does not know.
     fn vanished(&self, told: &[NodeTaskReport]) -> Result<Vec<NodeTaskReport>, Failure> {
         let known: BTreeSet<_> = told.iter().map(|t| t.grant).collect();
-        let gone = |grant: GrantId| NodeTaskReport { grant, state: "failed".into(), exit_code: 0, detail: "the node does not have it any more".into(), restarts: 0 };
+        let gone = |grant: GrantId| NodeTaskReport {
+            grant,
+            state: "failed".into(),
+            exit_code: 0,
+            detail: "the node does not have it any more".into(),
+            restarts: 0,
+        };
         self.cluster.look(|s| {
-            let lost = s.grants_of_node(&self.node).filter(|(id, g)| matches!(g.state, GrantState::Running | GrantState::Revoked) && !known.contains(*id));
+            let lost = s
+                .grants_of_node(&self.node)
+                .filter(|(id, g)| matches!(g.state, GrantState::Running | GrantState::Revoked) && !known.contains(*id));
             lost.map(|(id, _)| gone(*id)).collect()
         })
     }
@@ -106,21 +114,33 @@ impl NodeSession {
     /// Tasks that still run under a grant that is over: the node is told once more.
     fn revoke_again(&self, told: &[NodeTaskReport]) -> Result<(), Failure> {
         let runs = |t: &&NodeTaskReport| !matches!(t.state.as_str(), "stopped" | "failed" | "refused");
-        let ids: Vec<GrantId> =
-            self.cluster.look(|s| told.iter().filter(runs).map(|t| t.grant).filter(|id| s.grant(id).is_none_or(|g| !g.state.is_live())).collect())?;
+        let ids: Vec<GrantId> = self.cluster.look(|s| {
+            told.iter()
+                .filter(runs)
+                .map(|t| t.grant)
+                .filter(|id| s.grant(id).is_none_or(|g| !g.state.is_live()))
+                .collect()
+        })?;
         if ids.is_empty() {
             return Ok(());
         }
         let opened = self.cluster.opened.load();
         let now = holdfast_transport::now();
-        let st = self.cluster.look(|s| prepare::revoke(s, &opened.stk, &self.node, &ids, "its grant is over", now))?.map_err(refused)?;
+        let st = self
+            .cluster
+            .look(|s| prepare::revoke(s, &opened.stk, &self.node, &ids, "its grant is over", now))?
+            .map_err(refused)?;
         self.cluster.hub.push(&self.node, Push::Revoke(st));
         Ok(())
     }
 }
 
 fn differs(g: &holdfast_vault_core::GrantRow, t: &NodeTaskReport) -> bool {
-    g.task_state != t.state || g.restarts != t.restarts || g.detail != t.detail || g.exit_code != t.exit_code || g.state == GrantState::Issued
+    g.task_state != t.state
+        || g.restarts != t.restarts
+        || g.detail != t.detail
+        || g.exit_code != t.exit_code
+        || g.state == GrantState::Issued
 }
 
 #[tonic::async_trait]

@@ -26,7 +26,9 @@ impl CommandPlane for OperatorService {
             Err(f) => Err(f),
         };
         match decided {
-            Ok(((), done)) => Ok(Response::new(v1::SubmitReply { leaf_index: done.leaf(), rev: done.rev(), result: Vec::new() })),
+            Ok(((), done)) => {
+                Ok(Response::new(v1::SubmitReply { leaf_index: done.leaf(), rev: done.rev(), result: Vec::new() }))
+            }
             Err(f) => {
                 // A refusal by right is written down; a mistake or an outage is not.
                 if f.kind == FailureKind::Refused && self.0.evidence_allowed(&caller.id) {
@@ -39,7 +41,12 @@ impl CommandPlane for OperatorService {
 }
 
 impl OperatorService {
-    async fn read<T, R>(&self, request: &Request<R>, rpc: Rpc, f: impl FnOnce(&holdfast_vault_core::State) -> T) -> Result<Response<T>, Status> {
+    async fn read<T, R>(
+        &self,
+        request: &Request<R>,
+        rpc: Rpc,
+        f: impl FnOnce(&holdfast_vault_core::State) -> T,
+    ) -> Result<Response<T>, Status> {
         self.0.admit(request, rpc).await?;
         self.0.confirm_leading().await?;
         Ok(Response::new(self.0.look(f)?))
@@ -51,7 +58,10 @@ impl OperatorService {
         let alarm = |code: &str, text: &str| v1::Alarm { code: code.to_owned(), text: text.to_owned() };
         let mut all = Vec::new();
         if !view.autolock {
-            all.push(alarm("autolock-off", "the disk key lies in clear on the voter's disk: whoever takes the disk has everything"));
+            all.push(alarm(
+                "autolock-off",
+                "the disk key lies in clear on the voter's disk: whoever takes the disk has everything",
+            ));
         }
         if view.lockdown {
             all.push(alarm("lockdown", "the cluster is locked down: nothing new starts"));
@@ -114,7 +124,13 @@ impl Read for OperatorService {
                 && s.last_version(&name) > 0
             {
                 let gone = v1::ServiceVersion { version: s.last_version(&name), ..Default::default() };
-                services.push(v1::ServiceView { namespace: r.namespace.clone(), service: r.name.clone(), versions: vec![gone], rev: 0, removing: true });
+                services.push(v1::ServiceView {
+                    namespace: r.namespace.clone(),
+                    service: r.name.clone(),
+                    versions: vec![gone],
+                    rev: 0,
+                    removing: true,
+                });
             }
             v1::ServiceList { services }
         })
@@ -154,7 +170,12 @@ impl Read for OperatorService {
         let status = self.0.status()?;
         let view = self.0.look(|s| {
             let revocations = prepare::revocations(s, &opened.stk).ok();
-            v1::TrustView { charter_chain: s.charter_chain(), bundle_chain: s.bundle_chain(), status: Some(status), revocations }
+            v1::TrustView {
+                charter_chain: s.charter_chain(),
+                bundle_chain: s.bundle_chain(),
+                status: Some(status),
+                revocations,
+            }
         })?;
         Ok(Response::new(view))
     }

@@ -63,7 +63,10 @@ fn shown(s: &State, cluster: &Cluster, e: &Event) -> Option<Shown> {
         Event::Identity(id) | Event::Revoked(id) => Shown::Node(s.node_view(id, connected(id))?),
         Event::Service(name) => match s.service_view(name) {
             Some(v) => Shown::Service(v),
-            None => Shown::ServiceGone(v1::ServiceKey { namespace: name.namespace.to_string(), service: name.name.to_string() }),
+            None => Shown::ServiceGone(v1::ServiceKey {
+                namespace: name.namespace.to_string(),
+                service: name.name.to_string(),
+            }),
         },
         Event::Grant(id) | Event::GrantRevoked(id) | Event::GrantExtended(id) => Shown::Grant(s.grant_view(id)?),
         Event::GrantGone(id) => Shown::GrantGone(id.to_vec()),
@@ -73,7 +76,8 @@ fn shown(s: &State, cluster: &Cluster, e: &Event) -> Option<Shown> {
 
 fn picture(s: &State, cluster: &Cluster) -> Vec<Shown> {
     let connected = |id: &str| NodeId::parse(id).is_ok_and(|n| cluster.hub.is_connected(&n));
-    let mut all: Vec<Shown> = s.machine_ids().filter_map(|id| s.node_view(id, connected(id))).map(Shown::Node).collect();
+    let mut all: Vec<Shown> =
+        s.machine_ids().filter_map(|id| s.node_view(id, connected(id))).map(Shown::Node).collect();
     all.extend(s.service_names().filter_map(|n| s.service_view(n)).map(Shown::Service));
     all.extend(s.grants().filter_map(|(id, _)| s.grant_view(id)).map(Shown::Grant));
     all
@@ -100,7 +104,8 @@ async fn watch(cluster: Arc<Cluster>, tx: mpsc::Sender<Result<v1::DirectoryEvent
             }
             Err(RecvError::Closed) => return Ok(()),
         };
-        let visible: Vec<Shown> = cluster.look(|s| news.iter().filter_map(|e| shown(s, &cluster, e)).collect()).map_err(drop)?;
+        let visible: Vec<Shown> =
+            cluster.look(|s| news.iter().filter_map(|e| shown(s, &cluster, e)).collect()).map_err(drop)?;
         for e in visible {
             show(&tx, e).await?;
         }
@@ -112,7 +117,10 @@ impl SchedPlane for SchedService {
     type KeepLeaseStream = Answers<v1::KeepLeaseReply>;
     type WatchDirectoryStream = Answers<v1::DirectoryEvent>;
 
-    async fn keep_lease(&self, request: Request<Streaming<v1::KeepLeaseRequest>>) -> Result<Response<Self::KeepLeaseStream>, Status> {
+    async fn keep_lease(
+        &self,
+        request: Request<Streaming<v1::KeepLeaseRequest>>,
+    ) -> Result<Response<Self::KeepLeaseStream>, Status> {
         let caller = self.0.admit(&request, Rpc::KeepLease).await?;
         self.0.confirm_leading().await?;
         let orch = orch_of(&caller)?;
@@ -130,7 +138,10 @@ impl SchedPlane for SchedService {
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(rx))))
     }
 
-    async fn request_grants(&self, request: Request<v1::RequestGrantsRequest>) -> Result<Response<v1::RequestGrantsReply>, Status> {
+    async fn request_grants(
+        &self,
+        request: Request<v1::RequestGrantsRequest>,
+    ) -> Result<Response<v1::RequestGrantsReply>, Status> {
         let caller = self.0.admit(&request, Rpc::RequestGrants).await?;
         let orch = orch_of(&caller)?;
         let r = request.into_inner();
@@ -159,7 +170,10 @@ impl SchedPlane for SchedService {
         Ok(Response::new(v1::Ack {}))
     }
 
-    async fn watch_directory(&self, request: Request<v1::WatchDirectoryRequest>) -> Result<Response<Self::WatchDirectoryStream>, Status> {
+    async fn watch_directory(
+        &self,
+        request: Request<v1::WatchDirectoryRequest>,
+    ) -> Result<Response<Self::WatchDirectoryStream>, Status> {
         self.0.admit(&request, Rpc::WatchDirectory).await?;
         self.0.confirm_leading().await?;
         let (tx, rx) = mpsc::channel(256);

@@ -32,14 +32,22 @@ pub fn beside(program: &str) -> Result<PathBuf, Failure> {
 
 impl Daemon {
     /// Starts `program`, found beside this one, as `name`, with its output in `<logs>/<name>.log`.
-    pub fn start<S: AsRef<OsStr>>(program: &str, name: &str, logs: &Path, args: impl IntoIterator<Item = S>) -> Result<Self, Failure> {
+    pub fn start<S: AsRef<OsStr>>(
+        program: &str,
+        name: &str,
+        logs: &Path,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<Self, Failure> {
         let log = logs.join(format!("{name}.log"));
-        let output = File::create(&log).and_then(|f| Ok((f.try_clone()?, f))).map_err(|e| Failure::io("write", &log, &e))?;
+        let output =
+            File::create(&log).and_then(|f| Ok((f.try_clone()?, f))).map_err(|e| Failure::io("write", &log, &e))?;
         let mut command = Command::new(beside(program)?);
         command.args(args).stdin(Stdio::null()).stdout(output.0).stderr(output.1);
         // A group of its own: Ctrl-C on the terminal reaches this program alone, which ends the others in order.
         command.process_group(0).kill_on_drop(true);
-        let child = command.spawn().map_err(|e| Failure::new(Code::Failed, format!("cannot start {program}: {e}"), "check the installation"))?;
+        let child = command.spawn().map_err(|e| {
+            Failure::new(Code::Failed, format!("cannot start {program}: {e}"), "check the installation")
+        })?;
         Ok(Self { name: name.to_owned(), log, child })
     }
     /// Its process id, while it runs.
@@ -61,7 +69,11 @@ impl Daemon {
     fn ended(&self, how: &str) -> Failure {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it said nothing");
-        Failure::new(Code::Failed, format!("{} ended ({how}): {last}", self.name), format!("see {}", self.log.display()))
+        Failure::new(
+            Code::Failed,
+            format!("{} ended ({how}): {last}", self.name),
+            format!("see {}", self.log.display()),
+        )
     }
     /// Asks it to end, waits, and kills it if it does not.
     pub async fn stop(mut self) {

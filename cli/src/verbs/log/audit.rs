@@ -62,7 +62,11 @@ impl Auditor {
     fn check_actor(&mut self, e: &v1::LogEntry) -> Result<(), String> {
         let Some(st) = &e.statement else {
             let invented = e.actor.starts_with("op/") && SIGNED.contains(&e.kind.as_str());
-            return if invented { Err(format!("{} is said to be by {}, who signed nothing", e.kind, e.actor)) } else { Ok(()) };
+            return if invented {
+                Err(format!("{} is said to be by {}, who signed nothing", e.kind, e.actor))
+            } else {
+                Ok(())
+            };
         };
         if st.r#type == v1::Charter::TYPE {
             return self.check_charter(st);
@@ -91,9 +95,23 @@ impl Auditor {
 
 /// Kinds of entry that an operator causes by a statement. Others by an operator follow from one: `grant.revoked`, denials.
 const SIGNED: [&str; 17] = [
-    "command", "image.vouch", "lockdown", "mandate", "node.approve", "node.drain", "node.quarantine", "node.remove",
-    "node.zone", "operator.login", "release", "secret.delete", "secret.put", "service.deploy", "service.remove",
-    "token.mint", "token.revoke",
+    "command",
+    "image.vouch",
+    "lockdown",
+    "mandate",
+    "node.approve",
+    "node.drain",
+    "node.quarantine",
+    "node.remove",
+    "node.zone",
+    "operator.login",
+    "release",
+    "secret.delete",
+    "secret.put",
+    "service.deploy",
+    "service.remove",
+    "token.mint",
+    "token.revoke",
 ];
 
 /// Who signed `st` under `c`: ids of operators or publishers. At least one must have.
@@ -114,7 +132,8 @@ fn signers(st: &v1::Statement, c: &v1::Charter) -> Result<Vec<String>, String> {
 }
 
 fn publishers(st: &v1::Statement, c: &v1::Charter) -> Result<Vec<String>, String> {
-    let vouched = |p: &&v1::Publisher| statement::verify::<v1::Voucher>(st, &p.keys, p.threshold.max(1) as usize).is_ok();
+    let vouched =
+        |p: &&v1::Publisher| statement::verify::<v1::Voucher>(st, &p.keys, p.threshold.max(1) as usize).is_ok();
     let ids: Vec<_> = c.publishers.iter().filter(vouched).map(|p| p.id.clone()).collect();
     if ids.is_empty() { Err("it holds a voucher that no publisher of the charter signed".to_owned()) } else { Ok(ids) }
 }
@@ -146,7 +165,14 @@ mod tests {
     impl World {
         fn entry(&self, kind: &str, actor: &str, statement: Option<v1::Statement>) -> v1::LogEntry {
             let index = self.auditor.size();
-            v1::LogEntry { index, at_ms: 1, kind: kind.into(), actor: actor.into(), statement, ..v1::LogEntry::default() }
+            v1::LogEntry {
+                index,
+                at_ms: 1,
+                kind: kind.into(),
+                actor: actor.into(),
+                statement,
+                ..v1::LogEntry::default()
+            }
         }
         fn take(&mut self, e: &v1::LogEntry) -> Result<(), Failure> {
             self.auditor.take(&v1::LeafData { index: self.auditor.size(), salt: vec![3; 32], entry: e.encode_to_vec() })
@@ -194,7 +220,10 @@ mod tests {
         bad.index = 2;
         assert!(w.take(&bad).unwrap_err().message.starts_with("entry 1 is wrong"));
         let mut bad = w.entry("alarm", "vault", None);
-        bad.fields = vec![v1::Field { name: "b".into(), ..v1::Field::default() }, v1::Field { name: "a".into(), ..v1::Field::default() }];
+        bad.fields = vec![
+            v1::Field { name: "b".into(), ..v1::Field::default() },
+            v1::Field { name: "a".into(), ..v1::Field::default() },
+        ];
         assert!(w.take(&bad).is_err());
         let mut bytes = w.entry("alarm", "vault", None).encode_to_vec();
         bytes.extend_from_slice(&[0xf8, 0x07, 0x01]);

@@ -278,8 +278,7 @@ impl<G: Ground> Tasks<G> {
     /// Removes the oldest outputs beyond [`OUTPUTS_KEPT`]; never those of a task that is carried.
     async fn prune_outputs(&self) {
         let Ok(held) = self.ground.held() else { return };
-        let carried: Vec<String> =
-            self.carried().values().map(|c| format!("{}.", c.job.secrets_name())).collect();
+        let carried: Vec<String> = self.carried().values().map(|c| format!("{}.", c.job.secrets_name())).collect();
         let ended_at = |h: &Held| match &h.status {
             Some(Status::Exited(exit)) => exit.at_ms,
             Some(Status::Running { .. } | Status::Failed { .. }) | None => 0,

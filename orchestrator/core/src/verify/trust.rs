@@ -208,6 +208,9 @@ impl NodeTrust {
         let c = self.read_checkpoint(note, &self.stks(now), 0)?;
         let Some(held) = &self.checkpoint else { return Ok(News::Todo(NewCheckpoint(c))) };
         self.check_fork(&c, 0)?;
+        if c.size == held.size {
+            return Ok(News::AlreadyDone);
+        }
         let (from, to) = if c.size < held.size { (&c, held) } else { (held, &c) };
         require(
             verify_consistency(from.size, &from.root, to.size, &to.root, proof),
@@ -215,11 +218,11 @@ impl NodeTrust {
             "checkpoint-inconsistent",
             || format!("no proof that the log of {} entries continues the one of {}", to.size, from.size),
         )?;
-        Ok(match c.size.cmp(&held.size) {
-            std::cmp::Ordering::Greater => News::Todo(NewCheckpoint(c)),
-            std::cmp::Ordering::Equal => News::AlreadyDone,
-            std::cmp::Ordering::Less => News::Stale,
-        })
+        Ok(if c.size > held.size { News::Todo(NewCheckpoint(c)) } else { News::Stale })
+    }
+    /// Leaves of the held checkpoint; `None` before the first.
+    pub fn checkpoint_size(&self) -> Option<u64> {
+        self.checkpoint.as_ref().map(|c| c.size)
     }
     /// Holds a newer checkpoint.
     pub fn adopt_checkpoint(&mut self, n: NewCheckpoint) {

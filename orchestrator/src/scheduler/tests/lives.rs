@@ -119,7 +119,7 @@ fn a_task_is_restarted_as_its_service_says() {
         w.keep_lease_and_wait(120);
         assert_eq!(w.live(1).is_some(), again, "{policy} after {exit_code}");
         // Nor does another picture of the directory, or another lease, start it again.
-        w.s.directory_lost();
+        w.s.vault_lost(w.now);
         w.node_is(1, "ready", true);
         w.service(std::slice::from_ref(&s));
         w.s.leases(w.now, &[]);

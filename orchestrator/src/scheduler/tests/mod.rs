@@ -238,7 +238,7 @@ fn what_another_picture_does_not_show_is_gone() {
     w.run();
     w.settle();
     let gone = w.live(1).unwrap();
-    w.s.directory_lost();
+    w.s.vault_lost(w.now);
     w.run();
     w.grants.remove(&gone);
     (1..=2).for_each(|n| w.node_is(n, "ready", true));
@@ -250,4 +250,24 @@ fn what_another_picture_does_not_show_is_gone() {
     w.run();
     assert_eq!((w.placed.len(), w.live_count()), (3, 2));
     assert!(w.released().is_empty() && w.stops().is_empty());
+}
+
+#[test]
+fn requests_whose_connection_broke_are_made_again() {
+    let mut w = World::new(1);
+    w.service(&[spec(1, 1)]);
+    for _ in 0..5 {
+        // More often than requests may be under way: none of them blocks the next.
+        let orders = w.s.take_orders(w.now);
+        assert!(matches!(orders.as_slice(), [Order::Request { .. }]), "{orders:?}");
+        w.s.vault_lost(w.now);
+        w.node_is(1, "ready", true);
+        w.service(&[spec(1, 1)]);
+        w.synced();
+        w.lease(600);
+        w.now = w.s.next_wake().unwrap().plus(Duration::from_secs(60));
+        w.s.wake(w.now);
+    }
+    w.run();
+    assert_eq!((w.assigned(), w.live_count()), (1, 1));
 }

@@ -37,15 +37,29 @@ impl Step<'_> {
         s.charter = charter;
         s.term = 1;
         let terms = vec![(1, f.term_box)];
-        let voter = VoterRow { kem_pk: f.voter.kem_pk, kem_gen: f.voter.kem_gen, terms, service_addr: String::new(), join_addr: String::new(), cert: None };
+        let voter = VoterRow {
+            kem_pk: f.voter.kem_pk,
+            kem_gen: f.voter.kem_gen,
+            terms,
+            service_addr: String::new(),
+            join_addr: String::new(),
+            cert: None,
+        };
         s.voters.insert(f.voter.id, voter);
         s.roots.push(RootRow { der: f.root_der.clone(), not_after: f.root_not_after, key: f.root_key, signer: true });
-        s.issuers.push(Issuer { der: f.issuer_der.clone(), key: f.issuer_key, since: self.at, not_after: f.issuer_not_after });
+        s.issuers.push(Issuer {
+            der: f.issuer_der.clone(),
+            key: f.issuer_key,
+            since: self.at,
+            not_after: f.issuer_not_after,
+        });
         s.stks.push(stk_row(f.stk));
         s.bundles.push(f.bundle);
         self.next_epoch();
         self.event(Event::Keys);
-        self.leaf(Draft::new("init", "vault", f.cluster.hex()).with("trust_domain", td).with("voter", f.voter.id).signed(&st));
+        self.leaf(
+            Draft::new("init", "vault", f.cluster.hex()).with("trust_domain", td).with("voter", f.voter.id).signed(&st),
+        );
         self.leaf(Draft::new("root.add", "vault", sha256(&[&f.root_der]).hex()));
         self.leaf(Draft::new("issuer.create", "vault", sha256(&[&f.issuer_der]).hex()));
         self.leaf(Draft::new("stk.rotate", "vault", "1"));
@@ -53,7 +67,14 @@ impl Step<'_> {
         Ok(())
     }
 
-    pub(super) fn voter_up(&mut self, id: VoterId, term: u64, service_addr: String, join_addr: String, cert: CertFacts) -> Result<(), Refusal> {
+    pub(super) fn voter_up(
+        &mut self,
+        id: VoterId,
+        term: u64,
+        service_addr: String,
+        join_addr: String,
+        cert: CertFacts,
+    ) -> Result<(), Refusal> {
         let v = self.state.voters.get_mut(&id).ok_or_else(|| Refusal::not_found("voter", id))?;
         v.service_addr = service_addr;
         v.join_addr = join_addr;

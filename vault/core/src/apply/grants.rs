@@ -76,7 +76,12 @@ impl Step<'_> {
             self.denied(orch, &service.to_string(), f.node.as_str(), r.code.as_str(), &r.policies);
             return Err(r);
         }
-        self.state.budgets.entry(f.mandate.clone()).or_default().spend(service.namespace.as_str(), &f.node, &f.secrets, self.at);
+        self.state.budgets.entry(f.mandate.clone()).or_default().spend(
+            service.namespace.as_str(),
+            &f.node,
+            &f.secrets,
+            self.at,
+        );
         self.state.task_gens.insert(f.task.clone(), f.task_gen);
         let (name, sha) = grant_fields(&f.sha256);
         let secrets: Vec<_> = f.secrets.iter().map(|(n, v)| format!("{n}@{v}")).collect();
@@ -202,22 +207,40 @@ impl Step<'_> {
 
 impl State {
     /// What must still hold when a grant is applied: decided again from committed state alone, without the policy engine.
-    fn grant_preconditions(&self, orch: &OrchId, service: &ServiceRef, f: &GrantFact, at: Millis) -> Result<(), Refusal> {
+    fn grant_preconditions(
+        &self,
+        orch: &OrchId,
+        service: &ServiceRef,
+        f: &GrantFact,
+        at: Millis,
+    ) -> Result<(), Refusal> {
         let lease = self.leases.get(&service.namespace);
         if !lease.is_some_and(|l| l.orch == *orch && l.fence == f.fence && l.until > at) {
-            return Err(Refusal { policies: vec!["L0-lease".into()], ..Refusal::new(Code::PolicyDenied, "the lease was lost meanwhile") });
+            return Err(Refusal {
+                policies: vec!["L0-lease".into()],
+                ..Refusal::new(Code::PolicyDenied, "the lease was lost meanwhile")
+            });
         }
         if self.lockdown {
-            return Err(Refusal { policies: vec!["L0-lockdown-grant".into()], ..Refusal::new(Code::PolicyDenied, "the cluster is locked down") });
+            return Err(Refusal {
+                policies: vec!["L0-lockdown-grant".into()],
+                ..Refusal::new(Code::PolicyDenied, "the cluster is locked down")
+            });
         }
         if self.identities.get(f.node.as_str()).is_none_or(|n| n.rev != f.node_rev) {
             return Err(Refusal::changed("the node changed meanwhile"));
         }
-        let row = self.services.get(service).filter(|s| s.active).ok_or_else(|| Refusal::not_found("service", service))?;
+        let row =
+            self.services.get(service).filter(|s| s.active).ok_or_else(|| Refusal::not_found("service", service))?;
         let spec = row.versions.iter().find(|v| v.version == f.version && v.sha256 == f.spec_sha256);
-        let spec = spec.and_then(crate::state::SpecVersion::spec).ok_or_else(|| Refusal::changed("the spec is not active any more"))?;
+        let spec = spec
+            .and_then(crate::state::SpecVersion::spec)
+            .ok_or_else(|| Refusal::changed("the spec is not active any more"))?;
         if !self.mandates.get(&f.mandate).is_some_and(|m| !m.revoked && at < m.not_after) {
-            return Err(Refusal { policies: vec!["L0-lease".into()], ..Refusal::new(Code::PolicyDenied, "the mandate ended meanwhile") });
+            return Err(Refusal {
+                policies: vec!["L0-lease".into()],
+                ..Refusal::new(Code::PolicyDenied, "the mandate ended meanwhile")
+            });
         }
         let same = |(name, version): &(String, u64)| {
             holdfast_types::SecretRef::parse(name, service.namespace.as_str())
@@ -242,7 +265,8 @@ impl State {
         secrets: &[(String, u64)],
         at: Millis,
     ) -> Result<(), Refusal> {
-        let over = |what: String| Refusal { policies: vec!["L0-budget".into()], ..Refusal::new(Code::BudgetExhausted, what) };
+        let over =
+            |what: String| Refusal { policies: vec!["L0-budget".into()], ..Refusal::new(Code::BudgetExhausted, what) };
         let service = &task.service().map_err(|e| Refusal::invalid(e.to_string()))?;
         let m = self.mandates.get(mandate).ok_or_else(|| Refusal::not_found("mandate", mandate))?;
         let empty = crate::state::Budget::default();
@@ -260,7 +284,10 @@ impl State {
         }
         let live = self.index.live_of.get(service).copied().unwrap_or(0);
         if live >= spec.replicas_max.saturating_add(surge) as usize {
-            return Err(over(format!("the service may have {} replicas and {surge} more while it changes", spec.replicas_max)));
+            return Err(over(format!(
+                "the service may have {} replicas and {surge} more while it changes",
+                spec.replicas_max
+            )));
         }
         Ok(())
     }
@@ -272,9 +299,14 @@ impl State {
 
     /// Namespaces with services that `orch`'s live mandates cover.
     fn leasable(&self, orch: &OrchId, at: Millis) -> Vec<Namespace> {
-        let mine: Vec<_> = self.mandates.values().filter(|m| !m.revoked && at < m.not_after && m.orchestrators.contains(orch)).collect();
+        let mine: Vec<_> = self
+            .mandates
+            .values()
+            .filter(|m| !m.revoked && at < m.not_after && m.orchestrators.contains(orch))
+            .collect();
         let covered = |ns: &Namespace| mine.iter().any(|m| m.namespaces.iter().any(|n| n == "*" || n == ns.as_str()));
-        let mut all: Vec<Namespace> = self.services.iter().filter(|(_, r)| r.active).map(|(s, _)| s.namespace.clone()).collect();
+        let mut all: Vec<Namespace> =
+            self.services.iter().filter(|(_, r)| r.active).map(|(s, _)| s.namespace.clone()).collect();
         all.extend(self.leases.keys().cloned());
         all.sort();
         all.dedup();

@@ -21,7 +21,11 @@ impl Step<'_> {
     pub(super) fn join(&mut self, token: TokenId, a: Applicant) -> Result<(), Refusal> {
         let at = self.at;
         let taken = self.state.identities.contains_key(&a.id);
-        let t = self.state.tokens.get_mut(&token).ok_or_else(|| Refusal::credential("this join token is not known here"))?;
+        let t = self
+            .state
+            .tokens
+            .get_mut(&token)
+            .ok_or_else(|| Refusal::credential("this join token is not known here"))?;
         if t.revoked || t.uses_left == 0 || t.expires <= at {
             return Err(Refusal::credential("this join token is expired, used up or revoked; create another one"));
         }
@@ -35,7 +39,12 @@ impl Step<'_> {
         let actor = format!("{}/{}", a.role, a.id);
         self.leaf(Draft::new("token.use", actor.clone(), token.hex()));
         let create = if a.role == Role::Node { "node.create" } else { "orch.create" };
-        self.leaf(Draft::new(create, actor.clone(), a.id.clone()).with("state", state.as_str()).with("zone", zone).with("spki", a.spki));
+        self.leaf(
+            Draft::new(create, actor.clone(), a.id.clone())
+                .with("state", state.as_str())
+                .with("zone", zone)
+                .with("spki", a.spki),
+        );
         match a.cert {
             Some(cert) => {
                 self.cert_leaf(&actor, &cert);
@@ -58,9 +67,18 @@ impl Step<'_> {
     }
 
     /// Changes a machine's identity that is not removed; its revision moves. Operators are the charter's, not the registry's.
-    pub(super) fn with_identity(&mut self, id: &str, f: impl FnOnce(&mut Identity) -> Result<(), Refusal>) -> Result<(), Refusal> {
+    pub(super) fn with_identity(
+        &mut self,
+        id: &str,
+        f: impl FnOnce(&mut Identity) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let next = self.state.rev + 1;
-        let row = self.state.identities.get_mut(id).filter(|r| r.role != Role::Op).ok_or_else(|| Refusal::not_found("identity", id))?;
+        let row = self
+            .state
+            .identities
+            .get_mut(id)
+            .filter(|r| r.role != Role::Op)
+            .ok_or_else(|| Refusal::not_found("identity", id))?;
         if row.state == IdentityState::Removed {
             return Err(Refusal::changed(format!("{id} has been removed")));
         }
@@ -92,7 +110,11 @@ impl Step<'_> {
             return Err(Refusal::credential("no such operator in the charter"));
         }
         let at = self.at;
-        let row = self.state.identities.entry(id.to_owned()).or_insert_with(|| Identity::new(Role::Op, IdentityState::Ready, Zone::all(), Vec::new(), at));
+        let row = self
+            .state
+            .identities
+            .entry(id.to_owned())
+            .or_insert_with(|| Identity::new(Role::Op, IdentityState::Ready, Zone::all(), Vec::new(), at));
         if row.role != Role::Op {
             return Err(Refusal::changed("the id is taken"));
         }
@@ -110,8 +132,12 @@ impl Step<'_> {
                 return Err(Refusal::credential("this identity may not renew"));
             }
             match &row.pending {
-                Some(p) if p.spki != cert.spki => return Err(Refusal::changed("another renewal of this identity is pending")),
-                Some(_) | None if cert.seq < row.certificate().map_or(0, |c| c.seq) + 1 => return Err(Refusal::changed("a newer certificate exists")),
+                Some(p) if p.spki != cert.spki => {
+                    return Err(Refusal::changed("another renewal of this identity is pending"));
+                }
+                Some(_) | None if cert.seq < row.certificate().map_or(0, |c| c.seq) + 1 => {
+                    return Err(Refusal::changed("a newer certificate exists"));
+                }
                 Some(_) | None => {}
             }
             subject = format!("{}/{id}", row.role);

@@ -138,7 +138,9 @@ impl Step<'_> {
     fn run(&mut self, command: Command) -> Result<(), Refusal> {
         match command {
             Command::Found(f) => self.found(*f),
-            Command::VoterUp { id, term, service_addr, join_addr, cert } => self.voter_up(id, term, service_addr, join_addr, cert),
+            Command::VoterUp { id, term, service_addr, join_addr, cert } => {
+                self.voter_up(id, term, service_addr, join_addr, cert)
+            }
             Command::Submit(s) => self.submit(&s),
             Command::Join { token, id, role, cert, spki_der, spki, hpke } => {
                 let applicant = identity::Applicant { id, role, cert, spki_der, spki, hpke };

@@ -5,7 +5,9 @@ use crate::command::{Command, Submission};
 use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
 use crate::state::{IdentityState, MandateRow, SecretRow, SecretVersion, SpecVersion, TokenRow};
-use holdfast_types::{CommandId, Digest, GrantId, MandateId, Millis, OrchId, SecretRef, ServiceRef, TokenId, Zone, sha256};
+use holdfast_types::{
+    CommandId, Digest, GrantId, MandateId, Millis, OrchId, SecretRef, ServiceRef, TokenId, Zone, sha256,
+};
 use holdfast_wire::statement::{Document, MAX_SIGS, peek};
 use holdfast_wire::v1;
 use prost::Message as _;
@@ -45,7 +47,12 @@ impl Step<'_> {
             row.versions.clear();
         }
         let sha = sha256(&[&by.st.payload]);
-        row.versions.push(SpecVersion { version: next, sha256: sha, statement: raw.to_vec(), spec: Some(Box::new(spec)) });
+        row.versions.push(SpecVersion {
+            version: next,
+            sha256: sha,
+            statement: raw.to_vec(),
+            spec: Some(Box::new(spec)),
+        });
         let surplus = row.versions.len().saturating_sub(ACTIVE_VERSIONS);
         row.versions.drain(..surplus);
         row.last_version = next;
@@ -57,9 +64,11 @@ impl Step<'_> {
     }
 
     fn put_voucher(&mut self, by: &By<'_>, v: &v1::Voucher, raw: &[u8]) -> Result<(), Refusal> {
-        let digest = Digest::from_slice(&v.digest).ok_or_else(|| Refusal::invalid("a voucher names a SHA-256 digest"))?;
+        let digest =
+            Digest::from_slice(&v.digest).ok_or_else(|| Refusal::invalid("a voucher names a SHA-256 digest"))?;
         let list = self.state.vouchers.entry(digest).or_default();
-        let same = list.iter_mut().find_map(|k| Command::statement(k).filter(|s| s.payload == by.st.payload).map(|s| (k, s)));
+        let same =
+            list.iter_mut().find_map(|k| Command::statement(k).filter(|s| s.payload == by.st.payload).map(|s| (k, s)));
         match same {
             Some((stored, mut st)) => {
                 let held: Vec<Vec<u8>> = st.sigs.iter().map(|s| s.key_id.clone()).collect();
@@ -85,7 +94,12 @@ impl Step<'_> {
         let row = MandateRow {
             statement: raw.to_vec(),
             sha256: sha256(&[&by.st.payload]),
-            orchestrators: m.orchestrators.iter().map(|o| OrchId::parse(o)).collect::<Result<_, _>>().map_err(invalid)?,
+            orchestrators: m
+                .orchestrators
+                .iter()
+                .map(|o| OrchId::parse(o))
+                .collect::<Result<_, _>>()
+                .map_err(invalid)?,
             namespaces: m.namespaces.clone(),
             zones: m.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)?,
             not_after: Millis(m.not_after_ms),
@@ -153,12 +167,22 @@ impl Step<'_> {
         let last = self.state.secrets.get(&name);
         let next = last.map_or(1, |s| s.version.number + 1);
         if p.version != next {
-            return Err(Refusal::changed(format!("the secret's next version is {next}, the command says {}", p.version)));
+            return Err(Refusal::changed(format!(
+                "the secret's next version is {next}, the command says {}",
+                p.version
+            )));
         }
-        let zones = if p.zones.is_empty() { vec![Zone::all()] } else { p.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)? };
+        let zones = if p.zones.is_empty() {
+            vec![Zone::all()]
+        } else {
+            p.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)?
+        };
         let created = last.map_or(self.at, |s| s.created);
         let version = SecretVersion { number: next, record, at: self.at };
-        self.state.secrets.insert(name.clone(), SecretRow { readers: p.readers, zones, attested_only: p.attested_only, version, created });
+        self.state.secrets.insert(
+            name.clone(),
+            SecretRow { readers: p.readers, zones, attested_only: p.attested_only, version, created },
+        );
         self.next_rev();
         self.leaf(by.draft("secret.put", &name).with("version", next));
         Ok(())
@@ -170,7 +194,9 @@ impl Step<'_> {
             return Err(Refusal::not_found("secret", &name));
         }
         if let Some(user) = self.state.service_using(&name) {
-            return Err(Refusal::changed(format!("secret {name} is used by service {user}; remove or change the service first")));
+            return Err(Refusal::changed(format!(
+                "secret {name} is used by service {user}; remove or change the service first"
+            )));
         }
         self.state.secrets.remove(&name);
         self.next_rev();
@@ -209,7 +235,8 @@ impl Step<'_> {
     }
 
     fn approve(&mut self, by: &By<'_>, a: &v1::ApproveIdentity) -> Result<(), Refusal> {
-        let key = Digest::from_slice(&a.spki_sha256).ok_or_else(|| Refusal::invalid("a key fingerprint has 32 bytes"))?;
+        let key =
+            Digest::from_slice(&a.spki_sha256).ok_or_else(|| Refusal::invalid("a key fingerprint has 32 bytes"))?;
         self.with_identity(&a.id, |row| match (&row.state, &row.applicant) {
             (IdentityState::Pending, Some((_, spki))) if *spki == key => {
                 row.state = IdentityState::Ready;
@@ -271,7 +298,12 @@ impl Step<'_> {
     fn remove_service(&mut self, by: &By<'_>, r: &v1::RemoveService) -> Result<(), Refusal> {
         let name = ServiceRef::of(&r.namespace, &r.service).map_err(invalid)?;
         let rev = self.state.rev + 1;
-        let row = self.state.services.get_mut(&name).filter(|s| s.active).ok_or_else(|| Refusal::not_found("service", &name))?;
+        let row = self
+            .state
+            .services
+            .get_mut(&name)
+            .filter(|s| s.active)
+            .ok_or_else(|| Refusal::not_found("service", &name))?;
         row.active = false;
         row.versions.clear();
         row.rev = rev;
@@ -322,6 +354,9 @@ impl crate::State {
         let uses = |spec: &v1::Spec| {
             spec.secrets.iter().any(|m| SecretRef::parse(&m.name, &spec.namespace).is_ok_and(|r| r == *name))
         };
-        self.services.iter().find(|(_, row)| row.active && row.versions.iter().filter_map(SpecVersion::spec).any(uses)).map(|(s, _)| s.clone())
+        self.services
+            .iter()
+            .find(|(_, row)| row.active && row.versions.iter().filter_map(SpecVersion::spec).any(uses))
+            .map(|(s, _)| s.clone())
     }
 }

@@ -14,7 +14,8 @@ const TOKEN_KEPT_MS: i64 = 24 * 3600 * 1000;
 impl Step<'_> {
     pub(super) fn tick(&mut self) -> Result<(), Refusal> {
         let at = self.at;
-        let due: Vec<GrantId> = self.state.index.due.iter().take_while(|(t, _)| *t <= at).take(BATCH).map(|(_, id)| *id).collect();
+        let due: Vec<GrantId> =
+            self.state.index.due.iter().take_while(|(t, _)| *t <= at).take(BATCH).map(|(_, id)| *id).collect();
         for id in due {
             let Some(state) = self.state.grants.get(&id).map(|g| g.state) else { continue };
             match state {

@@ -109,12 +109,24 @@ pub fn found(
     Ok(prepared(now, entropy, Command::Found(Box::new(founding)), cluster))
 }
 
-fn sealed_key(keys: &Keyring, purpose: &str, name: &str, pkcs8: &SecretBytes, entropy: &mut Entropy) -> Result<SealedKey, Refusal> {
+fn sealed_key(
+    keys: &Keyring,
+    purpose: &str,
+    name: &str,
+    pkcs8: &SecretBytes,
+    entropy: &mut Entropy,
+) -> Result<SealedKey, Refusal> {
     let record = keys.seal(purpose, name, 1, pkcs8.expose(), entropy.draw("key"))?;
     Ok(SealedKey { name: name.to_owned(), record })
 }
 
-fn sealed_stk(keys: &Keyring, stk: &Ed25519Key, from: Millis, until: Millis, entropy: &mut Entropy) -> Result<StkFacts, Refusal> {
+fn sealed_stk(
+    keys: &Keyring,
+    stk: &Ed25519Key,
+    from: Millis,
+    until: Millis,
+    entropy: &mut Entropy,
+) -> Result<StkFacts, Refusal> {
     let name = format!("stk/{}", from.0);
     let record = keys.seal("stk", &name, 1, stk.seed().expose(), entropy.draw("stk"))?;
     Ok(StkFacts { public: stk.public_bytes(), key: SealedKey { name, record }, from, until })

@@ -43,7 +43,8 @@ pub fn grants(
     fresh: &dyn Fn(&NodeId) -> bool,
     entropy: &mut Entropy,
 ) -> Result<Prepared<Vec<GrantReply>>, Refusal> {
-    let id = <[u8; 16]>::try_from(request.request_id.as_slice()).map_err(|_| Refusal::invalid("a request id has 16 bytes"))?;
+    let id = <[u8; 16]>::try_from(request.request_id.as_slice())
+        .map_err(|_| Refusal::invalid("a request id has 16 bytes"))?;
     if leader.state.requests.contains_key(&id) {
         return Err(Refusal::changed("this request id was used before"));
     }
@@ -61,7 +62,13 @@ pub fn grants(
             Err(refusal) => {
                 let (code, reason) = (refusal.code.as_str().to_owned(), refusal.reason.clone());
                 let service = format!("{}/{}", r.namespace, r.service);
-                orders.push(GrantOrder::Deny { service, node: r.node_id.clone(), code, reason, policies: refusal.policies.clone() });
+                orders.push(GrantOrder::Deny {
+                    service,
+                    node: r.node_id.clone(),
+                    code,
+                    reason,
+                    policies: refusal.policies.clone(),
+                });
                 replies.push(GrantReply::Denied(refusal));
             }
         }
@@ -135,7 +142,13 @@ impl<'a> Leader<'a> {
         Ok((fact, GrantReply::Issued { id, grant: signed, boxes }))
     }
 
-    fn look_up(&self, orch: &OrchId, r: &v1::GrantRequest, fresh: &dyn Fn(&NodeId) -> bool, batch: &mut Batch) -> Result<Looked<'a>, Refusal> {
+    fn look_up(
+        &self,
+        orch: &OrchId,
+        r: &v1::GrantRequest,
+        fresh: &dyn Fn(&NodeId) -> bool,
+        batch: &mut Batch,
+    ) -> Result<Looked<'a>, Refusal> {
         let bad = |e: &dyn std::fmt::Display| Refusal::invalid(e.to_string());
         let service = ServiceRef::of(&r.namespace, &r.service).map_err(|e| bad(&e))?;
         let node_id = NodeId::parse(&r.node_id).map_err(|e| bad(&e))?;
@@ -143,19 +156,38 @@ impl<'a> Leader<'a> {
         if task.service().ok().as_ref() != Some(&service) {
             return Err(Refusal::invalid("the task is not one of this service"));
         }
-        let row = self.state.services.get(&service).filter(|s| s.active).ok_or_else(|| Refusal::not_found("service", &service))?;
+        let row = self
+            .state
+            .services
+            .get(&service)
+            .filter(|s| s.active)
+            .ok_or_else(|| Refusal::not_found("service", &service))?;
         let wanted = |v: &&SpecVersion| r.version == 0 || v.version == r.version;
         let version = row.versions.iter().rev().find(wanted);
-        let inactive = || Refusal { policies: vec!["L0-spec-active".into()], ..Refusal::new(Code::PolicyDenied, "this version of the spec is not active") };
+        let inactive = || Refusal {
+            policies: vec!["L0-spec-active".into()],
+            ..Refusal::new(Code::PolicyDenied, "this version of the spec is not active")
+        };
         let version = version.ok_or_else(inactive)?;
         let spec = version.spec().ok_or_else(|| Refusal::corrupt("spec"))?;
-        let node = self.state.identities.get(node_id.as_str()).filter(|n| n.role == Role::Node).ok_or_else(|| Refusal::not_found("node", &node_id))?;
+        let node = self
+            .state
+            .identities
+            .get(node_id.as_str())
+            .filter(|n| n.role == Role::Node)
+            .ok_or_else(|| Refusal::not_found("node", &node_id))?;
         if let Some(label) = spec.node_labels.iter().find(|l| !node.labels.contains(l)) {
-            return Err(Refusal::new(Code::PolicyDenied, format!("the spec wants nodes labelled {label}; node {node_id} is not")));
+            return Err(Refusal::new(
+                Code::PolicyDenied,
+                format!("the spec wants nodes labelled {label}; node {node_id} is not"),
+            ));
         }
         let (mandate_id, mandate) = self.mandate(orch, &service, node)?;
         let lease = self.state.leases.get(&service.namespace).filter(|l| l.orch == *orch && l.until > self.now);
-        let lacks = || Refusal { policies: vec!["L0-lease".into()], ..Refusal::new(Code::PolicyDenied, "this orchestrator does not hold the namespace's lease") };
+        let lacks = || Refusal {
+            policies: vec!["L0-lease".into()],
+            ..Refusal::new(Code::PolicyDenied, "this orchestrator does not hold the namespace's lease")
+        };
         let fence = lease.ok_or_else(lacks)?.fence;
         let find = |m: &v1::SecretMount| {
             let name = SecretRef::parse(&m.name, &spec.namespace).map_err(|e| Refusal::invalid(e.to_string()))?;
@@ -171,18 +203,41 @@ impl<'a> Leader<'a> {
             status_fresh: fresh(&node_id),
         };
         let publishers = spec.images.iter().map(|i| self.vouchers(i, batch)).collect();
-        Ok(Looked { service, version, spec, publishers, node_id, node, mandate_id, mandate, fence, task, secrets, node_facts })
+        Ok(Looked {
+            service,
+            version,
+            spec,
+            publishers,
+            node_id,
+            node,
+            mandate_id,
+            mandate,
+            fence,
+            task,
+            secrets,
+            node_facts,
+        })
     }
 
     /// The live mandate that covers this namespace and node, or the one that comes closest, for the policy to judge.
-    fn mandate(&self, orch: &OrchId, service: &ServiceRef, node: &Identity) -> Result<(MandateId, &'a MandateRow), Refusal> {
+    fn mandate(
+        &self,
+        orch: &OrchId,
+        service: &ServiceRef,
+        node: &Identity,
+    ) -> Result<(MandateId, &'a MandateRow), Refusal> {
         let covers = |m: &MandateRow| {
             let ns = m.namespaces.iter().any(|n| n == "*" || n == service.namespace.as_str());
             (self.live(m), ns, m.zones.iter().any(|z| node.zone.within(z)))
         };
         let mine = self.state.mandates.iter().filter(|(_, m)| m.orchestrators.contains(orch));
         let best = mine.max_by_key(|(_, m)| covers(m)).map(|(id, m)| (id.clone(), m));
-        best.ok_or_else(|| Refusal::new(Code::PolicyDenied, "no mandate names this orchestrator; an operator gives one with: holdfast mandate put"))
+        best.ok_or_else(|| {
+            Refusal::new(
+                Code::PolicyDenied,
+                "no mandate names this orchestrator; an operator gives one with: holdfast mandate put",
+            )
+        })
     }
     fn live(&self, m: &MandateRow) -> bool {
         !m.revoked && self.now < m.not_after
@@ -215,9 +270,20 @@ impl<'a> Leader<'a> {
         })?;
         let mut used = permit.policies().to_vec();
         for (name, row) in &l.secrets {
-            let secret = SecretFacts { secret: name.clone(), readers: row.readers.clone(), zones: row.zones.clone(), attested_only: row.attested_only };
-            let facts = MountFacts { service: service.clone(), secret, node: l.node_facts.clone(), lockdown: self.state.lockdown };
-            let permit = self.policies.decide_mount(&facts).map_err(|r| self.mount_refusal(r, name, row, &l.service))?;
+            let secret = SecretFacts {
+                secret: name.clone(),
+                readers: row.readers.clone(),
+                zones: row.zones.clone(),
+                attested_only: row.attested_only,
+            };
+            let facts = MountFacts {
+                service: service.clone(),
+                secret,
+                node: l.node_facts.clone(),
+                lockdown: self.state.lockdown,
+            };
+            let permit =
+                self.policies.decide_mount(&facts).map_err(|r| self.mount_refusal(r, name, row, &l.service))?;
             used.extend(permit.policies().iter().cloned());
         }
         used.sort();
@@ -226,7 +292,13 @@ impl<'a> Leader<'a> {
     }
 
     /// Nothing permits a foreign secret, so Cedar names no policy: name the one that would have had to permit it.
-    fn mount_refusal(&self, r: holdfast_policy::Refusal, name: &SecretRef, row: &SecretRow, service: &ServiceRef) -> Refusal {
+    fn mount_refusal(
+        &self,
+        r: holdfast_policy::Refusal,
+        name: &SecretRef,
+        row: &SecretRow,
+        service: &ServiceRef,
+    ) -> Refusal {
         let mut refusal = Refusal::from(r);
         if refusal.policies.is_empty() && !reads(&row.readers, service) {
             refusal.policies.push("L1-mount".to_owned());
@@ -252,7 +324,8 @@ impl<'a> Leader<'a> {
             let value = self.keys.open("secret", &path, row.version.number, &row.version.record)?;
             let aad = boxes::secret_aad(&id.0, &path, row.version.number, l.node_id.as_str(), to.seq);
             let c = Context { purpose: "secret", cluster: &cluster, aad: &aad };
-            let b = boxes::seal(&to.pk, &c, Some(&psk), value.expose(), entropy.draw("box")).map_err(|e| Refusal::invalid(e.to_string()))?;
+            let b = boxes::seal(&to.pk, &c, Some(&psk), value.expose(), entropy.draw("box"))
+                .map_err(|e| Refusal::invalid(e.to_string()))?;
             refs.push(v1::GrantSecret {
                 name: path,
                 version: row.version.number,
@@ -264,11 +337,24 @@ impl<'a> Leader<'a> {
             });
             boxes_out.push(b);
         }
-        let grant = v1::Grant { grant_id: id.to_vec(), secrets: refs, node_seq: to.seq, hpke_kid: key_id(&to.pk).to_vec(), ..Default::default() };
+        let grant = v1::Grant {
+            grant_id: id.to_vec(),
+            secrets: refs,
+            node_seq: to.seq,
+            hpke_kid: key_id(&to.pk).to_vec(),
+            ..Default::default()
+        };
         Ok((grant, boxes_out))
     }
 
-    fn fill(&self, g: &mut v1::Grant, l: &Looked<'_>, orch: &OrchId, task_gen: u64, r: &v1::GrantRequest) -> Result<(), Refusal> {
+    fn fill(
+        &self,
+        g: &mut v1::Grant,
+        l: &Looked<'_>,
+        orch: &OrchId,
+        task_gen: u64,
+        r: &v1::GrantRequest,
+    ) -> Result<(), Refusal> {
         let c = self.state.cluster()?;
         check_params(l.spec, &r.params)?;
         g.cluster_id = c.id.0.to_vec();
@@ -300,7 +386,11 @@ impl<'a> Leader<'a> {
 }
 
 fn grant_image((i, publishers): (&v1::SpecImage, &Vec<String>)) -> v1::GrantImage {
-    v1::GrantImage { name: i.name.clone(), digest: i.digest.clone(), publisher: publishers.first().cloned().unwrap_or_default() }
+    v1::GrantImage {
+        name: i.name.clone(),
+        digest: i.digest.clone(),
+        publisher: publishers.first().cloned().unwrap_or_default(),
+    }
 }
 
 /// All who vouched for one image or another; empty if one image has nobody.

@@ -29,9 +29,21 @@ fn parse_csr(der: &[u8]) -> Result<Request, Refusal> {
 /// Checks a join's proof and admits it: at once, or pending approval if the token says so.
 ///
 /// The MAC is checked before anything asymmetric: an unauthenticated caller costs one HMAC.
-pub fn join(leader: &Leader<'_>, token: TokenId, nonce: &[u8; 32], proof: &v1::Proof, entropy: &mut Entropy) -> Result<Prepared<JoinOutcome>, Refusal> {
-    let bad = || Refusal::credential("this join token is not known here, expired, used up or revoked; create another one");
-    let t = leader.state.tokens.get(&token).filter(|t| !t.revoked && t.uses_left > 0 && t.expires > leader.now).ok_or_else(bad)?;
+pub fn join(
+    leader: &Leader<'_>,
+    token: TokenId,
+    nonce: &[u8; 32],
+    proof: &v1::Proof,
+    entropy: &mut Entropy,
+) -> Result<Prepared<JoinOutcome>, Refusal> {
+    let bad =
+        || Refusal::credential("this join token is not known here, expired, used up or revoked; create another one");
+    let t = leader
+        .state
+        .tokens
+        .get(&token)
+        .filter(|t| !t.revoked && t.uses_left > 0 && t.expires > leader.now)
+        .ok_or_else(bad)?;
     let mac = leader.keys.open("token", &format!("token/{}", token.hex()), 1, &t.mac)?;
     let mac = Secret::from_slice(mac.expose()).ok_or_else(|| Refusal::corrupt("token"))?;
     if proof.csr.len() > MAX_CSR || !join_mac_matches(&mac, nonce, &proof.csr, &proof.hpke_pub, &proof.mac) {
@@ -47,7 +59,12 @@ pub fn join(leader: &Leader<'_>, token: TokenId, nonce: &[u8; 32], proof: &v1::P
     let (spki_der, spki) = (request.spki_der().to_vec(), request.spki_sha256());
     if t.approval {
         let reply = JoinOutcome::Pending(v1::Pending { id: id.clone(), spki_sha256: spki.to_vec() });
-        return Ok(prepared(leader.now, entropy, Command::Join { token, id, role, cert: None, spki_der, spki, hpke }, reply));
+        return Ok(prepared(
+            leader.now,
+            entropy,
+            Command::Join { token, id, role, cert: None, spki_der, spki, hpke },
+            reply,
+        ));
     }
     let m = leader.mint(request.key(), role, &id, 1, entropy)?;
     let facts = m.facts.clone();
@@ -75,7 +92,11 @@ pub fn await_message(id: &str, at_ms: i64) -> Vec<u8> {
 const AWAIT_SKEW_MS: u64 = 120_000;
 
 /// `Await`: whoever proves the applicant's key learns that it still waits (`Ok(None)`), or gets its certificate.
-pub fn approved(leader: &Leader<'_>, r: &v1::AwaitRequest, entropy: &mut Entropy) -> Result<Option<Prepared<v1::Issued>>, Refusal> {
+pub fn approved(
+    leader: &Leader<'_>,
+    r: &v1::AwaitRequest,
+    entropy: &mut Entropy,
+) -> Result<Option<Prepared<v1::Issued>>, Refusal> {
     let unknown = || Refusal::credential("nobody with this id and key waits here");
     let row = leader.state.identities.get(&r.id).ok_or_else(unknown)?;
     let (spki_der, spki) = row.applicant.as_ref().ok_or_else(unknown)?;
@@ -93,12 +114,19 @@ pub fn approved(leader: &Leader<'_>, r: &v1::AwaitRequest, entropy: &mut Entropy
             let reply = issued(leader, &r.id, m, hpke.as_ref())?;
             Ok(Some(prepared(leader.now, entropy, Command::IssueFirst { id: r.id.clone(), cert: facts, hpke }, reply)))
         }
-        IdentityState::Ready | IdentityState::Draining | IdentityState::Quarantined | IdentityState::Removed => Err(unknown()),
+        IdentityState::Ready | IdentityState::Draining | IdentityState::Quarantined | IdentityState::Removed => {
+            Err(unknown())
+        }
     }
 }
 
 /// An operator proves a charter key and gets a certificate of a few hours.
-pub fn login(leader: &Leader<'_>, nonce: &[u8; 32], proof: &v1::LoginProof, entropy: &mut Entropy) -> Result<Prepared<v1::Issued>, Refusal> {
+pub fn login(
+    leader: &Leader<'_>,
+    nonce: &[u8; 32],
+    proof: &v1::LoginProof,
+    entropy: &mut Entropy,
+) -> Result<Prepared<v1::Issued>, Refusal> {
     let st = proof.login.as_ref().ok_or_else(|| Refusal::invalid("the login statement is missing"))?;
     let (v, signers) = leader.state.signed_by_operators::<v1::Login>(st)?;
     let l = v.doc;
@@ -121,9 +149,19 @@ pub fn login(leader: &Leader<'_>, nonce: &[u8; 32], proof: &v1::LoginProof, entr
 /// Renewal over the current certificate: R1 a next one, R2 the same again after a lost reply, R3 a fork.
 ///
 /// On a lost reply the same key gets a fresh certificate with the same `seq` (the private key never left the client).
-pub fn renew(leader: &Leader<'_>, id: &str, r: &v1::RenewRequest, entropy: &mut Entropy) -> Result<Prepared<Option<v1::Issued>>, Refusal> {
+pub fn renew(
+    leader: &Leader<'_>,
+    id: &str,
+    r: &v1::RenewRequest,
+    entropy: &mut Entropy,
+) -> Result<Prepared<Option<v1::Issued>>, Refusal> {
     // Operators log in again instead: a chain would make a fork of their second terminal.
-    let row = leader.state.identities.get(id).filter(|i| i.role != Role::Op).ok_or_else(|| Refusal::not_found("machine", id))?;
+    let row = leader
+        .state
+        .identities
+        .get(id)
+        .filter(|i| i.role != Role::Op)
+        .ok_or_else(|| Refusal::not_found("machine", id))?;
     let request = parse_csr(&r.csr)?;
     let spki = request.spki_sha256();
     let seq = match &row.pending {
@@ -170,7 +208,9 @@ pub fn pin(state: &State, role: Role, id: &str, serial: &str, spki: &Digest, now
     if !matches!(row.state, IdentityState::Ready | IdentityState::Draining) {
         return Pin::State(row.state);
     }
-    if role == Role::Op && (state.operator(id).is_none() || !row.current.iter().any(|c| c.serial == serial && c.not_after > now)) {
+    if role == Role::Op
+        && (state.operator(id).is_none() || !row.current.iter().any(|c| c.serial == serial && c.not_after > now))
+    {
         return Pin::Unknown;
     }
     match presented {

@@ -112,14 +112,24 @@ pub(crate) struct Minted {
 
 impl Leader<'_> {
     /// Issues a leaf for `role/name` over `key` and lists its chain: leaf, issuer, root.
-    pub(crate) fn mint(&self, key: &SubjectKey, role: Role, name: &str, seq: u64, entropy: &mut Entropy) -> Result<Minted, Refusal> {
+    pub(crate) fn mint(
+        &self,
+        key: &SubjectKey,
+        role: Role,
+        name: &str,
+        seq: u64,
+        entropy: &mut Entropy,
+    ) -> Result<Minted, Refusal> {
         let td = self.state.cluster()?.trust_domain.clone();
         let issuer = self.state.issuer().ok_or_else(|| Refusal::new(Code::Unavailable, "there is no issuer"))?;
         let root = self.state.signing_root().ok_or_else(|| Refusal::new(Code::Unavailable, "there is no root"))?;
-        let ca = IssuerCa::open(&issuer.der, self.issuer).map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
+        let ca =
+            IssuerCa::open(&issuer.der, self.issuer).map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
         let life = self.lives.of(role);
         let id = SpiffeId::new(td, role, name);
-        let leaf = ca.leaf(key, &id, entropy.draw16("serial"), self.now, life).map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
+        let leaf = ca
+            .leaf(key, &id, entropy.draw16("serial"), self.now, life)
+            .map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
         let facts = CertFacts { seq, serial: leaf.serial_hex, spki: leaf.spki_sha256, not_after: leaf.not_after };
         let renew_after = jittered(life / 3, entropy);
         Ok(Minted { facts, chain: vec![leaf.der, issuer.der.clone(), root.der.clone()], renew_after })

@@ -43,7 +43,12 @@ impl Wish {
 }
 
 /// Prepares an operator's Spec, Voucher, Mandate or Command. `sealed_box` goes with PutSecret and MintToken.
-pub fn submit(leader: &Leader<'_>, st: &v1::Statement, sealed_box: &[u8], entropy: &mut Entropy) -> Result<Prepared<()>, Refusal> {
+pub fn submit(
+    leader: &Leader<'_>,
+    st: &v1::Statement,
+    sealed_box: &[u8],
+    entropy: &mut Entropy,
+) -> Result<Prepared<()>, Refusal> {
     let mut submission = Submission {
         statement: st.encode_to_vec(),
         signers: Vec::new(),
@@ -138,7 +143,10 @@ impl Leader<'_> {
         if spec.valid_until_ms <= self.now.0 || spec.valid_until_ms - self.now.0 > MAX_SPEC_MS {
             return Err(invalid("a spec is valid for at most 180 days"));
         }
-        if spec.images.is_empty() || spec.replicas_max < spec.replicas_min || spec.replicas_max == 0 && spec.replicas_min > 0 {
+        if spec.images.is_empty()
+            || spec.replicas_max < spec.replicas_min
+            || spec.replicas_max == 0 && spec.replicas_min > 0
+        {
             return Err(invalid("a spec names at least one image, and its replicas make sense"));
         }
         for i in &spec.images {
@@ -152,7 +160,9 @@ impl Leader<'_> {
             let r = SecretRef::parse(&m.name, &spec.namespace).map_err(invalid)?;
             let row = self.state.secrets.get(&r).ok_or_else(|| Refusal::not_found("secret", &r))?;
             if !reads(&row.readers, &name) {
-                let why = format!("secret {r} may not be read by service {name}; its owner can add the service to its readers");
+                let why = format!(
+                    "secret {r} may not be read by service {name}; its owner can add the service to its readers"
+                );
                 return Err(Refusal::new(Code::PolicyDenied, why));
             }
         }
@@ -162,7 +172,11 @@ impl Leader<'_> {
 
     /// A service as the policy sees it: zones as signed, publishers as chartered.
     pub(crate) fn service_facts(&self, name: &ServiceRef, spec: &v1::Spec) -> Result<ServiceFacts, Refusal> {
-        let zones = if spec.zones.is_empty() { vec![Zone::all()] } else { spec.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)? };
+        let zones = if spec.zones.is_empty() {
+            vec![Zone::all()]
+        } else {
+            spec.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)?
+        };
         Ok(ServiceFacts {
             service: name.clone(),
             zones,
@@ -219,7 +233,9 @@ impl Leader<'_> {
         match action {
             Action::PutSecret(p) => Ok(Wish::new(A::PutSecret, self.secret_target(&p.namespace, &p.name)?)),
             Action::DeleteSecret(d) => Ok(Wish::new(A::DeleteSecret, self.secret_target(&d.namespace, &d.name)?)),
-            Action::MintToken(t) if TokenRole::parse(&t.role).is_none() => Err(invalid("a token is for a node, an orchestrator or a voter")),
+            Action::MintToken(t) if TokenRole::parse(&t.role).is_none() => {
+                Err(invalid("a token is for a node, an orchestrator or a voter"))
+            }
             Action::MintToken(_) | Action::RevokeToken(_) => cluster(A::MintToken),
             Action::ApproveIdentity(a) => Ok(Wish::new(A::ApproveNode, self.node_target(&a.id)?)),
             Action::RemoveNode(r) => Ok(Wish::new(A::RemoveNode, self.node_target(&r.id)?)),
@@ -228,7 +244,13 @@ impl Leader<'_> {
             Action::QuarantineNode(q) => Ok(Wish::new(A::QuarantineNode, self.node_target(&q.id)?)),
             Action::RemoveService(r) => {
                 let name = ServiceRef::of(&r.namespace, &r.service).map_err(invalid)?;
-                let spec = self.state.services.get(&name).filter(|s| s.active).and_then(|s| s.versions.last()).and_then(crate::SpecVersion::spec);
+                let spec = self
+                    .state
+                    .services
+                    .get(&name)
+                    .filter(|s| s.active)
+                    .and_then(|s| s.versions.last())
+                    .and_then(crate::SpecVersion::spec);
                 let spec = spec.ok_or_else(|| Refusal::not_found("service", &name))?;
                 Ok(Wish::new(A::Retire, Target::Service(self.service_facts(&name, spec)?)))
             }
@@ -249,7 +271,13 @@ impl Leader<'_> {
     }
 
     /// Opens what was boxed to the intake key and seals it under the keyring, bound to its path and revision.
-    fn take_in(&self, c: &v1::Command, action: &Action, sealed_box: &[u8], entropy: &mut Entropy) -> Result<Option<Vec<u8>>, Refusal> {
+    fn take_in(
+        &self,
+        c: &v1::Command,
+        action: &Action,
+        sealed_box: &[u8],
+        entropy: &mut Entropy,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
         let (subject, rev, box_sha256, purpose) = match action {
             Action::PutSecret(p) => (format!("{}/{}", p.namespace, p.name), p.version, &p.box_sha256, "secret"),
             Action::MintToken(t) => (format!("token/{}", hex(&t.token_id)), 0, &t.box_sha256, "token"),
@@ -273,7 +301,9 @@ impl Leader<'_> {
         let (sk, _) = self.keys.intake(self.keys.active())?;
         let cluster = self.state.cluster()?.id;
         let value = boxes::open(&sk, &Context { purpose: "intake", cluster: &cluster, aad: &aad }, None, sealed_box)
-            .map_err(|e| Refusal::invalid(format!("the sealed value does not open: {e}; fetch the trust bundle again")))?;
+            .map_err(|e| {
+                Refusal::invalid(format!("the sealed value does not open: {e}; fetch the trust bundle again"))
+            })?;
         if purpose == "secret" && holdfast_wire::padding::unpad(value.expose()).is_none_or(|v| v.len() > MAX_SECRET) {
             return Err(Refusal::invalid("a secret's value is padded and at most 500 KiB"));
         }
@@ -286,7 +316,9 @@ impl Leader<'_> {
 
 /// True if `readers` names `service`, by itself or by its namespace.
 pub(crate) fn reads(readers: &[String], service: &ServiceRef) -> bool {
-    readers.iter().any(|r| *r == service.to_string() || r.strip_suffix("/*").is_some_and(|ns| ns == service.namespace.as_str()))
+    readers
+        .iter()
+        .any(|r| *r == service.to_string() || r.strip_suffix("/*").is_some_and(|ns| ns == service.namespace.as_str()))
 }
 
 fn hex(id: &[u8]) -> String {

@@ -32,7 +32,11 @@ fn revocation_list(state: &State) -> Result<v1::Revocations, Refusal> {
         cluster_id: c.id.0.to_vec(),
         era: c.era,
         epoch: state.epoch,
-        revoked: state.revoked.iter().map(|(id, r)| v1::Revocation { id: id.clone(), not_before_seq: r.not_before_seq }).collect(),
+        revoked: state
+            .revoked
+            .iter()
+            .map(|(id, r)| v1::Revocation { id: id.clone(), not_before_seq: r.not_before_seq })
+            .collect(),
         denied_digests: state.denied_digests.iter().map(|d| d.to_vec()).collect(),
     })
 }
@@ -63,18 +67,39 @@ pub fn status(state: &State, stk: &dyn StatementSigner, now: Millis, life: Durat
 }
 
 /// Tells a node the committed lease ends of its grants.
-pub fn lease_ext(state: &State, stk: &dyn StatementSigner, node: &NodeId, grants: &[GrantId], now: Millis) -> Result<v1::Statement, Refusal> {
+pub fn lease_ext(
+    state: &State,
+    stk: &dyn StatementSigner,
+    node: &NodeId,
+    grants: &[GrantId],
+    now: Millis,
+) -> Result<v1::Statement, Refusal> {
     let c = state.cluster()?;
     let extensions = grants
         .iter()
-        .filter_map(|id| state.grant(id).map(|g| v1::Extension { grant_id: id.to_vec(), lease_until_ms: g.lease_until.0 }))
+        .filter_map(|id| {
+            state.grant(id).map(|g| v1::Extension { grant_id: id.to_vec(), lease_until_ms: g.lease_until.0 })
+        })
         .collect();
-    let doc = v1::LeaseExt { cluster_id: c.id.0.to_vec(), era: c.era, node_id: node.to_string(), extensions, issued_at_ms: now.0 };
+    let doc = v1::LeaseExt {
+        cluster_id: c.id.0.to_vec(),
+        era: c.era,
+        node_id: node.to_string(),
+        extensions,
+        issued_at_ms: now.0,
+    };
     statement::sign(&doc, &[stk]).map_err(unsigned)
 }
 
 /// Tells a node which of its grants were taken back.
-pub fn revoke(state: &State, stk: &dyn StatementSigner, node: &NodeId, grants: &[GrantId], reason: &str, now: Millis) -> Result<v1::Statement, Refusal> {
+pub fn revoke(
+    state: &State,
+    stk: &dyn StatementSigner,
+    node: &NodeId,
+    grants: &[GrantId],
+    reason: &str,
+    now: Millis,
+) -> Result<v1::Statement, Refusal> {
     let c = state.cluster()?;
     let doc = v1::Revoke {
         cluster_id: c.id.0.to_vec(),

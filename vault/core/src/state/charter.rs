@@ -2,14 +2,18 @@
 
 use super::{State, StateError};
 use crate::refusal::{Code, Refusal};
-use holdfast_wire::statement::{self, Document};
 use holdfast_wire::images::may_publish;
+use holdfast_wire::statement::{self, Document};
 use holdfast_wire::v1;
 
 impl State {
     pub(crate) fn load_charter(&mut self) -> Result<(), StateError> {
         let Some(c) = &self.founded else { return Ok(()) };
-        let last = c.charters.last().and_then(|b| crate::Command::statement(b)).ok_or(StateError::Inconsistent("the charter"))?;
+        let last = c
+            .charters
+            .last()
+            .and_then(|b| crate::Command::statement(b))
+            .ok_or(StateError::Inconsistent("the charter"))?;
         self.charter = statement::peek(&last).map_err(|_| StateError::Inconsistent("the charter"))?;
         Ok(())
     }
@@ -27,11 +31,19 @@ impl State {
         self.charter.thresholds.iter().find(|t| t.action == action).map_or(admins, |t| t.k as usize).max(1)
     }
     /// Verifies a statement under the charter's operator keys and names the operators whose signatures counted.
-    pub(crate) fn signed_by_operators<T: Document>(&self, st: &v1::Statement) -> Result<(statement::Verified<T>, Vec<v1::Operator>), Refusal> {
+    pub(crate) fn signed_by_operators<T: Document>(
+        &self,
+        st: &v1::Statement,
+    ) -> Result<(statement::Verified<T>, Vec<v1::Operator>), Refusal> {
         let keys: Vec<_> = self.charter.operators.iter().filter_map(|o| o.key.clone()).collect();
         let v = statement::verify::<T>(st, &keys, 1)?;
-        let who: Vec<_> =
-            self.charter.operators.iter().filter(|o| o.key.as_ref().is_some_and(|k| v.signers.iter().any(|s| s.key == k.key))).cloned().collect();
+        let who: Vec<_> = self
+            .charter
+            .operators
+            .iter()
+            .filter(|o| o.key.as_ref().is_some_and(|k| v.signers.iter().any(|s| s.key == k.key)))
+            .cloned()
+            .collect();
         if who.is_empty() {
             return Err(Refusal::new(Code::Threshold, "no operator of the charter signed this"));
         }
@@ -41,7 +53,12 @@ impl State {
     pub(crate) fn publishers_of(&self, digest: &holdfast_types::Digest) -> Vec<String> {
         let vouchers: Vec<v1::Statement> =
             self.vouchers.get(digest).into_iter().flatten().filter_map(|b| crate::Command::statement(b)).collect();
-        self.charter.publishers.iter().filter(|p| vouchers.iter().any(|v| publisher_vouches(p, v, digest))).map(|p| p.id.clone()).collect()
+        self.charter
+            .publishers
+            .iter()
+            .filter(|p| vouchers.iter().any(|v| publisher_vouches(p, v, digest)))
+            .map(|p| p.id.clone())
+            .collect()
     }
 }
 

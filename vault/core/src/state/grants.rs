@@ -134,7 +134,10 @@ impl super::State {
         self.index.by_node.get(node).into_iter().flatten().filter_map(|id| self.grants.get_key_value(id))
     }
     /// Grants of one service that are not over.
-    pub fn grants_of_service<'a>(&'a self, service: &ServiceRef) -> impl Iterator<Item = (&'a GrantId, &'a GrantRow)> + use<'a> {
+    pub fn grants_of_service<'a>(
+        &'a self,
+        service: &ServiceRef,
+    ) -> impl Iterator<Item = (&'a GrantId, &'a GrantRow)> + use<'a> {
         self.index.by_service.get(service).into_iter().flatten().filter_map(|id| self.grants.get_key_value(id))
     }
 }

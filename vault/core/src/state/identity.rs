@@ -142,7 +142,6 @@ impl Identity {
     pub(crate) fn first(&mut self, cert: CertRow, hpke: Option<HpkeFacts>) {
         self.current = vec![cert];
         self.hpke = hpke.into_iter().collect();
-        self.applicant = None;
     }
     pub(crate) fn offer(&mut self, cert: CertRow, hpke: Option<HpkeFacts>) {
         if let Some(h) = hpke {

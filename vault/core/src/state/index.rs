@@ -107,7 +107,10 @@ impl State {
     /// True if a `Tick` would change something at `now`.
     pub fn is_due(&self, now: Millis) -> bool {
         let grants = self.index.due.first().is_some_and(|(t, _)| *t <= now);
-        let used = !(self.commands.is_empty() && self.requests.is_empty() && self.tokens.is_empty() && self.revoked.is_empty());
+        let used = !(self.commands.is_empty()
+            && self.requests.is_empty()
+            && self.tokens.is_empty()
+            && self.revoked.is_empty());
         grants || (used && now.0.saturating_sub(self.last_prune.0) >= PRUNE_EVERY_MS)
     }
     /// Grants whose lease should be extended: live, and less than three quarters of `lease_ms` left.
@@ -115,7 +118,14 @@ impl State {
         let soon = Millis(now.0.saturating_add(lease_ms.saturating_mul(3) / 4));
         let new_end = Millis(now.0.saturating_add(lease_ms));
         let running = |id: &GrantId| self.grants.get(id).is_some_and(|g| self.may_go_on(g, now));
-        self.index.due.iter().take_while(|(t, _)| *t <= soon).filter(|(_, id)| running(id)).take(most).map(|(_, id)| (*id, new_end)).collect()
+        self.index
+            .due
+            .iter()
+            .take_while(|(t, _)| *t <= soon)
+            .filter(|(_, id)| running(id))
+            .take(most)
+            .map(|(_, id)| (*id, new_end))
+            .collect()
     }
     /// While mandate, service and node still allow it, a running grant's lease is extended.
     pub(crate) fn may_go_on(&self, g: &super::GrantRow, now: Millis) -> bool {

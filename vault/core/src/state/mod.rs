@@ -10,12 +10,17 @@ mod rows;
 
 pub use grants::{Budget, GrantRow, GrantState};
 pub use identity::{CertRow, Identity, IdentityState, Presented};
-pub use rows::{Issuer, Lease, MandateRow, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, StkRow, TokenRow, VoterRow};
+pub use rows::{
+    Issuer, Lease, MandateRow, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, StkRow, TokenRow, VoterRow,
+};
 
 pub(crate) use charter::publisher_vouches;
 pub(crate) use index::Index;
 
-use holdfast_types::{ClusterId, CommandId, Digest, GrantId, MandateId, Millis, Namespace, SecretRef, ServiceRef, TaskId, TokenId, TrustDomain, VoterId};
+use holdfast_types::{
+    ClusterId, CommandId, Digest, GrantId, MandateId, Millis, Namespace, SecretRef, ServiceRef, TaskId, TokenId,
+    TrustDomain, VoterId,
+};
 use holdfast_wire::{merkle::Frontier, v1};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -154,9 +159,9 @@ impl State {
         Frontier::from_parts(self.log_size, self.log_peaks.clone()).unwrap_or_default()
     }
     pub(crate) fn cluster(&self) -> Result<&Cluster, crate::Refusal> {
-        self.founded
-            .as_ref()
-            .ok_or_else(|| crate::Refusal::new(crate::refusal::Code::Unavailable, "this vault has not been founded; run holdfast init"))
+        self.founded.as_ref().ok_or_else(|| {
+            crate::Refusal::new(crate::refusal::Code::Unavailable, "this vault has not been founded; run holdfast init")
+        })
     }
     /// DER of the trusted roots.
     pub fn roots_der(&self) -> Vec<Vec<u8>> {

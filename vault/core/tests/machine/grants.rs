@@ -107,7 +107,9 @@ fn a_node_that_drains_or_was_not_heard_of_gets_nothing_new() {
     let r = v1::RequestGrantsRequest { request_id: vec![1; 16], requests: vec![w.ask("web", &node, 1)] };
     let p = prepare::grants(&w.leader(), &w.stk, &orch.orch(), &r, &|_| false, &mut w.entropy());
     let (replies, done) = w.commit(p).unwrap();
-    assert!(matches!(&replies[0], GrantReply::Denied(r) if r.policies == ["L0-node-ready"]) && done.orders()[0].is_err());
+    assert!(
+        matches!(&replies[0], GrantReply::Denied(r) if r.policies == ["L0-node-ready"]) && done.orders()[0].is_err()
+    );
     w.act(&["ada"], drain(&node.id, true)).unwrap();
     assert_eq!(w.grant(&orch, w.ask("web", &node, 1)).err().unwrap().policies, ["L0-node-ready"]);
     w.act(&["ada"], drain(&node.id, false)).unwrap();
@@ -183,7 +185,11 @@ fn an_exclusive_task_is_not_granted_again_before_its_last_grant_is_over() {
     let other = w.node();
     assert_eq!(w.grant(&orch, w.ask("web", &other, 1)).err().unwrap().code, Code::BudgetExhausted);
     w.act(&["oz"], Action::RevokeGrant(v1::RevokeGrant { grant_id: g.grant_id.clone() })).unwrap();
-    assert_eq!(w.grant(&orch, w.ask("web", &other, 1)).err().unwrap().code, Code::BudgetExhausted, "revoked is not over");
+    assert_eq!(
+        w.grant(&orch, w.ask("web", &other, 1)).err().unwrap().code,
+        Code::BudgetExhausted,
+        "revoked is not over"
+    );
     w.report(&node, &g.grant_id, "stopped").unwrap();
     w.grant(&orch, w.ask("web", &other, 1)).unwrap();
 }
@@ -198,7 +204,10 @@ fn params_are_those_that_the_spec_declares_within_their_bounds() {
         let params = vec![v1::Param { name: name.into(), value: value.into() }];
         v1::GrantRequest { params, ..w.ask("web", &node, 1) }
     };
-    let (good, bad) = (with("port", "9"), [with("port", "10"), with("port", "09"), with("port", "$(id)"), with("x", "1"), w.ask("web", &node, 1)]);
+    let (good, bad) = (
+        with("port", "9"),
+        [with("port", "10"), with("port", "09"), with("port", "$(id)"), with("x", "1"), w.ask("web", &node, 1)],
+    );
     for r in bad {
         assert_eq!(w.grant(&orch, r).err().unwrap().code, Code::InvalidInput);
     }

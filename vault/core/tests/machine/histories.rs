@@ -36,8 +36,12 @@ impl Player {
         let who: &[&str] = [&["ada"][..], &["oz"], &["ada", "ben"], &["cleo"]][usize::from(pick / 8) % 4];
         let id = self.nodes[usize::from(pick) % self.nodes.len()].id.clone();
         let action = match kind {
-            0 => Action::SetDrain(v1::SetDrain { id, drain: pick % 2 == 0 }),
-            1 => Action::SetPlace(v1::SetPlace { id, zone: ["eu", "us", "*", "Bad"][usize::from(pick) % 4].into(), labels: Vec::new() }),
+            0 => Action::SetDrain(v1::SetDrain { id, drain: pick.is_multiple_of(2) }),
+            1 => Action::SetPlace(v1::SetPlace {
+                id,
+                zone: ["eu", "us", "*", "Bad"][usize::from(pick) % 4].into(),
+                labels: Vec::new(),
+            }),
             2 => Action::QuarantineNode(v1::QuarantineNode { id, reason: "odd".into() }),
             3 => Action::RemoveNode(v1::RemoveNode { id }),
             4 => Action::Lockdown(v1::Lockdown::default()),
@@ -46,7 +50,9 @@ impl Player {
             7 => Action::DeleteSecret(v1::DeleteSecret { namespace: "shop".into(), name: "db".into() }),
             8 => Action::RevokeMandate(v1::RevokeMandate { mandate_id: "m2".into() }),
             9 => Action::RevokeToken(v1::RevokeToken { token_id: vec![pick; 8] }),
-            _ => Action::RevokeGrant(v1::RevokeGrant { grant_id: self.grant(pick).map_or_else(Vec::new, GrantId::to_vec) }),
+            _ => Action::RevokeGrant(v1::RevokeGrant {
+                grant_id: self.grant(pick).map_or_else(Vec::new, GrantId::to_vec),
+            }),
         };
         drop(self.w.act(who, action));
     }
@@ -70,10 +76,23 @@ impl Player {
             _ => {
                 let Some(grant) = self.grant(pick) else { return };
                 let state = ["started", "running", "stopped", "failed"][usize::from(pick / 16) % 4].to_owned();
-                let task = |g| holdfast_vault_core::NodeTaskReport { grant: g, state: state.clone(), exit_code: 0, detail: "x".into(), restarts: 0 };
+                let task = |g| holdfast_vault_core::NodeTaskReport {
+                    grant: g,
+                    state: state.clone(),
+                    exit_code: 0,
+                    detail: "x".into(),
+                    restarts: 0,
+                };
                 let owner = self.w.state.grant(&grant).unwrap().node.clone();
-                let node = if pick % 5 == 0 { node_id } else { owner };
-                let tasks = self.w.state.grants().map(|(g, _)| *g).filter(|g| pick % 7 == 0 || *g == grant).map(task).collect();
+                let node = if pick.is_multiple_of(5) { node_id } else { owner };
+                let tasks = self
+                    .w
+                    .state
+                    .grants()
+                    .map(|(g, _)| *g)
+                    .filter(|g| pick.is_multiple_of(7) || *g == grant)
+                    .map(task)
+                    .collect();
                 drop(self.w.propose(Command::Reports { node, tasks }));
             }
         }
@@ -84,7 +103,11 @@ impl Player {
             0 => drop(self.w.keep_lease(&self.orchs[orch])),
             1 => {
                 let grants = self.grant(pick).into_iter().collect();
-                drop(self.w.propose(Command::ReleaseGrants { orch: self.orchs[orch].orch(), grants, reason: "r".into() }));
+                drop(self.w.propose(Command::ReleaseGrants {
+                    orch: self.orchs[orch].orch(),
+                    grants,
+                    reason: "r".into(),
+                }));
             }
             2 => {
                 let grants = self.w.state.extensions(self.w.now, 86_400_000, 100);
@@ -92,7 +115,9 @@ impl Player {
             }
             _ => {
                 let node = &self.nodes[usize::from(pick) % self.nodes.len()];
-                let ask = (1..=u32::from(pick % 4)).map(|s| self.w.ask(if pick % 9 == 0 { "none" } else { "web" }, node, s)).collect();
+                let ask = (1..=u32::from(pick % 4))
+                    .map(|s| self.w.ask(if pick.is_multiple_of(9) { "none" } else { "web" }, node, s))
+                    .collect();
                 drop(self.w.grants(&self.orchs[orch], ask));
             }
         }
@@ -105,21 +130,27 @@ impl Player {
             k @ 11..=16 => self.machine(k - 11, pick),
             k @ 17..=24 => self.scheduler(k - 17, pick),
             25 | 26 => {
-                let next = self.secret + u64::from(pick % 4 != 0);
-                let readers = if pick % 5 == 0 { "shop/other" } else { "shop/*" };
+                let next = self.secret + u64::from(!pick.is_multiple_of(4));
+                let readers = if pick.is_multiple_of(5) { "shop/other" } else { "shop/*" };
                 if self.w.put_secret("db", next, &[pick; 9], &[readers]).is_ok() {
                     self.secret = next;
                 }
             }
             27 | 28 => {
-                let spec = self.w.spec("web", self.spec + u64::from(pick % 4 != 0), &["db"]);
+                let spec = self.w.spec("web", self.spec + u64::from(!pick.is_multiple_of(4)), &["db"]);
                 if self.w.deploy(&spec).is_ok() {
                     self.spec = spec.version;
                 }
             }
             29 => drop(self.w.vouch(["web", "x", "y"][usize::from(pick) % 3])),
             30 => {
-                let note = NoteFacts { kind: NoteKind::Evidence, actor: "node/x".into(), subject: "s".into(), detail: "d".into(), count: 1 };
+                let note = NoteFacts {
+                    kind: NoteKind::Evidence,
+                    actor: "node/x".into(),
+                    subject: "s".into(),
+                    detail: "d".into(),
+                    count: 1,
+                };
                 drop(self.w.propose(Command::Note(note)));
             }
             _ => drop(self.w.propose(Command::Tick)),

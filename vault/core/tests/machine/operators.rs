@@ -84,7 +84,12 @@ fn the_expected_revision_holds_at_the_commit_too() {
 #[test]
 fn a_secret_is_the_one_that_was_signed_the_next_version_and_its_owners() {
     let mut w = World::new();
-    let put = |version, namespace: &str| v1::PutSecret { namespace: namespace.into(), name: "db".into(), version, ..Default::default() };
+    let put = |version, namespace: &str| v1::PutSecret {
+        namespace: namespace.into(),
+        name: "db".into(),
+        version,
+        ..Default::default()
+    };
     let (st, sealed) = w.secret_statement(&["sam"], put(1, "shop"), b"value");
     let mut other = sealed.clone();
     *other.last_mut().unwrap() ^= 1;
@@ -140,7 +145,9 @@ fn a_sensitive_service_takes_two_deployers() {
 #[test]
 fn a_voucher_is_a_publishers_and_for_its_own_repositories() {
     let mut w = World::new();
-    for (who, repository) in [("eve", "r.example/shop/web"), ("ci", "r.example/bank"), ("ci", "r.example/shop2"), ("lab", "r.example/shop")] {
+    for (who, repository) in
+        [("eve", "r.example/shop/web"), ("ci", "r.example/bank"), ("ci", "r.example/shop2"), ("lab", "r.example/shop")]
+    {
         let st = w.voucher(who, repository, image("web"));
         assert_eq!(code(w.submit(&st, &[])), Code::BadCredential, "{who} {repository}");
     }

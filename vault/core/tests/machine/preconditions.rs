@@ -19,10 +19,23 @@ fn refused_after(change: impl FnOnce(&mut World, &Machine, &Machine), why: &str)
 
 #[test]
 fn a_grant_is_refused_when_its_ground_moved_before_the_commit() {
-    refused_after(|w, _, node| drop(w.act(&["ada"], Action::SetDrain(v1::SetDrain { id: node.id.clone(), drain: true })).unwrap()), "node changed");
+    refused_after(
+        |w, _, node| {
+            drop(w.act(&["ada"], Action::SetDrain(v1::SetDrain { id: node.id.clone(), drain: true })).unwrap())
+        },
+        "node changed",
+    );
     refused_after(|w, _, _| drop(w.put_secret("db", 2, b"new", &["shop/web"]).unwrap()), "secret changed");
     refused_after(
-        |w, _, _| drop(w.act(&["cleo"], Action::RemoveService(v1::RemoveService { namespace: "shop".into(), service: "web".into() })).unwrap()),
+        |w, _, _| {
+            drop(
+                w.act(
+                    &["cleo"],
+                    Action::RemoveService(v1::RemoveService { namespace: "shop".into(), service: "web".into() }),
+                )
+                .unwrap(),
+            )
+        },
         "no service",
     );
     refused_after(
@@ -38,9 +51,14 @@ fn a_grant_is_refused_when_its_ground_moved_before_the_commit() {
         |w, orch, _| drop(w.act(&["ada"], Action::RemoveNode(v1::RemoveNode { id: orch.id.clone() })).unwrap()),
         "L0-lease",
     );
-    refused_after(|w, _, _| drop(w.act(&["oz"], Action::Lockdown(v1::Lockdown::default())).unwrap()), "L0-lockdown-grant");
     refused_after(
-        |w, _, _| drop(w.act(&["ada", "ben"], Action::RevokeMandate(v1::RevokeMandate { mandate_id: "m1".into() })).unwrap()),
+        |w, _, _| drop(w.act(&["oz"], Action::Lockdown(v1::Lockdown::default())).unwrap()),
+        "L0-lockdown-grant",
+    );
+    refused_after(
+        |w, _, _| {
+            drop(w.act(&["ada", "ben"], Action::RevokeMandate(v1::RevokeMandate { mandate_id: "m1".into() })).unwrap())
+        },
         "mandate ended",
     );
     refused_after(|w, orch, node| drop(w.grant(orch, w.ask("web", node, 1)).unwrap()), "granted meanwhile");

@@ -55,7 +55,8 @@ fn a_secret_in_use_is_not_deleted() {
     let (mut w, ..) = World::shop();
     let delete = || Action::DeleteSecret(v1::DeleteSecret { namespace: "shop".into(), name: "db".into() });
     assert_eq!(w.act(&["sam"], delete()).err().unwrap().code, Code::Changed);
-    w.act(&["cleo"], Action::RemoveService(v1::RemoveService { namespace: "shop".into(), service: "web".into() })).unwrap();
+    w.act(&["cleo"], Action::RemoveService(v1::RemoveService { namespace: "shop".into(), service: "web".into() }))
+        .unwrap();
     w.act(&["sam"], delete()).unwrap();
     assert_eq!(w.act(&["sam"], delete()).err().unwrap().code, Code::NotFound);
 }
@@ -102,6 +103,7 @@ fn time_lapses_ends_extends_and_forgets() {
     let runs = id_of(&w.grant(&orch, w.ask("web", &node, 2)).unwrap().0);
     w.report(&node, &runs, "running").unwrap();
     let state = |w: &World, id: &[u8]| w.state.grants().find(|(g, _)| g.to_vec() == id).map(|(_, g)| g.state);
+    w.propose(Command::Tick).result.unwrap();
     assert!(!w.state.is_due(w.now));
     w.pass(300_000);
     assert!(w.state.is_due(w.now));

@@ -134,8 +134,9 @@ fn a_thief_and_the_owner_do_not_both_go_on_once_their_keys_differ() {
                 match &mut thief {
                     Some(t) if by_thief => {
                         let moved_on = owner.seq > t.seq && owner.spki == current(&lab);
+                        let own = !owners.contains(&t.spki);
                         let let_in = lab.act(t, act);
-                        own_key |= let_in && !owners.contains(&t.spki);
+                        own_key |= let_in && own;
                         prop_assert!(!(moved_on && let_in), "a stale copy was let in");
                         prop_assert!(!moved_on || lab.quarantined(), "a stale copy went unnoticed");
                     }

@@ -5,8 +5,8 @@ use holdfast_types::{
     ClusterId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, TaskId, TokenId, VoterId, sha256,
 };
 use holdfast_vault_core::{
-    CertFacts, Command, GrantFact, GrantOrder, HpkeFacts, NodeTaskReport, NoteFacts, NoteKind, SealedKey, Stamped, State,
-    Submission,
+    CertFacts, Command, GrantFact, GrantOrder, HpkeFacts, NodeTaskReport, NoteFacts, NoteKind, SealedKey, Stamped,
+    State, Submission,
 };
 use std::path::PathBuf;
 
@@ -63,10 +63,30 @@ fn samples() -> Vec<Command> {
         reason: "no".into(),
         policies: vec!["L0-zone".into()],
     };
-    let report = NodeTaskReport { grant: GrantId([1; 16]), state: "failed".into(), exit_code: -1, detail: "d".into(), restarts: 2 };
-    let kinds = [NoteKind::TokenDeny, NoteKind::CommandDeny, NoteKind::UnknownCert, NoteKind::Evidence, NoteKind::UnlockOpen, NoteKind::Seal];
-    let note = |kind| Command::Note(NoteFacts { kind, actor: "a".into(), subject: "s".into(), detail: "d".into(), count: 3 });
-    let submission = Submission { statement: vec![1], signers: vec!["ada".into()], charter_version: 1, policy_version: 2, sealed: Some(vec![3]) };
+    let report = NodeTaskReport {
+        grant: GrantId([1; 16]),
+        state: "failed".into(),
+        exit_code: -1,
+        detail: "d".into(),
+        restarts: 2,
+    };
+    let kinds = [
+        NoteKind::TokenDeny,
+        NoteKind::CommandDeny,
+        NoteKind::UnknownCert,
+        NoteKind::Evidence,
+        NoteKind::UnlockOpen,
+        NoteKind::Seal,
+    ];
+    let note =
+        |kind| Command::Note(NoteFacts { kind, actor: "a".into(), subject: "s".into(), detail: "d".into(), count: 3 });
+    let submission = Submission {
+        statement: vec![1],
+        signers: vec!["ada".into()],
+        charter_version: 1,
+        policy_version: 2,
+        sealed: Some(vec![3]),
+    };
     let mut all = vec![
         Command::VoterUp { id: VoterId(1), term: 2, service_addr: "s".into(), join_addr: "j".into(), cert: cert() },
         Command::Submit(submission),
@@ -133,7 +153,15 @@ fn bless() {
     let (mut w, orch, node) = World::shop();
     w.grant(&orch, w.ask("web", &node, 1)).unwrap();
     let stk = crate::world::named_key("next stk");
-    let p = holdfast_vault_core::prepare::new_stk(&w.state, &w.keys, &w.root, &stk, w.lives.issuer, w.now, &mut w.entropy());
+    let p = holdfast_vault_core::prepare::new_stk(
+        &w.state,
+        &w.keys,
+        &w.root,
+        &stk,
+        w.lives.issuer,
+        w.now,
+        &mut w.entropy(),
+    );
     w.commit(p).unwrap();
     let of_log = w.log.iter().filter(|c| matches!(c.command, Command::Found(_) | Command::NewStk { .. })).cloned();
     let commands: Vec<String> = samples().into_iter().map(stamped).chain(of_log).map(|c| hex(&c.encode())).collect();
@@ -194,6 +222,10 @@ fn a_state_carries_no_secret_in_clear() {
     w.put_secret("db", 2, value, &["shop/web"]).unwrap();
     w.grant(&orch, w.ask("web", &node, 1)).unwrap();
     let holds = |b: &[u8]| b.windows(value.len()).any(|x| x == value);
-    assert!(!holds(&w.state.encode()) && !w.log.iter().any(|c| holds(&c.encode())) && !w.leaves.iter().any(|l| holds(&l.entry)));
+    assert!(
+        !holds(&w.state.encode())
+            && !w.log.iter().any(|c| holds(&c.encode()))
+            && !w.leaves.iter().any(|l| holds(&l.entry))
+    );
     assert_eq!(w.state.cluster_id(), Some(ClusterId(w.cluster.0)));
 }

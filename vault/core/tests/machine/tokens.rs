@@ -52,7 +52,9 @@ fn a_proof_counts_for_its_own_nonce_csr_key_and_secret_alone() {
     let other_box = v1::Proof { hpke_pub: derive_keypair(&[4; 32]).1.to_vec(), ..good.clone() };
     let wrong_mac = w.proof(&other, &nonce, &good.csr, &hpke);
     let no_mac = v1::Proof { mac: Vec::new(), ..good.clone() };
-    for (proof, nonce) in [(&good, [6; 32]), (&swapped, nonce), (&other_box, nonce), (&wrong_mac, nonce), (&no_mac, nonce)] {
+    for (proof, nonce) in
+        [(&good, [6; 32]), (&swapped, nonce), (&other_box, nonce), (&wrong_mac, nonce), (&no_mac, nonce)]
+    {
         let refused = prepare::join(&w.leader(), t.id, &nonce, proof, &mut w.entropy()).err().unwrap();
         assert_eq!(refused.code, Code::BadCredential);
     }
@@ -70,7 +72,11 @@ fn the_role_zone_and_labels_come_from_the_token() {
     assert_eq!((node.role, view.zone.as_str(), view.labels), (Role::Node, "eu/west", vec!["disk=ssd".to_owned()]));
     let t = w.mint("orchestrator");
     let orch = w.try_join(&t).unwrap();
-    assert_eq!((orch.role, w.state_of(&orch.id).as_str()), (Role::Orch, "pending"), "an orchestrator is always approved");
+    assert_eq!(
+        (orch.role, w.state_of(&orch.id).as_str()),
+        (Role::Orch, "pending"),
+        "an orchestrator is always approved"
+    );
     let t = w.mint("voter");
     assert_eq!(w.try_join(&t).err().unwrap().code, Code::BadCredential);
     let unknown = w.token("king");

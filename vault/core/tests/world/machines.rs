@@ -57,7 +57,13 @@ impl World {
         Ok(Token { id, mac })
     }
     pub fn token(&self, role: &str) -> v1::MintToken {
-        v1::MintToken { role: role.into(), expires_at_ms: self.now.0 + 3_600_000, uses: 1, zone: "eu/west".into(), ..Default::default() }
+        v1::MintToken {
+            role: role.into(),
+            expires_at_ms: self.now.0 + 3_600_000,
+            uses: 1,
+            zone: "eu/west".into(),
+            ..Default::default()
+        }
     }
     pub fn mint(&mut self, role: &str) -> Token {
         let t = self.token(role);
@@ -99,7 +105,10 @@ impl World {
         }
     }
     pub fn approve(&mut self, m: &Machine) -> Result<Committed, Refusal> {
-        self.act(&["ada"], Action::ApproveIdentity(v1::ApproveIdentity { id: m.id.clone(), spki_sha256: m.spki.to_vec() }))
+        self.act(
+            &["ada"],
+            Action::ApproveIdentity(v1::ApproveIdentity { id: m.id.clone(), spki_sha256: m.spki.to_vec() }),
+        )
     }
     /// A ready orchestrator.
     pub fn orchestrator(&mut self) -> Machine {
@@ -154,12 +163,20 @@ impl World {
         let r = v1::RequestGrantsRequest { request_id: self.fresh16().to_vec(), requests };
         prepare::grants(&self.leader(), &self.stk, &orch.orch(), &r, &|_| true, &mut self.entropy())
     }
-    pub fn grants(&mut self, orch: &Machine, requests: Vec<v1::GrantRequest>) -> Result<(Vec<GrantReply>, Committed), Refusal> {
+    pub fn grants(
+        &mut self,
+        orch: &Machine,
+        requests: Vec<v1::GrantRequest>,
+    ) -> Result<(Vec<GrantReply>, Committed), Refusal> {
         let p = self.prepare_grants(orch, requests);
         self.commit(p)
     }
     /// One grant; the refusal that its order met, by policy or at commit.
-    pub fn grant(&mut self, orch: &Machine, request: v1::GrantRequest) -> Result<(v1::Statement, Vec<Vec<u8>>, u64), Refusal> {
+    pub fn grant(
+        &mut self,
+        orch: &Machine,
+        request: v1::GrantRequest,
+    ) -> Result<(v1::Statement, Vec<Vec<u8>>, u64), Refusal> {
         let (mut replies, done) = self.grants(orch, vec![request])?;
         let leaf = done.orders()[0].clone();
         match replies.remove(0) {

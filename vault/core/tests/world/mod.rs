@@ -100,7 +100,13 @@ impl World {
         };
         let (_, kem) = derive_keypair(&[9; 32]);
         let (root_pkcs8, issuer_pkcs8) = (w.root.private(), w.issuer.private());
-        let made = FoundingKeys { root: &w.root, root_pkcs8: &root_pkcs8, issuer: &w.issuer, issuer_pkcs8: &issuer_pkcs8, stk: &w.stk };
+        let made = FoundingKeys {
+            root: &w.root,
+            root_pkcs8: &root_pkcs8,
+            issuer: &w.issuer,
+            issuer_pkcs8: &issuer_pkcs8,
+            stk: &w.stk,
+        };
         let voter = command_voter(VoterId(1), kem);
         let p = prepare::found(&charter, &w.keys, &made, voter, None, w.lives.issuer, w.now, &mut w.entropy());
         let (named, _) = w.commit(p).unwrap();
@@ -111,7 +117,14 @@ impl World {
         w
     }
     pub fn leader(&self) -> Leader<'_> {
-        Leader { state: &self.state, keys: &self.keys, policies: self.policies, issuer: &self.issuer, lives: &self.lives, now: self.now }
+        Leader {
+            state: &self.state,
+            keys: &self.keys,
+            policies: self.policies,
+            issuer: &self.issuer,
+            lives: &self.lives,
+            now: self.now,
+        }
     }
     /// Fresh entropy: a counter, so that runs repeat.
     pub fn entropy(&self) -> Entropy {
@@ -138,7 +151,11 @@ impl World {
     pub fn apply(&mut self, stamped: Stamped) -> Applied {
         let before = self.checked.then(|| self.state.encode());
         if self.checked {
-            assert_eq!(Stamped::decode(&stamped.encode()).as_ref(), Some(&stamped), "a command comes back as it went in");
+            assert_eq!(
+                Stamped::decode(&stamped.encode()).as_ref(),
+                Some(&stamped),
+                "a command comes back as it went in"
+            );
         }
         self.log.push(stamped.clone());
         let at = stamped.at;

@@ -37,7 +37,18 @@ pub fn charter() -> v1::Statement {
         roles: all(roles),
         owns: all(owns),
     };
-    let one = ["deploy", "retire", "putSecret", "deleteSecret", "mintToken", "approveNode", "setZone", "removeNode", "quarantineNode", "lockdown"];
+    let one = [
+        "deploy",
+        "retire",
+        "putSecret",
+        "deleteSecret",
+        "mintToken",
+        "approveNode",
+        "setZone",
+        "removeNode",
+        "quarantineNode",
+        "lockdown",
+    ];
     let threshold = |k| move |a: &&str| v1::Threshold { action: (*a).to_owned(), k };
     let publisher = |id: &str, prefix: &str| v1::Publisher {
         id: id.to_owned(),
@@ -67,7 +78,8 @@ pub fn image(name: &str) -> Digest {
 
 impl World {
     pub fn sign<T: Document>(&self, doc: &T, who: &[&str]) -> v1::Statement {
-        let signers: Vec<&dyn StatementSigner> = who.iter().map(|w| &self.operators[w] as &dyn StatementSigner).collect();
+        let signers: Vec<&dyn StatementSigner> =
+            who.iter().map(|w| &self.operators[w] as &dyn StatementSigner).collect();
         statement::sign(doc, &signers).unwrap()
     }
     pub fn submit(&mut self, st: &v1::Statement, sealed: &[u8]) -> Result<Committed, Refusal> {
@@ -98,18 +110,36 @@ impl World {
     /// A signed PutSecret with its box.
     pub fn secret_statement(&self, who: &[&str], p: v1::PutSecret, value: &[u8]) -> (v1::Statement, Vec<u8>) {
         let id = self.fresh16();
-        let sealed = self.intake(&format!("{}/{}", p.namespace, p.name), p.version, &id, &holdfast_wire::padding::pad(value));
+        let sealed =
+            self.intake(&format!("{}/{}", p.namespace, p.name), p.version, &id, &holdfast_wire::padding::pad(value));
         let p = v1::PutSecret { box_sha256: sha256(&[&sealed]).to_vec(), ..p };
         let c = v1::Command { command_id: id.to_vec(), ..self.command(Action::PutSecret(p)) };
         (self.sign(&c, who), sealed)
     }
-    pub fn put_secret(&mut self, name: &str, version: u64, value: &[u8], readers: &[&str]) -> Result<Committed, Refusal> {
-        let p = v1::PutSecret { namespace: "shop".into(), name: name.into(), version, readers: all(readers), ..Default::default() };
+    pub fn put_secret(
+        &mut self,
+        name: &str,
+        version: u64,
+        value: &[u8],
+        readers: &[&str],
+    ) -> Result<Committed, Refusal> {
+        let p = v1::PutSecret {
+            namespace: "shop".into(),
+            name: name.into(),
+            version,
+            readers: all(readers),
+            ..Default::default()
+        };
         let (st, sealed) = self.secret_statement(&["sam"], p, value);
         self.submit(&st, &sealed)
     }
     pub fn voucher(&self, publisher: &str, repository: &str, digest: Digest) -> v1::Statement {
-        let v = v1::Voucher { cluster_id: self.cluster.0.to_vec(), repository: repository.into(), digest: digest.to_vec(), issued_at_ms: self.now.0 };
+        let v = v1::Voucher {
+            cluster_id: self.cluster.0.to_vec(),
+            repository: repository.into(),
+            digest: digest.to_vec(),
+            issued_at_ms: self.now.0,
+        };
         statement::sign(&v, &[&named_key(publisher)]).unwrap()
     }
     pub fn vouch(&mut self, name: &str) -> Result<Committed, Refusal> {
@@ -118,14 +148,23 @@ impl World {
     }
     /// A spec of `shop/<service>` with image `web`, to be completed.
     pub fn spec(&self, service: &str, version: u64, secrets: &[&str]) -> v1::Spec {
-        let mount = |n: &&str| v1::SecretMount { name: (*n).to_owned(), target: format!("/run/{n}"), mode: 0o400, ..Default::default() };
+        let mount = |n: &&str| v1::SecretMount {
+            name: (*n).to_owned(),
+            target: format!("/run/{n}"),
+            mode: 0o400,
+            ..Default::default()
+        };
         v1::Spec {
             cluster_id: self.cluster.0.to_vec(),
             namespace: "shop".into(),
             service: service.into(),
             version,
             valid_until_ms: self.now.0 + 24 * HOUR,
-            images: vec![v1::SpecImage { name: "web".into(), digest: image("web").to_vec(), source: "r.example/shop/web:1".into() }],
+            images: vec![v1::SpecImage {
+                name: "web".into(),
+                digest: image("web").to_vec(),
+                source: "r.example/shop/web:1".into(),
+            }],
             secrets: secrets.iter().map(mount).collect(),
             replicas_min: 1,
             replicas_max: 3,
