@@ -9,6 +9,10 @@ pub enum Goal {
     AtLeast(f64),
     /// Less is better.
     AtMost(f64),
+    /// At least this share of what stands beside.
+    OfBeside(f64),
+    /// At most this much more than what stands beside.
+    AboveBeside(f64),
 }
 
 /// One measurement.
@@ -26,17 +30,16 @@ pub struct Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, goal, reached) = match self.goal {
-            Goal::AtLeast(goal) => (">=", goal, self.value >= goal),
-            Goal::AtMost(goal) => ("<=", goal, self.value <= goal),
+        let Self { value, unit, beside, goal } = *self;
+        let ratio = value / beside;
+        let (goal, reached) = match goal {
+            Goal::AtLeast(goal) => (format!(">={goal}"), value >= goal),
+            Goal::AtMost(goal) => (format!("<={goal}"), value <= goal),
+            Goal::OfBeside(share) => (format!("ratio>={share}"), ratio >= share),
+            Goal::AboveBeside(more) => (format!("<=beside+{more}"), value <= beside + more),
         };
-        let (unit, ratio) = (self.unit, self.value / self.beside);
         let verdict = if reached { "ok" } else { "short" };
-        write!(
-            f,
-            "value={:.1} unit={unit} beside={:.1} ratio={ratio:.2} goal={sign}{goal} {verdict}",
-            self.value, self.beside
-        )
+        write!(f, "value={value:.1} unit={unit} beside={beside:.1} ratio={ratio:.2} goal={goal} {verdict}")
     }
 }
 

@@ -1,41 +1,68 @@
-//! Measurements of release builds: `make bench [NAME=part-of-a-name]`. One line each, then the machine and its load.
+//! Measurements of release builds: `make bench [NAME=part-of-a-name]`. One line each and how it was taken, then the
+//! machine and its load.
 //!
 //! A measurement prints what it saw, also when it falls short: only a run that could not measure fails.
 
+// The cluster of the end-to-end tests names its crate; here it is this one (see `programs`).
+extern crate self as suite;
+
+mod cluster;
+mod deploy;
+mod floor;
+mod grants;
+mod idle;
+mod leaves;
 mod line;
 mod planner;
+mod programs;
 mod verify;
 
 use line::Line;
 use std::process::ExitCode;
 
 /// What can go wrong while measuring.
-type Failed = Box<dyn std::error::Error>;
+type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-/// One measurement, from nothing to its line.
-type Measure = fn() -> Result<Line, Failed>;
+/// One measurement.
+struct Measurement {
+    name: &'static str,
+    how: &'static str,
+    /// From nothing to its line.
+    measure: fn() -> Result<Line, Failed>,
+}
 
-const MEASUREMENTS: [(&str, Measure); 2] =
-    [("planner", planner::from_nothing), ("verify-assign", verify::one_assignment)];
+const MEASUREMENTS: [Measurement; 6] = [
+    Measurement { name: "issue-leaves", how: leaves::HOW, measure: leaves::over_open_connections },
+    Measurement { name: "grants", how: grants::HOW, measure: grants::in_batches },
+    Measurement { name: "verify-assign", how: verify::HOW, measure: verify::one_assignment },
+    Measurement { name: "deploy", how: deploy::HOW, measure: deploy::one_replica },
+    Measurement { name: "planner", how: planner::HOW, measure: planner::from_nothing },
+    Measurement { name: "idle-rss", how: idle::HOW, measure: idle::unlocked },
+];
 
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
-    let chosen: Vec<_> = MEASUREMENTS.iter().filter(|(name, _)| name.contains(&wanted)).collect();
+    let chosen: Vec<_> = MEASUREMENTS.iter().filter(|m| m.name.contains(&wanted)).collect();
     if chosen.is_empty() {
-        let names: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = MEASUREMENTS.iter().map(|m| m.name).collect();
         line::say(&format!("no measurement is named like {wanted:?}; there are {}", names.join(", ")));
         return ExitCode::from(2);
     }
     let mut failed = false;
-    for (name, measure) in chosen {
-        match measure() {
-            Ok(measured) => line::say(&format!("bench {name} {measured}")),
+    for m in chosen {
+        match measured(m) {
+            Ok(line) => line::say(&format!("bench {} {line}\n  {}", m.name, m.how)),
             Err(e) => {
                 failed = true;
-                line::say(&format!("bench {name} failed: {e}"));
+                line::say(&format!("bench {} failed: {e}", m.name));
             }
         }
     }
     line::say(&line::machine());
     ExitCode::from(u8::from(failed))
+}
+
+/// The cluster of the tests panics at the unexpected: that ends this measurement, not the others.
+fn measured(m: &Measurement) -> Result<Line, Failed> {
+    std::panic::catch_unwind(m.measure).unwrap_or_else(|_| Err("it panicked, as said above".into()))
 }

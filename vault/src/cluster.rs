@@ -114,7 +114,8 @@ impl Cluster {
     pub async fn commit<T>(&self, p: Prepared<T>) -> Result<(T, Committed), Failure> {
         let committed =
             self.voter.proposer().propose(p.command.encode()).await.map_err(unproposed)?.map_err(refused)?;
-        Ok(p.held.release(committed))
+        let foreign = || Failure::failed("failed", "the log answered for another command");
+        p.held.release(committed).ok_or_else(foreign)
     }
 
     /// Proposes a command that nobody waits for an answer to.

@@ -148,9 +148,7 @@ async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
         return Ok(());
     }
     let now = holdfast_transport::now();
-    let lives = &cluster.config.lives;
-    let lease_ms = i64::try_from(lives.grant.as_millis()).unwrap_or(i64::MAX);
-    let grants = cluster.look(|s| s.extensions(now, lease_ms, EXTEND_BATCH))?;
+    let grants = cluster.look(|s| s.extensions(now, EXTEND_BATCH))?;
     if !grants.is_empty() {
         cluster.propose(Command::Extend { grants }).await?;
     }

@@ -60,7 +60,8 @@ pub fn main(path: &Path, check_only: bool, ports_path: Option<PathBuf>, log_form
     init_logging(if log_format == "json" { LogFormat::Json } else { LogFormat::Text });
     let config = match config::load(path, |k| std::env::var(k).ok()) {
         Ok(c) => c,
-        Err(e) => return fail(2, &format!("{}: {e}", path.display())),
+        Err(e @ config::Faults::File(_)) => return fail(2, &e.to_string()),
+        Err(e @ config::Faults::Values(_)) => return fail(2, &format!("{}: {e}", path.display())),
     };
     if check_only {
         return ExitCode::SUCCESS;

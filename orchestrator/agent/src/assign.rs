@@ -2,7 +2,9 @@
 //!
 //! LAW: a refusal is reported to the vault as the task's end only if the grant is proven to be ours and nothing of it
 //! runs here; else whoever replays a grant could end the very task that it started
-//! (`a_replayed_grant_is_refused_and_its_task_goes_on`).
+//! (`a_replayed_grant_is_refused_and_its_task_goes_on`). What was reported so is used up and never runs; else whoever
+//! spoils the first delivery could run a task that the vault believes ended
+//! (`a_grant_that_was_reported_as_refused_never_runs`).
 
 use crate::believed::Denied;
 use crate::node::Node;
@@ -10,7 +12,7 @@ use crate::tasks::ground::Ground;
 use holdfast_orchestrator_core::verify::Gap;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::log_client::LogClient;
-use holdfast_types::{Digest, GrantId, SpiffeId};
+use holdfast_types::{Digest, GrantId, Millis, SpiffeId};
 use holdfast_wire::statement;
 use holdfast_wire::v1::{Assign, AssignResult, ConsistencyRequest, Grant, TaskReport};
 use std::sync::Arc;
@@ -37,24 +39,29 @@ pub async fn carry_out<G: Ground>(node: &Arc<Node<G>>, peer: SpiffeId, assign: A
         Ok(()) => result(true, "", String::new()),
         Err(Denied::Refused(refusal)) => {
             node.accuser.assignment(&refusal, &assign);
-            if refusal.check >= OURS && refusal.code != "grant-consumed" {
-                refuse(node, &grant, &refusal.to_string());
+            if refusal.check >= OURS {
+                refuse(node, &grant, &refusal.to_string()).await;
             }
             result(false, refusal.code, refusal.to_string())
         }
         Err(denied) => {
             tracing::error!(error = %denied, "an assignment was not carried out");
-            refuse(node, &grant, &denied.to_string());
+            if !matches!(denied, Denied::Interrupted) {
+                refuse(node, &grant, &denied.to_string()).await;
+            }
             result(false, "node", denied.to_string())
         }
     }
 }
 
-/// Tells the vault that the grant, which is ours, will never run.
-fn refuse<G: Ground>(node: &Node<G>, grant: &Grant, why: &str) {
+/// Sees to it that the grant, which is ours, will never run, and tells the vault. A grant that was used before is left
+/// to whoever used it.
+async fn refuse<G: Ground>(node: &Node<G>, grant: &Grant, why: &str) {
     let Some(id) = GrantId::from_slice(&grant.grant_id) else { return };
-    if node.reports.knows(&id) {
-        return;
+    match node.believed.use_up(id, Millis(grant.start_before_ms)).await {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(error) => return tracing::error!(%error, grant = %id, "a refused grant was not used up, so nothing is told of it"),
     }
     let report = TaskReport {
         grant_id: grant.grant_id.clone(),

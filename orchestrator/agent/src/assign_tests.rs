@@ -148,6 +148,19 @@ async fn a_grant_of_ours_that_is_refused_is_reported_to_the_vault() {
 }
 
 #[tokio::test]
+async fn a_grant_that_was_reported_as_refused_never_runs() {
+    let scene = scene();
+    let bench = Bench::new(&scene);
+    let spoiled = Assign { vouchers: Vec::new(), ..scene.assign.clone() };
+    let refused = carry_out(&bench.node, scene.peer.clone(), spoiled).await;
+    assert_eq!((refused.accepted, refused.check.as_str()), (false, "voucher"));
+    assert_eq!(bench.states(), ["refused"]);
+    assert_eq!(bench.assign(&scene).await.check, "grant-consumed");
+    assert!(bench.ground.diary().is_empty());
+    assert_eq!(bench.next_agent().assign(&scene).await.check, "grant-consumed");
+}
+
+#[tokio::test]
 async fn a_grant_that_was_revoked_before_it_came_is_never_started() {
     let scene = scene();
     let bench = Bench::new(&scene);

@@ -188,6 +188,21 @@ impl Believed {
         })
         .await
     }
+    /// Uses up a grant of ours that is refused; `false` if it was used before. `start_before`: the end of its start.
+    pub async fn use_up(self: &Arc<Self>, grant: GrantId, start_before: Millis) -> Result<bool, Denied> {
+        self.judge(move |i| {
+            if i.memory.consumed.contains_key(&grant) {
+                return Ok(false);
+            }
+            let mut memory = i.memory.clone();
+            memory.forget_expired(i.trust.time_floor());
+            memory.consumed.insert(grant, start_before);
+            i.memory_file.save(&memory)?;
+            i.memory = memory;
+            Ok(true)
+        })
+        .await
+    }
     /// Takes the proof for a gap.
     pub async fn prove(self: &Arc<Self>, gap: Gap, proof: Vec<Digest>) -> Result<(), Denied> {
         self.judge(move |i| {

@@ -1,12 +1,13 @@
 //! Bad input: one clear line, the right exit code, nothing changed.
 
-use super::world::{World, free_port, program};
+use super::world::{World, free_port};
+use suite::programs::program;
 use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
 
 fn run(name: &str, args: &[&str]) -> (Option<i32>, String) {
-    let o = Command::new(program(name)).args(args).output().unwrap();
+    let o = Command::new(program(name).unwrap()).args(args).output().unwrap();
     (o.status.code(), String::from_utf8_lossy(&o.stderr).into_owned())
 }
 

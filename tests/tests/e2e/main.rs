@@ -2,6 +2,7 @@
 
 mod canary;
 mod crash;
+mod evil;
 mod image;
 mod input;
 mod locks;

@@ -7,16 +7,10 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use suite::programs::program;
 
 /// How long anything may take before the test says what it was waiting for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Where the programs are: beside the test's own folder in the build directory.
-pub fn program(name: &str) -> PathBuf {
-    let me = std::env::current_exe().unwrap();
-    let dir = me.ancestors().find(|d| d.join(name).is_file());
-    dir.unwrap_or_else(|| panic!("{name} is not built; run: cargo build --workspace --bins")).join(name)
-}
 
 /// A free loopback port, as far as one can know.
 pub fn free_port() -> u16 {
@@ -43,7 +37,7 @@ pub struct Daemon {
 impl Daemon {
     fn start(name: &str, args: &[&str], log: PathBuf) -> Self {
         let out = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut c = Command::new(program(name));
+        let mut c = Command::new(program(name).unwrap());
         c.args(args).stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
         Self { child: c.spawn().unwrap_or_else(|e| panic!("cannot start {name}: {e}")), log }
     }
@@ -54,11 +48,6 @@ impl Daemon {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-    }
-    /// SIGTERM; its exit code.
-    pub fn terminate(&mut self) -> Option<i32> {
-        Command::new("kill").arg(self.pid().to_string()).status().unwrap();
-        eventually("the daemon to stop after SIGTERM", || self.child.try_wait().unwrap()).code()
     }
     pub fn exited(&mut self) -> Option<Option<i32>> {
         self.child.try_wait().unwrap().map(|s| s.code())
@@ -145,7 +134,7 @@ impl World {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut c = Command::new(program("holdfast"));
+        let mut c = Command::new(program("holdfast").unwrap());
         c.args(args).env("HOLDFAST_HOME", self.path("home")).env("NO_COLOR", "1").stdin(Stdio::null());
         c
     }

@@ -6,15 +6,19 @@
 use crate::apply::Committed;
 use crate::command::Stamped;
 
-/// Something that may only be seen once its command has been applied.
-pub struct Held<T>(T);
+/// Something that may only be seen once its own command has been applied.
+pub struct Held<T> {
+    value: T,
+    of: [u8; 32],
+}
 impl<T> Held<T> {
-    pub(crate) fn new(t: T) -> Self {
-        Self(t)
+    /// `of`: the salt seed of the command, which no other command has.
+    pub(crate) fn new(value: T, of: [u8; 32]) -> Self {
+        Self { value, of }
     }
-    /// Hands it out against the witness of the commit; the witness is used up.
-    pub fn release(self, witness: Committed) -> (T, Committed) {
-        (self.0, witness)
+    /// Hands it out against the witness of its command's commit. The witness of another command gets nothing.
+    pub fn release(self, witness: Committed) -> Option<(T, Committed)> {
+        witness.is_of(&self.of).then_some((self.value, witness))
     }
 }
 

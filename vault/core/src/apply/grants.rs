@@ -111,6 +111,8 @@ impl Step<'_> {
             issued: self.at,
             start_before: f.start_before,
             lease_until: f.lease_until,
+            life_ms: f.life_ms,
+            grace_ms: f.grace_ms,
             state: GrantState::Issued,
             task_state: String::new(),
             exit_code: 0,

@@ -93,7 +93,7 @@ impl Step<'_> {
         let mut subject = String::new();
         let issued = cert.clone();
         self.with_identity(id, |row| {
-            if row.state != IdentityState::Ready || row.approved != Some(cert.spki) || !row.current.is_empty() {
+            if row.state != IdentityState::Ready || row.approved != Some(cert.spki) || row.next_seq() > 2 {
                 return Err(Refusal::new(Code::Pending, "this identity is not approved with this key"));
             }
             subject = format!("{}/{id}", row.role);

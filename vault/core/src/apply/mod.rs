@@ -19,11 +19,16 @@ use std::collections::HashSet;
 /// The witness that a command was committed and applied. Only `apply` makes one.
 #[derive(Debug)]
 pub struct Committed {
+    of: [u8; 32],
     leaf: u64,
     rev: u64,
     orders: Vec<Result<u64, Refusal>>,
 }
 impl Committed {
+    /// Whether it witnesses the command with this salt seed.
+    pub(crate) fn is_of(&self, seed: &[u8; 32]) -> bool {
+        self.of == *seed
+    }
     /// Index of the newest leaf once the command was applied: its own last one, if it wrote any.
     pub fn leaf(&self) -> u64 {
         self.leaf
@@ -129,7 +134,7 @@ impl State {
         let Step { frontier, leaves, events, orders, .. } = step;
         self.log_size = frontier.size();
         self.log_peaks = frontier.peaks().to_vec();
-        let result = done.map(|()| Committed { leaf: self.log_size.saturating_sub(1), rev: self.rev, orders });
+        let result = done.map(|()| Committed { of: stamped.salt_seed, leaf: self.log_size.saturating_sub(1), rev: self.rev, orders });
         Applied { result, leaves, events }
     }
 }

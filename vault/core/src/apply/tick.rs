@@ -20,7 +20,7 @@ impl Step<'_> {
             let Some(state) = self.state.grants.get(&id).map(|g| g.state) else { continue };
             match state {
                 GrantState::Issued => self.end(id, GrantState::Lapsed, "not started in time"),
-                GrantState::Running => self.end(id, GrantState::Ended, "its lease ran out"),
+                GrantState::Running => self.end(id, GrantState::Ended, "its lease and grace ran out"),
                 GrantState::Revoked | GrantState::Ended | GrantState::Lapsed => {
                     self.state.forget_grant(&id);
                     self.event(Event::GrantGone(id));

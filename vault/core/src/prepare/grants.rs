@@ -136,6 +136,8 @@ impl<'a> Leader<'a> {
             mandate: l.mandate_id,
             start_before: holdfast_types::Millis(grant.start_before_ms),
             lease_until: holdfast_types::Millis(grant.lease_until_ms),
+            life_ms: grant.lease_until_ms - grant.issued_at_ms,
+            grace_ms: i64::from(grant.grace_s) * 1000,
             policies,
         };
         batch.gens.insert(l.task, task_gen);

@@ -100,7 +100,8 @@ pub(crate) fn stamped(now: Millis, entropy: &mut Entropy, command: Command) -> S
 }
 
 pub(crate) fn prepared<T>(now: Millis, entropy: &mut Entropy, command: Command, reply: T) -> Prepared<T> {
-    Prepared { command: stamped(now, entropy, command), held: Held::new(reply) }
+    let command = stamped(now, entropy, command);
+    Prepared { held: Held::new(reply, command.salt_seed), command }
 }
 
 /// A certificate made but not yet committed: facts for the registry, chain for the holder.

@@ -64,6 +64,10 @@ pub struct GrantRow {
     pub start_before: Millis,
     /// Runs until, unless extended.
     pub lease_until: Millis,
+    /// Length of the lease at each extension, milliseconds.
+    pub life_ms: i64,
+    /// After its lease the task may go on for, milliseconds.
+    pub grace_ms: i64,
     /// Where it is in its life.
     pub state: GrantState,
     /// As last reported.

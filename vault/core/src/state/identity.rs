@@ -162,6 +162,7 @@ impl Identity {
         self.retired.retain(|c| c.not_after > now);
         let before = std::mem::replace(&mut self.current, vec![next]);
         self.retire(before);
+        self.applicant = None;
         let keep = self.hpke.len().saturating_sub(2);
         self.hpke.drain(..keep);
     }

@@ -15,6 +15,8 @@ pub(crate) struct Index {
     pub live_of: BTreeMap<ServiceRef, usize>,
     /// When a grant next needs attention: lapse, extension, or removal once over.
     pub due: BTreeSet<(Millis, GrantId)>,
+    /// When a running grant's lease should be extended: a quarter of it is over.
+    pub extend: BTreeSet<(Millis, GrantId)>,
     /// Number of live grants.
     pub live: u64,
 }
@@ -36,9 +38,14 @@ impl Index {
         let g = s.grants.get(id)?;
         Some(match g.state {
             G::Issued => g.start_before,
-            G::Running => g.lease_until,
+            // After the lease comes grace: only then is a task over that nobody heard of (protocol, life of a grant).
+            G::Running => Millis(g.lease_until.0.saturating_add(g.grace_ms)),
             G::Revoked | G::Ended | G::Lapsed => Millis(g.over.unwrap_or(g.issued).0.saturating_add(KEEP_OVER_MS)),
         })
+    }
+    fn extend_at(g: &super::GrantRow) -> Option<Millis> {
+        let quarter_gone = g.lease_until.0.saturating_sub(g.life_ms / 4 * 3);
+        (g.state == super::GrantState::Running).then_some(Millis(quarter_gone))
     }
     pub fn add(&mut self, s: &State, id: &GrantId) {
         let Some(g) = s.grants.get(id) else { return };
@@ -52,6 +59,9 @@ impl Index {
         }
         if let Some(t) = Self::due_at(s, id) {
             self.due.insert((t, *id));
+        }
+        if let Some(t) = Self::extend_at(g) {
+            self.extend.insert((t, *id));
         }
     }
     pub fn remove(&mut self, s: &State, id: &GrantId) {
@@ -77,6 +87,9 @@ impl Index {
         }
         if let Some(t) = Self::due_at(s, id) {
             self.due.remove(&(t, *id));
+        }
+        if let Some(t) = Self::extend_at(g) {
+            self.extend.remove(&(t, *id));
         }
     }
 }
@@ -113,19 +126,11 @@ impl State {
             && self.revoked.is_empty());
         grants || (used && now.0.saturating_sub(self.last_prune.0) >= PRUNE_EVERY_MS)
     }
-    /// Grants whose lease should be extended: live, and less than three quarters of `lease_ms` left.
-    pub fn extensions(&self, now: Millis, lease_ms: i64, most: usize) -> Vec<(GrantId, Millis)> {
-        let soon = Millis(now.0.saturating_add(lease_ms.saturating_mul(3) / 4));
-        let new_end = Millis(now.0.saturating_add(lease_ms));
-        let running = |id: &GrantId| self.grants.get(id).is_some_and(|g| self.may_go_on(g, now));
-        self.index
-            .due
-            .iter()
-            .take_while(|(t, _)| *t <= soon)
-            .filter(|(_, id)| running(id))
-            .take(most)
-            .map(|(_, id)| (*id, new_end))
-            .collect()
+    /// Grants whose lease should be extended, with their new ends: running, a quarter of the lease over, still allowed.
+    pub fn extensions(&self, now: Millis, most: usize) -> Vec<(GrantId, Millis)> {
+        let due = self.index.extend.iter().take_while(|(t, _)| *t <= now);
+        let allowed = due.filter_map(|(_, id)| self.grants.get(id).filter(|g| self.may_go_on(g, now)).map(|g| (*id, g)));
+        allowed.map(|(id, g)| (id, Millis(now.0.saturating_add(g.life_ms)))).take(most).collect()
     }
     /// While mandate, service and node still allow it, a running grant's lease is extended.
     pub(crate) fn may_go_on(&self, g: &super::GrantRow, now: Millis) -> bool {

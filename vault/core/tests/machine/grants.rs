@@ -39,7 +39,7 @@ fn nothing_leaves_before_its_leaf_is_committed() {
     let p = w.prepare_grants(&orch, vec![w.ask("web", &node, 1), w.ask("web", &node, 2)]).unwrap();
     let size = w.state.log_head().0;
     let done = w.apply(p.command).result.unwrap();
-    let (replies, done) = p.held.release(done);
+    let (replies, done) = p.held.release(done).unwrap();
     for (reply, leaf) in replies.iter().zip(done.orders()) {
         let (GrantReply::Issued { grant, id, .. }, Ok(leaf)) = (reply, leaf) else { panic!("both are granted") };
         let entry = w.entry(*leaf);

@@ -110,7 +110,7 @@ impl Player {
                 }));
             }
             2 => {
-                let grants = self.w.state.extensions(self.w.now, 86_400_000, 100);
+                let grants = self.w.state.extensions(self.w.now, 100);
                 drop(self.w.propose(Command::Extend { grants }));
             }
             _ => {

@@ -23,7 +23,7 @@ fn a_removed_node_is_revoked_listed_and_never_comes_back() {
     let listed: v1::Revocations = statement::peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap();
     assert!(listed.revoked.iter().any(|r| r.id == node.id && r.not_before_seq == 2));
     assert!(!w.show(Role::Node, &node.id, &serial, &node.spki));
-    assert!(w.state.extensions(w.now, 86_400_000, 10).is_empty());
+    assert!(w.state.extensions(w.now, 10).is_empty());
     for again in [
         Action::RemoveNode(v1::RemoveNode { id: node.id.clone() }),
         Action::SetDrain(v1::SetDrain { id: node.id.clone(), drain: false }),
@@ -114,9 +114,9 @@ fn time_lapses_ends_extends_and_forgets() {
     assert_eq!((state(&w, &late), gone.len()), (None, 1));
     assert!(matches!(gone[0], Event::GrantGone(_)));
     let day = 86_400_000;
-    assert!(w.state.extensions(w.now, day, 10).is_empty(), "most of its lease is left");
+    assert!(w.state.extensions(w.now, 10).is_empty(), "most of its lease is left");
     w.pass(day / 4);
-    let longer = w.state.extensions(w.now, day, 10);
+    let longer = w.state.extensions(w.now, 10);
     assert_eq!(longer.len(), 1);
     w.propose(Command::Extend { grants: longer }).result.unwrap();
     w.pass(day - 1);
@@ -133,7 +133,7 @@ fn a_grant_of_a_quarantined_node_is_not_extended_even_if_that_was_decided_before
     let id = id_of(&w.grant(&orch, w.ask("web", &node, 1)).unwrap().0);
     w.report(&node, &id, "running").unwrap();
     w.pass(86_400_000 / 2);
-    let longer = w.state.extensions(w.now, 86_400_000, 10);
+    let longer = w.state.extensions(w.now, 10);
     w.act(&["oz"], Action::QuarantineNode(v1::QuarantineNode { id: node.id, reason: "odd".into() })).unwrap();
     let done = w.propose(Command::Extend { grants: longer });
     assert!(done.result.is_ok() && done.leaves.is_empty() && done.events.is_empty());

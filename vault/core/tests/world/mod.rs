@@ -141,7 +141,7 @@ impl World {
     pub fn commit<T>(&mut self, p: Result<Prepared<T>, Refusal>) -> Result<(T, Committed), Refusal> {
         let Prepared { command, held } = p?;
         let done = self.apply(command).result?;
-        Ok(held.release(done))
+        Ok(held.release(done).expect("the witness is of this command"))
     }
     /// Proposes a command that needs no preparation.
     pub fn propose(&mut self, command: Command) -> Applied {

@@ -1,0 +1,48 @@
+//! An image whose content changed under its name.
+
+use super::super::world::{World, eventually};
+use super::orchestrator::Evil;
+use super::{VALUE, assert_honest_work_goes_on, assert_untouched, node_ids};
+use holdfast_wire::v1::Grant;
+use holdfast_wire::statement;
+use std::fs;
+use std::path::PathBuf;
+
+/// The blobs of the story's image, the largest (its layer) first.
+fn blobs(w: &World) -> Vec<PathBuf> {
+    let folder = w.path("busybox-image").join("blobs/sha256");
+    let mut all: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    all.sort_by_key(|p| std::cmp::Reverse(fs::metadata(p).unwrap().len()));
+    all
+}
+
+#[test]
+fn an_image_that_was_changed_at_its_source_is_never_run() {
+    let mut w = World::everything();
+    let evil = Evil::in_place_of_the_honest_one(&mut w);
+    w.put_secret("shop/db-password", VALUE, &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1), "--detach"]);
+    let node = node_ids(&w).remove(0);
+    let blobs = blobs(&w);
+    assert_eq!(blobs.len(), 3, "layer, manifest and configuration");
+    for blob in &blobs {
+        let genuine = fs::read(blob).unwrap();
+        let mut changed = genuine.clone();
+        // In a layer: inside the program; in the documents: a letter of a value.
+        let at = genuine.len() / 2;
+        changed[at] ^= 1;
+        fs::write(blob, &changed).unwrap();
+        let assign = evil.genuine(&node, "shop.web.1");
+        let grant: Grant = statement::peek(assign.grant.as_ref().unwrap()).unwrap();
+        // The assignment is in order; what is fetched for it is not.
+        assert!(evil.assign(&node, &assign).accepted);
+        let end = eventually("the end of the task", || {
+            evil.last_report(&grant.grant_id).filter(|r| matches!(r.state.as_str(), "failed" | "refused"))
+        });
+        assert!(end.detail.contains("digest"), "{end:?}");
+        assert_untouched(&w, 0);
+        fs::write(blob, &genuine).unwrap();
+    }
+    drop(evil);
+    assert_honest_work_goes_on(&mut w, 1);
+}

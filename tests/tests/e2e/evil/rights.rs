@@ -1,0 +1,41 @@
+//! What the vault denies an orchestrator, however it asks.
+
+use super::super::world::{World, eventually};
+use super::orchestrator::Evil;
+use super::{VALUE, node_ids, shims};
+use holdfast_wire::v1::grant_result;
+
+#[test]
+fn a_grant_for_a_secret_that_the_service_may_not_read_is_denied_by_name() {
+    let mut w = World::everything();
+    w.add_node("eu");
+    w.put_secret("shop/db-password", VALUE, &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1)]);
+    let home = w.running("shop/web")[0]["node"].as_str().unwrap().to_owned();
+    w.put_secret("shop/db-password", VALUE, &["--reader", "shop/backup"]);
+    let evil = Evil::in_place_of_the_honest_one(&mut w);
+    let other = node_ids(&w).into_iter().find(|n| *n != home).unwrap();
+    for (node, task) in [(&other, "shop.web.2"), (&other, "shop.web.1"), (&home, "shop.web.1")] {
+        match evil.ask(node, task) {
+            grant_result::Result::Denied(denied) => {
+                assert_eq!(denied.code, "policy-denied", "{denied:?}");
+                assert!(denied.policies.iter().any(|p| p == "L1-mount"), "{denied:?}");
+            }
+            grant_result::Result::Issued(_) => panic!("the vault granted {task} on {node}"),
+        }
+    }
+    let log = eventually("the denials in the log", || {
+        let log = w.ok(&["log", "tail", "-n", "100"]);
+        (log.lines().filter(|l| l.contains("grant.denied") && l.contains("L1-mount")).count() == 3).then_some(log)
+    });
+    assert!(log.lines().any(|l| l.contains("grant.denied") && l.contains("shop/web") && l.contains(&other)), "{log}");
+    // What runs under the old right goes on; nothing new began.
+    assert_eq!(w.running("shop/web").len(), 1);
+    assert_eq!(shims(&w, 0).len() + shims(&w, 1).len(), 1);
+    // The right back, and the service grows again.
+    drop(evil);
+    w.put_secret("shop/db-password", VALUE, &["--reader", "shop/web"]);
+    w.start_orchestrator();
+    w.ok(&["service", "scale", "shop/web=2"]);
+    eventually("a second replica", || (w.running("shop/web").len() == 2).then_some(()));
+}
