@@ -168,6 +168,9 @@ impl Cluster {
     }
 
     async fn unknown_certificate(&self, peer: &Peer) {
+        if !self.evidence_allowed(&format!("unknown/{}", peer.id.short())) {
+            return;
+        }
         let detail = format!("serial {}", peer.serial_hex);
         self.note(NoteKind::UnknownCert, peer.id.short(), peer.id.short(), detail).await;
     }

@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the leader looks whether something ran out.
 const TICK: Duration = Duration::from_millis(500);
+/// How long a removed node keeps its connection, to hear that its grants are revoked.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Most leases extended in one entry.
 const EXTEND_BATCH: usize = 500;
 
@@ -81,13 +83,13 @@ pub fn trust_pushes(cluster: &Cluster, has_charter: u64, has_epoch: u64) -> Resu
 }
 
 /// Passes one command's events on: to the nodes they concern, and to this voter itself.
-fn tell(cluster: &Cluster, events: &[Event]) -> Result<(), Failure> {
-    let (mut revoked, mut extended) = (Vec::new(), Vec::new());
+fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
+    let (mut revoked, mut extended, mut condemned) = (Vec::new(), Vec::new(), Vec::new());
     for e in events {
         match e {
             Event::GrantRevoked(id) => revoked.push(*id),
             Event::GrantExtended(id) => extended.push(*id),
-            Event::Revoked(id) => cluster.close(id),
+            Event::Revoked(id) => condemned.push(id.clone()),
             Event::Keys => reopen(cluster)?,
             Event::Trust => push_trust(cluster)?,
             Event::Identity(_) | Event::Service(_) | Event::Grant(_) | Event::GrantGone(_) => {}
@@ -105,6 +107,14 @@ fn tell(cluster: &Cluster, events: &[Event]) -> Result<(), Failure> {
         let st = cluster.look(|s| prepare::lease_ext(s, &opened.stk, &node, &ids, now))?.map_err(refused)?;
         cluster.hub.push(&node, Push::LeaseExt(st));
     }
+    for id in condemned {
+        // The node is told first what was taken from it, then cut off; everything it asks in between is refused.
+        let cluster = Arc::clone(cluster);
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_WORDS).await;
+            cluster.close(&id);
+        });
+    }
     Ok(())
 }
 
@@ -121,7 +131,7 @@ fn by_node(cluster: &Cluster, ids: &[GrantId]) -> Result<BTreeMap<NodeId, Vec<Gr
 }
 
 /// New keys were committed: open them.
-fn reopen(cluster: &Cluster) -> Result<(), Failure> {
+pub fn reopen(cluster: &Cluster) -> Result<(), Failure> {
     let ident = cluster.ident()?;
     let opened = cluster.look(|s| keystore::open(s, &ident, cluster.id, holdfast_transport::now()))??;
     cluster.opened.store(Arc::new(opened));
@@ -167,7 +177,8 @@ fn due(now: Millis, from: Millis, until: Millis) -> bool {
     now.0 >= from.0 + (until.0 - from.0) / 3 * 2
 }
 
-async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failure> {
+/// Makes a new issuer or statement key where a third of a life or less is left.
+pub async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failure> {
     let life = cluster.config.lives.issuer;
     let (issuer_due, stk_due) = cluster.look(|s| {
         let issuer = s.issuer().is_none_or(|i| due(now, i.since, i.not_after));

@@ -58,7 +58,16 @@ fn io(step: &'static str, e: &std::io::Error) -> Failure {
 
 /// Removes what an interrupted founding left behind: nobody was told of it.
 pub fn clean(state_dir: &Path) -> Result<(), Failure> {
-    match std::fs::remove_dir_all(state_dir.join(MAKING_DIR)) {
+    remove(&state_dir.join(MAKING_DIR))
+}
+
+/// Removes a voter that was founded and could not be opened, before anybody was told of it.
+pub fn discard(state_dir: &Path) -> Result<(), Failure> {
+    remove(&state_dir.join(VOTER_DIR))
+}
+
+fn remove(dir: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(dir) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(io("remove an unfinished founding", &e)),

@@ -49,6 +49,7 @@ pub struct Daemon {
     pub gate: Gate,
     /// Cancelled by `seal`: the process drops its keys by becoming a new one.
     pub seal: CancellationToken,
+    failed: CancellationToken,
     stop: CancellationToken,
     readiness: Readiness,
     ports: Mutex<PortsFile>,
@@ -150,6 +151,7 @@ async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failu
         config,
         gate: Gate::new(phase),
         seal: CancellationToken::new(),
+        failed: CancellationToken::new(),
         stop: signals.stop.clone(),
         readiness,
         ports: Mutex::new(PortsFile::new().with("health", health_addr)),
@@ -166,6 +168,7 @@ async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failu
     let ended = tokio::select! {
         () = daemon.stop.cancelled() => Ended::Stopped,
         () = daemon.seal.cancelled() => Ended::Sealed,
+        () = daemon.failed.cancelled() => return Err(Failure::failed("stopped", "this voter's log has stopped")),
         served = local => {
             served.map_err(|e| Failure::failed("io", format!("the unix socket failed: {e}")))?;
             Ended::Stopped
@@ -275,7 +278,11 @@ impl Daemon {
             .map_err(crate::failure::stopped)??;
         let (join, service) = (bind(self.config.join).await?, bind(self.config.service).await?);
         let cluster = Arc::new(self.cluster(id, voter, audit, opened, disk_keys, events, (&join, &service))?);
+        // A cluster that was off until everything had lapsed comes up by unlocking it.
+        drive::renew_keys(&cluster, holdfast_transport::now()).await?;
+        drive::reopen(&cluster)?;
         cluster.certify_self().await?;
+        self.watch_log(&cluster);
         self.listen(&cluster, join, service)?;
         tokio::spawn(drive::follow(Arc::clone(&cluster), first, self.stop.clone()));
         tokio::spawn(drive::tick(Arc::clone(&cluster), self.stop.clone()));
@@ -323,6 +330,21 @@ impl Daemon {
             broadcast: events,
             evidence: Mutex::default(),
         })
+    }
+
+    /// A voter whose log has stopped can do nothing any more: the process ends, and is started again.
+    fn watch_log(&self, cluster: &Arc<Cluster>) {
+        let (cluster, failed, readiness) = (Arc::clone(cluster), self.failed.clone(), self.readiness.clone());
+        tokio::spawn(async move {
+            if let Ok(Some(status)) = cluster.voter.until(Duration::MAX, |s| s.fatal.is_some()).await {
+                tracing::error!(
+                    error = status.fatal.unwrap_or_default(),
+                    "the log has stopped; is the disk full or broken?"
+                );
+            }
+            readiness.not_ready("the log has stopped");
+            failed.cancel();
+        });
     }
 
     /// Serves J and S until the process stops.

@@ -233,11 +233,26 @@ impl<'a> DevCluster<'a> {
         }
     }
 
+    /// Takes down what agents mounted below the cluster's folder: their keys and their tasks' secrets.
+    fn unmount(&self) {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|l| l.split(' ').nth(1));
+        let mut below: Vec<&str> = points.filter(|m| Path::new(m).starts_with(&self.dir)).collect();
+        // What was mounted last comes down first.
+        below.reverse();
+        for point in below {
+            if let Err(e) = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH) {
+                self.app.out.note(&format!("cannot unmount {point}: {e}"));
+            }
+        }
+    }
+
     async fn down(&mut self) -> Result<(), Failure> {
         self.app.out.note("ending");
         while let Some(daemon) = self.daemons.pop() {
             daemon.stop().await;
         }
+        self.unmount();
         self.app.out.note(&format!("ended; its files are in {}", self.dir.display()));
         Ok(())
     }

@@ -61,7 +61,9 @@ async fn refuse<G: Ground>(node: &Node<G>, grant: &Grant, why: &str) {
     match node.believed.use_up(id, Millis(grant.start_before_ms)).await {
         Ok(true) => {}
         Ok(false) => return,
-        Err(error) => return tracing::error!(%error, grant = %id, "a refused grant was not used up, so nothing is told of it"),
+        Err(error) => {
+            return tracing::error!(%error, grant = %id, "a refused grant was not used up, so nothing is told of it");
+        }
     }
     let report = TaskReport {
         grant_id: grant.grant_id.clone(),

@@ -55,6 +55,7 @@ pub async fn run(args: Args, config: Config) -> Result<(), Failure> {
     let signals = Signals::listen().map_err(|e| broken("signals", &e))?;
     let stop = signals.stop.clone();
     let state = Arc::new(StateDir::open(&config.state_dir).map_err(|e| broken("agent-state", &e))?);
+    crate::secretfs::ensure_memory(&config.runtime_dir).map_err(|e| broken("runtime-dir", &e))?;
     let mut ring = KeyRing::open(&config.runtime_dir).map_err(|e| broken("agent-keys", &e))?;
     let machine = machine(&config, &state)?;
     let readiness = Readiness::not_yet("not joined yet");

@@ -212,6 +212,25 @@ fn check(files: &[SecretFile<'_>]) -> Result<(), SecretFsError> {
 
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
+/// Makes `dir` a tmpfs of its own unless it lies on one already: keys and secrets never reach a disk, also on machines
+/// whose `/run` is one. Stays mounted when the agent ends, so that a restarted agent finds its keys and its tasks' secrets.
+pub fn ensure_memory(dir: &Path) -> Result<(), SecretFsError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| SecretFsError::Io {
+        what: "create",
+        path: dir.to_owned(),
+        source: e,
+    })?;
+    if rustix::fs::statfs(dir).is_ok_and(|s| s.f_type == TMPFS_MAGIC) {
+        return Ok(());
+    }
+    let mount = |options: &std::ffi::CStr| rustix::mount::mount("holdfast-agent", dir, "tmpfs", FLAGS, options);
+    match mount(c"mode=0700,size=64m,noswap") {
+        Err(Errno::INVAL) => mount(c"mode=0700,size=64m"),
+        done => done,
+    }
+    .map_err(failed("mount a tmpfs on", dir))
+}
+
 fn mount_tmpfs(path: &Path, bytes: u64) -> Result<Swap, SecretFsError> {
     let plain = format!("mode=0700,size={bytes},nr_inodes={}", FILES_MAX.saturating_mul(2));
     let mount = |options: String| {

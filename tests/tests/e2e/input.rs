@@ -1,10 +1,10 @@
 //! Bad input: one clear line, the right exit code, nothing changed.
 
 use super::world::{World, free_port};
-use suite::programs::program;
 use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
+use suite::programs::program;
 
 fn run(name: &str, args: &[&str]) -> (Option<i32>, String) {
     let o = Command::new(program(name).unwrap()).args(args).output().unwrap();

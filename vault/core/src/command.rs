@@ -162,6 +162,8 @@ pub struct GrantFact {
     pub start_before: Millis,
     /// Runs until, unless extended.
     pub lease_until: Millis,
+    /// Only the vault may stop it, not its orchestrator.
+    pub protected: bool,
     /// Length of the lease at each extension, milliseconds.
     pub life_ms: i64,
     /// After its lease the task may go on for, milliseconds.

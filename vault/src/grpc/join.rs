@@ -52,7 +52,11 @@ impl JoinService {
             Ok(JoinOutcome::Issued(i)) => join_reply::Step::Issued(i),
             Ok(JoinOutcome::Pending(p)) => join_reply::Step::Pending(p),
             Err(f) => {
-                cluster.note(NoteKind::TokenDeny, format!("peer/{addr}"), token.hex(), f.code.to_string()).await;
+                // Anybody may try: only the first refusals of a source in a minute are written down.
+                let source = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
+                if cluster.evidence_allowed(&format!("join/{source}")) {
+                    cluster.note(NoteKind::TokenDeny, format!("peer/{addr}"), token.hex(), f.code.to_string()).await;
+                }
                 return Err(f);
             }
         };

@@ -43,7 +43,15 @@ impl Local for LocalService {
         }
         let founded = found::found(&self.0.config.state_dir, request.get_ref(), &self.0.config.lives).await?;
         let slots = boxes(&founded.slots);
-        let cluster = self.0.open(founded.slots, founded.disk_key).await?;
+        let cluster = match self.0.open(founded.slots, founded.disk_key).await {
+            Ok(cluster) => cluster,
+            Err(e) => {
+                // Nobody has been told of this cluster: it goes, and `init` can be tried again.
+                found::discard(&self.0.config.state_dir)?;
+                self.0.gate.set(Phase::Uninitialized);
+                return Err(e.into());
+            }
+        };
         let (id, bundles, anchor) = cluster.look(|s| {
             let id = s.cluster_id();
             let anchor = id.zip(s.signing_root()).map(|(id, root)| id.anchor(&root.der));

@@ -3,8 +3,8 @@
 use super::super::world::{World, eventually};
 use super::orchestrator::Evil;
 use super::{VALUE, assert_honest_work_goes_on, assert_untouched, node_ids};
-use holdfast_wire::v1::Grant;
 use holdfast_wire::statement;
+use holdfast_wire::v1::Grant;
 use std::fs;
 use std::path::PathBuf;
 
@@ -39,7 +39,8 @@ fn an_image_that_was_changed_at_its_source_is_never_run() {
         let end = eventually("the end of the task", || {
             evil.last_report(&grant.grant_id).filter(|r| matches!(r.state.as_str(), "failed" | "refused"))
         });
-        assert!(end.detail.contains("digest"), "{end:?}");
+        let name = blob.file_name().unwrap().to_str().unwrap();
+        assert!(end.detail.contains(&format!("sha256:{name} is not what was asked for")), "{end:?}");
         assert_untouched(&w, 0);
         fs::write(blob, &genuine).unwrap();
     }

@@ -78,6 +78,8 @@ pub struct Evil {
 impl Evil {
     /// Ends the honest orchestrator and takes its place; returns once every agent has a session with it.
     pub fn in_place_of_the_honest_one(w: &mut World) -> Self {
+        let identity = w.path("orch").join("identity/identity.pem");
+        eventually("the honest orchestrator to have joined", || identity.exists().then_some(()));
         w.orchestrator.take().unwrap().kill();
         let runtime = Runtime::new().unwrap();
         let inside = runtime.enter();
@@ -99,7 +101,6 @@ impl Evil {
         runtime.spawn(serve(tcp, tls, routes, Connections::new(), Limits::default(), stop.clone()));
         drop(inside);
         let evil = Self { runtime, link, leases, nodes, stop };
-        eventually("the lease of the namespace", || evil.lease("shop"));
         eventually("a session with every node", || (evil.sessions() == w.agents.len()).then_some(()));
         evil
     }
@@ -130,6 +131,7 @@ impl Evil {
     }
     /// A genuine assignment: what the vault gave, and what the deployer signed.
     pub fn genuine(&self, node: &str, task: &str) -> Assign {
+        eventually("the lease of the namespace", || self.lease("shop"));
         let GrantIssued { grant, receipt, boxes } = match self.ask(node, task) {
             grant_result::Result::Issued(issued) => issued,
             grant_result::Result::Denied(denied) => panic!("the vault denied {task}: {denied:?}"),

@@ -15,7 +15,7 @@ fn a_stop_by_another_lease_or_for_another_task_stops_nothing() {
     assert_eq!(before.len(), 1);
     let evil = Evil::in_place_of_the_honest_one(&mut w);
     let node = node_ids(&w).remove(0);
-    let fence = evil.lease("shop").unwrap();
+    let fence = eventually("the lease of the namespace", || evil.lease("shop"));
     let good = Stop { task_id: task, namespace: "shop".into(), fence, timeout_ms: 1, ..Stop::default() };
 
     evil.stop(&node, Stop { task_id: "shop.other.1".into(), ..good.clone() });

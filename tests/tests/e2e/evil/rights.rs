@@ -14,6 +14,7 @@ fn a_grant_for_a_secret_that_the_service_may_not_read_is_denied_by_name() {
     let home = w.running("shop/web")[0]["node"].as_str().unwrap().to_owned();
     w.put_secret("shop/db-password", VALUE, &["--reader", "shop/backup"]);
     let evil = Evil::in_place_of_the_honest_one(&mut w);
+    eventually("the lease of the namespace", || evil.lease("shop"));
     let other = node_ids(&w).into_iter().find(|n| *n != home).unwrap();
     for (node, task) in [(&other, "shop.web.2"), (&other, "shop.web.1"), (&home, "shop.web.1")] {
         match evil.ask(node, task) {

@@ -7,11 +7,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Words of a name that a field with a secret in it would have.
 const TELLING: &[&str] = &[
-    "value", "plaintext", "cleartext", "plain", "clear", "secret", "secrets", "password", "passphrase", "private",
-    "psk", "seed", "credential", "sk", "dk",
+    "value",
+    "plaintext",
+    "cleartext",
+    "plain",
+    "clear",
+    "secret",
+    "secrets",
+    "password",
+    "passphrase",
+    "private",
+    "psk",
+    "seed",
+    "credential",
+    "sk",
+    "dk",
 ];
 /// Fields with such a name in an answer or a signed document, and why they may be there.
 const SPARED: &[(&str, &str)] = &[
+    ("Command.delete_secret", "a name"),
+    ("Command.put_secret", "a name, readers and the hash of a box"),
     ("EnvVar.value", "signed by the deployer, public by rule: secrets are mounted, never put into the environment"),
     ("Field.value", "a word of the log: ids and hashes"),
     ("Grant.secrets", "names, versions and hashes of boxes"),
@@ -27,7 +42,7 @@ const SPARED: &[(&str, &str)] = &[
 const FOR_ORCHESTRATORS: &[&str] = &["SchedPlane", "Read", "Log", "CommandPlane", "Deploy"];
 /// Bytes in answers to an orchestrator: what each of them is.
 const BYTES: &[(&str, &[&str])] = &[
-    ("public", &["PublicKey.key", "LeafData.salt", "Receipt.salt", "InclusionReply.salt", "TokenView.token_id"]),
+    ("public", &["LeafData.salt", "Receipt.salt", "InclusionReply.salt", "TokenView.token_id"]),
     ("signed document or note", &["Statement.payload", "CheckpointReply.note", "Receipt.checkpoint"]),
     ("signature", &["Sig.sig", "Sig.key_id"]),
     ("log entry: ids and hashes", &["Receipt.entry", "InclusionReply.entry", "LeafData.entry"]),

@@ -111,6 +111,7 @@ impl Step<'_> {
             issued: self.at,
             start_before: f.start_before,
             lease_until: f.lease_until,
+            protected: f.protected,
             life_ms: f.life_ms,
             grace_ms: f.grace_ms,
             state: GrantState::Issued,
@@ -167,8 +168,7 @@ impl Step<'_> {
         for id in grants {
             let Some(g) = self.state.grants.get(id) else { continue };
             let holder = self.state.leases.get(&g.service.namespace).is_some_and(|l| l.orch == *orch && l.until > at);
-            let protected = self.state.spec_of(g).is_some_and(|s| s.protected);
-            if !(g.orch == *orch || holder) || !g.state.is_live() || protected {
+            if !(g.orch == *orch || holder) || !g.state.is_live() || g.protected {
                 continue;
             }
             self.revoke_grant(*id, &format!("orch/{orch}"), reason);
@@ -292,11 +292,6 @@ impl State {
             )));
         }
         Ok(())
-    }
-
-    /// The spec that a grant runs, while it is active.
-    fn spec_of(&self, g: &GrantRow) -> Option<&holdfast_wire::v1::Spec> {
-        self.services.get(&g.service)?.versions.iter().find(|v| v.version == g.version)?.spec()
     }
 
     /// Namespaces with services that `orch`'s live mandates cover.

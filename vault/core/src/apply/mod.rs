@@ -134,7 +134,12 @@ impl State {
         let Step { frontier, leaves, events, orders, .. } = step;
         self.log_size = frontier.size();
         self.log_peaks = frontier.peaks().to_vec();
-        let result = done.map(|()| Committed { of: stamped.salt_seed, leaf: self.log_size.saturating_sub(1), rev: self.rev, orders });
+        let result = done.map(|()| Committed {
+            of: stamped.salt_seed,
+            leaf: self.log_size.saturating_sub(1),
+            rev: self.rev,
+            orders,
+        });
         Applied { result, leaves, events }
     }
 }

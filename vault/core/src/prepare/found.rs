@@ -165,7 +165,9 @@ pub fn new_stk(
     let chain = state.bundle_chain();
     let last = chain.last().ok_or_else(|| internal("there is no bundle"))?;
     let old: v1::Bundle = statement::peek(last)?;
-    let facts = sealed_stk(keys, stk, now.plus(STK_LEAD.min(life / 10)), now.plus(life), entropy)?;
+    // Without a key in its window nothing can be signed meanwhile: then the new one counts from now.
+    let lead = if state.stk(now).is_some() { STK_LEAD.min(life / 10) } else { Duration::ZERO };
+    let facts = sealed_stk(keys, stk, now.plus(lead), now.plus(life), entropy)?;
     let mut stks: Vec<_> = old.stks.into_iter().filter(|s| s.until_ms > now.0).collect();
     stks.push(v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 });
     let prev = holdfast_types::sha256(&[&last.payload]).to_vec();

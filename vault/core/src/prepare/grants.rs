@@ -61,10 +61,11 @@ pub fn grants(
             }
             Err(refusal) => {
                 let (code, reason) = (refusal.code.as_str().to_owned(), refusal.reason.clone());
-                let service = format!("{}/{}", r.namespace, r.service);
+                // What the caller wrote goes into the log: shortened and printable, whatever it was.
+                let service = format!("{}/{}", shown(&r.namespace), shown(&r.service));
                 orders.push(GrantOrder::Deny {
                     service,
-                    node: r.node_id.clone(),
+                    node: shown(&r.node_id),
                     code,
                     reason,
                     policies: refusal.policies.clone(),
@@ -83,6 +84,11 @@ struct Batch {
     gens: BTreeMap<TaskId, u64>,
     /// Who vouches for an image: the signatures are checked once a batch.
     publishers: BTreeMap<Digest, Vec<String>>,
+}
+
+/// At most 64 printable characters of what a caller wrote.
+fn shown(text: &str) -> String {
+    text.chars().filter(char::is_ascii_graphic).take(64).collect()
 }
 
 /// Everything that was looked up for one grant.
@@ -136,6 +142,7 @@ impl<'a> Leader<'a> {
             mandate: l.mandate_id,
             start_before: holdfast_types::Millis(grant.start_before_ms),
             lease_until: holdfast_types::Millis(grant.lease_until_ms),
+            protected: grant.protected,
             life_ms: grant.lease_until_ms - grant.issued_at_ms,
             grace_ms: i64::from(grant.grace_s) * 1000,
             policies,

@@ -167,7 +167,14 @@ impl Leader<'_> {
             }
         }
         let target = Target::Service(self.service_facts(&name, spec)?);
-        Ok(Wish { at_least: if spec.sensitive { 2 } else { 1 }, ..Wish::new(OperatorAct::Deploy, target) })
+        let at_least = if spec.sensitive || self.is_sensitive(&name) { 2 } else { 1 };
+        Ok(Wish { at_least, ..Wish::new(OperatorAct::Deploy, target) })
+    }
+
+    /// Whether any active version is sensitive: one deployer alone cannot sign that away.
+    fn is_sensitive(&self, name: &ServiceRef) -> bool {
+        let row = self.state.services.get(name).filter(|s| s.active);
+        row.is_some_and(|s| s.versions.iter().filter_map(crate::SpecVersion::spec).any(|v| v.sensitive))
     }
 
     /// A service as the policy sees it: zones as signed, publishers as chartered.
@@ -252,7 +259,8 @@ impl Leader<'_> {
                     .and_then(|s| s.versions.last())
                     .and_then(crate::SpecVersion::spec);
                 let spec = spec.ok_or_else(|| Refusal::not_found("service", &name))?;
-                Ok(Wish::new(A::Retire, Target::Service(self.service_facts(&name, spec)?)))
+                let at_least = if self.is_sensitive(&name) { 2 } else { 1 };
+                Ok(Wish { at_least, ..Wish::new(A::Retire, Target::Service(self.service_facts(&name, spec)?)) })
             }
             Action::RevokeMandate(m) => {
                 let facts = OrchestratorFacts {

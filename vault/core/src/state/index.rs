@@ -129,7 +129,8 @@ impl State {
     /// Grants whose lease should be extended, with their new ends: running, a quarter of the lease over, still allowed.
     pub fn extensions(&self, now: Millis, most: usize) -> Vec<(GrantId, Millis)> {
         let due = self.index.extend.iter().take_while(|(t, _)| *t <= now);
-        let allowed = due.filter_map(|(_, id)| self.grants.get(id).filter(|g| self.may_go_on(g, now)).map(|g| (*id, g)));
+        let allowed =
+            due.filter_map(|(_, id)| self.grants.get(id).filter(|g| self.may_go_on(g, now)).map(|g| (*id, g)));
         allowed.map(|(id, g)| (id, Millis(now.0.saturating_add(g.life_ms)))).take(most).collect()
     }
     /// While mandate, service and node still allow it, a running grant's lease is extended.

@@ -49,6 +49,7 @@ fn grant_fact() -> GrantFact {
         mandate: MandateId::parse("m1").unwrap(),
         start_before: Millis(9),
         lease_until: Millis(10),
+        protected: false,
         life_ms: 9,
         grace_ms: 5,
         policies: vec!["L1-grant".into()],
