@@ -13,10 +13,13 @@ if [ "$(id -u)" != 0 ]; then echo "demo: makes containers, so it needs root: sud
 say() { printf '\n== %s\n' "$*"; }
 proves() { printf '   -> %s\n' "$*"; }
 end() {
+  # Containers outlive their agent on purpose: take the service away first, also when a step failed.
+  [ -z "${removed:-}" ] && "$hf" service rm shop/web >/dev/null 2>&1 && sleep 2
   if [ -n "${dev:-}" ]; then kill "$dev" 2>/dev/null || true; wait "$dev" 2>/dev/null || true; fi
 }
 trap end EXIT
-running() { "$hf" service ps shop/web --json | grep -c '"task_state": "running"' || true; }
+# Tasks whose node has not said that they are over.
+alive() { "$hf" service ps shop/web --all --json | grep '"task_state"' | grep -cvE '"(stopped|failed|refused)"' || true; }
 
 rm -rf "$dir"; mkdir -p "$dir"
 say "1. A vault, an orchestrator and two agents start as separate processes"
@@ -49,7 +52,7 @@ name = "web"
 namespace = "shop"
 image = "oci-layout:$dir/image"
 replicas = 1
-command = ["/bin/busybox", "sh", "-c", "echo my secret hashes to \$(/bin/busybox sha256sum < /run/secrets/db-password); while :; do /bin/busybox sleep 1; done"]
+command = ["/bin/busybox", "sh", "-c", "echo my secret hashes to \$(/bin/busybox sha256sum < /run/secrets/db-password); trap exit TERM; while :; do /bin/busybox sleep 1 & wait; done"]
 secrets = [{ name = "db-password", target = "db-password", mode = 0o400 }]
 SPEC
 "$hf" service deploy -f "$dir/web.toml"
@@ -90,7 +93,8 @@ proves "the tree was recomputed from every entry, and the grant proven to be in 
 
 say "10. And gone"
 "$hf" service rm shop/web
-for _ in $(seq 200); do [ "$(running)" = 0 ] && break; read -rt 0.1 <> <(:) || true; done
-[ "$(running)" = 0 ]
+removed=yes
+for _ in $(seq 200); do [ "$(alive)" = 0 ] && break; read -rt 0.1 <> <(:) || true; done
+[ "$(alive)" = 0 ]
 proves "the vault revoked the grants, the nodes stopped the tasks and unmounted their secrets"
 say "done: the files are in demo/"

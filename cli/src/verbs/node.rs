@@ -1,6 +1,6 @@
 //! `node`: nodes and orchestrators, their admission and their end.
 
-use super::names;
+use super::{log, names};
 use crate::app::App;
 use crate::args::Node;
 use crate::client::Cluster;
@@ -9,7 +9,7 @@ use crate::errors::{Code, Failure};
 use crate::output::{age, time, words};
 use data_encoding::HEXLOWER;
 use holdfast_types::Digest;
-use holdfast_wire::v1;
+use holdfast_wire::{strict, v1};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use v1::command::Action;
@@ -111,7 +111,7 @@ async fn drain(app: &App, c: &Cluster, id: &str, drain: bool) -> Result<(), Fail
 async fn rm(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
     let n = find(c, id).await?;
     c.command(Action::RemoveNode(v1::RemoveNode { id: n.id.clone() })).await?;
-    let given = exposure(&grants(c, &n.id).await?);
+    let given = exposure(c, &n.id).await?;
     let secrets: Vec<Value> = given.iter().map(|(s, v)| json!({"secret": s, "version": v})).collect();
     app.out.show(&json!({"id": n.id, "removed": true, "secrets": secrets}), || {
         let rows: Vec<_> = given.iter().map(|(s, v)| vec![s.clone(), v.to_string()]).collect();
@@ -122,11 +122,28 @@ async fn rm(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
     })
 }
 
-fn exposure(grants: &[v1::GrantView]) -> BTreeSet<(String, u64)> {
-    let full = |g: &v1::GrantView, name: &str| {
-        if name.contains('/') { name.to_owned() } else { format!("{}/{name}", g.namespace) }
-    };
-    grants.iter().flat_map(|g| g.secrets.iter().map(|s| (full(g, &s.name), s.version))).collect()
+/// Every secret version that was ever boxed to `node`: the log remembers what the registry has forgotten.
+async fn exposure(c: &Cluster, node: &str) -> Result<BTreeSet<(String, u64)>, Failure> {
+    let (checkpoint, _) = log::checkpoint(c).await?;
+    let mut stream = log::entries(c, 0, checkpoint.size, false).await?;
+    let mut given = BTreeSet::new();
+    while let Some(leaves) = log::next(&mut stream).await? {
+        for leaf in leaves {
+            let entry: v1::LogEntry = strict::decode(&leaf.entry, log::MAX_ENTRY).map_err(Failure::untrusted)?;
+            given.extend(boxed_to(&entry, node));
+        }
+    }
+    Ok(given)
+}
+
+/// The secret versions that an entry says were boxed to `node`.
+fn boxed_to(entry: &v1::LogEntry, node: &str) -> Vec<(String, u64)> {
+    let field = |name: &str| entry.fields.iter().find(|f| f.name == name).map(|f| f.value.as_str());
+    if entry.kind != "grant.issued" || field("node") != Some(node) {
+        return Vec::new();
+    }
+    let one = |s: &str| s.rsplit_once('@').and_then(|(name, version)| Some((name.to_owned(), version.parse().ok()?)));
+    field("secrets").unwrap_or_default().split(',').filter_map(one).collect()
 }
 
 #[cfg(test)]
@@ -146,13 +163,19 @@ mod tests {
 
     #[test]
     fn exposure_lists_each_secret_version_once_under_its_full_name() {
-        let secret = |name: &str, version| v1::GrantSecret { name: name.into(), version, ..v1::GrantSecret::default() };
-        let grant = |secrets| v1::GrantView { namespace: "shop".into(), secrets, ..v1::GrantView::default() };
-        let all = exposure(&[
-            grant(vec![secret("db", 1), secret("other/x", 3)]),
-            grant(vec![secret("shop/db", 1), secret("db", 2)]),
-        ]);
-        let all: Vec<_> = all.into_iter().collect();
-        assert_eq!(all, [("other/x".into(), 3), ("shop/db".into(), 1), ("shop/db".into(), 2)]);
+        let entry = |kind: &str, node: &str, secrets: &str| {
+            let field = |name: &str, value: &str| v1::Field { name: name.into(), value: value.into() };
+            v1::LogEntry { kind: kind.into(), fields: vec![field("node", node), field("secrets", secrets)], ..Default::default() }
+        };
+        let log = [
+            entry("grant.issued", "node-1", "shop/a@1,shop/b@3"),
+            entry("grant.issued", "node-1", "shop/a@1"),
+            entry("grant.issued", "node-2", "shop/c@1"),
+            entry("grant.issued", "node-1", ""),
+            entry("grant.denied", "node-1", "shop/d@1"),
+        ];
+        let all: BTreeSet<_> = log.iter().flat_map(|e| boxed_to(e, "node-1")).collect();
+        assert_eq!(all, BTreeSet::from([("shop/a".to_owned(), 1), ("shop/b".to_owned(), 3)]));
     }
+
 }

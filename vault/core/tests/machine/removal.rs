@@ -124,6 +124,9 @@ fn time_lapses_ends_extends_and_forgets() {
     assert_eq!(state(&w, &runs), Some(GrantState::Running));
     w.pass(1);
     w.propose(Command::Tick).result.unwrap();
+    assert_eq!(state(&w, &runs), Some(GrantState::Running), "the lease is over, grace is not");
+    w.pass(3 * day);
+    w.propose(Command::Tick).result.unwrap();
     assert_eq!(state(&w, &runs), Some(GrantState::Ended));
 }
 
