@@ -42,7 +42,8 @@ lint: ## format, clippy, and the licences, bans and sources of libraries
 
 .PHONY: test
 test: setup lint ## everything that CI runs
-	@cargo build --locked --quiet --workspace --bins
+	@# Programs and tests in one command: each selection of its own would build the large libraries once more.
+	@cargo build --locked --quiet --workspace --bins --tests
 	@cargo nextest run --locked --workspace --profile ci
 
 .PHONY: bench

@@ -165,7 +165,11 @@ mod tests {
     fn exposure_lists_each_secret_version_once_under_its_full_name() {
         let entry = |kind: &str, node: &str, secrets: &str| {
             let field = |name: &str, value: &str| v1::Field { name: name.into(), value: value.into() };
-            v1::LogEntry { kind: kind.into(), fields: vec![field("node", node), field("secrets", secrets)], ..Default::default() }
+            v1::LogEntry {
+                kind: kind.into(),
+                fields: vec![field("node", node), field("secrets", secrets)],
+                ..Default::default()
+            }
         };
         let log = [
             entry("grant.issued", "node-1", "shop/a@1,shop/b@3"),
@@ -177,5 +181,4 @@ mod tests {
         let all: BTreeSet<_> = log.iter().flat_map(|e| boxed_to(e, "node-1")).collect();
         assert_eq!(all, BTreeSet::from([("shop/a".to_owned(), 1), ("shop/b".to_owned(), 3)]));
     }
-
 }

@@ -163,9 +163,13 @@ impl Evil {
         self.nodes.lock().unwrap().said.retain(|said| !is_answer(said));
         self.order(node, session_order::Order::Assign(assign.clone()));
         eventually("the node's answer", || {
-            self.nodes.lock().unwrap().said.iter().find_map(|(from, report)| match report {
-                Report::AssignResult(result) if from == node => Some(result.clone()),
-                _ => None,
+            self.nodes.lock().unwrap().said.iter().find_map(|(from, report)| {
+                if let Report::AssignResult(result) = report
+                    && from == node
+                {
+                    return Some(result.clone());
+                }
+                None
             })
         })
     }
@@ -180,9 +184,9 @@ impl Evil {
     }
     /// What the node has told of a grant, so far and last.
     pub fn last_report(&self, grant: &[u8]) -> Option<TaskReport> {
-        self.nodes.lock().unwrap().said.iter().rev().find_map(|(_, report)| match report {
-            Report::Task(task) if task.grant_id == grant => Some(task.clone()),
-            _ => None,
+        self.nodes.lock().unwrap().said.iter().rev().find_map(|(_, report)| {
+            let Report::Task(task) = report else { return None };
+            (task.grant_id == grant).then(|| task.clone())
         })
     }
 }
