@@ -3,6 +3,7 @@
 //! STORED: Raft log entries hold [`Stamped`] in postcard; golden file `vault/core/golden/command.hex`.
 //! Variants are only ever appended, never reordered.
 
+use crate::observation::NoteFacts;
 use holdfast_types::{ClusterId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, TaskId, TokenId, VoterId};
 use holdfast_wire::v1;
 use serde::{Deserialize, Serialize};
@@ -205,51 +206,6 @@ pub struct NodeTaskReport {
     pub detail: String,
     /// Restarts so far.
     pub restarts: u32,
-}
-
-/// An observation that is only written down.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NoteFacts {
-    /// Entry kind, one of the protocol's list.
-    pub kind: NoteKind,
-    /// Who.
-    pub actor: String,
-    /// About what.
-    pub subject: String,
-    /// A reason for people.
-    pub detail: String,
-    /// How many it stands for (floods are coalesced).
-    pub count: u64,
-}
-
-/// Kinds of observation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NoteKind {
-    /// A join token was refused.
-    TokenDeny,
-    /// An operator's statement was refused.
-    CommandDeny,
-    /// A certificate that is not in the registry was shown.
-    UnknownCert,
-    /// A node reports what it refused.
-    Evidence,
-    /// A voter was unlocked.
-    UnlockOpen,
-    /// A voter was sealed.
-    Seal,
-}
-impl NoteKind {
-    /// The entry kind.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            NoteKind::TokenDeny => "token.deny",
-            NoteKind::CommandDeny => "command.deny",
-            NoteKind::UnknownCert => "alarm/unknown-cert",
-            NoteKind::Evidence => "evidence",
-            NoteKind::UnlockOpen => "unlock.open",
-            NoteKind::Seal => "seal",
-        }
-    }
 }
 
 /// Everything that can happen.

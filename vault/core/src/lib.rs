@@ -14,6 +14,7 @@ mod entropy;
 mod held;
 mod keys;
 mod log;
+mod observation;
 mod refusal;
 mod state;
 
@@ -22,13 +23,14 @@ pub mod views;
 
 pub use apply::{Applied, Committed, Event};
 pub use command::{
-    CertFacts, Command, Founding, GrantFact, GrantOrder, HpkeFacts, NodeTaskReport, NoteFacts, NoteKind, SealedKey,
-    Stamped, Submission, VoterFacts, command_voter,
+    CertFacts, Command, Founding, GrantFact, GrantOrder, HpkeFacts, NodeTaskReport, SealedKey, Stamped, Submission,
+    VoterFacts, command_voter,
 };
 pub use entropy::Entropy;
 pub use held::{Held, Prepared};
 pub use keys::Keyring;
 pub use log::{Leaf, grant_fields};
+pub use observation::{NoteFacts, NoteKind};
 pub use refusal::{Code, Refusal};
 pub use state::{
     Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, Presented, RootRow,

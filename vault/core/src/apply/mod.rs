@@ -8,8 +8,9 @@ mod identity;
 mod submit;
 mod tick;
 
-use crate::command::{Command, NoteFacts, Stamped};
+use crate::command::{Command, Stamped};
 use crate::log::{Draft, Leaf, append};
+use crate::observation::NoteFacts;
 use crate::refusal::Refusal;
 use crate::state::State;
 use holdfast_types::{GrantId, Millis, ServiceRef};

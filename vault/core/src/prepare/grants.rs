@@ -1,5 +1,6 @@
 //! Grants: look everything up by id, ask the policy, box the secrets, sign; all of it held until the commit.
 
+use super::grant_parts::{check_params, grant_image, vouching};
 use super::submit::reads;
 use super::{Leader, prepared};
 use crate::command::{Command, GrantFact, GrantOrder};
@@ -392,42 +393,4 @@ impl<'a> Leader<'a> {
         g.max_status_age_s = MAX_STATUS_AGE_S;
         Ok(())
     }
-}
-
-fn grant_image((i, publishers): (&v1::SpecImage, &Vec<String>)) -> v1::GrantImage {
-    v1::GrantImage {
-        name: i.name.clone(),
-        digest: i.digest.clone(),
-        publisher: publishers.first().cloned().unwrap_or_default(),
-    }
-}
-
-/// All who vouched for one image or another; empty if one image has nobody.
-fn vouching(publishers: &[Vec<String>]) -> Vec<String> {
-    if publishers.iter().any(Vec::is_empty) {
-        return Vec::new();
-    }
-    let mut all = publishers.concat();
-    all.sort();
-    all.dedup();
-    all
-}
-
-/// Params are the only holes of a spec: declared, of their kind, within their bounds, none missing.
-fn check_params(spec: &v1::Spec, given: &[v1::Param]) -> Result<(), Refusal> {
-    let names_match = given.len() == spec.params.len() && spec.params.iter().zip(given).all(|(d, p)| d.name == p.name);
-    if !names_match {
-        return Err(Refusal::invalid("the params are not those that the spec declares, in its order"));
-    }
-    for (d, p) in spec.params.iter().zip(given) {
-        let fits = match d.kind.as_str() {
-            "int" => p.value.parse::<i64>().is_ok_and(|n| d.min <= n && n <= d.max && n.to_string() == p.value),
-            "string" => p.value.len() <= d.max_len as usize && p.value.bytes().all(|b| b.is_ascii_graphic()),
-            _ => false,
-        };
-        if !fits {
-            return Err(Refusal::invalid(format!("param {} is not within its bounds", d.name)));
-        }
-    }
-    Ok(())
 }

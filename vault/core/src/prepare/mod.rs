@@ -1,6 +1,7 @@
 //! `prepare`: the leader's half. Takes time, entropy, permits and signers; makes every choice; yields a [`Prepared`].
 
 mod found;
+mod grant_parts;
 mod grants;
 mod identity;
 mod submit;
