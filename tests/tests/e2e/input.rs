@@ -50,6 +50,19 @@ fn an_occupied_port_is_named_and_the_vault_stays_sealed() {
 }
 
 #[test]
+fn an_init_that_cannot_open_its_ports_leaves_nothing_and_can_be_repeated() {
+    let w = World::empty();
+    let taken = TcpListener::bind(("127.0.0.1", w.service)).unwrap();
+    let said = w.refused(&["init", "--vault-socket", &w.socket(), "--autolock"], 1);
+    assert!(said.contains(&w.service.to_string()), "{said}");
+    assert_eq!(w.json(&["status", "--vault-socket", &w.socket()])["state"], "uninitialized");
+    assert!(!w.path("vault").join("voter").exists());
+    drop(taken);
+    w.found();
+    assert!(w.ok(&["log", "verify"]).starts_with("ok "));
+}
+
+#[test]
 fn the_tool_uses_the_promised_exit_codes() {
     let w = World::founded();
     w.refused(&["no-such-verb"], 2);

@@ -89,6 +89,12 @@ fn a_drained_node_gives_its_tasks_away_and_a_removed_one_is_cut_off() {
     });
     w.ok(&["node", "activate", &nodes[0]]);
     w.ok(&["node", "rm", &nodes[1]]);
+    // It heard of its removal before it was cut off: its containers and their secrets are gone, not only forgotten.
+    let removed = w.agents.iter().position(|a| a.log_text().contains(&format!("node={}", nodes[1]))).unwrap();
+    let secrets = w.agent_run(removed).join("secrets");
+    eventually("the removed node's secrets to be gone", || {
+        (fs::read_dir(&secrets).unwrap().count() == 0).then_some(())
+    });
     eventually("both tasks back on the first node", || {
         let r = w.running("shop/web");
         (r.len() == 2 && r.iter().all(|t| t["node"] == nodes[0].as_str())).then_some(())

@@ -79,6 +79,16 @@ pub struct World {
 impl World {
     /// A founded, unlocked vault with short lifetimes; nothing else yet.
     pub fn founded() -> Self {
+        let w = Self::empty();
+        w.found();
+        w
+    }
+    pub fn found(&self) {
+        let init = self.json(&["init", "--vault-socket", &self.socket(), "--autolock"]);
+        fs::write(&self.unlock_key, init["unlock_keys"][0].as_str().unwrap()).unwrap();
+    }
+    /// A vault that waits for `init`.
+    pub fn empty() -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests make containers and need root");
         let dir = tempfile::Builder::new().prefix("hf-e2e-").tempdir().unwrap();
         let run = tempfile::Builder::new().prefix("hf-run-").tempdir_in("/dev/shm").unwrap();
@@ -96,8 +106,6 @@ impl World {
         };
         w.write_vault_config("");
         w.start_vault();
-        let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
-        fs::write(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap()).unwrap();
         w
     }
     pub fn path(&self, name: &str) -> PathBuf {
