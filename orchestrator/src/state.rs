@@ -3,6 +3,7 @@
 
 use holdfast_transport::failure::Failure;
 use holdfast_transport::files::{PRIVATE, replace};
+use holdfast_transport::framed::{frame, unframe};
 use holdfast_transport::renew::FileStore;
 use holdfast_wire::v1::Statement;
 use prost::Message as _;
@@ -10,7 +11,9 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-/// The cluster that we joined or apply to. STORED: `cluster`. Its documents prove themselves from the anchor on.
+/// The cluster that we joined or apply to. Its documents prove themselves from the anchor on.
+///
+/// STORED: `cluster`, in the frame of `holdfast_transport::framed`; golden file `orchestrator/golden/cluster.hex`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ClusterFile {
     /// What the join token pinned.
@@ -52,14 +55,18 @@ impl StateDir {
     /// The cluster; `None` before the first join.
     pub fn load(&self) -> Result<Option<ClusterFile>, Failure> {
         match std::fs::read(self.0.join("cluster")) {
-            Ok(bytes) => ClusterFile::decode(bytes.as_slice()).map(Some).map_err(|e| self.failed("read", &e)),
+            Ok(bytes) => {
+                let message = unframe(&bytes).ok_or_else(|| self.failed("read", &"it is cut or altered"))?;
+                ClusterFile::decode(message).map(Some).map_err(|e| self.failed("read", &e))
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.failed("read", &e)),
         }
     }
     /// Keeps the cluster.
     pub fn save(&self, cluster: &ClusterFile) -> Result<(), Failure> {
-        replace(&self.0.join("cluster"), &cluster.encode_to_vec(), PRIVATE).map_err(|e| self.failed("write", &e))
+        let framed = frame(&cluster.encode_to_vec());
+        replace(&self.0.join("cluster"), &framed, PRIVATE).map_err(|e| self.failed("write", &e))
     }
     fn failed(&self, what: &str, e: &dyn std::fmt::Display) -> Failure {
         Failure::failed("disk", format!("cannot {what} the state in {}: {e}", self.0.display()))
@@ -79,7 +86,37 @@ mod tests {
         let cluster = ClusterFile { id: "orch-1".into(), anchor: vec![1; 32], ..ClusterFile::default() };
         state.save(&cluster).unwrap();
         assert_eq!(StateDir::open(&dir.path().join("new")).unwrap().load().unwrap(), Some(cluster));
-        std::fs::write(dir.path().join("new/cluster"), b"\xff\xff").unwrap();
-        assert!(state.load().is_err());
+        let path = dir.path().join("new/cluster");
+        let whole = std::fs::read(&path).unwrap();
+        for n in 0..whole.len() {
+            // Regression: a file that was cut between two fields was read as a smaller cluster.
+            std::fs::write(&path, &whole[..n]).unwrap();
+            assert!(state.load().is_err(), "cut at {n}");
+        }
+    }
+
+    /// `HOLDFAST_BLESS=1` writes the golden file anew.
+    #[test]
+    fn the_cluster_is_stored_as_it_always_was() {
+        let statement = |t: &str| Statement { payload: vec![1, 2], r#type: t.into(), sigs: Vec::new() };
+        let sample = ClusterFile {
+            anchor: vec![9; 32],
+            charters: vec![statement("c")],
+            bundles: vec![statement("b")],
+            join_addrs: vec!["v:7400".into()],
+            service_addrs: vec!["v:7401".into()],
+            id: "orch-1".into(),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        state.save(&sample).unwrap();
+        let path = dir.path().join("cluster");
+        let hex: String = std::fs::read(&path).unwrap().iter().map(|b| format!("{b:02x}")).collect();
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/cluster.hex");
+        if std::env::var_os("HOLDFAST_BLESS").is_some() {
+            std::fs::write(&golden, format!("{hex}\n")).unwrap();
+        }
+        assert_eq!(hex, std::fs::read_to_string(golden).unwrap().trim());
+        assert_eq!(state.load().unwrap(), Some(sample));
     }
 }

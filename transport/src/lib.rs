@@ -14,6 +14,7 @@ pub mod client;
 pub mod daemon;
 pub mod failure;
 pub mod files;
+pub mod framed;
 pub mod join;
 pub mod keys;
 pub mod renew;

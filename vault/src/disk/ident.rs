@@ -2,7 +2,8 @@
 //!
 //! Must never: be readable without the disk key, or be half replaced.
 //!
-//! STORED: file `ident`, a disk-layer record (keyspace `IDENT`, index 0) inside the frame of `envelope`.
+//! STORED: file `ident`, a disk-layer record (keyspace `IDENT`, index 0) inside the frame of `envelope`; golden file
+//! `vault/golden/ident.hex`.
 
 use super::envelope::Kind;
 use super::keys::{At, DiskKeys};
@@ -56,7 +57,8 @@ impl Ident {
             return Err(DiskError::OtherVoter { what: KIND.name });
         }
         let plain = keys.open(AT, &file.body).map_err(|_| corrupt("does not open with this disk key"))?;
-        let mut body: Body = postcard::from_bytes(plain.expose()).map_err(|_| corrupt("malformed"))?;
+        let decoded = postcard::take_from_bytes::<Body>(plain.expose()).ok().filter(|(_, rest)| rest.is_empty());
+        let (mut body, _) = decoded.ok_or_else(|| corrupt("malformed"))?;
         Ok(Self {
             kem_ikm: Secret::take(&mut body.kem_ikm),
             tls_key: SecretBytes::new(std::mem::take(&mut *body.tls_key)),

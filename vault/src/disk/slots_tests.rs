@@ -158,6 +158,29 @@ fn the_slots_format_is_what_it_always_was() {
     s.open(vec![opened]).unwrap();
 }
 
+/// STORED: golden file; `HOLDFAST_BLESS=1` writes it anew. If this fails, old voters cannot be opened any more.
+#[test]
+fn the_identity_is_stored_as_it_always_was() {
+    let keys = DiskKeys::new(CLUSTER, VOTER, Generation { number: 1, key: key(9) }, None).unwrap();
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/ident.hex");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ident");
+    if std::env::var_os("HOLDFAST_BLESS").is_some() {
+        let ident = Ident {
+            kem_ikm: Secret::take(&mut [5; 32]),
+            tls_key: SecretBytes::new(b"pkcs8".to_vec()),
+            chain: vec![b"leaf".to_vec(), b"issuer".to_vec()],
+        };
+        ident.store(dir.path(), &keys).unwrap();
+        let hex: String = std::fs::read(&path).unwrap().iter().map(|b| format!("{b:02x}")).collect();
+        std::fs::write(&golden, hex + "\n").unwrap();
+    }
+    std::fs::write(&path, unhex(std::fs::read_to_string(golden).unwrap().trim())).unwrap();
+    let back = Ident::load(dir.path(), &keys).unwrap();
+    assert_eq!((back.kem_ikm.expose(), back.tls_key.expose()), (&[5; 32], b"pkcs8".as_slice()));
+    assert_eq!(back.chain, [b"leaf".to_vec(), b"issuer".to_vec()]);
+}
+
 fn unhex(line: &str) -> Vec<u8> {
     (0..line.len()).step_by(2).map(|i| u8::from_str_radix(&line[i..i + 2], 16).unwrap()).collect()
 }

@@ -3,7 +3,7 @@
 //! Must never: accept bytes that it would not write.
 //!
 //! STORED: log value = `raft term u64 | record`, record plaintext = `0` blank | `1` batch | `2` membership (postcard).
-//! The term is in clear because it is needed to open the record, and in its AAD, so it cannot be altered.
+//! Golden file `vault/golden/log.hex`. The term is in clear because it is needed to open the record, and in its AAD, so it cannot be altered.
 
 use super::store::StoreError;
 use super::{Batch, Entry, LogId, Payload};

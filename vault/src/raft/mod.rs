@@ -53,6 +53,8 @@ mod corruption_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod stored_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,13 @@
 //! One state file: replaced whole, and framed, so that a cut or altered one is refused instead of read as less.
 //!
-//! STORED: `'HFS' 01 ‖ SHA-256(message) ‖ message`. The digest guards against torn and rotten files, not against people:
-//! whoever can write here is root already.
+//! STORED: a message in the frame of `holdfast_transport::framed`; golden files `orchestrator/agent/golden/*.hex`.
 
 use holdfast_transport::files::{PRIVATE, replace};
-use holdfast_types::sha256;
+use holdfast_transport::framed::{frame, unframe};
 use prost::Message;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 use zeroize::Zeroizing;
-
-const MAGIC: &[u8; 4] = b"HFS\x01";
 
 /// Why state was not kept or not found.
 #[derive(Debug, thiserror::Error)]
@@ -53,11 +50,7 @@ pub fn load<M: Message + Default>(path: &Path) -> Result<Option<M>, StateError> 
         Err(source) => return Err(StateError::Io { path: path.to_owned(), source }),
     };
     let corrupt = || StateError::Corrupt(path.to_owned());
-    let rest = bytes.strip_prefix(MAGIC).ok_or_else(corrupt)?;
-    let (digest, message) = rest.split_first_chunk::<32>().ok_or_else(corrupt)?;
-    if sha256(&[message]).0 != *digest {
-        return Err(corrupt());
-    }
+    let message = unframe(&bytes).ok_or_else(corrupt)?;
     M::decode(message).map(Some).map_err(|_| corrupt())
 }
 
@@ -69,7 +62,7 @@ pub fn load_required<M: Message + Default>(path: &Path) -> Result<M, StateError>
 /// Replaces `path`, durably: after a crash it holds the old message or the new one.
 pub fn save<M: Message>(path: &Path, message: &M) -> Result<(), StateError> {
     let message = Zeroizing::new(message.encode_to_vec());
-    let framed = Zeroizing::new([MAGIC.as_slice(), sha256(&[&message]).as_bytes(), &message].concat());
+    let framed = Zeroizing::new(frame(&message));
     replace(path, &framed, PRIVATE).map_err(|source| StateError::Io { path: path.to_owned(), source })
 }
 

@@ -108,6 +108,14 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_is_stored_as_it_always_was() {
+        let dir = tempfile::tempdir().unwrap();
+        MemoryFile::new(dir.path()).save(&full()).unwrap();
+        let raw: RawMemory = load_required(&dir.path().join("memory")).unwrap();
+        crate::state::golden::holds("memory", &raw);
+    }
+
+    #[test]
     fn a_node_that_lost_its_memory_does_not_start() {
         let dir = tempfile::tempdir().unwrap();
         let file = MemoryFile::new(dir.path());

@@ -17,6 +17,8 @@
 
 pub mod evidence;
 pub mod file;
+#[cfg(test)]
+pub(crate) mod golden;
 pub mod memory;
 pub mod records;
 pub mod trust;
@@ -114,6 +116,12 @@ impl StateDir {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_the_vault_is_and_a_join_that_waits_are_stored_as_they_always_were() {
+        golden::holds("node", &NodeFile { id: "node-1".into(), service_addrs: vec!["v:7401".into()], seq: 3 });
+        golden::holds("joining", &JoiningFile { id: "node-1".into(), join_addrs: vec!["v:7400".into()] });
+    }
 
     #[test]
     fn two_agents_never_share_a_state_directory() {

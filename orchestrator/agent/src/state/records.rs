@@ -82,6 +82,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn records_are_stored_as_they_always_were() {
+        let record = Record {
+            grant: Some(Grant { task_id: "shop.web.1".into(), task_gen: 3, ..Grant::default() }),
+            spec: Some(Spec { service: "web".into(), ..Spec::default() }),
+            lease_until_ms: 1000,
+            prepared: true,
+            attempt: 2,
+            over: Some(TaskReport { grant_id: vec![7; 16], state: "stopped".into(), ..TaskReport::default() }),
+        };
+        crate::state::golden::holds("record", &record);
+    }
+
+    #[test]
     fn a_damaged_record_does_not_hide_the_others() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("grants")).unwrap();

@@ -102,3 +102,24 @@ impl TrustFiles {
         self.save_heartbeat(trust)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::golden;
+
+    #[test]
+    fn what_a_node_believes_is_stored_as_it_always_was() {
+        let statement = |t: &str| Statement { payload: vec![1, 2], r#type: t.into(), sigs: Vec::new() };
+        let anchors = RawAnchors { anchor: vec![9; 32], charters: vec![statement("c")], bundles: vec![statement("b")] };
+        golden::holds("anchors", &anchors);
+        let heartbeat = RawHeartbeat {
+            status: Some(statement("s")),
+            revocations: Some(statement("r")),
+            checkpoint: Some(RawCheckpoint { origin: "holdfast/x/1".into(), size: 5, root: vec![8; 32] }),
+            epoch_floor: 4,
+            time_floor_ms: 1000,
+        };
+        golden::holds("heartbeat", &heartbeat);
+    }
+}
