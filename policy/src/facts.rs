@@ -141,7 +141,7 @@ pub enum Target {
 }
 
 macro_rules! operator_acts {
-    ($($variant:ident => $name:literal),* $(,)?) => {
+    ($($variant:ident => $name:literal by $role:expr),* $(,)?) => {
         /// Everything that the schema lets an operator do.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum OperatorAct {
@@ -154,30 +154,38 @@ macro_rules! operator_acts {
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
+            /// The role to which the shipped rules give it; `None` = every operator
+            /// (test `each_role_has_its_acts_and_no_others`).
+            pub fn role(self) -> Option<&'static str> {
+                match self { $(Self::$variant => $role,)* }
+            }
         }
     };
 }
+const ADMIN: Option<&str> = Some("Admin");
+const DEPLOYER: Option<&str> = Some("Deployer");
+const SECRET_OWNER: Option<&str> = Some("SecretOwner");
 operator_acts! {
-    Deploy => "deploy",
-    Retire => "retire",
-    PutSecret => "putSecret",
-    RotateSecret => "rotateSecret",
-    DeleteSecret => "deleteSecret",
-    ApproveNode => "approveNode",
-    SetZone => "setZone",
-    RemoveNode => "removeNode",
-    QuarantineNode => "quarantineNode",
-    PutMandate => "putMandate",
-    PutPolicy => "putPolicy",
-    RotateRoot => "rotateRoot",
-    RotateUnlock => "rotateUnlock",
-    RotateKeyring => "rotateKeyring",
-    AdmitVoter => "admitVoter",
-    EvictVoter => "evictVoter",
-    MintToken => "mintToken",
-    Release => "release",
-    PutCharter => "putCharter",
-    Lockdown => "lockdown",
-    Seal => "seal",
-    ReadAudit => "readAudit",
+    Deploy => "deploy" by DEPLOYER,
+    Retire => "retire" by DEPLOYER,
+    PutSecret => "putSecret" by SECRET_OWNER,
+    RotateSecret => "rotateSecret" by SECRET_OWNER,
+    DeleteSecret => "deleteSecret" by SECRET_OWNER,
+    ApproveNode => "approveNode" by ADMIN,
+    SetZone => "setZone" by ADMIN,
+    RemoveNode => "removeNode" by ADMIN,
+    QuarantineNode => "quarantineNode" by None,
+    PutMandate => "putMandate" by ADMIN,
+    PutPolicy => "putPolicy" by ADMIN,
+    RotateRoot => "rotateRoot" by ADMIN,
+    RotateUnlock => "rotateUnlock" by ADMIN,
+    RotateKeyring => "rotateKeyring" by ADMIN,
+    AdmitVoter => "admitVoter" by ADMIN,
+    EvictVoter => "evictVoter" by ADMIN,
+    MintToken => "mintToken" by ADMIN,
+    Release => "release" by ADMIN,
+    PutCharter => "putCharter" by ADMIN,
+    Lockdown => "lockdown" by None,
+    Seal => "seal" by None,
+    ReadAudit => "readAudit" by Some("Auditor"),
 }

@@ -55,8 +55,12 @@ pub fn service(raw: RawService) -> Result<Service, Vec<String>> {
     }
     f.at_least_one("replicas", raw.replicas);
     let valid_for_ms = valid_for(raw.valid_for, &mut f);
-    let default_expiry: &[&str] =
-        if raw.sensitive || raw.exclusive { &["stop", "run-on"] } else { &["run-on", "stop"] };
+    // The only one there may be must not run on while its replacement starts.
+    let expiry: &[&str] = match (raw.exclusive, raw.sensitive) {
+        (true, _) => &["stop"],
+        (false, true) => &["stop", "run-on"],
+        (false, false) => &["run-on", "stop"],
+    };
     let content = v1::Spec {
         command: strings("command", raw.command, &mut f),
         args: strings("args", raw.args, &mut f),
@@ -71,7 +75,7 @@ pub fn service(raw: RawService) -> Result<Service, Vec<String>> {
         exclusive: raw.exclusive,
         protected: raw.protected,
         sensitive: raw.sensitive,
-        on_expiry: f.word("on-expiry", raw.on_expiry, default_expiry),
+        on_expiry: f.word("on-expiry", raw.on_expiry, expiry),
         restart: f.word("restart", raw.restart, &["always", "on-failure", "never"]),
         user: raw.user,
         workdir: workdir(raw.workdir, &mut f),

@@ -114,6 +114,13 @@ fn all_faults_are_named_together() {
 }
 
 #[test]
+fn an_exclusive_task_stops_at_the_end_of_its_lease_and_cannot_be_told_otherwise() {
+    let with = |more: &str| parse(&format!("name = \"a\"\nimage = \"x\"\nexclusive = true\n{more}"), "a.toml");
+    assert_eq!(with("").unwrap().content.on_expiry, "stop");
+    assert!(with("on-expiry = \"run-on\"\n").unwrap_err().message.contains("on-expiry"));
+}
+
+#[test]
 fn a_secret_never_leaves_its_folder_and_is_never_writable() {
     for bad in [
         r#"{ name = "x", target = "../x" }"#,

@@ -69,13 +69,15 @@ async fn put(app: &App, name: &SecretRef, file: Option<&Path>, rules: Rules) -> 
     let document = json!({
         "secret": name.to_string(), "version": version, "readers": command.readers, "zones": command.zones,
     });
+    // Defaults are said aloud: what holds is what was signed.
+    let (readers, zones) = (words(&command.readers), words(&command.zones));
     c.command_with(new, Action::PutSecret(command), sealed).await?;
-    app.out.done(&document, &format!("secret {name} is stored, version {version}"))
+    app.out.done(&document, &format!("secret {name} is stored, version {version}; readers {readers}, zones {zones}"))
 }
 
-/// What is not said stays as it was; a new secret is readable by its namespace, in every zone.
+/// What is not said stays as it was; a new secret, also one under a deleted one's name, is readable by its namespace, in every zone.
 fn inherit(given: Rules, last: Option<v1::SecretView>, name: &SecretRef) -> Result<Rules, Failure> {
-    let (readers, zones, attested) = match last {
+    let (readers, zones, attested) = match last.filter(|s| !s.deleted) {
         Some(s) => (s.readers, s.zones, s.attested_only),
         None => (vec![format!("{}/*", name.namespace)], Vec::new(), false),
     };
@@ -105,9 +107,10 @@ fn read_value(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(value)
 }
 
+/// The secret, or what is left of it once deleted.
 async fn find(c: &Cluster, name: &SecretRef) -> Result<Option<v1::SecretView>, Failure> {
     let (ns, n) = (name.namespace.as_str(), name.name.as_str());
-    let found = c.read(|mut r| async move { r.list_secrets(names::list(Some(ns), Some(n), false)).await }).await?;
+    let found = c.read(|mut r| async move { r.list_secrets(names::list(Some(ns), Some(n), true)).await }).await?;
     Ok(found.secrets.into_iter().find(|s| s.namespace == ns && s.name == n))
 }
 
@@ -177,5 +180,8 @@ mod tests {
         assert_eq!(changed.readers, ["shop/api"]);
         let fresh = inherit(given(vec![]), None, &name()).unwrap();
         assert_eq!((fresh.readers, fresh.zones), (vec!["shop/*".to_owned()], vec!["*".to_owned()]));
+        let gone = v1::SecretView { version: 3, deleted: true, ..v1::SecretView::default() };
+        let anew = inherit(given(vec![]), Some(gone), &name()).unwrap();
+        assert_eq!(anew.readers, ["shop/*"], "a deleted secret leaves its number alone");
     }
 }

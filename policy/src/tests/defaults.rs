@@ -63,6 +63,7 @@ fn an_attested_node_is_given_an_attested_only_secret() {
 fn each_role_has_its_acts_and_no_others() {
     use OperatorAct as A;
     const BRAKE: [A; 3] = [A::Lockdown, A::Seal, A::QuarantineNode];
+    let given = |role: &str, act: A| act.role().is_none_or(|r| r == role);
     let table: [(&str, &[A]); 6] = [
         ("Deployer", &[A::Deploy, A::Retire]),
         ("SecretOwner", &[A::PutSecret, A::RotateSecret, A::DeleteSecret]),
@@ -93,6 +94,7 @@ fn each_role_has_its_acts_and_no_others() {
         for act in OperatorAct::ALL {
             let verdict = p.decide_operator(&operator(&[role], &["shop"], *act, target_of(*act)));
             assert_eq!(verdict.is_ok(), acts.contains(act) || BRAKE.contains(act), "{role} {act:?}: {verdict:?}");
+            assert_eq!(verdict.is_ok(), given(role, *act), "{role} {act:?}");
         }
     }
 }

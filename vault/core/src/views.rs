@@ -63,8 +63,19 @@ impl State {
             attested_only: s.attested_only,
             created_at_ms: s.created.0,
             updated_at_ms: s.version.at.0,
+            deleted: false,
         };
         self.secrets.iter().map(view).collect()
+    }
+    /// What is left of a deleted secret: its last version, which the next one must follow.
+    pub fn deleted_secret_view(&self, name: &SecretRef) -> Option<v1::SecretView> {
+        self.deleted_secrets.get(name).map(|version| v1::SecretView {
+            namespace: name.namespace.to_string(),
+            name: name.name.to_string(),
+            version: *version,
+            deleted: true,
+            ..Default::default()
+        })
     }
     /// All join tokens, without secrets.
     pub fn token_views(&self) -> Vec<v1::TokenView> {

@@ -1,11 +1,12 @@
 //! Operators: submitting statements and looking at what is known.
 
+use crate::clock::complaint;
 use crate::cluster::Cluster;
 use crate::rights::Rpc;
 use holdfast_transport::failure::FailureKind;
 use holdfast_transport::rpc::command_plane_server::CommandPlane;
 use holdfast_transport::rpc::read_server::Read;
-use holdfast_types::{NodeId, ServiceRef};
+use holdfast_types::{Millis, NodeId, SecretRef, ServiceRef};
 use holdfast_vault_core::{NoteKind, prepare};
 use holdfast_wire::v1;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ impl OperatorService {
     fn connected(&self, id: &str) -> bool {
         NodeId::parse(id).is_ok_and(|n| self.0.hub.is_connected(&n))
     }
-    fn alarms(&self, view: &v1::StatusView) -> Vec<v1::Alarm> {
+    fn alarms(&self, view: &v1::StatusView, now: Millis) -> Vec<v1::Alarm> {
         let alarm = |code: &str, text: &str| v1::Alarm { code: code.to_owned(), text: text.to_owned() };
         let mut all = Vec::new();
         if !view.autolock {
@@ -69,6 +70,12 @@ impl OperatorService {
         if self.0.look(|s| s.charter().operators.len() == 1).unwrap_or(false) {
             all.push(alarm("one-person", "one operator alone holds every right"));
         }
+        let over = self.0.look(|s| s.over_budget(now).map(ToString::to_string).collect::<Vec<_>>()).unwrap_or_default();
+        if !over.is_empty() {
+            let text = format!("{} met the end of a budget of its mandate within the hour", over.join(", "));
+            all.push(alarm("budget", &text));
+        }
+        all.extend(complaint(holdfast_transport::now(), now).map(|text| alarm("clock", &text)));
         all
     }
 }
@@ -81,7 +88,7 @@ fn wanted(r: &v1::ListRequest, namespace: &str, name: &str) -> bool {
 impl Read for OperatorService {
     async fn get_status(&self, request: Request<v1::Ack>) -> Result<Response<v1::StatusView>, Status> {
         self.0.admit(&request, Rpc::GetStatus).await?;
-        let now = holdfast_transport::now();
+        let now = self.0.now()?;
         let mut view = self.0.look(|s| s.status_view(now))?;
         let status = self.0.voter.status();
         view.state = if status.leader.is_some() { "ready" } else { "no-quorum" }.to_owned();
@@ -98,7 +105,7 @@ impl Read for OperatorService {
             };
             s.voters().map(row).collect()
         })?;
-        view.alarms = self.alarms(&view);
+        view.alarms = self.alarms(&view, now);
         Ok(Response::new(view))
     }
 
@@ -150,8 +157,10 @@ impl Read for OperatorService {
     async fn list_secrets(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::SecretList>, Status> {
         let r = request.get_ref().clone();
         self.read(&request, Rpc::ListSecrets, |s| {
-            let secrets = s.secret_views().into_iter().filter(|v| wanted(&r, &v.namespace, &v.name)).collect();
-            v1::SecretList { secrets }
+            let views = s.secret_views().into_iter().filter(|v| wanted(&r, &v.namespace, &v.name));
+            let name = SecretRef::of(&r.namespace, &r.name).ok().filter(|_| r.all);
+            let deleted = name.and_then(|n| s.deleted_secret_view(&n));
+            v1::SecretList { secrets: views.chain(deleted).collect() }
         })
         .await
     }

@@ -4,8 +4,9 @@ use super::{Event, Step};
 use crate::command::{GrantFact, GrantOrder, NodeTaskReport};
 use crate::log::{Draft, grant_fields};
 use crate::refusal::{Code, Refusal};
-use crate::state::{GrantRow, GrantState, IdentityState, Lease, State};
+use crate::state::{GrantRow, GrantState, IdentityState, Lease, State, surge, task_slots};
 use holdfast_types::{GrantId, Millis, Namespace, NodeId, OrchId, Role, ServiceRef, TaskId};
+use holdfast_wire::v1::Spec;
 use std::time::Duration;
 
 /// How long a request id is remembered.
@@ -65,24 +66,22 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn denied(&mut self, orch: &OrchId, service: &str, node: &str, code: &str, policies: &[String]) {
-        let d = Draft::new("grant.denied", format!("orch/{orch}"), service).with("node", node).with("code", code);
-        self.leaf(d.with("policies", policies.join(",")));
-    }
-
     fn issue(&mut self, orch: &OrchId, f: GrantFact) -> Result<u64, Refusal> {
         let service = f.task.service().map_err(|e| Refusal::invalid(e.to_string()))?;
-        if let Err(r) = self.state.grant_preconditions(orch, &service, &f, self.at) {
-            self.denied(orch, &service.to_string(), f.node.as_str(), r.code.as_str(), &r.policies);
-            return Err(r);
-        }
+        let (exclusive, sensitive) = match self.state.grant_preconditions(orch, &service, &f, self.at) {
+            Ok(spec) => (spec.exclusive, spec.sensitive),
+            Err(r) => {
+                self.denied(orch, &service.to_string(), f.node.as_str(), r.code.as_str(), &r.policies);
+                return Err(r);
+            }
+        };
         self.state.budgets.entry(f.mandate.clone()).or_default().spend(
             service.namespace.as_str(),
             &f.node,
             &f.secrets,
             self.at,
         );
-        self.state.task_gens.insert(f.task.clone(), f.task_gen);
+        self.state.services.entry(service.clone()).or_default().gens.insert(f.task.slot(), f.task_gen);
         let (name, sha) = grant_fields(&f.sha256);
         let secrets: Vec<_> = f.secrets.iter().map(|(n, v)| format!("{n}@{v}")).collect();
         let leaf = self.leaf(
@@ -114,6 +113,9 @@ impl Step<'_> {
             protected: f.protected,
             life_ms: f.life_ms,
             grace_ms: f.grace_ms,
+            exclusive,
+            sensitive,
+            held_back: Millis::default(),
             state: GrantState::Issued,
             task_state: String::new(),
             exit_code: 0,
@@ -194,10 +196,15 @@ impl Step<'_> {
     pub(super) fn extend(&mut self, grants: Vec<(GrantId, Millis)>) -> Result<(), Refusal> {
         let mut n = 0_u64;
         for (id, until) in grants {
-            if self.state.grants.get(&id).is_some_and(|g| g.lease_until < until && self.state.may_go_on(g, self.at)) {
+            let Some(g) = self.state.grants.get(&id).filter(|g| g.lease_until < until) else { continue };
+            if self.state.may_go_on(g, self.at) {
                 self.state.change_grant(&id, |g| g.lease_until = until);
                 self.event(Event::GrantExtended(id));
                 n += 1;
+            } else {
+                // Asked again later: what may not go on now must not be looked at in every tick.
+                let at = self.at;
+                self.state.change_grant(&id, |g| g.held_back = at);
             }
         }
         if n > 0 {
@@ -215,7 +222,7 @@ impl State {
         service: &ServiceRef,
         f: &GrantFact,
         at: Millis,
-    ) -> Result<(), Refusal> {
+    ) -> Result<&Spec, Refusal> {
         let lease = self.leases.get(&service.namespace);
         if !lease.is_some_and(|l| l.orch == *orch && l.fence == f.fence && l.until > at) {
             return Err(Refusal {
@@ -251,10 +258,11 @@ impl State {
         if !f.secrets.iter().all(same) {
             return Err(Refusal::changed("a secret changed meanwhile"));
         }
-        if f.task_gen != self.task_gens.get(&f.task).copied().unwrap_or(0) + 1 {
+        if f.task_gen != self.last_gen(&f.task) + 1 {
             return Err(Refusal::changed("the task was granted meanwhile"));
         }
-        self.within_budget(&f.mandate, &f.task, spec, &f.node, &f.secrets, at)
+        self.within_budget(&f.mandate, &f.task, spec, &f.node, &f.secrets, at)?;
+        Ok(spec)
     }
 
     /// Rate, concurrency and novelty of the mandate (protocol, budgets).
@@ -262,7 +270,7 @@ impl State {
         &self,
         mandate: &holdfast_types::MandateId,
         task: &TaskId,
-        spec: &holdfast_wire::v1::Spec,
+        spec: &Spec,
         node: &NodeId,
         secrets: &[(String, u64)],
         at: Millis,
@@ -280,16 +288,15 @@ impl State {
         if fresh > 0 && b.novelty(at).saturating_add(fresh) > m.novelty {
             return Err(over(format!("the mandate allows {} new pairs of secret and node an hour", m.novelty)));
         }
-        let surge = spec.update.as_ref().map_or(1, |u| u.parallelism.max(1));
+        let slots = task_slots(spec);
+        let live = self.index.live_of.get(service).copied().unwrap_or(0);
+        // Slots bound an exclusive service: a task that was taken back holds its own until it is over.
+        if task.slot() > slots || live >= slots as usize && !spec.exclusive {
+            let (max, surge) = (spec.replicas_max, surge(spec));
+            return Err(over(format!("the service may have {max} replicas and {surge} more while it changes")));
+        }
         if spec.exclusive && self.grants_of_service(service).any(|(_, g)| g.task == *task) {
             return Err(over(format!("task {task} is exclusive and its last grant is not over")));
-        }
-        let live = self.index.live_of.get(service).copied().unwrap_or(0);
-        if live >= spec.replicas_max.saturating_add(surge) as usize {
-            return Err(over(format!(
-                "the service may have {} replicas and {surge} more while it changes",
-                spec.replicas_max
-            )));
         }
         Ok(())
     }

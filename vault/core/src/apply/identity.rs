@@ -5,7 +5,7 @@ use crate::command::{CertFacts, Command, HpkeFacts};
 use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
 use crate::state::{Identity, IdentityState, Revoked};
-use holdfast_types::{Digest, Role, TokenId, Zone};
+use holdfast_types::{Digest, NodeId, Role, TokenId, Zone};
 
 /// What a join brings.
 pub(super) struct Applicant {
@@ -169,17 +169,21 @@ impl Step<'_> {
     }
 
     pub(super) fn fork(&mut self, id: &str, detail: &str) -> Result<(), Refusal> {
-        self.quarantine(id)?;
-        self.leaf(Draft::new("identity.fork", "vault", id).with("detail", detail));
-        Ok(())
+        self.quarantine(id, Draft::new("identity.fork", "vault", id).with("detail", detail))
     }
 
-    /// All certificates of `id` stop counting; it gets nothing new.
-    pub(super) fn quarantine(&mut self, id: &str) -> Result<(), Refusal> {
+    /// All certificates of `id` stop counting; it gets nothing new. Its sensitive tasks are taken back, the others have
+    /// the rest of their leases.
+    pub(super) fn quarantine(&mut self, id: &str, why: Draft) -> Result<(), Refusal> {
         self.with_identity(id, |row| {
             row.state = IdentityState::Quarantined;
             Ok(())
         })?;
+        let actor = why.actor.clone();
+        self.leaf(why);
+        for grant in NodeId::parse(id).map(|n| self.state.sensitive_on(&n)).unwrap_or_default() {
+            self.revoke_grant(grant, &actor, "its node is quarantined");
+        }
         self.revoke_identity(id);
         Ok(())
     }

@@ -2,9 +2,11 @@
 //!
 //! LAW: the same commands give the same state everywhere (test `replaying_the_log_gives_the_same_state`).
 
+mod denials;
 mod founding;
 mod grants;
 mod identity;
+mod secrets;
 mod submit;
 mod tick;
 
@@ -119,7 +121,7 @@ impl Step<'_> {
 impl State {
     /// Applies a committed command. A refused one changes nothing but the time and, where it says so, the log.
     pub fn apply(&mut self, stamped: Stamped) -> Applied {
-        let at = Millis(stamped.at.0.max(self.last_at.0));
+        let at = self.time(stamped.at);
         self.last_at = at;
         let mut step = Step {
             frontier: self.frontier(),

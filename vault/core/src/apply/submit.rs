@@ -4,9 +4,9 @@ use super::{Event, Step};
 use crate::command::{Command, Submission};
 use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
-use crate::state::{IdentityState, MandateRow, SecretRow, SecretVersion, SpecVersion, TokenRow};
+use crate::state::{IdentityState, MandateRow, SpecVersion, TokenRow, task_slots};
 use holdfast_types::{
-    CommandId, Digest, GrantId, MandateId, Millis, OrchId, SecretRef, ServiceRef, TokenId, Zone, sha256,
+    CommandId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, ServiceRef, TokenId, Zone, sha256,
 };
 use holdfast_wire::statement::{Document, MAX_SIGS, peek};
 use holdfast_wire::v1;
@@ -55,6 +55,7 @@ impl Step<'_> {
         });
         let surplus = row.versions.len().saturating_sub(ACTIVE_VERSIONS);
         row.versions.drain(..surplus);
+        row.forget_slots(row.versions.iter().filter_map(SpecVersion::spec).map(task_slots).max().unwrap_or(0));
         row.last_version = next;
         row.active = true;
         row.rev = rev;
@@ -103,8 +104,8 @@ impl Step<'_> {
             namespaces: m.namespaces.clone(),
             zones: m.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)?,
             not_after: Millis(m.not_after_ms),
-            per_minute: if m.grants_per_minute == 0 { 120 } else { m.grants_per_minute },
-            novelty: if m.novelty_per_hour == 0 { 30 } else { m.novelty_per_hour },
+            per_minute: m.grants_per_minute,
+            novelty: m.novelty_per_hour,
             revoked: false,
         };
         self.leaf(by.draft("mandate", &id).with("sha256", row.sha256));
@@ -154,54 +155,10 @@ impl Step<'_> {
             Action::Lockdown(l) => self.set_lockdown(by, true, &l.reason),
             Action::Release(r) => self.set_lockdown(by, false, &r.reason),
             Action::QuarantineNode(q) => {
-                self.quarantine(&q.id)?;
-                self.leaf(by.draft("node.quarantine", &q.id).with("reason", q.reason));
-                Ok(())
+                let draft = by.draft("node.quarantine", &q.id).with("reason", q.reason);
+                self.quarantine(&q.id, draft)
             }
         }
-    }
-
-    fn put_secret(&mut self, by: &By<'_>, p: v1::PutSecret, sealed: Option<&[u8]>) -> Result<(), Refusal> {
-        let name = SecretRef::of(&p.namespace, &p.name).map_err(invalid)?;
-        let record = sealed.ok_or_else(|| Refusal::invalid("the sealed value is missing"))?.to_vec();
-        let last = self.state.secrets.get(&name);
-        let next = last.map_or(1, |s| s.version.number + 1);
-        if p.version != next {
-            return Err(Refusal::changed(format!(
-                "the secret's next version is {next}, the command says {}",
-                p.version
-            )));
-        }
-        let zones = if p.zones.is_empty() {
-            vec![Zone::all()]
-        } else {
-            p.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)?
-        };
-        let created = last.map_or(self.at, |s| s.created);
-        let version = SecretVersion { number: next, record, at: self.at };
-        self.state.secrets.insert(
-            name.clone(),
-            SecretRow { readers: p.readers, zones, attested_only: p.attested_only, version, created },
-        );
-        self.next_rev();
-        self.leaf(by.draft("secret.put", &name).with("version", next));
-        Ok(())
-    }
-
-    fn delete_secret(&mut self, by: &By<'_>, d: &v1::DeleteSecret) -> Result<(), Refusal> {
-        let name = SecretRef::of(&d.namespace, &d.name).map_err(invalid)?;
-        if !self.state.secrets.contains_key(&name) {
-            return Err(Refusal::not_found("secret", &name));
-        }
-        if let Some(user) = self.state.service_using(&name) {
-            return Err(Refusal::changed(format!(
-                "secret {name} is used by service {user}; remove or change the service first"
-            )));
-        }
-        self.state.secrets.remove(&name);
-        self.next_rev();
-        self.leaf(by.draft("secret.delete", &name));
-        Ok(())
     }
 
     fn mint_token(&mut self, by: &By<'_>, t: v1::MintToken, sealed: Option<&[u8]>) -> Result<(), Refusal> {
@@ -209,13 +166,13 @@ impl Step<'_> {
         if self.state.tokens.contains_key(&id) {
             return Err(Refusal::changed("this token exists already"));
         }
-        let zone = if t.zone.is_empty() { Zone::all() } else { Zone::parse(&t.zone).map_err(invalid)? };
+        let zone = Zone::parse(&t.zone).map_err(invalid)?;
         let row = TokenRow {
             // Orchestrators and voters always need an operator who names their key (protocol, token).
             approval: t.approval || t.role != "node",
             role: t.role,
             mac: sealed.ok_or_else(|| Refusal::invalid("the sealed token key is missing"))?.to_vec(),
-            uses_left: t.uses.max(1),
+            uses_left: t.uses,
             expires: Millis(t.expires_at_ms),
             zone,
             labels: t.labels,
@@ -251,7 +208,7 @@ impl Step<'_> {
     }
 
     fn remove_node(&mut self, by: &By<'_>, id: &str) -> Result<(), Refusal> {
-        let node = holdfast_types::NodeId::parse(id).map_err(invalid)?;
+        let node = NodeId::parse(id).map_err(invalid)?;
         self.with_identity(id, |row| {
             row.state = IdentityState::Removed;
             row.hpke.clear();
@@ -292,6 +249,10 @@ impl Step<'_> {
             Ok(())
         })?;
         self.leaf(draft);
+        // Grants are on nodes; of an orchestrator's place nothing follows.
+        for (grant, why) in NodeId::parse(&p.id).map(|n| self.state.displaced(&n)).unwrap_or_default() {
+            self.revoke_grant(grant, &by.actor, why);
+        }
         Ok(())
     }
 
@@ -306,6 +267,7 @@ impl Step<'_> {
             .ok_or_else(|| Refusal::not_found("service", &name))?;
         row.active = false;
         row.versions.clear();
+        row.forget_slots(0);
         row.rev = rev;
         self.state.rev = rev;
         self.leaf(by.draft("service.remove", &name));
@@ -334,29 +296,16 @@ impl Step<'_> {
 }
 
 /// Who caused it, by which statement.
-struct By<'a> {
-    st: &'a v1::Statement,
-    actor: String,
+pub(super) struct By<'a> {
+    pub st: &'a v1::Statement,
+    pub actor: String,
 }
 impl By<'_> {
-    fn draft(&self, kind: &'static str, subject: impl ToString) -> Draft {
+    pub fn draft(&self, kind: &'static str, subject: impl ToString) -> Draft {
         Draft::new(kind, self.actor.clone(), subject.to_string()).signed(self.st)
     }
 }
 
-fn invalid(e: impl std::fmt::Display) -> Refusal {
+pub(super) fn invalid(e: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::InvalidInput, e.to_string())
-}
-
-impl crate::State {
-    /// An active service that mounts `name`, if there is one.
-    fn service_using(&self, name: &SecretRef) -> Option<ServiceRef> {
-        let uses = |spec: &v1::Spec| {
-            spec.secrets.iter().any(|m| SecretRef::parse(&m.name, &spec.namespace).is_ok_and(|r| r == *name))
-        };
-        self.services
-            .iter()
-            .find(|(_, row)| row.active && row.versions.iter().filter_map(SpecVersion::spec).any(uses))
-            .map(|(s, _)| s.clone())
-    }
 }

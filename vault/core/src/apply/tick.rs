@@ -17,16 +17,18 @@ impl Step<'_> {
         let due: Vec<GrantId> =
             self.state.index.due.iter().take_while(|(t, _)| *t <= at).take(BATCH).map(|(_, id)| *id).collect();
         for id in due {
-            let Some(state) = self.state.grants.get(&id).map(|g| g.state) else { continue };
+            let Some((state, exclusive)) = self.state.grants.get(&id).map(|g| (g.state, g.exclusive)) else { continue };
             match state {
                 GrantState::Issued => self.end(id, GrantState::Lapsed, "not started in time"),
                 GrantState::Running => self.end(id, GrantState::Ended, "its lease and grace ran out"),
+                GrantState::Revoked if exclusive => self.end(id, GrantState::Ended, "its lease ran out"),
                 GrantState::Revoked | GrantState::Ended | GrantState::Lapsed => {
                     self.state.forget_grant(&id);
                     self.event(Event::GrantGone(id));
                 }
             }
         }
+        self.prune_denials();
         let s = &mut *self.state;
         s.last_prune = at;
         s.commands.retain(|_, t| *t > at);

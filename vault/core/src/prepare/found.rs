@@ -9,6 +9,7 @@ use crate::refusal::{Code, Refusal};
 use crate::state::State;
 use holdfast_pki::issue::{RootCa, new_root};
 use holdfast_pki::keys::{CertSigner, RootStatementSigner, SubjectKey};
+use holdfast_policy::OperatorAct;
 use holdfast_types::{ClusterId, Millis, SecretBytes, TrustDomain, VoterId};
 use holdfast_wire::keys::{Ed25519Key, StatementSigner as _};
 use holdfast_wire::{statement, v1};
@@ -53,9 +54,29 @@ fn check_charter(st: &v1::Statement) -> Result<(ClusterId, v1::Charter), Refusal
     } else if c.recovery.as_ref().is_none_or(|r| r.public_key.len() != 32) {
         "the charter names no recovery key"
     } else {
+        check_thresholds(&c)?;
         return Ok((ClusterId::of_charter(&st.payload), c));
     };
     Err(Refusal::invalid(why))
+}
+
+/// Each threshold is of an act that exists, once, and can be met: one that cannot would lock everybody out for good.
+fn check_thresholds(c: &v1::Charter) -> Result<(), Refusal> {
+    let mut seen = std::collections::BTreeSet::new();
+    for t in &c.thresholds {
+        let act = OperatorAct::ALL.iter().find(|a| a.name() == t.action && seen.insert(a.name()));
+        let act = act.ok_or_else(|| {
+            Refusal::invalid(format!("the charter's threshold for {:?} is of no act, or its second one", t.action))
+        })?;
+        let may = |o: &&v1::Operator| act.role().is_none_or(|role| o.roles.iter().any(|r| r == role));
+        let signers = c.operators.iter().filter(may).count();
+        if t.k == 0 || t.k as usize > signers {
+            let why =
+                format!("the charter wants {} signatures for {}, which {signers} operators may give", t.k, t.action);
+            return Err(Refusal::invalid(why));
+        }
+    }
+    Ok(())
 }
 
 /// The cluster that charter v1 founds, if it is acceptable.

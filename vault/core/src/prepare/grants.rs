@@ -123,7 +123,7 @@ impl<'a> Leader<'a> {
         let policies = self.ask(orch, &l)?;
         let task_gen = match batch.gens.get(&l.task) {
             Some(g) => g + 1,
-            None => self.state.task_gens.get(&l.task).copied().unwrap_or(0) + 1,
+            None => self.state.last_gen(&l.task) + 1,
         };
         let id = GrantId(entropy.draw16("grant"));
         let (mut grant, boxes) = self.boxed(&l, id, entropy)?;
@@ -384,8 +384,9 @@ impl<'a> Leader<'a> {
         g.exclusive = l.spec.exclusive;
         g.protected = l.spec.protected;
         g.issued_at_ms = self.now.0;
-        g.start_before_ms = self.now.plus(self.lives.start_before).0;
         let life = if l.spec.exclusive { self.lives.exclusive } else { self.lives.grant };
+        // An exclusive task is replaced when its lease is over: it must not start after that.
+        g.start_before_ms = self.now.plus(self.lives.start_before.min(life)).0;
         g.lease_until_ms = self.now.plus(life).0;
         g.grace_s = if l.spec.exclusive { 0 } else { u32::try_from(self.lives.grace.as_secs()).unwrap_or(u32::MAX) };
         g.on_expiry = l.spec.on_expiry.clone();

@@ -1,5 +1,6 @@
 //! `prepare`: the leader's half. Takes time, entropy, permits and signers; makes every choice; yields a [`Prepared`].
 
+mod bounds;
 mod found;
 mod grant_parts;
 mod grants;
@@ -10,6 +11,7 @@ mod trust;
 pub use found::{FoundingKeys, found, founding_cluster, new_issuer, new_stk, voter_up};
 pub use grants::{GrantReply, MAX_BATCH, grants};
 pub use identity::{JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
+pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
 pub use trust::{checkpoint, lease_ext, revocations, revoke, status};
 

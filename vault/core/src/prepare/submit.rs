@@ -1,6 +1,6 @@
 //! Operators' statements: signatures, each signer's permission, thresholds, and what only the leader can add.
 
-use super::{Leader, prepared};
+use super::{Leader, bounds, prepared};
 use crate::command::{Command, Submission};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
@@ -11,15 +11,10 @@ use holdfast_types::{Digest, NodeId, OperatorId, OrchId, SecretRef, ServiceRef, 
 use holdfast_wire::boxes::{self, Context};
 use holdfast_wire::keys::key_id;
 use holdfast_wire::statement::{Document, peek};
-use holdfast_wire::token::TokenRole;
 use holdfast_wire::v1;
 use prost::Message as _;
 use v1::command::Action;
 
-/// Longest life of a command: 24 h; of a spec and a mandate: 180 and 90 days.
-const MAX_COMMAND_MS: i64 = 24 * 3600 * 1000;
-const MAX_SPEC_MS: i64 = 180 * 86_400 * 1000;
-const MAX_MANDATE_MS: i64 = 90 * 86_400 * 1000;
 /// Longest secret value: 500 KiB.
 pub const MAX_SECRET: usize = 500 << 10;
 
@@ -110,9 +105,7 @@ impl Leader<'_> {
         if c.cluster_id != cluster.id.0 || c.era != cluster.era {
             return Err(Refusal::changed("this command is for another cluster or era"));
         }
-        if c.expires_at_ms <= self.now.0 || c.expires_at_ms - self.now.0 > MAX_COMMAND_MS {
-            return Err(Refusal::changed("this command has expired or lives longer than 24 h; sign it again"));
-        }
+        bounds::command(c, self.now)?;
         if c.expect_rev != 0 && c.expect_rev != self.state.rev {
             return Err(Refusal::changed(format!("expected revision {}, it is {}", c.expect_rev, self.state.rev)));
         }
@@ -140,15 +133,7 @@ impl Leader<'_> {
         if spec.cluster_id != self.state.cluster()?.id.0 {
             return Err(Refusal::changed("this spec is for another cluster"));
         }
-        if spec.valid_until_ms <= self.now.0 || spec.valid_until_ms - self.now.0 > MAX_SPEC_MS {
-            return Err(invalid("a spec is valid for at most 180 days"));
-        }
-        if spec.images.is_empty()
-            || spec.replicas_max < spec.replicas_min
-            || spec.replicas_max == 0 && spec.replicas_min > 0
-        {
-            return Err(invalid("a spec names at least one image, and its replicas make sense"));
-        }
+        bounds::spec(spec, self.now)?;
         for i in &spec.images {
             let digest = Digest::from_slice(&i.digest).ok_or_else(|| invalid("images are named by SHA-256 digest"))?;
             if self.state.publishers_of(&digest).is_empty() {
@@ -179,14 +164,9 @@ impl Leader<'_> {
 
     /// A service as the policy sees it: zones as signed, publishers as chartered.
     pub(crate) fn service_facts(&self, name: &ServiceRef, spec: &v1::Spec) -> Result<ServiceFacts, Refusal> {
-        let zones = if spec.zones.is_empty() {
-            vec![Zone::all()]
-        } else {
-            spec.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)?
-        };
         Ok(ServiceFacts {
             service: name.clone(),
-            zones,
+            zones: spec.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)?,
             publishers: self.state.charter.publishers.iter().map(|p| p.id.clone()).collect(),
             sensitive: spec.sensitive,
             isolation: if spec.isolation.is_empty() { "default".to_owned() } else { spec.isolation.clone() },
@@ -198,12 +178,7 @@ impl Leader<'_> {
         if m.cluster_id != c.id.0 || m.era != c.era {
             return Err(Refusal::changed("this mandate is for another cluster or era"));
         }
-        if m.not_after_ms <= self.now.0 || m.not_after_ms - self.now.0 > MAX_MANDATE_MS {
-            return Err(invalid("a mandate is valid for at most 90 days"));
-        }
-        if m.orchestrators.is_empty() || m.namespaces.is_empty() || m.zones.is_empty() {
-            return Err(invalid("a mandate names orchestrators, namespaces and zones; * stands for all"));
-        }
+        bounds::mandate(m, self.now)?;
         let first = m.orchestrators.first().map_or("", String::as_str);
         let orchestrator = OrchId::parse(first).map_err(invalid)?;
         for o in &m.orchestrators {
@@ -238,12 +213,16 @@ impl Leader<'_> {
         use OperatorAct as A;
         let cluster = |act| Ok(Wish::new(act, Target::Cluster));
         match action {
-            Action::PutSecret(p) => Ok(Wish::new(A::PutSecret, self.secret_target(&p.namespace, &p.name)?)),
-            Action::DeleteSecret(d) => Ok(Wish::new(A::DeleteSecret, self.secret_target(&d.namespace, &d.name)?)),
-            Action::MintToken(t) if TokenRole::parse(&t.role).is_none() => {
-                Err(invalid("a token is for a node, an orchestrator or a voter"))
+            Action::PutSecret(p) => {
+                bounds::secret(p)?;
+                Ok(Wish::new(A::PutSecret, self.secret_target(&p.namespace, &p.name)?))
             }
-            Action::MintToken(_) | Action::RevokeToken(_) => cluster(A::MintToken),
+            Action::DeleteSecret(d) => Ok(Wish::new(A::DeleteSecret, self.secret_target(&d.namespace, &d.name)?)),
+            Action::MintToken(t) => {
+                bounds::token(t, self.now)?;
+                cluster(A::MintToken)
+            }
+            Action::RevokeToken(_) => cluster(A::MintToken),
             Action::ApproveIdentity(a) => Ok(Wish::new(A::ApproveNode, self.node_target(&a.id)?)),
             Action::RemoveNode(r) => Ok(Wish::new(A::RemoveNode, self.node_target(&r.id)?)),
             Action::SetDrain(d) => Ok(Wish::new(A::SetZone, self.node_target(&d.id)?)),

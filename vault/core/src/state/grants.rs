@@ -70,6 +70,12 @@ pub struct GrantRow {
     pub life_ms: i64,
     /// After its lease the task may go on for, milliseconds.
     pub grace_ms: i64,
+    /// It must be the only one in its slot.
+    pub exclusive: bool,
+    /// Taken back when its node is quarantined.
+    pub sensitive: bool,
+    /// When an extension of its lease was last refused; it is asked again a quarter of a lease later.
+    pub held_back: Millis,
     /// Where it is in its life.
     pub state: GrantState,
     /// As last reported.
@@ -82,6 +88,19 @@ pub struct GrantRow {
     pub restarts: u32,
     /// When it stopped being live.
     pub over: Option<Millis>,
+}
+
+/// What one orchestrator was refused in one minute.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Denials {
+    /// Which minute.
+    pub minute: i64,
+    /// Refusals with a leaf of their own.
+    pub written: u32,
+    /// Refusals without.
+    pub untold: u64,
+    /// When it last met the end of a budget.
+    pub budget_hit: Option<Millis>,
 }
 
 /// Counters of one mandate. Windows are fixed: a minute for the rate, an hour for novelty.
@@ -126,6 +145,17 @@ impl Budget {
     }
 }
 
+impl GrantRow {
+    /// Nothing runs under it after this, whoever is out of reach.
+    pub fn ends(&self) -> Millis {
+        Millis(self.lease_until.0.saturating_add(self.grace_ms))
+    }
+    /// The task may still run: it was not reported over, and its lease and grace do not say so.
+    pub fn may_run(&self) -> bool {
+        self.state.is_live() || self.state == GrantState::Revoked
+    }
+}
+
 impl super::State {
     /// A grant.
     pub fn grant(&self, id: &GrantId) -> Option<&GrantRow> {
@@ -134,6 +164,16 @@ impl super::State {
     /// All grants that the registry still keeps.
     pub fn grants(&self) -> impl Iterator<Item = (&GrantId, &GrantRow)> {
         self.grants.iter()
+    }
+    /// The last incarnation of a task; 0 if it never had one.
+    pub fn last_gen(&self, task: &TaskId) -> u64 {
+        let row = task.service().ok().and_then(|s| self.services.get(&s));
+        row.map_or(0, |r| r.last_gen(task.slot()))
+    }
+    /// Orchestrators that met the end of a budget within the last hour.
+    pub fn over_budget(&self, now: Millis) -> impl Iterator<Item = &OrchId> {
+        let lately = move |t: Millis| now.since(t) < std::time::Duration::from_secs(3600);
+        self.denials.iter().filter(move |(_, d)| d.budget_hit.is_some_and(lately)).map(|(o, _)| o)
     }
     /// Grants on one node that are not over.
     pub fn grants_of_node<'a>(&'a self, node: &NodeId) -> impl Iterator<Item = (&'a GrantId, &'a GrantRow)> + use<'a> {

@@ -13,6 +13,8 @@ pub(crate) struct Index {
     pub by_service: BTreeMap<ServiceRef, BTreeSet<GrantId>>,
     /// Number of live grants, by service.
     pub live_of: BTreeMap<ServiceRef, usize>,
+    /// Live grants, by the full name of a secret that they were given.
+    pub by_secret: BTreeMap<String, BTreeSet<GrantId>>,
     /// When a grant next needs attention: lapse, extension, or removal once over.
     pub due: BTreeSet<(Millis, GrantId)>,
     /// When a running grant's lease should be extended: a quarter of it is over.
@@ -37,25 +39,31 @@ impl Index {
         use super::GrantState as G;
         let g = s.grants.get(id)?;
         Some(match g.state {
+            // Of an exclusive task it is not enough that its node may not start it any more: it may have, unheard of.
+            G::Issued | G::Revoked if g.exclusive => g.ends().max(g.start_before),
             G::Issued => g.start_before,
             // After the lease comes grace: only then is a task over that nobody heard of (protocol, life of a grant).
-            G::Running => Millis(g.lease_until.0.saturating_add(g.grace_ms)),
+            G::Running => g.ends(),
             G::Revoked | G::Ended | G::Lapsed => Millis(g.over.unwrap_or(g.issued).0.saturating_add(KEEP_OVER_MS)),
         })
     }
     fn extend_at(g: &super::GrantRow) -> Option<Millis> {
-        let quarter_gone = g.lease_until.0.saturating_sub(g.life_ms / 4 * 3);
-        (g.state == super::GrantState::Running).then_some(Millis(quarter_gone))
+        let quarter = g.life_ms / 4;
+        let at = g.lease_until.0.saturating_sub(quarter * 3).max(g.held_back.0.saturating_add(quarter));
+        (g.state == super::GrantState::Running).then_some(Millis(at))
     }
     pub fn add(&mut self, s: &State, id: &GrantId) {
         let Some(g) = s.grants.get(id) else { return };
-        if g.over.is_none() || g.state == super::GrantState::Revoked {
+        if g.may_run() {
             self.by_node.entry(g.node.clone()).or_default().insert(*id);
             self.by_service.entry(g.service.clone()).or_default().insert(*id);
         }
         if g.state.is_live() {
             self.live += 1;
             *self.live_of.entry(g.service.clone()).or_default() += 1;
+            for (name, _) in &g.secrets {
+                self.by_secret.entry(name.clone()).or_default().insert(*id);
+            }
         }
         if let Some(t) = Self::due_at(s, id) {
             self.due.insert((t, *id));
@@ -66,23 +74,16 @@ impl Index {
     }
     pub fn remove(&mut self, s: &State, id: &GrantId) {
         let Some(g) = s.grants.get(id) else { return };
-        if let Some(set) = self.by_node.get_mut(&g.node) {
-            set.remove(id);
-            if set.is_empty() {
-                self.by_node.remove(&g.node);
-            }
-        }
-        if let Some(set) = self.by_service.get_mut(&g.service) {
-            set.remove(id);
-            if set.is_empty() {
-                self.by_service.remove(&g.service);
-            }
-        }
+        take(&mut self.by_node, &g.node, id);
+        take(&mut self.by_service, &g.service, id);
         if g.state.is_live() {
             self.live = self.live.saturating_sub(1);
             match self.live_of.get_mut(&g.service) {
                 Some(n) if *n > 1 => *n -= 1,
                 Some(_) | None => drop(self.live_of.remove(&g.service)),
+            }
+            for (name, _) in &g.secrets {
+                take(&mut self.by_secret, name, id);
             }
         }
         if let Some(t) = Self::due_at(s, id) {
@@ -123,23 +124,25 @@ impl State {
         let used = !(self.commands.is_empty()
             && self.requests.is_empty()
             && self.tokens.is_empty()
+            && self.denials.is_empty()
             && self.revoked.is_empty());
         grants || (used && now.0.saturating_sub(self.last_prune.0) >= PRUNE_EVERY_MS)
     }
-    /// Grants whose lease should be extended, with their new ends: running, a quarter of the lease over, still allowed.
+    /// Grants whose lease is to be extended, with their new ends, if they may go on: a quarter of it is over.
     pub fn extensions(&self, now: Millis, most: usize) -> Vec<(GrantId, Millis)> {
         let due = self.index.extend.iter().take_while(|(t, _)| *t <= now);
-        let allowed =
-            due.filter_map(|(_, id)| self.grants.get(id).filter(|g| self.may_go_on(g, now)).map(|g| (*id, g)));
-        allowed.map(|(id, g)| (id, Millis(now.0.saturating_add(g.life_ms)))).take(most).collect()
+        let rows = due.filter_map(|(_, id)| self.grants.get(id).map(|g| (*id, g)));
+        rows.map(|(id, g)| (id, Millis(now.0.saturating_add(g.life_ms)))).take(most).collect()
     }
-    /// While mandate, service and node still allow it, a running grant's lease is extended.
-    pub(crate) fn may_go_on(&self, g: &super::GrantRow, now: Millis) -> bool {
-        use super::IdentityState as I;
-        let node = self.identities.get(g.node.as_str()).is_some_and(|n| matches!(n.state, I::Ready | I::Draining));
-        let mandate = self.mandates.get(&g.mandate).is_some_and(|m| !m.revoked && now < m.not_after);
-        let service = self.services.get(&g.service).is_some_and(|s| s.active);
-        g.state == super::GrantState::Running && node && mandate && service && !self.lockdown
+}
+
+/// Takes `id` out of the set at `key`; an empty set goes.
+fn take<K: Ord>(sets: &mut BTreeMap<K, BTreeSet<GrantId>>, key: &K, id: &GrantId) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(id);
+        if set.is_empty() {
+            sets.remove(key);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod grants;
 mod identity;
 mod index;
 mod rows;
+mod standing;
 
 pub use grants::{Budget, GrantRow, GrantState};
 pub use identity::{CertRow, Identity, IdentityState, Presented};
@@ -15,10 +16,12 @@ pub use rows::{
 };
 
 pub(crate) use charter::publisher_vouches;
+pub(crate) use grants::Denials;
 pub(crate) use index::Index;
+pub(crate) use rows::{surge, task_slots};
 
 use holdfast_types::{
-    ClusterId, CommandId, Digest, GrantId, MandateId, Millis, Namespace, SecretRef, ServiceRef, TaskId, TokenId,
+    ClusterId, CommandId, Digest, GrantId, MandateId, Millis, Namespace, OrchId, SecretRef, ServiceRef, TokenId,
     TrustDomain, VoterId,
 };
 use holdfast_wire::{merkle::Frontier, v1};
@@ -56,8 +59,9 @@ pub struct State {
     pub(crate) mandates: BTreeMap<MandateId, MandateRow>,
     pub(crate) leases: BTreeMap<Namespace, Lease>,
     pub(crate) grants: BTreeMap<GrantId, GrantRow>,
-    pub(crate) task_gens: BTreeMap<TaskId, u64>,
+    pub(crate) deleted_secrets: BTreeMap<SecretRef, u64>,
     pub(crate) budgets: BTreeMap<MandateId, Budget>,
+    pub(crate) denials: BTreeMap<OrchId, Denials>,
     pub(crate) commands: BTreeMap<CommandId, Millis>,
     pub(crate) requests: BTreeMap<[u8; 16], Millis>,
     pub(crate) revoked: BTreeMap<String, Revoked>,
@@ -151,9 +155,10 @@ impl State {
         let f = self.frontier();
         (f.size(), f.root())
     }
-    /// Time of the last applied command.
-    pub fn last_at(&self) -> Millis {
-        self.last_at
+    /// The time that a command stamped `at` is applied at: never before the last one's. Whoever decides for a command
+    /// decides by this time too, or lifetimes would begin before their entry.
+    pub fn time(&self, at: Millis) -> Millis {
+        at.max(self.last_at)
     }
     pub(crate) fn frontier(&self) -> Frontier {
         Frontier::from_parts(self.log_size, self.log_peaks.clone()).unwrap_or_default()

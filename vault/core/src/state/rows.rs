@@ -4,6 +4,7 @@ use crate::command::SealedKey;
 use holdfast_types::{Digest, Millis, OrchId, Zone};
 use holdfast_wire::v1;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A trusted root.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -121,6 +122,30 @@ pub struct ServiceRow {
     pub rev: u64,
     /// False once removed; the row stays so that an old spec cannot come back.
     pub active: bool,
+    /// By slot, the last incarnation of its task.
+    pub gens: BTreeMap<u32, u64>,
+    /// No incarnation of a slot that is no longer kept was higher than this.
+    pub gen_floor: u64,
+}
+impl ServiceRow {
+    /// The last incarnation in `slot`, or a number that none in it exceeded.
+    pub fn last_gen(&self, slot: u32) -> u64 {
+        self.gens.get(&slot).copied().unwrap_or(self.gen_floor)
+    }
+    /// Keeps the incarnations of the first `slots` alone; those that come back go on above all that were.
+    pub(crate) fn forget_slots(&mut self, slots: u32) {
+        let gone = self.gens.split_off(&slots.saturating_add(1));
+        self.gen_floor = gone.into_values().fold(self.gen_floor, u64::max);
+    }
+}
+
+/// Tasks beyond its replicas that a service may have while it changes; none if there may be only one of each.
+pub(crate) fn surge(spec: &v1::Spec) -> u32 {
+    if spec.exclusive { 0 } else { spec.update.as_ref().map_or(1, |u| u.parallelism.max(1)) }
+}
+/// Slots that tasks of a spec may be in, counted from 1.
+pub(crate) fn task_slots(spec: &v1::Spec) -> u32 {
+    spec.replicas_max.saturating_add(surge(spec))
 }
 
 /// An active spec.

@@ -52,6 +52,17 @@ fn nothing_leaves_before_its_leaf_is_committed() {
 }
 
 #[test]
+fn what_is_held_comes_out_for_its_own_commit_alone() {
+    let (mut w, orch, node) = World::shop();
+    let first = w.prepare_grants(&orch, vec![w.ask("web", &node, 1)]).unwrap();
+    let second = w.prepare_grants(&orch, vec![w.ask("web", &node, 2)]).unwrap();
+    let of_second = w.apply(second.command).result.unwrap();
+    assert!(first.held.release(of_second).is_none(), "another command's commit opens nothing");
+    let of_first = w.apply(first.command).result.unwrap();
+    assert!(second.held.release(of_first).is_none());
+}
+
+#[test]
 fn a_task_granted_twice_has_two_incarnations_in_one_batch_and_across() {
     let (mut w, orch, node) = World::shop();
     let twice = vec![w.ask("web", &node, 1), w.ask("web", &node, 1)];

@@ -41,6 +41,7 @@ pub const KINDS: &[&str] = &[
     "lease.change",
     "grant.issued",
     "grant.denied",
+    "budget.hit",
     "grant.started",
     "grant.ended",
     "grant.revoked",

@@ -12,7 +12,10 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod denials;
+mod exclusive;
 mod grants;
+mod guards;
 mod histories;
 mod leases;
 mod log;
@@ -20,5 +23,6 @@ mod operators;
 mod preconditions;
 mod removal;
 mod renewal;
+mod standing;
 mod stored;
 mod tokens;

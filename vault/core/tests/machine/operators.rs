@@ -19,6 +19,38 @@ fn a_command_needs_as_many_operators_as_the_charter_says() {
 }
 
 #[test]
+fn a_sensitive_service_needs_two_deployers_also_to_be_downgraded_or_retired() {
+    let (mut w, ..) = World::shop();
+    let vip = v1::Spec { sensitive: true, ..w.spec("vip", 1, &[]) };
+    assert_eq!(code(w.deploy(&vip)), Code::Threshold);
+    let both = w.sign(&vip, &["cleo", "dora"]);
+    w.submit(&both, &[]).unwrap();
+    let plain = w.spec("vip", 2, &[]);
+    assert_eq!(code(w.deploy(&plain)), Code::Threshold, "one alone cannot sign it away");
+    let remove = || Action::RemoveService(v1::RemoveService { namespace: "shop".into(), service: "vip".into() });
+    assert_eq!(code(w.act(&["cleo"], remove())), Code::Threshold);
+    let both = w.sign(&plain, &["cleo", "dora"]);
+    w.submit(&both, &[]).unwrap();
+    assert_eq!(code(w.act(&["cleo"], remove())), Code::Threshold, "the sensitive version is still active");
+    w.act(&["cleo", "dora"], remove()).unwrap();
+}
+
+#[test]
+fn a_charter_whose_thresholds_cannot_be_met_founds_nothing() {
+    let founds = |thresholds: &[(&str, u32)]| {
+        let mut c: v1::Charter = statement::peek(&crate::world::charter()).unwrap();
+        c.thresholds.extend(thresholds.iter().map(|(a, k)| v1::Threshold { action: (*a).to_owned(), k: *k }));
+        let keys: Vec<_> = c.operators.iter().map(|o| crate::world::named_key(&o.id)).collect();
+        let signers: Vec<_> = keys.iter().map(|k| k as &dyn holdfast_wire::keys::StatementSigner).collect();
+        holdfast_vault_core::prepare::founding_cluster(&statement::sign(&c, &signers).unwrap())
+    };
+    founds(&[("putPolicy", 2), ("rotateSecret", 1), ("seal", 6)]).unwrap();
+    for bad in [("putPolicy", 3), ("rotateSecret", 2), ("seal", 7), ("putPolicy", 0), ("deploy", 1), ("fly", 1)] {
+        assert_eq!(code(founds(&[bad])), Code::InvalidInput, "{bad:?}");
+    }
+}
+
+#[test]
 fn a_signer_who_is_not_permitted_or_not_an_operator_does_not_count() {
     let mut w = World::new();
     let mint = w.token("node");
@@ -88,6 +120,8 @@ fn a_secret_is_the_one_that_was_signed_the_next_version_and_its_owners() {
         namespace: namespace.into(),
         name: "db".into(),
         version,
+        readers: vec!["shop/*".into()],
+        zones: vec!["*".into()],
         ..Default::default()
     };
     let (st, sealed) = w.secret_statement(&["sam"], put(1, "shop"), b"value");

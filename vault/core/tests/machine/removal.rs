@@ -62,6 +62,22 @@ fn a_secret_in_use_is_not_deleted() {
 }
 
 #[test]
+fn a_secrets_version_never_names_two_values() {
+    let (mut w, ..) = World::shop();
+    w.put_secret("key", 1, b"one", &["shop/web"]).unwrap();
+    w.put_secret("key", 2, b"two", &["shop/web"]).unwrap();
+    let name = holdfast_types::SecretRef::of("shop", "key").unwrap();
+    for last in [2, 3] {
+        let delete = v1::DeleteSecret { namespace: "shop".into(), name: "key".into() };
+        w.act(&["sam"], Action::DeleteSecret(delete)).unwrap();
+        assert_eq!(w.state.deleted_secret_view(&name).map(|v| (v.version, v.deleted)), Some((last, true)));
+        assert_eq!(w.put_secret("key", 1, b"again", &["shop/web"]).err().unwrap().code, Code::Changed);
+        w.put_secret("key", last + 1, b"again", &["shop/web"]).unwrap();
+        assert_eq!(w.state.deleted_secret_view(&name), None);
+    }
+}
+
+#[test]
 fn a_node_speaks_for_its_own_tasks_alone_and_all_or_nothing() {
     let (mut w, orch, node) = World::shop();
     let other = w.node();
@@ -94,6 +110,23 @@ fn an_orchestrator_gives_back_what_is_not_protected() {
         assert_eq!(w.state.grants().filter(|(_, g)| g.state.is_live()).count(), live);
     }
     assert_eq!(w.state.grant(&plain).unwrap().state, GrantState::Revoked);
+}
+
+#[test]
+fn a_protected_task_stays_so_when_its_version_is_replaced() {
+    let (mut w, orch, node) = World::shop();
+    let spec = v1::Spec { protected: true, ..w.spec("safe", 1, &[]) };
+    w.deploy(&spec).unwrap();
+    let id = id_of(&w.grant(&orch, w.ask("safe", &node, 1)).unwrap().0);
+    w.report(&node, &id, "running").unwrap();
+    for version in [2, 3] {
+        let open = w.spec("safe", version, &[]);
+        w.deploy(&open).unwrap();
+    }
+    let id = holdfast_types::GrantId::from_slice(&id).unwrap();
+    let release = Command::ReleaseGrants { orch: orch.orch(), grants: vec![id], reason: "done".into() };
+    w.propose(release).result.unwrap();
+    assert_eq!(w.state.grant(&id).unwrap().state, GrantState::Running);
 }
 
 #[test]

@@ -33,6 +33,29 @@ fn of_two_joins_in_flight_by_one_token_one_is_admitted() {
 }
 
 #[test]
+fn a_first_certificate_that_was_lost_on_its_way_is_collected_again_by_the_same_key_alone() {
+    let mut w = World::new();
+    let t = w.mint("orchestrator");
+    let m = w.try_join(&t).unwrap();
+    w.approve(&m).unwrap();
+    let serial = |w: &World| w.state.node_view(&m.id, false).unwrap().serial;
+    w.collect(&m).unwrap().unwrap();
+    let lost = serial(&w);
+    let again = w.collect(&m).unwrap().unwrap();
+    assert_eq!((again.seq, again.id.as_str()), (1, m.id.as_str()));
+    assert_ne!(serial(&w), lost);
+    assert!(w.show(Role::Orch, &m.id, &serial(&w), &m.spki));
+    assert!(!w.show(Role::Orch, &m.id, &lost, &m.spki), "the one that was lost does not count beside it");
+    let stranger = crate::world::Machine { id: m.id.clone(), ..w.orchestrator() };
+    assert_eq!(w.collect(&stranger).err().unwrap().code, Code::BadCredential);
+    // Once it has renewed, nobody starts the chain anew.
+    let (_, next) = csr();
+    let issued = w.renew(&m.id, &next, &[]).unwrap().unwrap();
+    assert_eq!(issued.seq, 2);
+    assert!(w.collect(&m).is_err());
+}
+
+#[test]
 fn an_expired_or_revoked_token_admits_nobody() {
     let mut w = World::new();
     let (old, revoked) = (w.mint("node"), w.mint("node"));

@@ -7,7 +7,7 @@ mod machines;
 mod operators;
 
 pub use machines::{Machine, csr};
-pub use operators::image;
+pub use operators::{charter, image};
 
 use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::rand::SystemRandom;
@@ -123,7 +123,7 @@ impl World {
             policies: self.policies,
             issuer: &self.issuer,
             lives: &self.lives,
-            now: self.now,
+            now: self.state.time(self.now),
         }
     }
     /// Fresh entropy: a counter, so that runs repeat.

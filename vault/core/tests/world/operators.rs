@@ -128,6 +128,7 @@ impl World {
             name: name.into(),
             version,
             readers: all(readers),
+            zones: all(&["*"]),
             ..Default::default()
         };
         let (st, sealed) = self.secret_statement(&["sam"], p, value);
@@ -168,6 +169,7 @@ impl World {
             secrets: secrets.iter().map(mount).collect(),
             replicas_min: 1,
             replicas_max: 3,
+            zones: all(&["*"]),
             on_expiry: "run-on".into(),
             ..Default::default()
         }
@@ -185,8 +187,8 @@ impl World {
             namespaces: all(&["shop"]),
             zones: all(&["*"]),
             not_after_ms: self.now.0 + 30 * 24 * HOUR,
-            grants_per_minute: 0,
-            novelty_per_hour: 0,
+            grants_per_minute: 120,
+            novelty_per_hour: 30,
         }
     }
     pub fn put_mandate(&mut self, m: &v1::Mandate) -> Result<Committed, Refusal> {

@@ -1,0 +1,105 @@
+//! Whether a live grant could still be issued: asked when its ground moves, and before its lease is extended.
+//!
+//! What an operator moved under a grant (its node's place, its secrets' rules) takes it back at once. What only ran out
+//! (mandate, validity of its spec, a version that two newer ones replaced) ends its extensions: the task has the rest of
+//! its lease and grace to be replaced. Decided from committed state alone, by every voter alike.
+
+use super::{GrantRow, GrantState, Identity, IdentityState, MandateRow, SecretRow, SpecVersion, State};
+use crate::prepare::reads;
+use holdfast_types::{GrantId, Millis, NodeId, SecretRef, Zone};
+use holdfast_wire::v1;
+
+/// Why a grant is taken back.
+type Why = &'static str;
+
+impl State {
+    /// The spec of a grant, while its version is active.
+    fn spec_of(&self, g: &GrantRow) -> Option<&v1::Spec> {
+        let row = self.services.get(&g.service).filter(|s| s.active)?;
+        row.versions.iter().find(|v| v.version == g.version).and_then(SpecVersion::spec)
+    }
+
+    /// What keeps `g` from its node. A version that is not active any more is judged by the node's state alone.
+    fn misplaced(&self, g: &GrantRow, node: &Identity) -> Option<Why> {
+        let spec = self.spec_of(g);
+        let outside = |s: &v1::Spec| !s.zones.iter().any(|z| Zone::parse(z).is_ok_and(|z| node.zone.within(&z)));
+        let unlabelled = |s: &v1::Spec| !s.node_labels.iter().all(|l| node.labels.contains(l));
+        if spec.is_some_and(outside) {
+            Some("its node is not in the service's zones any more")
+        } else if spec.is_some_and(unlabelled) {
+            Some("its node has not the labels that the service wants any more")
+        } else if !self.zone_mandated(g, node) {
+            Some("its node is not in the mandate's zones any more")
+        } else {
+            g.secrets.iter().find_map(|(name, _)| self.withheld(g, node, self.secret_named(name, g)))
+        }
+    }
+
+    fn secret_named(&self, name: &str, g: &GrantRow) -> Option<&SecretRow> {
+        self.secrets.get(&SecretRef::parse(name, g.service.namespace.as_str()).ok()?)
+    }
+
+    /// Why `g` could not be given a secret any more. No node is attested yet, so what is for attested nodes is for none.
+    fn withheld(&self, g: &GrantRow, node: &Identity, secret: Option<&SecretRow>) -> Option<Why> {
+        match secret {
+            None => Some("a secret that it was given is deleted"),
+            Some(s) if !reads(&s.readers, &g.service) => Some("its service may not read one of its secrets any more"),
+            Some(s) if s.attested_only || !s.zones.iter().any(|z| node.zone.within(z)) => {
+                Some("one of its secrets may not be on its node any more")
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// The mandate it was issued under, whatever became of that since, or one that covers it now, reaches its node.
+    fn zone_mandated(&self, g: &GrantRow, node: &Identity) -> bool {
+        let reaches = |m: &MandateRow| m.zones.iter().any(|z| node.zone.within(z));
+        self.mandates.get(&g.mandate).is_some_and(reaches)
+            || self.mandates.values().any(|m| !m.revoked && covers_namespace(m, g) && reaches(m))
+    }
+
+    /// A live mandate covers it: its own, or one that followed.
+    fn mandated(&self, g: &GrantRow, node: &Identity, now: Millis) -> bool {
+        let covers = |m: &MandateRow| {
+            !m.revoked && now < m.not_after && covers_namespace(m, g) && m.zones.iter().any(|z| node.zone.within(z))
+        };
+        self.mandates.get(&g.mandate).is_some_and(covers) || self.mandates.values().any(covers)
+    }
+
+    /// Live grants on `node` that its place does not fit any more.
+    pub(crate) fn displaced(&self, node: &NodeId) -> Vec<(GrantId, Why)> {
+        let Some(row) = self.identities.get(node.as_str()) else { return Vec::new() };
+        let live = self.grants_of_node(node).filter(|(_, g)| g.state.is_live());
+        live.filter_map(|(id, g)| self.misplaced(g, row).map(|why| (*id, why))).collect()
+    }
+
+    /// Live grants of sensitive services on `node`.
+    pub(crate) fn sensitive_on(&self, node: &NodeId) -> Vec<GrantId> {
+        self.grants_of_node(node).filter(|(_, g)| g.sensitive).map(|(id, _)| *id).collect()
+    }
+
+    /// Live grants that were given `secret` and could not be given it any more.
+    pub(crate) fn unreadable(&self, secret: &SecretRef) -> Vec<(GrantId, Why)> {
+        let (name, row) = (secret.to_string(), self.secrets.get(secret));
+        let held = self.index.by_secret.get(&name).into_iter().flatten();
+        held.filter_map(|id| {
+            let g = self.grants.get(id)?;
+            let node = self.identities.get(g.node.as_str())?;
+            self.withheld(g, node, row).map(|why| (*id, why))
+        })
+        .collect()
+    }
+
+    /// Whether a running grant's lease may be extended: mandate, spec, node and secrets still allow it.
+    pub(crate) fn may_go_on(&self, g: &GrantRow, now: Millis) -> bool {
+        use IdentityState as I;
+        let node = self.identities.get(g.node.as_str()).filter(|n| matches!(n.state, I::Ready | I::Draining));
+        let valid = self.spec_of(g).is_some_and(|s| now.0 < s.valid_until_ms);
+        let stands = |n: &Identity| self.mandated(g, n, now) && self.misplaced(g, n).is_none();
+        g.state == GrantState::Running && !self.lockdown && valid && node.is_some_and(stands)
+    }
+}
+
+fn covers_namespace(m: &MandateRow, g: &GrantRow) -> bool {
+    m.namespaces.iter().any(|n| n == "*" || n == g.service.namespace.as_str())
+}
