@@ -1,5 +1,6 @@
 //! The unlocked vault: everything a handler needs to look, decide, propose and answer.
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::ident::Ident;
 use crate::disk::keys::DiskKeys;
@@ -9,6 +10,7 @@ use crate::keystore::{Opened, random32};
 use crate::raft::{AuditStore, Voter};
 use crate::registry::{Events, Registry};
 use crate::rights::Rpc;
+use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
 use holdfast_pki::keys::SubjectKey;
 use holdfast_policy::{OperatorAct, OperatorFacts, Policies, Target};
@@ -16,13 +18,12 @@ use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
 use holdfast_transport::server::{Connections, peer_of};
 use holdfast_transport::tls::{IdentityCell, LocalIdentity, Peer, TrustCell};
-use holdfast_types::{Digest, OperatorId, Role, VoterId};
+use holdfast_types::{Digest, Millis, OperatorId, Role, VoterId};
 use holdfast_vault_core::prepare::{self, Leader, Pin};
 use holdfast_vault_core::{Command, Committed, Entropy, Event, NoteFacts, NoteKind, Prepared, Refusal, Stamped, State};
 use holdfast_wire::{merkle, v1};
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::sync::broadcast;
 
 /// An unlocked voter at work.
@@ -35,6 +36,8 @@ pub struct Cluster {
     pub audit: AuditStore,
     /// What is open while unlocked; replaced when keys rotate.
     pub opened: ArcSwap<Opened>,
+    /// Where time comes from.
+    pub clock: Clock,
     /// The policies in force.
     pub policies: Policies,
     /// The configuration.
@@ -56,11 +59,8 @@ pub struct Cluster {
     /// What changed, for those who watch.
     pub broadcast: broadcast::Sender<Events>,
     /// Refusals and evidence written down for each caller in the current minute.
-    pub evidence: Mutex<(u64, HashMap<String, u32>)>,
+    pub throttle: Throttle,
 }
-
-/// Observations about one caller that are written down in a minute; a flood is not.
-const OBSERVATIONS: u32 = 10;
 
 /// Addresses of the listeners, `host:port`, as others reach them.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ pub struct Caller {
     /// Its id.
     pub id: String,
     /// When its certificate ends.
-    pub not_after: holdfast_types::Millis,
+    pub not_after: Millis,
 }
 impl Caller {
     /// `role/id`.
@@ -93,6 +93,11 @@ impl Cluster {
         self.voter.machine().read(|r| f(r.state())).map_err(stopped)
     }
 
+    /// The time that a command proposed now would bear.
+    pub fn now(&self) -> Result<Millis, Failure> {
+        self.look(|s| s.time(self.clock.now()))
+    }
+
     /// Runs one of the core's preparations with everything it needs.
     pub fn decide<T>(&self, f: impl FnOnce(&Leader<'_>, &mut Entropy) -> Result<T, Refusal>) -> Result<T, Failure> {
         let opened = self.opened.load();
@@ -104,7 +109,7 @@ impl Cluster {
                 policies: &self.policies,
                 issuer: &opened.issuer,
                 lives: &self.config.lives,
-                now: holdfast_transport::now(),
+                now: state.time(self.clock.now()),
             };
             f(&leader, &mut entropy).map_err(refused)
         })?
@@ -120,7 +125,7 @@ impl Cluster {
 
     /// Proposes a command that nobody waits for an answer to.
     pub async fn propose(&self, command: Command) -> Result<Committed, Failure> {
-        let stamped = Stamped { at: holdfast_transport::now(), salt_seed: random32()?, command };
+        let stamped = Stamped { at: self.now()?, salt_seed: random32()?, command };
         self.voter.proposer().propose(stamped.encode()).await.map_err(unproposed)?.map_err(refused)
     }
 
@@ -163,8 +168,10 @@ impl Cluster {
 
     /// What the registry says of a peer's certificate.
     pub fn pin(&self, peer: &Peer) -> Result<Pin, Failure> {
-        let now = holdfast_transport::now();
-        self.look(|s| prepare::pin(s, peer.id.role, &peer.id.name, &peer.serial_hex, &peer.spki_sha256, now))
+        self.look(|s| {
+            let now = s.time(self.clock.now());
+            prepare::pin(s, peer.id.role, &peer.id.name, &peer.serial_hex, &peer.spki_sha256, now)
+        })
     }
 
     async fn unknown_certificate(&self, peer: &Peer) {
@@ -218,7 +225,7 @@ impl Cluster {
     /// The signed Status of this moment.
     pub fn status(&self) -> Result<v1::Statement, Failure> {
         let opened = self.opened.load();
-        self.look(|s| prepare::status(s, &opened.stk, holdfast_transport::now(), self.config.lives.status))?
+        self.look(|s| prepare::status(s, &opened.stk, s.time(self.clock.now()), self.config.lives.status))?
             .map_err(refused)
     }
 
@@ -271,14 +278,7 @@ impl Cluster {
 
     /// Whether one more observation about `caller` is written down in this minute.
     pub fn evidence_allowed(&self, caller: &str) -> bool {
-        let minute = u64::try_from(holdfast_transport::now().0 / 60_000).unwrap_or(0);
-        let mut seen = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.0 != minute {
-            *seen = (minute, HashMap::new());
-        }
-        let n = seen.1.entry(caller.to_owned()).or_default();
-        *n += 1;
-        *n <= OBSERVATIONS
+        self.throttle.allows(caller, self.clock.now())
     }
 
     /// Ends the connections of an identity whose certificates no longer count.

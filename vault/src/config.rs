@@ -162,32 +162,33 @@ fn check(raw: Raw) -> Result<Config, Faults> {
 
 fn check_lives(raw: &RawLives, faults: &mut Vec<String>) -> (Lives, Duration) {
     let d = Lives::default();
-    let mut life = |key: &str, given: &Option<String>, default: Duration| match given.as_deref().map(parse_duration) {
-        None => default,
-        Some(Ok(v)) if v >= Duration::from_millis(100) => v,
-        Some(Ok(_)) => {
-            faults.push(format!("lives.{key} is too short"));
-            default
-        }
-        Some(Err(e)) => {
-            faults.push(format!("lives.{key}: {e}"));
-            default
-        }
+    let (m, h, day) = (Duration::from_secs(60), Duration::from_secs(3600), Duration::from_secs(86_400));
+    // The last column is the most it may be: what lives longer than that is no longer taken back by waiting.
+    let mut life = |key: &str, given: &Option<String>, default: Duration, most: Duration| {
+        let fault = match given.as_deref().map(parse_duration) {
+            None => return default,
+            Some(Ok(v)) if v < Duration::from_millis(100) => format!("lives.{key} is too short"),
+            Some(Ok(v)) if v > most => format!("lives.{key} is too long: {} s at most", most.as_secs()),
+            Some(Ok(v)) => return v,
+            Some(Err(e)) => format!("lives.{key}: {e}"),
+        };
+        faults.push(fault);
+        default
     };
     let lives = Lives {
-        node: life("node", &raw.node, d.node),
-        orch: life("orchestrator", &raw.orchestrator, d.orch),
-        voter: life("voter", &raw.voter, d.voter),
-        operator: life("operator", &raw.operator, d.operator),
-        issuer: life("issuer", &raw.issuer, d.issuer),
-        lease: life("lease", &raw.lease, d.lease),
-        start_before: life("start_before", &raw.start_before, d.start_before),
-        grant: life("grant", &raw.grant, d.grant),
-        exclusive: life("exclusive", &raw.exclusive, d.exclusive),
-        grace: life("grace", &raw.grace, d.grace),
-        status: life("status", &raw.status, d.status),
+        node: life("node", &raw.node, d.node, 30 * day),
+        orch: life("orchestrator", &raw.orchestrator, d.orch, 30 * day),
+        voter: life("voter", &raw.voter, d.voter, 30 * day),
+        operator: life("operator", &raw.operator, d.operator, day),
+        issuer: life("issuer", &raw.issuer, d.issuer, 90 * day),
+        lease: life("lease", &raw.lease, d.lease, 10 * m),
+        start_before: life("start_before", &raw.start_before, d.start_before, h),
+        grant: life("grant", &raw.grant, d.grant, 7 * day),
+        exclusive: life("exclusive", &raw.exclusive, d.exclusive, h),
+        grace: life("grace", &raw.grace, d.grace, 7 * day),
+        status: life("status", &raw.status, d.status, 10 * m),
     };
-    let every = life("status_every", &raw.status_every, Duration::from_secs(15));
+    let every = life("status_every", &raw.status_every, Duration::from_secs(15), 5 * m);
     (lives, every)
 }
 
@@ -208,6 +209,19 @@ mod tests {
         let Err(Faults::Values(faults)) = load_text(text) else { panic!("accepted") };
         for part in ["state_dir", "listen.join", "listen.health", "lives.node"] {
             assert!(faults.iter().any(|f| f.contains(part)), "{part}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn no_life_is_too_short_or_longer_than_its_bound() {
+        let with = |lives: &str| {
+            let start = "state_dir = \"/x\"\nsocket = \"/s\"\n[advertise]\njoin = \"v:1\"\nservice = \"v:2\"\n";
+            load_text(&format!("{start}[lives]\n{lives}\n"))
+        };
+        assert_eq!(with("lease = \"10m\"\noperator = \"24h\"").unwrap().lives.lease, Duration::from_secs(600));
+        for bad in ["lease = \"11m\"", "operator = \"25h\"", "grant = \"8d\"", "grace = \"8d\"", "node = \"1ms\""] {
+            let Err(Faults::Values(faults)) = with(bad) else { panic!("{bad} was accepted") };
+            assert_eq!(faults.len(), 1, "{faults:?}");
         }
     }
 

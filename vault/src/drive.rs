@@ -60,8 +60,8 @@ fn push_trust(cluster: &Cluster) -> Result<(), Failure> {
 /// `u64::MAX` stands for "all but the newest".
 pub fn trust_pushes(cluster: &Cluster, has_charter: u64, has_epoch: u64) -> Result<Vec<Push>, Failure> {
     let opened = cluster.opened.load();
-    let now = holdfast_transport::now();
     cluster.look(|s| {
+        let now = s.time(cluster.clock.now());
         let (charters, bundles) = (s.charter_chain(), s.bundle_chain());
         let newer = |chain: Vec<v1::Statement>, has: u64, version: &dyn Fn(&v1::Statement) -> u64| {
             let last = chain.len().saturating_sub(1);
@@ -96,7 +96,7 @@ fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
         }
     }
     let opened = cluster.opened.load();
-    let now = holdfast_transport::now();
+    let now = cluster.now()?;
     for (node, ids) in by_node(cluster, &revoked)? {
         let st = cluster
             .look(|s| prepare::revoke(s, &opened.stk, &node, &ids, "taken back by the vault", now))?
@@ -133,7 +133,7 @@ fn by_node(cluster: &Cluster, ids: &[GrantId]) -> Result<BTreeMap<NodeId, Vec<Gr
 /// New keys were committed: open them.
 pub fn reopen(cluster: &Cluster) -> Result<(), Failure> {
     let ident = cluster.ident()?;
-    let opened = cluster.look(|s| keystore::open(s, &ident, cluster.id, holdfast_transport::now()))??;
+    let opened = cluster.look(|s| keystore::open(s, &ident, cluster.id, s.time(cluster.clock.now())))??;
     cluster.opened.store(Arc::new(opened));
     Ok(())
 }
@@ -157,7 +157,7 @@ async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     if cluster.voter.status().leader != Some(cluster.id) {
         return Ok(());
     }
-    let now = holdfast_transport::now();
+    let now = cluster.now()?;
     let grants = cluster.look(|s| s.extensions(now, EXTEND_BATCH))?;
     if !grants.is_empty() {
         cluster.propose(Command::Extend { grants }).await?;

@@ -9,6 +9,7 @@ pub mod raft;
 pub mod rights;
 pub mod run;
 
+mod clock;
 mod cluster;
 mod drive;
 mod failure;
@@ -18,3 +19,4 @@ mod grpc;
 mod hub;
 mod keystore;
 mod registry;
+mod throttle;

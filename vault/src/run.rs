@@ -5,7 +5,6 @@ use crate::config::{self, Config};
 use crate::disk::keys::DiskKey;
 use crate::disk::slots::Slots;
 use crate::drive;
-use crate::failure::unproposed;
 use crate::found::{self, VOTER_DIR, disk};
 use crate::gate::{Gate, Phase};
 use crate::grpc::{identity, join, local, log, nodes, operators, sched};
@@ -271,15 +270,15 @@ impl Daemon {
         if leads.is_none() {
             return Err(Failure::unavailable("no-quorum", "no voter leads: too few voters are up"));
         }
-        voter.confirm_leading().await.map_err(unproposed)?;
+        voter.confirm_leading().await.map_err(crate::failure::unproposed)?;
         let opened = voter
             .machine()
-            .read(|r| keystore::open(r.state(), &ident, id, holdfast_transport::now()))
+            .read(|r| keystore::open(r.state(), &ident, id, r.state().time(holdfast_transport::now())))
             .map_err(crate::failure::stopped)??;
         let (join, service) = (bind(self.config.join).await?, bind(self.config.service).await?);
         let cluster = Arc::new(self.cluster(id, voter, audit, opened, disk_keys, events, (&join, &service))?);
         // A cluster that was off until everything had lapsed comes up by unlocking it.
-        drive::renew_keys(&cluster, holdfast_transport::now()).await?;
+        drive::renew_keys(&cluster, cluster.now()?).await?;
         drive::reopen(&cluster)?;
         cluster.certify_self().await?;
         self.watch_log(&cluster);
@@ -318,6 +317,7 @@ impl Daemon {
             voter,
             audit,
             opened: ArcSwap::from_pointee(opened),
+            clock: crate::clock::Clock::start(),
             policies,
             config: self.config.clone(),
             dir: self.voter_dir(),
@@ -328,7 +328,7 @@ impl Daemon {
             identity: IdentityCell::empty(),
             trust: TrustCell::new(anchors),
             broadcast: events,
-            evidence: Mutex::default(),
+            throttle: crate::throttle::Throttle::default(),
         })
     }
 

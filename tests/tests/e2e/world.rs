@@ -74,6 +74,8 @@ pub struct World {
     pub orchestrator: Option<Daemon>,
     pub agents: Vec<Daemon>,
     pub unlock_key: PathBuf,
+    /// More lines of the vault's `[lives]`.
+    pub lives: &'static str,
 }
 
 impl World {
@@ -89,6 +91,10 @@ impl World {
     }
     /// A vault that waits for `init`.
     pub fn empty() -> Self {
+        Self::with_lives("")
+    }
+    /// The same with more lifetimes said.
+    pub fn with_lives(lives: &'static str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests make containers and need root");
         let dir = tempfile::Builder::new().prefix("hf-e2e-").tempdir().unwrap();
         let run = tempfile::Builder::new().prefix("hf-run-").tempdir_in("/dev/shm").unwrap();
@@ -103,6 +109,7 @@ impl World {
             orchestrator: None,
             agents: Vec::new(),
             unlock_key,
+            lives,
         };
         w.write_vault_config("");
         w.start_vault();
@@ -120,11 +127,12 @@ impl World {
     pub fn write_vault_config(&self, more: &str) {
         let text = format!(
             "state_dir = {:?}\nsocket = {:?}\n{more}\n[listen]\njoin = \"127.0.0.1:{}\"\nservice = \"127.0.0.1:{}\"\nhealth = \"127.0.0.1:0\"\n\
-             [lives]\nlease = \"6s\"\nstatus_every = \"2s\"\n",
+             [lives]\nlease = \"6s\"\nstatus_every = \"2s\"\n{}",
             self.text("vault"),
             self.socket(),
             self.join,
-            self.service
+            self.service,
+            self.lives
         );
         fs::write(self.path("vault.toml"), text).unwrap();
     }

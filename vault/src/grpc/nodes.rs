@@ -125,7 +125,7 @@ impl NodeSession {
             return Ok(());
         }
         let opened = self.cluster.opened.load();
-        let now = holdfast_transport::now();
+        let now = self.cluster.now()?;
         let st = self
             .cluster
             .look(|s| prepare::revoke(s, &opened.stk, &self.node, &ids, "its grant is over", now))?

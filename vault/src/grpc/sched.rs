@@ -25,7 +25,7 @@ impl SchedService {
     async fn keep(cluster: &Cluster, orch: &OrchId, session_addr: String) -> Result<v1::KeepLeaseReply, Failure> {
         let life_ms = i64::try_from(cluster.config.lives.lease.as_millis()).unwrap_or(i64::MAX);
         cluster.propose(Command::KeepLease { orch: orch.clone(), session_addr, life_ms }).await?;
-        let now = holdfast_transport::now();
+        let now = cluster.now()?;
         let leases = cluster.look(|s| s.leases_of(orch.as_str(), now))?;
         Ok(v1::KeepLeaseReply { leases, status: Some(cluster.status()?) })
     }
