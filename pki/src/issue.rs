@@ -202,17 +202,24 @@ impl<'a> RootCa<'a> {
     }
 }
 
-/// An issuer with its key: signs leaves and nothing else.
-pub struct IssuerCa<'a> {
+/// An issuer with its key: signs leaves and nothing else. Checked once, it signs as many as are asked for.
+pub struct IssuerCa<S: CertSigner + ?Sized> {
     ca: CaCert,
-    signer: &'a dyn CertSigner,
+    der: Vec<u8>,
+    signer: S,
 }
-impl<'a> IssuerCa<'a> {
+impl<S: CertSigner> IssuerCa<S> {
     /// Checks that `issuer_der` is an issuer of ours and that `signer` is its key.
-    pub fn open(issuer_der: &[u8], signer: &'a dyn CertSigner) -> Result<Self, IssueError> {
+    pub fn open(issuer_der: &[u8], signer: S) -> Result<Self, IssueError> {
         let ca = CaCert::issuer(issuer_der)?;
-        ca.check_signer(signer)?;
-        Ok(Self { ca, signer })
+        ca.check_signer(&signer)?;
+        Ok(Self { ca, der: issuer_der.to_vec(), signer })
+    }
+}
+impl<S: CertSigner + ?Sized> IssuerCa<S> {
+    /// Its certificate.
+    pub fn der(&self) -> &[u8] {
+        &self.der
     }
     /// A leaf that binds `key` to `id`. The extended key usage follows the id's role.
     pub fn leaf(
@@ -231,7 +238,8 @@ impl<'a> IssuerCa<'a> {
         // The subject is empty, so the name must be critical (RFC 5280, section 4.2.1.6).
         intent.extensions.insert(ext::SUBJECT_ALT_NAME.to_owned(), true);
         intent.extensions.insert(ext::EXT_KEY_USAGE.to_owned(), false);
-        self.ca.issue(intent, now, key, self.signer)
+        // Behind one more reference, because `S` may be a trait object already.
+        self.ca.issue(intent, now, key, &&self.signer)
     }
 }
 

@@ -22,6 +22,14 @@ pub trait CertSigner {
     /// An ASN.1 DER ECDSA signature over SHA-256 of `msg`.
     fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, SignError>;
 }
+impl<T: CertSigner + ?Sized> CertSigner for &T {
+    fn sec1(&self) -> Vec<u8> {
+        (**self).sec1()
+    }
+    fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, SignError> {
+        (**self).sign(msg)
+    }
+}
 
 /// Lets a root's key sign Bundles: the two uses cannot be confused, a Statement's bytes start with `DSSEv1`, a
 /// certificate's with an ASN.1 SEQUENCE.

@@ -69,6 +69,7 @@ const ROWS: &[Row] = &[
         never: &[VAULT_SIDE, &[WIRE, PKI, TRANSPORT, ORCHESTRATOR, ORCHESTRATOR_CORE, AGENT]],
     },
     Row { name: VAULT_CORE, may: &[TYPES, WIRE, PKI, POLICY], never: &[HANDS, &[HSM]] },
+    Row { name: "base2histogram", may: &[], never: &[HANDS] },
     Row { name: VAULT, may: &[TYPES, WIRE, PKI, POLICY, HSM, TRANSPORT, VAULT_CORE], never: &[PLACING_SIDE] },
     Row { name: ORCHESTRATOR_CORE, may: &[TYPES, WIRE, PKI], never: &[HANDS, VAULT_SIDE] },
     Row {

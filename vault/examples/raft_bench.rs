@@ -22,6 +22,9 @@ impl Machine for Counter {
         self.0 += 1;
         Ok(self.0)
     }
+    fn settle(&mut self) -> Result<(), MachineError> {
+        Ok(())
+    }
     fn snapshot(&self) -> Vec<u8> {
         self.0.to_be_bytes().to_vec()
     }

@@ -2,6 +2,7 @@
 
 use crate::disk::ident::Ident;
 use holdfast_hsm::{KeyError, KeyId, KeyPort, Purpose, SoftwareKeys};
+use holdfast_pki::issue::IssuerCa;
 use holdfast_pki::keys::CertSigner;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{Millis, Secret, VoterId};
@@ -38,7 +39,7 @@ pub struct Opened {
     /// The signing root.
     pub root: PortSigner,
     /// The issuer.
-    pub issuer: PortSigner,
+    pub issuer: IssuerCa<PortSigner>,
     /// The statement key in use.
     pub stk: Ed25519Key,
     /// Where CA keys live.
@@ -78,7 +79,9 @@ pub fn open(state: &State, ident: &Ident, voter: VoterId, now: Millis) -> Result
         PortSigner::new(&port, id).map_err(|e| Failure::failed("key-port", e.to_string()))
     };
     let root = signer(Purpose::Root, &state.signing_root().ok_or_else(corrupt("root"))?.key)?;
-    let issuer = signer(Purpose::Issuer, &state.issuer().ok_or_else(corrupt("issuer"))?.key)?;
+    let row = state.issuer().ok_or_else(corrupt("issuer"))?;
+    let issuer = IssuerCa::open(&row.der, signer(Purpose::Issuer, &row.key)?)
+        .map_err(|e| Failure::failed("key-port", e.to_string()))?;
     // After a long rest none may be in its window: the newest opens the vault, and is replaced before anything is signed.
     let stk = state.stk(now).or(state.newest_stk()).ok_or_else(corrupt("statement key"))?;
     let seed = keyring.open("stk", &stk.key.name, 1, &stk.key.record).map_err(crate::failure::refused)?;

@@ -1,7 +1,7 @@
 //! The core's state behind the log: applies commands, stores their leaves, says what changed.
 
 use crate::raft::{AuditStore, Machine, MachineError};
-use holdfast_vault_core::{Committed, Event, Refusal, Stamped, State};
+use holdfast_vault_core::{Committed, Event, Leaf, Refusal, Stamped, State};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -12,13 +12,15 @@ pub type Events = Arc<Vec<Event>>;
 pub struct Registry {
     state: State,
     audit: AuditStore,
+    /// Leaves of the entry that is being applied.
+    leaves: Vec<Leaf>,
     events: broadcast::Sender<Events>,
 }
 
 impl Registry {
     /// An empty state; the log fills it.
     pub fn new(audit: AuditStore, events: broadcast::Sender<Events>) -> Self {
-        Self { state: State::default(), audit, events }
+        Self { state: State::default(), audit, leaves: Vec::new(), events }
     }
     /// The state, as it is between two commands.
     pub fn state(&self) -> &State {
@@ -33,18 +35,22 @@ impl Machine for Registry {
         let stamped = Stamped::decode(command)
             .ok_or_else(|| MachineError(format!("entry {index} is of a newer version or damaged")))?;
         let applied = self.state.apply(stamped);
-        if !applied.leaves.is_empty() {
-            let bytes = |l: &holdfast_vault_core::Leaf| (l.index, [l.salt.as_slice(), &l.entry].concat());
-            let leaves: Vec<_> = applied.leaves.iter().map(bytes).collect();
-            let nodes: Vec<_> =
-                applied.leaves.iter().flat_map(|l| &l.nodes).map(|n| (n.level, n.index, n.hash.0)).collect();
-            self.audit.append(&leaves, &nodes)?;
-        }
+        self.leaves.extend(applied.leaves);
         if !applied.events.is_empty() && self.events.receiver_count() > 0 {
             // Nobody listening is no error; who lags behind is told so by the channel.
             drop(self.events.send(Arc::new(applied.events)));
         }
         Ok(applied.result)
+    }
+
+    fn settle(&mut self) -> Result<(), MachineError> {
+        let done = std::mem::take(&mut self.leaves);
+        if done.is_empty() {
+            return Ok(());
+        }
+        let leaves: Vec<_> = done.iter().map(|l| (l.index, [l.salt.as_slice(), &l.entry].concat())).collect();
+        let nodes: Vec<_> = done.iter().flat_map(|l| &l.nodes).map(|n| (n.level, n.index, n.hash.0)).collect();
+        Ok(self.audit.append(&leaves, &nodes)?)
     }
 
     fn snapshot(&self) -> Vec<u8> {

@@ -7,6 +7,7 @@ use holdfast_wire::boxes::{self, PrivateKey, Psk};
 use holdfast_wire::record::{self, Place, RecordKey};
 use sha2::Sha256;
 use std::collections::BTreeMap;
+use zeroize::Zeroize as _;
 
 /// Keyring terms that this voter has opened, and the key that hedges its salts.
 pub struct Keyring {
@@ -65,8 +66,19 @@ impl Keyring {
     }
     /// The PSK shared with one generation of one node's key; nothing of it is stored.
     pub fn node_psk(&self, term: u32, node: &NodeId, seq: u64) -> Result<Psk, Refusal> {
+        Ok(Secret::take(&mut self.shared_with(term, node, seq)?))
+    }
+    /// The same as the reply to its node carries it: it is about to leave in a message, so locked memory for a moment
+    /// in between would cost six system calls and protect nothing.
+    pub fn node_psk_reply(&self, term: u32, node: &NodeId, seq: u64) -> Result<Vec<u8>, Refusal> {
+        let mut psk = self.shared_with(term, node, seq)?;
+        let reply = psk.to_vec();
+        psk.zeroize();
+        Ok(reply)
+    }
+    fn shared_with(&self, term: u32, node: &NodeId, seq: u64) -> Result<[u8; 32], Refusal> {
         let context = [boxes::lp(node.as_str().as_bytes()).as_slice(), &seq.to_be_bytes()].concat();
-        Ok(Secret::take(&mut self.derive(term, b"node-psk", &context)?))
+        self.derive(term, b"node-psk", &context)
     }
     /// The intake key pair of a term: operators box secret values to its public half, which the Bundle lists.
     pub fn intake(&self, term: u32) -> Result<(PrivateKey, [u8; 32]), Refusal> {

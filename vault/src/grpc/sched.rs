@@ -2,12 +2,14 @@
 
 use super::Answers;
 use crate::cluster::{Caller, Cluster};
+use crate::failure::refused;
+use crate::keystore::random32;
 use crate::rights::Rpc;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::sched_plane_server::SchedPlane;
 use holdfast_types::{GrantId, NodeId, OrchId};
-use holdfast_vault_core::prepare::{self, GrantReply};
-use holdfast_vault_core::{Command, Committed, Event, Refusal, State};
+use holdfast_vault_core::prepare::{self, GrantBatch, GrantReply};
+use holdfast_vault_core::{Command, Committed, Entropy, Event, Refusal, State};
 use holdfast_wire::v1::{self, directory_event::Event as Shown, grant_result};
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
@@ -150,7 +152,9 @@ impl SchedPlane for SchedService {
         let decided = tokio::task::spawn_blocking(move || {
             let opened = cluster.opened.load_full();
             let fresh = |n: &NodeId| cluster.hub.is_connected(n);
-            cluster.decide(|l, e| prepare::grants(l, &opened.stk, &orch, &r, &fresh, e))
+            let mut batch = GrantBatch::of(&orch, &r).map_err(refused)?;
+            while cluster.decide(|l, e| batch.decide_one(l, &opened.stk, &fresh, e))? {}
+            Ok::<_, Failure>(batch.prepared(holdfast_transport::now(), &mut Entropy::new(random32()?)))
         });
         let prepared = decided.await.map_err(|_| Failure::failed("failed", "deciding the grants failed"))??;
         let (replies, done) = self.0.commit(prepared).await?;

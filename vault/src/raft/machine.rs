@@ -30,6 +30,9 @@ pub trait Machine: Send + Sync + 'static {
     /// Applies one command of the entry at `index`, proposed in raft `term`. A refusal is a reply; an error stops the voter.
     fn apply(&mut self, index: u64, term: u64, command: &[u8]) -> Result<Self::Reply, MachineError>;
 
+    /// Called once after the commands of an entry and before any of their replies: what they left to be written is written.
+    fn settle(&mut self) -> Result<(), MachineError>;
+
     /// The whole state. Called between two entries and holds up the next one, so it only copies: sealing and writing are done elsewhere.
     fn snapshot(&self) -> Vec<u8>;
 
@@ -101,7 +104,10 @@ impl<M: Machine> StateMachine<M> {
 
     fn apply_batch(&self, id: LogId, batch: &Batch) -> io::Result<Vec<M::Reply>> {
         let commands = batch.commands().ok_or(StoreError::Corrupt { keyspace: "log", index: id.index })?;
-        self.shared.write(|m| commands.into_iter().map(|c| m.apply(id.index, id.leader_id.term, c)).collect())
+        self.shared.write(|m| {
+            let replies = commands.into_iter().map(|c| m.apply(id.index, id.leader_id.term, c)).collect();
+            m.settle().and(replies)
+        })
     }
 
     fn meta(&self) -> SnapshotMeta {

@@ -31,6 +31,9 @@ impl Machine for Recorder {
         self.commands.push(u64::from_be_bytes(*number));
         Ok(self.commands.len() as u64 - 1)
     }
+    fn settle(&mut self) -> Result<(), MachineError> {
+        Ok(())
+    }
     fn snapshot(&self) -> Vec<u8> {
         self.commands.iter().flat_map(|c| c.to_be_bytes()).collect()
     }

@@ -1,11 +1,11 @@
 //! Grants: look everything up by id, ask the policy, box the secrets, sign; all of it held until the commit.
 
+use super::Leader;
+use super::grant_batch::{GrantReply, Shared};
 use super::grant_parts::{check_params, grant_image, vouching};
 use super::submit::reads;
-use super::{Leader, prepared};
-use crate::command::{Command, GrantFact, GrantOrder};
+use crate::command::GrantFact;
 use crate::entropy::Entropy;
-use crate::held::Prepared;
 use crate::refusal::{Code, Refusal};
 use crate::state::{Identity, MandateRow, SecretRow, SpecVersion};
 use holdfast_policy::{GrantFacts, MountFacts, NodeFacts, OrchestratorFacts, SecretFacts};
@@ -13,84 +13,9 @@ use holdfast_types::{Digest, GrantId, MandateId, NodeId, OrchId, Role, SecretRef
 use holdfast_wire::boxes::{self, Context};
 use holdfast_wire::keys::{StatementSigner, key_id};
 use holdfast_wire::{statement, v1};
-use std::collections::BTreeMap;
 
-/// Most grants in one request.
-pub const MAX_BATCH: usize = 1000;
 /// How old a node's Status may be when it starts a task.
 const MAX_STATUS_AGE_S: u32 = 600;
-
-/// One order's answer, before its receipt is known.
-pub enum GrantReply {
-    /// Signed grant and boxes: to be sent with a receipt once committed.
-    Issued {
-        /// Its id.
-        id: GrantId,
-        /// The signed grant.
-        grant: v1::Statement,
-        /// One box per secret of the grant, in order.
-        boxes: Vec<Vec<u8>>,
-    },
-    /// Refused.
-    Denied(Refusal),
-}
-
-/// Decides a batch. `fresh` says whether a node was heard of lately; it is the leader's own observation.
-pub fn grants(
-    leader: &Leader<'_>,
-    stk: &dyn StatementSigner,
-    orch: &OrchId,
-    request: &v1::RequestGrantsRequest,
-    fresh: &dyn Fn(&NodeId) -> bool,
-    entropy: &mut Entropy,
-) -> Result<Prepared<Vec<GrantReply>>, Refusal> {
-    let id = <[u8; 16]>::try_from(request.request_id.as_slice())
-        .map_err(|_| Refusal::invalid("a request id has 16 bytes"))?;
-    if leader.state.requests.contains_key(&id) {
-        return Err(Refusal::changed("this request id was used before"));
-    }
-    if request.requests.len() > MAX_BATCH {
-        return Err(Refusal::invalid(format!("at most {MAX_BATCH} grants are asked for at a time")));
-    }
-    let mut batch = Batch::default();
-    let (mut orders, mut replies) = (Vec::new(), Vec::new());
-    for r in &request.requests {
-        match leader.one(stk, orch, r, fresh, &mut batch, entropy) {
-            Ok((fact, reply)) => {
-                orders.push(GrantOrder::Issue(fact));
-                replies.push(reply);
-            }
-            Err(refusal) => {
-                let (code, reason) = (refusal.code.as_str().to_owned(), refusal.reason.clone());
-                // What the caller wrote goes into the log: shortened and printable, whatever it was.
-                let service = format!("{}/{}", shown(&r.namespace), shown(&r.service));
-                orders.push(GrantOrder::Deny {
-                    service,
-                    node: shown(&r.node_id),
-                    code,
-                    reason,
-                    policies: refusal.policies.clone(),
-                });
-                replies.push(GrantReply::Denied(refusal));
-            }
-        }
-    }
-    Ok(prepared(leader.now, entropy, Command::Grants { orch: orch.clone(), request: id, orders }, replies))
-}
-
-/// What the grants of one batch share.
-#[derive(Default)]
-struct Batch {
-    /// Incarnations given out so far.
-    gens: BTreeMap<TaskId, u64>,
-    /// Who vouches for an image: the signatures are checked once a batch.
-    publishers: BTreeMap<Digest, Vec<String>>,
-}
-
-/// At most 64 printable characters of what a caller wrote.
-fn shown(text: &str) -> String {
-    text.chars().filter(char::is_ascii_graphic).take(64).collect()
-}
 
 /// Everything that was looked up for one grant.
 struct Looked<'a> {
@@ -110,13 +35,13 @@ struct Looked<'a> {
 }
 
 impl<'a> Leader<'a> {
-    fn one(
+    pub(super) fn one(
         &self,
         stk: &dyn StatementSigner,
         orch: &OrchId,
         r: &v1::GrantRequest,
         fresh: &dyn Fn(&NodeId) -> bool,
-        batch: &mut Batch,
+        batch: &mut Shared,
         entropy: &mut Entropy,
     ) -> Result<(GrantFact, GrantReply), Refusal> {
         let l = self.look_up(orch, r, fresh, batch)?;
@@ -157,7 +82,7 @@ impl<'a> Leader<'a> {
         orch: &OrchId,
         r: &v1::GrantRequest,
         fresh: &dyn Fn(&NodeId) -> bool,
-        batch: &mut Batch,
+        batch: &mut Shared,
     ) -> Result<Looked<'a>, Refusal> {
         let bad = |e: &dyn std::fmt::Display| Refusal::invalid(e.to_string());
         let service = ServiceRef::of(&r.namespace, &r.service).map_err(|e| bad(&e))?;
@@ -318,7 +243,7 @@ impl<'a> Leader<'a> {
     }
 
     /// Publishers who vouch for an image of a spec.
-    fn vouchers(&self, i: &v1::SpecImage, batch: &mut Batch) -> Vec<String> {
+    fn vouchers(&self, i: &v1::SpecImage, batch: &mut Shared) -> Vec<String> {
         let Some(digest) = Digest::from_slice(&i.digest) else { return Vec::new() };
         batch.publishers.entry(digest).or_insert_with(|| self.state.publishers_of(&digest)).clone()
     }

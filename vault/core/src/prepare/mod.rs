@@ -2,6 +2,7 @@
 
 mod bounds;
 mod found;
+mod grant_batch;
 mod grant_parts;
 mod grants;
 mod identity;
@@ -9,7 +10,7 @@ mod submit;
 mod trust;
 
 pub use found::{FoundingKeys, found, founding_cluster, new_issuer, new_stk, voter_up};
-pub use grants::{GrantReply, MAX_BATCH, grants};
+pub use grant_batch::{GrantBatch, GrantReply, MAX_BATCH};
 pub use identity::{JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
@@ -90,8 +91,8 @@ pub struct Leader<'a> {
     pub keys: &'a Keyring,
     /// The policies in force.
     pub policies: &'a Policies,
-    /// The issuer's key.
-    pub issuer: &'a dyn CertSigner,
+    /// The issuer that is open on this voter.
+    pub issuer: &'a IssuerCa<dyn CertSigner>,
     /// Lifetimes.
     pub lives: &'a Lives,
     /// Leader's time.
@@ -127,11 +128,13 @@ impl Leader<'_> {
         let td = self.state.cluster()?.trust_domain.clone();
         let issuer = self.state.issuer().ok_or_else(|| Refusal::new(Code::Unavailable, "there is no issuer"))?;
         let root = self.state.signing_root().ok_or_else(|| Refusal::new(Code::Unavailable, "there is no root"))?;
-        let ca =
-            IssuerCa::open(&issuer.der, self.issuer).map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
+        if self.issuer.der() != issuer.der {
+            return Err(Refusal::new(Code::Unavailable, "the issuer is being replaced; try again"));
+        }
         let life = self.lives.of(role);
         let id = SpiffeId::new(td, role, name);
-        let leaf = ca
+        let leaf = self
+            .issuer
             .leaf(key, &id, entropy.draw16("serial"), self.now, life)
             .map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
         let facts = CertFacts { seq, serial: leaf.serial_hex, spki: leaf.spki_sha256, not_after: leaf.not_after };
@@ -145,7 +148,7 @@ impl Leader<'_> {
     }
     pub(crate) fn psk(&self, node: &str, h: &HpkeFacts) -> Result<Vec<u8>, Refusal> {
         let node = NodeId::parse(node).map_err(|e| Refusal::invalid(e.to_string()))?;
-        Ok(self.keys.node_psk(h.term, &node, h.seq)?.expose().to_vec())
+        self.keys.node_psk_reply(h.term, &node, h.seq)
     }
     pub(crate) fn service_addrs(&self) -> Vec<String> {
         self.state.voters().map(|(_, v)| v.service_addr.clone()).filter(|a| !a.is_empty()).collect()

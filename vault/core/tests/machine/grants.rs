@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use holdfast_types::{Secret, TaskId, sha256};
-use holdfast_vault_core::prepare::{self, GrantReply};
+use holdfast_vault_core::prepare::GrantReply;
 use holdfast_vault_core::{Code, grant_fields};
 use holdfast_wire::boxes::{self, Context};
 use holdfast_wire::keys::StatementSigner as _;
@@ -116,7 +116,7 @@ fn lockdown_stops_grants_until_the_release() {
 fn a_node_that_drains_or_was_not_heard_of_gets_nothing_new() {
     let (mut w, orch, node) = World::shop();
     let r = v1::RequestGrantsRequest { request_id: vec![1; 16], requests: vec![w.ask("web", &node, 1)] };
-    let p = prepare::grants(&w.leader(), &w.stk, &orch.orch(), &r, &|_| false, &mut w.entropy());
+    let p = w.decide(&orch, &r, false);
     let (replies, done) = w.commit(p).unwrap();
     assert!(
         matches!(&replies[0], GrantReply::Denied(r) if r.policies == ["L0-node-ready"]) && done.orders()[0].is_err()

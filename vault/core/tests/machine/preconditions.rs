@@ -1,7 +1,7 @@
 //! What changed between prepare and apply is noticed by apply, from committed state alone.
 
 use crate::world::{Machine, World};
-use holdfast_vault_core::{Code, prepare};
+use holdfast_vault_core::Code;
 use holdfast_wire::v1;
 use v1::command::Action;
 
@@ -68,7 +68,7 @@ fn a_grant_is_refused_when_its_ground_moved_before_the_commit() {
 fn a_request_or_command_counts_once() {
     let (mut w, orch, node) = World::shop();
     let r = v1::RequestGrantsRequest { request_id: vec![1; 16], requests: vec![w.ask("web", &node, 1)] };
-    let ask = |w: &World| prepare::grants(&w.leader(), &w.stk, &orch.orch(), &r, &|_| true, &mut w.entropy());
+    let ask = |w: &World| w.decide(&orch, &r, true);
     let (first, second) = (ask(&w), ask(&w));
     w.commit(first).unwrap();
     assert_eq!(w.commit(second).err().unwrap().code, Code::Changed, "in flight at the same time");

@@ -2,7 +2,7 @@
 
 use super::World;
 use holdfast_types::{Digest, GrantId, NodeId, OrchId, Role, Secret, TokenId, kind, sha256};
-use holdfast_vault_core::prepare::{self, GrantReply, JoinOutcome, Pin};
+use holdfast_vault_core::prepare::{self, GrantBatch, GrantReply, JoinOutcome, Pin};
 use holdfast_vault_core::{Command, Committed, NodeTaskReport, Refusal};
 use holdfast_wire::boxes::{PrivateKey, derive_keypair};
 use holdfast_wire::token::join_mac;
@@ -161,7 +161,19 @@ impl World {
         requests: Vec<v1::GrantRequest>,
     ) -> Result<holdfast_vault_core::Prepared<Vec<GrantReply>>, Refusal> {
         let r = v1::RequestGrantsRequest { request_id: self.fresh16().to_vec(), requests };
-        prepare::grants(&self.leader(), &self.stk, &orch.orch(), &r, &|_| true, &mut self.entropy())
+        self.decide(orch, &r, true)
+    }
+    /// A batch, decided to its end; `fresh`: whether nodes were heard of lately.
+    pub fn decide(
+        &self,
+        orch: &Machine,
+        r: &v1::RequestGrantsRequest,
+        fresh: bool,
+    ) -> Result<holdfast_vault_core::Prepared<Vec<GrantReply>>, Refusal> {
+        let (orch, leader, mut entropy) = (orch.orch(), self.leader(), self.entropy());
+        let mut batch = GrantBatch::of(&orch, r)?;
+        while batch.decide_one(&leader, &self.stk, &|_| fresh, &mut entropy)? {}
+        Ok(batch.prepared(self.now, &mut entropy))
     }
     pub fn grants(
         &mut self,

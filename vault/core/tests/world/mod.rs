@@ -12,6 +12,7 @@ pub use operators::{charter, image};
 use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use holdfast_pki::issue::IssuerCa;
 use holdfast_pki::keys::{CertSigner, SubjectKey};
 use holdfast_policy::Policies;
 use holdfast_types::{ClusterId, Millis, Secret, SecretBytes, VoterId, sha256};
@@ -66,7 +67,8 @@ pub struct World {
     pub keys: Keyring,
     pub policies: &'static Policies,
     pub root: SoftKey,
-    pub issuer: SoftKey,
+    /// Open since the founding.
+    pub issuer: Option<IssuerCa<SoftKey>>,
     pub stk: Ed25519Key,
     pub lives: Lives,
     pub cluster: ClusterId,
@@ -90,7 +92,7 @@ impl World {
             keys,
             policies: &POLICIES,
             root: SoftKey::new(),
-            issuer: SoftKey::new(),
+            issuer: None,
             stk: named_key("stk"),
             lives: Lives::default(),
             cluster,
@@ -99,11 +101,12 @@ impl World {
             steps: Cell::new(0),
         };
         let (_, kem) = derive_keypair(&[9; 32]);
-        let (root_pkcs8, issuer_pkcs8) = (w.root.private(), w.issuer.private());
+        let issuer = SoftKey::new();
+        let (root_pkcs8, issuer_pkcs8) = (w.root.private(), issuer.private());
         let made = FoundingKeys {
             root: &w.root,
             root_pkcs8: &root_pkcs8,
-            issuer: &w.issuer,
+            issuer: &issuer,
             issuer_pkcs8: &issuer_pkcs8,
             stk: &w.stk,
         };
@@ -111,6 +114,7 @@ impl World {
         let p = prepare::found(&charter, &w.keys, &made, voter, None, w.lives.issuer, w.now, &mut w.entropy());
         let (named, _) = w.commit(p).unwrap();
         assert_eq!(named, cluster);
+        w.issuer = Some(IssuerCa::open(&w.state.issuer().unwrap().der, issuer).unwrap());
         let key = SubjectKey::from_sec1(&SoftKey::new().sec1()).unwrap();
         let p = prepare::voter_up(&w.leader(), VoterId(1), 1, &key, "v:7443".into(), "v:7444".into(), &mut w.entropy());
         w.commit(p).unwrap();
@@ -121,7 +125,7 @@ impl World {
             state: &self.state,
             keys: &self.keys,
             policies: self.policies,
-            issuer: &self.issuer,
+            issuer: self.issuer.as_ref().unwrap(),
             lives: &self.lives,
             now: self.state.time(self.now),
         }
