@@ -46,6 +46,7 @@ impl Graph {
             };
             let node = format!("{name} {}", version.trim_start_matches('v'));
             above.truncate(depth);
+            graph.0.entry(node.clone()).or_default();
             if let Some(parent) = above.last() {
                 graph.add(parent, &node);
             }
