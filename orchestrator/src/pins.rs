@@ -3,7 +3,7 @@
 //! A certificate that a stolen CA key has made is in no directory, so it opens nothing here (protocol, registry pin).
 //! Pins are kept while the vault is away; a node whose pin changed or ended is cut off at once.
 
-use holdfast_transport::server::Connections;
+use holdfast_transport::server::{ConnPeer, Connections};
 use holdfast_transport::tls::{Admission, Peer, Refused};
 use holdfast_types::{Digest, Role, SpiffeId, TrustDomain};
 use holdfast_wire::v1::directory_event::Event as Shown;
@@ -84,9 +84,9 @@ impl Pins {
     /// Ends the connections of a node that would not be admitted any more.
     fn cut_off(&self, id: &str) {
         let name = SpiffeId::new(self.trust_domain.clone(), Role::Node, id);
-        let stale = |c: &holdfast_transport::server::ConnPeer| c.peer.as_ref().is_some_and(|p| !self.is_pinned(p));
-        if self.connections.of(&name).iter().any(|c| stale(c)) {
-            let closed = self.connections.close(&name);
+        let stale = |c: &ConnPeer| c.peer.as_ref().is_some_and(|p| !self.is_pinned(p));
+        let closed = self.connections.close_those(&name, stale);
+        if closed > 0 {
             tracing::info!(node = id, closed, "connections closed: the node's certificate does not count any more");
         }
     }

@@ -16,7 +16,7 @@ use holdfast_pki::keys::SubjectKey;
 use holdfast_policy::{OperatorAct, OperatorFacts, Policies, Target};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
-use holdfast_transport::server::{Connections, peer_of};
+use holdfast_transport::server::{ConnPeer, Connections, peer_of};
 use holdfast_transport::tls::{IdentityCell, LocalIdentity, Peer, TrustCell};
 use holdfast_types::{Digest, Millis, OperatorId, Role, VoterId};
 use holdfast_vault_core::prepare::{self, Leader, Pin};
@@ -148,6 +148,7 @@ impl Cluster {
             Pin::Good => {}
             Pin::Activate(serial) => {
                 self.propose(Command::Activate { id: id.clone(), serial }).await?;
+                self.close_replaced(peer);
             }
             Pin::Fork => {
                 let detail = format!("a retired certificate (serial {}) was used", peer.serial_hex);
@@ -279,6 +280,14 @@ impl Cluster {
     /// Whether one more observation about `caller` is written down in this minute.
     pub fn evidence_allowed(&self, caller: &str) -> bool {
         self.throttle.allows(caller, self.clock.now())
+    }
+
+    /// Ends what the certificates before `peer`'s opened (protocol, renewal chain R4): a call that comes late is then a
+    /// broken connection, which is made again, and not the use of a retired certificate.
+    fn close_replaced(&self, peer: &Peer) {
+        let older = |c: &ConnPeer| c.peer.as_ref().is_some_and(|p| p.serial_hex != peer.serial_hex);
+        let closed = self.connections.close_those(&peer.id, older);
+        tracing::debug!(identity = %peer.id.short(), closed, "a renewed certificate is in use");
     }
 
     /// Ends the connections of an identity whose certificates no longer count.

@@ -148,17 +148,15 @@ impl<G: Ground> VaultSync<G> {
                     self.check_ready();
                 }
                 _ = renewed.changed() => {
-                    if let Some(next) = self.move_on(&mut stream).await? {
-                        return Ok(Ended::Moved(Box::new(next)));
-                    }
+                    return Ok(Ended::Moved(Box::new(self.move_on(&mut stream).await?)));
                 }
             }
         }
     }
 
-    /// Opens the next stream while the old one is still served. `None`: the vault closed the old one meanwhile, and the
-    /// next attempt is an ordinary one.
-    async fn move_on(&self, old: &mut Stream) -> Result<Option<Stream>, Failure> {
+    /// Opens the next stream while the old one is still served. The vault ends the old one when the new certificate is
+    /// used first; that may be heard before the new stream's own answer.
+    async fn move_on(&self, old: &mut Stream) -> Result<Stream, Failure> {
         let mut next = pin!(async {
             loop {
                 match self.open().await {
@@ -172,11 +170,14 @@ impl<G: Ground> VaultSync<G> {
             tokio::select! {
                 next = &mut next => {
                     tracing::debug!(left = %old.link.addr, "moved to a stream under the new certificate");
-                    return Ok(Some(next));
+                    return Ok(next);
                 }
-                push = old.pushes.message() => match push? {
-                    Some(push) => self.take(push.push, old).await,
-                    None => return Err(Failure::unavailable("closed", "the vault closed the stream")),
+                push = old.pushes.message() => match push {
+                    Ok(Some(push)) => self.take(push.push, old).await,
+                    Ok(None) | Err(_) => {
+                        let gone = |_| Failure::unavailable("closed", "the vault closed the stream");
+                        return timeout(ANSWER, next).await.map_err(gone);
+                    }
                 },
             }
         }

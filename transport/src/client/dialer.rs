@@ -139,9 +139,10 @@ impl Dialer {
         Err(failure.detail(link.addr, "answered that"))
     }
 
+    /// The kept connection, unless our identity was renewed since: to a server, a retired certificate in use is a thief's.
     async fn link(&self) -> Result<Link, Failure> {
         let kept = self.state().link.clone();
-        if let Some(link) = kept {
+        if let Some(link) = kept.filter(|link| link.presented(self.tls.identity().as_ref())) {
             return Ok(link);
         }
         let link = self.dial().await?;

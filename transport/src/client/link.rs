@@ -6,7 +6,7 @@
 use super::io::{Io, LastAlert};
 use crate::failure::Failure;
 use crate::status::{lost, not_established};
-use crate::tls::{ClientTls, Server, refusal_by_alert};
+use crate::tls::{ClientTls, LocalIdentity, Server, refusal_by_alert};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +43,8 @@ pub struct Link {
     /// The address that was dialled, `host:port`.
     pub addr: String,
     alert: LastAlert,
+    /// What we presented.
+    identity: Option<Arc<LocalIdentity>>,
 }
 
 impl Link {
@@ -52,6 +54,10 @@ impl Link {
         let failure = Failure::from(status);
         let refused = || self.alert.get().and_then(|alert| refusal_by_alert(*alert));
         if failure.may_pass() { refused().unwrap_or(failure) } else { failure }
+    }
+    /// True if this is the identity that was presented: a renewed one needs a new connection.
+    pub(super) fn presented(&self, identity: Option<&Arc<LocalIdentity>>) -> bool {
+        self.identity.as_ref().map(Arc::as_ptr) == identity.map(Arc::as_ptr)
     }
     /// True once the server has ended the connection with an alert.
     pub(super) fn was_refused(&self) -> bool {
@@ -69,6 +75,7 @@ async fn establish(addr: &str, tls: &ClientTls, timing: Timing) -> Result<Link, 
     let unreachable = |e: io::Error| Failure::unavailable("unreachable", format!("cannot connect: {e}"));
     let tcp = TcpStream::connect(addr).await.map_err(unreachable)?;
     tcp.set_nodelay(true).map_err(unreachable)?;
+    let identity = tls.identity();
     let (stream, server) = tls.connect(tcp).await.map_err(|e| not_established(&e))?;
     let alert = LastAlert::default();
     let once = Arc::new(Mutex::new(Some(TokioIo::new(Io::new(stream, alert.clone())))));
@@ -86,5 +93,5 @@ async fn establish(addr: &str, tls: &ClientTls, timing: Timing) -> Result<Link, 
         .connect_with_connector(connector)
         .await
         .map_err(|e| lost(&e))?;
-    Ok(Link { channel, server, addr: addr.to_owned(), alert })
+    Ok(Link { channel, server, addr: addr.to_owned(), alert, identity })
 }

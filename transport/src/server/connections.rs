@@ -55,6 +55,12 @@ impl Connections {
         entries.values().for_each(|e| e.token.cancel());
         entries.len()
     }
+    /// Ends the connections of `id` for which `condemned` holds; how many there were.
+    pub fn close_those(&self, id: &SpiffeId, condemned: impl Fn(&ConnPeer) -> bool) -> usize {
+        let open = self.open();
+        let entries = open.by_id.get(&Some(id.clone())).into_iter().flat_map(HashMap::values);
+        entries.filter(|e| condemned(&e.conn)).map(|e| e.token.cancel()).count()
+    }
     /// Ends the connections for which `condemned` holds; how many there were. Looks at every connection.
     pub fn close_where(&self, condemned: impl Fn(&ConnPeer) -> bool) -> usize {
         let open = self.open();

@@ -4,8 +4,8 @@ use super::world::*;
 use crate::client::{Dialer, Timing};
 use crate::failure::{Failure, FailureKind};
 use crate::rpc::identity_client::IdentityClient;
-use crate::server::{Connections, Limits};
-use crate::tls::{Admission, Peer, Refused};
+use crate::server::{ConnPeer, Connections, Limits};
+use crate::tls::{Admission, Alpn, ClientTls, Expect, Peer, Refused};
 use holdfast_types::Role;
 use holdfast_wire::v1::{Issued, RenewRequest};
 use std::net::SocketAddr;
@@ -84,6 +84,27 @@ async fn a_connection_that_was_closed_is_dialled_again() {
     call(&dialer, PATIENCE).await.unwrap();
     assert_eq!(server.connections.close(&ca.id(Role::Op, "alice")), 1);
     assert_eq!(call(&dialer, PATIENCE).await.unwrap().id, "op/alice");
+}
+
+#[tokio::test]
+async fn after_a_renewal_no_call_goes_over_a_connection_of_the_old_certificate() {
+    let ca = Ca::new("one");
+    let server = vault(&ca).await;
+    let cell = ca.cell(Role::Node, "node-1");
+    let tls = ClientTls::mutual(cell.clone(), ca.trust(), Expect::Role(Role::Vault), Alpn::Service);
+    let dialer = Dialer::new([server.addr.to_string()], tls, Timing::default());
+    let seen = |server: &Running| server.connections.of(&ca.id(Role::Node, "node-1")).len();
+    call(&dialer, PATIENCE).await.unwrap();
+    call(&dialer, PATIENCE).await.unwrap();
+    assert_eq!(seen(&server), 1);
+    let serial = |c: &ConnPeer| c.peer.as_ref().unwrap().serial_hex.clone();
+    let old = serial(&server.connections.of(&ca.id(Role::Node, "node-1"))[0]);
+    cell.swap(ca.identity(Role::Node, "node-1"));
+    let stop_old = |c: &ConnPeer| serial(c) == old;
+    assert_eq!(server.connections.close_those(&ca.id(Role::Node, "node-2"), stop_old), 0);
+    call(&dialer, PATIENCE).await.unwrap();
+    let now: Vec<String> = server.connections.of(&ca.id(Role::Node, "node-1")).iter().map(|c| serial(c)).collect();
+    assert!(now.iter().any(|s| *s != old), "the call went over the connection of certificate {old}");
 }
 
 /// Refuses until told otherwise.

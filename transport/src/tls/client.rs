@@ -3,7 +3,7 @@
 //! In TLS 1.3 the client verifies the server before it sends its own last message, so nothing of the application, and
 //! no join token, ever reaches a server that was not believed.
 
-use super::{Alpn, IdentityCell, PROVIDER, Peer, TlsError, TrustCell};
+use super::{Alpn, IdentityCell, LocalIdentity, PROVIDER, Peer, TlsError, TrustCell};
 use super::{as_millis, certificate_error, chain, no_tls12, schemes, verify_handshake};
 use holdfast_pki::chain::{ChainError, Usage, verify_by_anchor, verify_peer};
 use holdfast_types::{ClusterId, Digest, Millis, Role, SpiffeId};
@@ -73,6 +73,11 @@ impl ClientTls {
     pub fn rejoin(trust: Arc<TrustCell>) -> Self {
         let belief = Belief::Roots(trust, Expect::Role(Role::Vault));
         Self { identity: IdentityCell::empty(), belief, alpn: Alpn::Join }
+    }
+
+    /// What the next handshake presents.
+    pub(crate) fn identity(&self) -> Option<Arc<LocalIdentity>> {
+        self.identity.current()
     }
 
     /// A handshake over `tcp`.
