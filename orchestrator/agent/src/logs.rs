@@ -85,6 +85,7 @@ impl<G: Ground> Sealer<G> {
             let (back, read) = tokio::task::spawn_blocking(look).await.map_err(|_| LogsError::Gone)?;
             sources = back;
             for (task, mut lines) in read? {
+                lines.retain(|line| line.at_ms >= self.request.since_ms);
                 if tail > 0 {
                     lines.drain(..lines.len().saturating_sub(tail));
                 }

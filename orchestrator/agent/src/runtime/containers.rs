@@ -146,6 +146,10 @@ impl Containers {
         if !dir.path().exists() {
             return Ok(());
         }
+        if !dir.is_whole() {
+            // Whoever made it did not come so far as to launch anything.
+            return blocking(move || dir.clear()).await;
+        }
         // The shim cleans up after its container. Only once it is gone may anybody else: two runtimes that delete the
         // same cgroup stumble over each other.
         self.kill(id, Signal::Kill).await?;
@@ -156,7 +160,7 @@ impl Containers {
         let id = id.clone();
         blocking(move || {
             runtime_of(&dir, &id)?.delete(&id)?;
-            fs::remove_dir_all(dir.path()).map_err(io_error("remove", dir.path()))
+            dir.clear()
         })
         .await
     }

@@ -122,6 +122,15 @@ impl TaskDir {
         write_json(&self.0.join("task.json"), task)
     }
 
+    /// Whether all that the shim needs is there: `task.json` comes last.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.0.join("task.json").exists()
+    }
+    /// Removes everything.
+    pub(crate) fn clear(&self) -> Result<(), RuntimeError> {
+        fs::remove_dir_all(&self.0).map_err(io_error("remove", &self.0))
+    }
+
     pub(crate) fn task(&self) -> Result<Task, RuntimeError> {
         let path = self.0.join("task.json");
         read_json(&path, "a task")?.ok_or_else(|| RuntimeError::Io {

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 pub(crate) struct Fake {
     diary: Mutex<Vec<String>>,
     containers: Mutex<BTreeMap<ContainerId, watch::Sender<Option<Exit>>>>,
+    /// Containers whose shims have not written a status yet.
+    coming_up: Mutex<BTreeSet<ContainerId>>,
     /// Images never arrive.
     no_images: bool,
 }
@@ -42,6 +44,10 @@ impl Fake {
     /// A container that nobody started.
     pub(crate) fn plant(&self, name: &str) {
         self.containers().insert(ContainerId::parse(name).unwrap(), watch::Sender::new(None));
+    }
+    /// Its shim is not yet so far as to say that it runs.
+    pub(crate) fn is_coming_up(&self, name: &str) {
+        self.coming_up.lock().unwrap().insert(ContainerId::parse(name).unwrap());
     }
     pub(crate) fn runs(&self, name: &str) -> bool {
         self.containers().get(&ContainerId::parse(name).unwrap()).is_some_and(|c| c.borrow().is_none())
@@ -86,6 +92,7 @@ impl Ground for Fake {
     }
     fn held(&self) -> Result<Vec<Held>, GroundError> {
         let held = |(id, c): (&ContainerId, &watch::Sender<Option<Exit>>)| match *c.borrow() {
+            None if self.coming_up.lock().unwrap().contains(id) => Held { id: id.clone(), status: None, alive: true },
             None => Held { id: id.clone(), status: Some(Status::Running { pid: 1, at_ms: 0 }), alive: true },
             Some(exit) => Held { id: id.clone(), status: Some(Status::Exited(exit)), alive: false },
         };

@@ -256,13 +256,15 @@ impl<G: Ground> Tasks<G> {
 
     fn adopt_one(self: &Arc<Self>, job: Job, record: Record, held: &[Held]) {
         let name = job.container_name(record.attempt);
-        let status = held.iter().find(|h| h.id == name).and_then(|h| h.status.clone());
-        let since = match &status {
+        let since = held.iter().find(|h| h.id == name).and_then(|h| match &h.status {
             Some(Status::Running { at_ms, .. }) => Some(Millis(*at_ms)),
             // When it began is not known any more: as if it had run for no time.
             Some(Status::Exited(exit)) => Some(Millis(exit.at_ms)),
-            Some(Status::Failed { .. }) | None => None,
-        };
+            Some(Status::Failed { .. }) => None,
+            // Its shim is still on its way up, or died there: whoever waits learns which. A second container beside it
+            // would be a task that runs twice.
+            None => Some((self.clock)()),
+        });
         let from = since.unwrap_or_else(|| (self.clock)());
         let lease = job.lease(Millis(record.lease_until_ms));
         let life = Life::adopted(job.policy, lease, record.attempt, from);

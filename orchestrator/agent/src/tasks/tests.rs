@@ -140,6 +140,19 @@ async fn the_next_agent_adopts_what_runs_and_learns_how_it_ends() {
 }
 
 #[tokio::test]
+async fn a_container_that_is_still_coming_up_is_adopted_and_gets_no_twin() {
+    let mut b = Bench::new(Fake::default());
+    b.begin(1, 7);
+    b.until(1, "running").await;
+    b.ground.is_coming_up("shop.web.1.7.0");
+    let mut next = b.next_agent().await;
+    next.until(1, "running").await;
+    next.ground.end("shop.web.1.7.0", 0);
+    assert_eq!(next.until(1, "stopped").await.restarts, 0);
+    assert_eq!(next.ground.diary().iter().filter(|d| d.starts_with("start")).count(), 1);
+}
+
+#[tokio::test]
 async fn an_end_is_told_again_by_the_next_agent_until_the_vault_knows_it() {
     let mut b = Bench::new(Fake::default());
     b.begin(1, 7);

@@ -2,11 +2,13 @@
 
 mod assigns;
 mod images;
+mod late;
 mod orchestrator;
 mod orders;
 mod rights;
 mod surface;
 
+use super::shims::shims;
 use super::world::{World, eventually};
 use holdfast_types::sha256;
 use std::fs;
@@ -19,21 +21,6 @@ fn evidence(w: &World, code: &str) -> String {
         let log = w.ok(&["log", "tail", "-n", "200"]);
         log.lines().find(|l| l.contains("evidence") && l.contains(&format!("{code}:"))).map(str::to_owned)
     })
-}
-
-/// The shims of agent `n`: one for each container that runs.
-fn shims(w: &World, n: usize) -> Vec<u32> {
-    let folder = w.agent_state(n).join("tasks");
-    let folder = folder.to_str().unwrap();
-    let is_shim = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        line.contains("task-shim") && line.contains(folder)
-    };
-    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-    let mut found: Vec<u32> = all.filter(is_shim).collect();
-    found.sort_unstable();
-    found
 }
 
 fn entries(folder: &std::path::Path) -> usize {
