@@ -168,3 +168,24 @@ fn cpu_is_read_in_thousandths() {
         assert!(parse(&text, "a").is_err(), "{bad:?}");
     }
 }
+
+#[test]
+fn whatever_is_written_over_a_service_file_is_taken_or_refused_in_one_line() {
+    const WORDS: [&str; 9] = ["", "\"", "[", "{ ", "= ", "\n", "-1", "99999999999999999999", "\u{0}é"];
+    let mut taken = 0;
+    for at in 0..EVERYTHING.len() {
+        for word in WORDS {
+            let text = format!("{}{word}{}", &EVERYTHING[..at], &EVERYTHING[at + 1..]);
+            match parse(&text, "web.toml") {
+                Ok(service) => {
+                    assert!(!service.into_spec(&ClusterId([7; 32]), 1, &image(), 1000).images.is_empty());
+                    taken += 1;
+                }
+                Err(f) => {
+                    assert!(!f.message.contains('\n') && f.code == Code::SpecInvalid.word(), "{at} {word:?}: {f:?}")
+                }
+            }
+        }
+    }
+    assert!(taken > 100, "{taken} files were taken: the words break everything at once");
+}

@@ -1,25 +1,42 @@
 //! `service logs`: the request is signed for the nodes, the answer is sealed for us; the orchestrator relays both unread.
 
+mod printed;
+
 use super::names::wrong;
 use crate::app::App;
 use crate::client::Cluster;
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::output::time;
-use holdfast_transport::client::Dialer;
-use holdfast_transport::failure::Failure as Answer;
+use holdfast_transport::client::{Backoff, Dialer};
+use holdfast_transport::failure::{Failure as Answer, FailureKind};
 use holdfast_transport::rpc::deploy_client::DeployClient;
 use holdfast_types::{Secret, ServiceRef, TaskId, kind};
 use holdfast_wire::boxes::{self, PrivateKey};
 use holdfast_wire::{strict, v1};
+use printed::{Printed, Resent};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long nodes take the request; it is sent at once.
-const REQUEST_LIFE: Duration = Duration::from_secs(300);
+/// How long nodes answer one request. What is followed for longer is asked for again, which also finds tasks that came
+/// up on other nodes.
+const REQUEST_LIFE: Duration = Duration::from_secs(60);
+/// Longest pause before output that is followed is asked for again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Runs the verb.
+/// What is asked for.
+struct Wanted<'a> {
+    service: &'a ServiceRef,
+    /// One task; empty: all of them.
+    task_id: String,
+    follow: bool,
+    /// Lines from the end; 0: all.
+    tail: u32,
+}
+
+/// Runs the verb. Output that is followed goes on over a node's new certificate, and over an orchestrator or a vault that
+/// starts again, until the service is gone.
 pub async fn run(app: &App, name: &ServiceRef, task: Option<String>, follow: bool, tail: u32) -> Result<(), Failure> {
     if follow && app.out.is_json() {
         return Err(wrong("--json prints one document and cannot be used with --follow"));
@@ -28,43 +45,90 @@ pub async fn run(app: &App, name: &ServiceRef, task: Option<String>, follow: boo
         Some(t) => TaskId::parse(&t).map_err(wrong)?.as_str().to_owned(),
         None => String::new(),
     };
+    let mut wanted = Wanted { service: name, task_id, follow, tail };
+    let (mut printed, mut documents) = (Printed::default(), Vec::new());
+    print(app, &Cluster::connect(app).await?, &wanted, &mut printed, &mut documents).await?;
+    wanted.tail = 0;
+    let mut backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE);
+    while follow {
+        tokio::time::sleep(backoff.next_delay()).await;
+        match again(app, &wanted, &mut printed).await {
+            Ok(true) => backoff.reset(),
+            Ok(false) => break,
+            Err(f) if matches!(f.kind, FailureKind::Unavailable | FailureKind::NotLeader | FailureKind::NotFound) => {}
+            Err(f) => return Err(f),
+        }
+    }
+    app.out.show(&json!({ "lines": documents }), String::new)
+}
+
+/// Asks for what came since, over connections of its own; false if the service is gone.
+async fn again(app: &App, wanted: &Wanted<'_>, printed: &mut Printed) -> Result<bool, Failure> {
     let c = Cluster::connect(app).await?;
+    let name = v1::ListRequest {
+        namespace: wanted.service.namespace.as_str().to_owned(),
+        name: wanted.service.name.as_str().to_owned(),
+        all: false,
+    };
+    let found = c.read(async |mut r| r.list_services(name.clone()).await).await?.services;
+    if found.is_empty() {
+        return Ok(false);
+    }
+    print(app, &c, wanted, printed, &mut Vec::new()).await?;
+    Ok(true)
+}
+
+/// One request, and all lines of its answer that were not printed before.
+async fn print(
+    app: &App,
+    c: &Cluster,
+    wanted: &Wanted<'_>,
+    printed: &mut Printed,
+    documents: &mut Vec<Value>,
+) -> Result<(), Failure> {
     let ikm: Secret<kind::HpkeKey, 32> = clock::random_secret()?;
     let (key, reply_pk) = boxes::derive_keypair(ikm.expose());
     let request = v1::LogsRequest {
         cluster_id: c.ctx.cluster.0.to_vec(),
         request_id: clock::random::<16>()?.to_vec(),
-        namespace: name.namespace.as_str().to_owned(),
-        service: name.name.as_str().to_owned(),
-        task_id,
-        tail,
-        follow,
+        namespace: wanted.service.namespace.as_str().to_owned(),
+        service: wanted.service.name.as_str().to_owned(),
+        task_id: wanted.task_id.clone(),
+        tail: wanted.tail,
+        follow: wanted.follow,
         reply_pk: reply_pk.to_vec(),
         expires_at_ms: clock::now().plus(REQUEST_LIFE).0,
+        since_ms: printed.since_ms(),
     };
     let query = v1::LogsQuery { request: Some(c.operator.sign(&request)?) };
-    let dialer = orchestrators(&c, name).await?;
+    let dialer = orchestrators(c, wanted.service).await?;
     let call = |channel| {
         let query = query.clone();
         async move { DeployClient::new(channel).logs(query).await }
     };
     let mut stream = dialer.call(c.patience(), call).await?;
-    let mut reader = Reader { cluster: &c, key: &key, request: &request, seen: BTreeMap::new() };
-    let mut documents = Vec::new();
-    while let Some(chunk) = stream.message().await.map_err(Answer::from)? {
+    printed.taken();
+    let mut resent = Resent::default();
+    let mut reader = Reader { cluster: c, key: &key, request: &request, seen: BTreeMap::new() };
+    loop {
+        let chunk = match stream.message().await.map_err(Answer::from) {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok(()),
+            Err(f) if wanted.follow && f.may_pass() => return Ok(()),
+            Err(f) => return Err(f.into()),
+        };
         let lines = reader.open(&chunk)?;
         if let Some(lost) = reader.lost(&chunk) {
             app.out.note(&lost);
         }
-        for line in &lines.lines {
+        for line in printed.news(&mut resent, &chunk.task_id, lines.lines) {
             if app.out.is_json() {
-                documents.push(document(&chunk, line));
+                documents.push(document(&chunk, &line));
             } else {
                 app.out.raw(&format!("{} | {}\n", chunk.task_id, String::from_utf8_lossy(&line.text)))?;
             }
         }
     }
-    app.out.show(&json!({ "lines": documents }), String::new)
 }
 
 fn document(chunk: &v1::LogChunk, line: &v1::LogLine) -> Value {

@@ -116,6 +116,7 @@ fn logs_are_shown_to_whoever_owns_the_namespace_and_to_nobody_else() {
         follow: false,
         reply_pk: vec![2; 32],
         expires_at_ms: NOW + MINUTE,
+        since_ms: 0,
     };
     let judge = |r: &v1::LogsRequest, signer| {
         verify_logs_request(&s.trust, Millis(NOW), &signed(r, &[signer])).map_err(|r| r.code)
