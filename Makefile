@@ -55,8 +55,8 @@ bench: ## measures release builds: make bench [NAME=part-of-a-name]
 fuzz: ## fuzzes every format: make fuzz MINUTES=10, divided among the targets
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-fuzz
 	@cd fuzz && for target in $(FUZZ_TARGETS); do \
-	  echo "fuzz: $$target"; \
-	  ASAN_OPTIONS=detect_leaks=0 RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" -- \
+	  echo "fuzz: $$target"; mkdir -p corpus/"$$target"; \
+	  ASAN_OPTIONS=detect_leaks=0 RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" corpus/"$$target" $$(ls -d seeds/"$$target" 2>/dev/null) -- \
 	    -max_total_time=$$(( $(MINUTES) * 60 / $(words $(FUZZ_TARGETS)) )) -print_final_stats=1; \
 	done
 

@@ -1,166 +1,38 @@
-//! What the fuzzer tries: bytes from a hostile network or disk must be refused or mean exactly what they say.
+//! What the fuzzer tries: bytes from a hostile network, disk or person must be refused or mean exactly what they say.
 //!
-//! One function a target. Each states its law as an assertion; "does not panic" is always one of them.
+//! One function a target. Each states its law as an assertion; "does not panic" is always one of them. The same laws are
+//! driven for a moment by every `make test`, with the samples of `tests/tests/laws.rs` as seeds.
 //!
 //! `cd fuzz && ASAN_OPTIONS=detect_leaks=0 RUSTC_BOOTSTRAP=1 cargo fuzz run TARGET -- -max_total_time=20` (cargo-fuzz 0.13).
 //! The leak checker is off because it cannot read the guard pages round the secrets that are still held at exit.
+
+mod given;
+mod sent;
+mod stored;
+
+pub use given::{config, image, layer};
+pub use sent::{CSR, assign, boxes, csr, note, record, statement, strict, token, trust};
+pub use stored::{command, ident, identity, memory, records, slots, state};
 
 #[allow(dead_code, reason = "the tests use all of it, the fuzzer only the honest scene")]
 #[path = "../../orchestrator/core/tests/verify/world/mod.rs"]
 mod world;
 
-use holdfast_orchestrator_core::verify::{CharterChain, NodeTrust, verify_assign};
-use holdfast_types::{ClusterId, Digest, Millis, Secret};
-use holdfast_wire::keys::{Ed25519Key, StatementSigner};
-use holdfast_wire::record::{self, Place, RecordKey};
-use holdfast_wire::token::{JoinToken, parse_recovery, parse_unlock, print_key};
-use holdfast_wire::{boxes, note, padding, statement, strict as strictly, v1};
-use prost::Message;
-use std::sync::LazyLock;
-
-const CLUSTER: ClusterId = ClusterId([7; 32]);
-/// Longest message that the strict decoder is asked for.
-const MAX: usize = 1 << 20;
-
-fn signer() -> Ed25519Key {
-    Ed25519Key::from_seed(Secret::take(&mut [1; 32]))
-}
-
-/// An envelope from the network; and any payload at all under a good signature.
-pub fn statement(data: &[u8]) {
-    let key = signer();
-    if let Ok(st) = v1::Statement::decode(data) {
-        // The fuzzer does not hold the key: nothing it makes may be believed.
-        assert!(statement::verify::<v1::Grant>(&st, &[key.public()], 1).is_err());
-    }
-    let Ok(st) = statement::sign_payload::<v1::Grant>(data.to_vec(), &[&key]) else { return };
-    if let Ok(v) = statement::verify::<v1::Grant>(&st, &[key.public()], 1) {
-        assert_eq!(v.doc.encode_to_vec(), data);
-    }
-}
-
-/// A box from the network, in both modes.
-pub fn boxes(data: &[u8]) {
-    let (sk, _) = boxes::derive_keypair(&[3; 32]);
-    let c = boxes::Context { purpose: "secret", cluster: &CLUSTER, aad: b"aad" };
-    let psk = Secret::take(&mut [4; 32]);
-    assert!(boxes::open(&sk, &c, Some(&psk), data).is_err());
-    // Base mode has no sender: a fuzzer could in theory make one, but then it is padded or refused.
-    if let Ok(pt) = boxes::open(&sk, &c, None, data) {
-        let _ = padding::unpad(pt.expose());
-    }
-    if let Some(value) = padding::unpad(data) {
-        assert_eq!(padding::pad(value), data);
-    }
-}
-
-/// A value from the disk.
-pub fn record(data: &[u8]) {
-    let key = RecordKey { key: &[6; 32], term: 1 };
-    for place in [
-        Place::Record { purpose: "secret", path: "a/b", rev: 1 },
-        Place::Disk { voter: 1, keyspace: 0, index: 1, raft_term: 1 },
-    ] {
-        assert!(record::open(key, &CLUSTER, &place, data).is_err());
-    }
-}
-
-/// A token or key that someone typed: what is read prints as it was typed.
-pub fn token(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(t) = JoinToken::parse(text) {
-        assert_eq!(*t.print(), text.trim());
-    }
-    if let Ok(k) = parse_unlock(text) {
-        assert_eq!(*print_key("unlock", &k), text.trim());
-    }
-    if let Ok(k) = parse_recovery(text) {
-        assert_eq!(*print_key("recovery", &k), text.trim());
-    }
-}
-
-/// A checkpoint note: nobody but the key's holder makes one.
-pub fn note(data: &[u8]) {
-    assert!(note::Checkpoint::verify(data, "holdfast/a.example/1", &[signer().public()]).is_err());
-}
-
-fn canonical<M: Message + Default>(data: &[u8]) {
-    if let Ok(m) = strictly::decode::<M>(data, MAX) {
-        assert_eq!(m.encode_to_vec(), data);
-    }
-}
-
-/// Every message that is decoded strictly; the first byte chooses which.
-pub fn strict(data: &[u8]) {
-    let Some((which, data)) = data.split_first() else { return };
-    macro_rules! choose {
-        ($($message:ident),*) => {
-            [$(canonical::<v1::$message> as fn(&[u8])),*]
-        };
-    }
-    let all = choose![
-        Charter,
-        Spec,
-        Voucher,
-        Mandate,
-        Command,
-        Bundle,
-        Status,
-        Revocations,
-        Grant,
-        LeaseExt,
-        Revoke,
-        LogsRequest,
-        Login,
-        LogEntry,
-        Receipt,
-        Assign,
-        Statement
-    ];
-    if let Some(decode) = all.get(usize::from(*which) % all.len()) {
-        decode(data);
-    }
-}
-
-/// Charters, bundles, status and revocations shown to a joining node and to one that has joined.
-pub fn trust(data: &[u8]) {
-    let key = signer();
-    if let Ok(st) = statement::sign_payload::<v1::Charter>(data.to_vec(), &[&key]) {
-        // A charter that its only operator signed founds a cluster under its own hash, and no other.
-        if let Ok(c) = CharterChain::verify(std::slice::from_ref(&st)) {
-            assert_eq!(*c.cluster(), ClusterId::of_charter(data));
-        }
-    }
-    let Ok(view) = v1::TrustView::decode(data) else { return };
-    assert!(NodeTrust::join(Digest([0; 32]), &view.charter_chain, &view.bundle_chain).is_err());
-    let t = &HONEST.trust;
-    let now = Millis(world::NOW);
-    for st in view.charter_chain.iter().chain(&view.bundle_chain).chain(&view.status).chain(&view.revocations) {
-        // `AlreadyDone` is possible: the honest documents are in the corpus.
-        assert!(!matches!(t.observe_charter(st), Ok(holdfast_orchestrator_core::verify::News::Todo(_))));
-        assert!(!matches!(t.observe_bundle(st), Ok(holdfast_orchestrator_core::verify::News::Todo(_))));
-        assert!(!matches!(t.observe_status(now, st), Ok(holdfast_orchestrator_core::verify::News::Todo(_))));
-        assert!(!matches!(t.observe_revocations(now, st), Ok(holdfast_orchestrator_core::verify::News::Todo(_))));
-    }
-}
-
-static HONEST: LazyLock<world::Scene> = LazyLock::new(world::Scene::honest);
-
-/// An assignment: an order made by XORing the input over the honest one, so that the fuzzer starts where it hurts.
-pub fn assign(data: &[u8]) {
-    let s = &*HONEST;
-    let mut bytes = s.assign.encode_to_vec();
+/// The honest bytes with sparse damage: pairs of (distance, mask), XORed anywhere. So a fuzzer starts where it hurts, and
+/// not before a checksum, a signature or a magic number that it cannot guess.
+fn damaged(honest: &[u8], pairs: &[u8]) -> Vec<u8> {
+    let mut bytes = honest.to_vec();
     let mut at = 0;
-    // Pairs of (distance, mask): sparse damage, anywhere.
-    for pair in data.chunks_exact(2) {
+    for pair in pairs.chunks_exact(2) {
         at = (at + 1 + usize::from(pair[0])) % bytes.len();
         bytes[at] ^= pair[1];
     }
-    let Ok(assign) = v1::Assign::decode(bytes.as_slice()) else { return };
-    let Ok(a) = verify_assign(&s.trust, &s.me, &s.memory, &s.peer, Millis(world::NOW), &assign) else { return };
-    assert_eq!(
-        (a.grant, Some(a.spec)),
-        (s.grant(), s.assign.spec.as_ref().and_then(|st| v1::Spec::decode(st.payload.as_slice()).ok()))
-    );
-    assert!(a.secrets.iter().all(|x| x.bytes.expose() == world::VALUE));
+    bytes
+}
+
+/// The first line of a golden file in hex, or all its lines.
+fn unhex(golden: &str, lines: usize) -> Vec<u8> {
+    let digits: Vec<u8> = golden.lines().take(lines).flat_map(str::bytes).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks_exact(2).map(byte).collect()
 }
