@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// Directories of what is built or found, not written.
+/// Names of what is built or found, not written. In a second work tree `.git` is a file.
 const NOT_OURS: [&str; 6] = [".git", "target", "corpus", "artifacts", "demo", ".cargo-home"];
 
 /// A text file of the repository.
@@ -53,7 +53,10 @@ pub fn pages() -> io::Result<Vec<Page>> {
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;
             let (path, kind) = (entry.path(), entry.file_type()?);
-            if kind.is_dir() && !NOT_OURS.iter().any(|n| entry.file_name() == *n) {
+            if NOT_OURS.iter().any(|n| entry.file_name() == *n) {
+                continue;
+            }
+            if kind.is_dir() {
                 open.push(path);
             } else if kind.is_file()
                 && let Ok(text) = String::from_utf8(fs::read(&path)?)

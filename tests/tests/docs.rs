@@ -64,6 +64,20 @@ fn each_test_that_security_names_exists() {
 }
 
 #[test]
+fn each_attack_is_tried_by_tests_that_exist() {
+    let text = repository::read("docs/attacks.md").unwrap();
+    let tests = tests();
+    let is_attack = |line: &&str| line.starts_with("| ") && line.as_bytes().get(2).is_some_and(u8::is_ascii_uppercase);
+    let rows: Vec<&str> = text.lines().filter(is_attack).collect();
+    assert!(rows.len() > 60, "docs/attacks.md lists {} attacks", rows.len());
+    for row in rows {
+        let named: Vec<&str> = quoted(row.rsplit_once(" | ").map_or("", |(_, last)| last)).collect();
+        let missing: Vec<_> = named.iter().filter(|name| !tests.contains(**name)).collect();
+        assert!(!named.is_empty() && missing.is_empty(), "no such tests {missing:?}: {row}");
+    }
+}
+
+#[test]
 fn a_test_that_is_named_in_vain_is_found() {
     let text = "What follows.\n\nShown by `a_planted_edge_is_found`,\n`no_such_test`.\n\n`not_a_test` is elsewhere.";
     assert_eq!(named_in_vain(text, &tests()), ["no_such_test"]);
@@ -130,8 +144,9 @@ fn each_make_target_that_a_page_names_exists() {
 #[test]
 fn the_page_of_rights_is_the_table_in_the_code() {
     let mut page = String::from(
-        "# Rights\n\nEvery RPC of the vault, the listener that serves it, the roles that may call it there, and what the call is \
-         checked against.\nGenerated from `vault/src/rights.rs`; an RPC that is not in this table is served to nobody.\n\n\
+        "# Rights\n\nEvery RPC, the listener that serves it, the roles that may call it there, and what the call is checked \
+         against.\nGenerated from `vault/src/rights.rs` and `orchestrator/src/rights.rs`; an RPC that is not in this table is \
+         served to nobody.\n\n\
          | RPC | listener | roles | authority |\n|---|---|---|---|\n",
     );
     for (_, path, listener, roles, why) in TABLE {
@@ -143,6 +158,10 @@ fn the_page_of_rights_is_the_table_in_the_code() {
         let roles: Vec<String> = roles.iter().map(|r| format!("{r:?}").to_lowercase()).collect();
         let roles = if roles.is_empty() { "–".to_owned() } else { roles.join(", ") };
         page += &format!("| `{path}` | {listener} | {roles} | {why} |\n");
+    }
+    for (_, path, role, why) in holdfast_orchestrator::rights::TABLE {
+        let role = format!("{role:?}").to_lowercase();
+        page += &format!("| `{path}` | orchestrator | {role} | {why} |\n");
     }
     repository::agrees("docs/reference/rights.md", &page).unwrap();
 }

@@ -9,12 +9,17 @@
     reason = "a test that meets the unexpected should stop there, and say so"
 )]
 
+mod callers;
 mod canary;
 mod crash;
 mod evil;
 mod image;
 mod input;
+mod lives;
 mod locks;
+mod matrix;
+mod renewal;
+mod shims;
 mod story;
 mod tokens;
 mod world;

@@ -13,10 +13,7 @@ const LIVES: &str = "node = \"18s\"\norchestrator = \"18s\"";
 
 /// A cluster whose machines have certificates of seconds.
 fn short_lived() -> World {
-    let mut w = World::empty();
-    w.kill_vault();
-    w.write_vault_config(LIVES);
-    w.start_vault();
+    let mut w = World::with_lives(LIVES);
     w.found();
     w.add_orchestrator();
     w.add_node("eu");

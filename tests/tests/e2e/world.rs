@@ -18,13 +18,17 @@ pub fn free_port() -> u16 {
 }
 
 /// Waits until `f` gives something; panics with `what` if it does not.
-pub fn eventually<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
+pub fn eventually<T>(what: &str, f: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, f)
+}
+/// Waits for at most `patience` until `f` gives something; panics with `what` if it does not.
+pub fn within<T>(patience: Duration, what: &str, mut f: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + patience;
     loop {
         if let Some(t) = f() {
             return t;
         }
-        assert!(Instant::now() < until, "waited {PATIENCE:?} for: {what}");
+        assert!(Instant::now() < until, "waited {patience:?} for: {what}");
         std::thread::park_timeout(Duration::from_millis(50));
     }
 }
@@ -48,6 +52,11 @@ impl Daemon {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+    /// SIGTERM: it may end in order.
+    pub fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     }
     pub fn exited(&mut self) -> Option<Option<i32>> {
         self.child.try_wait().unwrap().map(|s| s.code())
@@ -74,7 +83,7 @@ pub struct World {
     pub orchestrator: Option<Daemon>,
     pub agents: Vec<Daemon>,
     pub unlock_key: PathBuf,
-    /// More lines of the vault's `[lives]`.
+    /// More lines of the vault's `[lives]`; they count once the configuration is written and the vault starts again.
     pub lives: &'static str,
 }
 
@@ -111,7 +120,7 @@ impl World {
             unlock_key,
             lives,
         };
-        w.write_vault_config("");
+        w.write_vault_config();
         w.start_vault();
         w
     }
@@ -124,10 +133,10 @@ impl World {
     pub fn socket(&self) -> String {
         self.text("vault.sock")
     }
-    pub fn write_vault_config(&self, more: &str) {
+    pub fn write_vault_config(&self) {
         let text = format!(
-            "state_dir = {:?}\nsocket = {:?}\n{more}\n[listen]\njoin = \"127.0.0.1:{}\"\nservice = \"127.0.0.1:{}\"\nhealth = \"127.0.0.1:0\"\n\
-             [lives]\nlease = \"6s\"\nstatus_every = \"2s\"\n{}",
+            "state_dir = {:?}\nsocket = {:?}\n[listen]\njoin = \"127.0.0.1:{}\"\nservice = \"127.0.0.1:{}\"\nhealth = \"127.0.0.1:0\"\n\
+             [lives]\nlease = \"6s\"\nstatus_every = \"2s\"\n{}\n",
             self.text("vault"),
             self.socket(),
             self.join,
@@ -141,6 +150,12 @@ impl World {
         self.vault = Some(d);
         let socket = self.socket();
         eventually("the vault's socket", || std::os::unix::net::UnixStream::connect(&socket).ok());
+    }
+    /// SIGKILL, and a new process that is unlocked.
+    pub fn restart_vault(&mut self) {
+        self.kill_vault();
+        self.start_vault();
+        self.unlock();
     }
     pub fn kill_vault(&mut self) {
         self.vault.as_mut().unwrap().kill();
@@ -157,6 +172,13 @@ impl World {
     /// Runs the operator's tool.
     pub fn cli(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
+    }
+    /// Runs it beside the test; what it prints goes to `out`, and it ends with the test.
+    pub fn beside(&self, args: &[&str], out: &str) -> Daemon {
+        let log = self.path(out);
+        let file = fs::File::create(&log).unwrap();
+        let mut c = self.command(args);
+        Daemon { child: c.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap(), log }
     }
     /// Runs it with something on its standard input.
     pub fn cli_with(&self, args: &[&str], input: &[u8]) -> Output {
@@ -251,18 +273,21 @@ impl World {
     }
     /// A node that joined with a token of its own.
     pub fn add_node(&mut self, zone: &str) -> usize {
-        let n = self.agents.len();
-        self.write_agent_config(n, "");
-        let token = self.token("node", &["--zone", zone]);
-        self.start_agent(
-            n,
-            &["--join-token-file", token.to_str().unwrap(), "--vault", &format!("127.0.0.1:{}", self.join)],
-        );
+        let n = self.start_joining(zone);
         eventually("the node to be connected", || {
             let all = self.json(&["node", "ls"]);
             let up = |v: &Value| v["role"] == "node" && v["connected"] == true;
             (all["nodes"].as_array()?.iter().filter(|v| up(v)).count() > n).then_some(())
         });
+        n
+    }
+    /// An agent that has a token of its own.
+    pub fn start_joining(&mut self, zone: &str) -> usize {
+        let n = self.agents.len();
+        self.write_agent_config(n, "");
+        let token = self.token("node", &["--zone", zone]);
+        let vault = format!("127.0.0.1:{}", self.join);
+        self.start_agent(n, &["--join-token-file", token.to_str().unwrap(), "--vault", &vault]);
         n
     }
     pub fn start_agent(&mut self, n: usize, more: &[&str]) {
