@@ -19,7 +19,7 @@ commands=(
   "tcpdump tcpdump"
   "pip3 python3-pip"
 )
-readonly pkilint="pkilint==0.13.3" nextest="cargo-nextest@0.9.143"
+readonly pkilint="pkilint==0.13.3" nextest="cargo-nextest@0.9.143" deny="cargo-deny@0.20.2"
 
 # Daemons and administrators' tools are not in everybody's PATH.
 export PATH="$PATH:/usr/sbin:/sbin:$HOME/.local/bin:${CARGO_HOME:-$HOME/.cargo}/bin"
@@ -69,7 +69,15 @@ install_nextest() {
   cargo install --quiet --locked "$nextest"
 }
 
+install_deny() {
+  cargo deny --version >/dev/null 2>&1 && return 0
+  say "installing cargo-deny (built once, a minute or two)"
+  # Not optimised: it works for seconds, and is built in a fraction of the time.
+  cargo install --quiet --locked --debug "$deny"
+}
+
 command -v cargo >/dev/null || { say "please install Rust: https://rustup.rs"; exit 1; }
 install_packages
 install_linter
 install_nextest
+install_deny

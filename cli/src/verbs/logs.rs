@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// How long nodes answer one request. What is followed for longer is asked for again, which also finds tasks that came
 /// up on other nodes.
-const REQUEST_LIFE: Duration = Duration::from_secs(60);
+const REQUEST_LIFE: Duration = Duration::from_secs(20);
 /// Longest pause before output that is followed is asked for again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 

@@ -32,7 +32,7 @@ fn a_container_that_crashes_starts_again_ever_later_and_its_output_is_followed()
     assert_eq!(w.tasks("shop/crash").len(), 1, "a crash is the node's own affair: {task}");
     assert!(task["restarts"].as_u64().unwrap() >= 4 && task["exit_code"] == 3, "{task}");
     // Every run once and in order; asked for afterwards, the last runs are still there.
-    assert!(seen.is_sorted() && seen.windows(2).all(|w| w[0] < w[1]), "{seen:?}");
+    assert!(seen.windows(2).all(|w| w[0] < w[1]), "{seen:?}");
     let kept = runs(&w.ok(&["service", "logs", "shop/crash"]));
     assert!(
         kept.len() >= 2 && kept.iter().all(|run| seen.contains(run) || Some(run) > seen.last()),
