@@ -2,6 +2,7 @@
 
 use super::shims::{assert_running, shims};
 use super::world::{World, eventually};
+use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Output;
@@ -21,10 +22,6 @@ impl Moments {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         Duration::from_millis((z ^ (z >> 31)) % longest_ms)
     }
-}
-
-fn sigkill(pid: u32) {
-    std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
 }
 
 /// A service of one task that reads the secret of the rounds and stays.
@@ -57,7 +54,7 @@ fn interrupted(w: &World, round: usize, after: Duration) -> Round {
         let (made, changed) = (s.spawn(put(name)), s.spawn(put("shop/shared".to_owned())));
         let deployed = s.spawn(move || w.cli(&["service", "deploy", "-f", spec, "--detach", "--timeout", "2s"]));
         std::thread::park_timeout(after);
-        sigkill(w.vault.as_ref().unwrap().pid());
+        w.vault.as_ref().unwrap().signal(Signal::KILL);
         Round { made: made.join().unwrap(), changed: changed.join().unwrap(), deployed: deployed.join().unwrap() }
     })
 }
@@ -158,7 +155,7 @@ fn every_daemon_ends_cleanly_when_it_is_told_to_and_containers_run_on() {
     assert_eq!(before.len(), 2);
     for daemon in [&mut w.agents[0], w.orchestrator.as_mut().unwrap(), w.vault.as_mut().unwrap()] {
         let log = daemon.log.clone();
-        daemon.terminate();
+        daemon.signal(Signal::TERM);
         let code = super::world::within(Duration::from_secs(20), "the daemon to end", || daemon.exited());
         assert_eq!(code, Some(0), "{}: {}", log.display(), fs::read_to_string(&log).unwrap());
     }

@@ -1,5 +1,6 @@
 //! A whole cluster of real processes on this machine, in folders and on ports of its own, gone when the test ends.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
 use std::io::Write as _;
@@ -53,10 +54,9 @@ impl Daemon {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
-    /// SIGTERM: it may end in order.
-    pub fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    /// Sends a signal; whether and how it ends is another question.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
     pub fn exited(&mut self) -> Option<Option<i32>> {
         self.child.try_wait().unwrap().map(|s| s.code())
