@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::failure::{Failure, FailureKind};
-use crate::server::{Connections, Limits};
+use crate::server::{ConnPeer, Connections, Limits};
 use crate::tls::{Admission, Alpn, ClientTls, Expect, Peer, Refused, ServerTls};
 use holdfast_types::Role;
 use std::net::SocketAddr;
@@ -57,6 +57,24 @@ async fn roots_are_swapped_while_serving() {
     assert_eq!(whoami(server.addr, of_other).await.unwrap().id, "node/node-b");
     assert!(whoami(server.addr, ca.client(Role::Node, "node-c")).await.is_err());
     assert!(whoami_over(&link).await.is_ok(), "trust is asked in handshakes only");
+}
+
+#[tokio::test]
+async fn what_a_replaced_certificate_opened_can_be_ended_alone() {
+    let ca = Ca::new("one");
+    let server = vault(&ca).await;
+    let id = ca.id(Role::Node, "node-a");
+    let old = dial(server.addr, ca.client(Role::Node, "node-a")).await.unwrap();
+    let mut pushes = stream(&old).await;
+    let replaced = server.connections.of(&id)[0].peer.as_ref().unwrap().serial_hex.clone();
+    let new = dial(server.addr, ca.client(Role::Node, "node-a")).await.unwrap();
+    whoami_over(&new).await.unwrap();
+
+    let is_replaced = |c: &ConnPeer| c.peer.as_ref().is_some_and(|p| p.serial_hex == replaced);
+    assert_eq!(server.connections.close_those(&ca.id(Role::Node, "node-b"), is_replaced), 0);
+    assert_eq!(server.connections.close_those(&id, is_replaced), 1);
+    assert_eq!(end(&mut pushes).await.kind, FailureKind::Unavailable);
+    assert!(whoami_over(&new).await.is_ok(), "the new certificate's connection ended as well");
 }
 
 #[tokio::test]
