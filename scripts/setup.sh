@@ -16,6 +16,9 @@ commands=(
   "docker-registry docker-registry"
   "openssl openssl"
   "strace strace"
+  "faketime faketime"
+  "zsh zsh"
+  "fish fish"
   "tcpdump tcpdump"
   "pip3 python3-pip"
 )

@@ -7,6 +7,7 @@ use crate::errors::Failure;
 use crate::login;
 use crate::operator::Operator;
 use crate::trust::Trust;
+use holdfast_transport::check_clock;
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::rpc::command_plane_client::CommandPlaneClient;
 use holdfast_transport::rpc::read_client::ReadClient;
@@ -63,6 +64,7 @@ impl Cluster {
     }
     async fn learn(&mut self) -> Result<(), Failure> {
         let answer = self.read(async |mut r| r.get_trust(v1::Ack {}).await).await?;
+        answer.status.as_ref().map_or(Ok(()), check_clock)?;
         if self.trust.advance(&answer)? {
             self.ctx.store_trust(self.trust.chains())?;
         }

@@ -101,10 +101,9 @@ impl ContextDir {
     }
     /// Refuses if the context exists already.
     pub fn must_be_new(&self) -> Result<(), Failure> {
-        if !self.path("context.toml").exists() {
-            return Ok(());
-        }
-        let what = format!("context {:?} exists already in {}", self.name, self.dir.display());
+        let held = ["context.toml", "operator.key"].into_iter().find(|f| self.path(f).exists());
+        let Some(file) = held else { return Ok(()) };
+        let what = format!("context {:?} exists already: {}", self.name, self.path(file).display());
         Err(Failure::new(Code::ContextExists, what, "choose another with --context NAME"))
     }
     /// Makes the folder.

@@ -1,56 +1,15 @@
 //! Failures as users and scripts see them: one line `error:`, one line `help:`, a stable code, an exit code.
 //!
-//! Every way in which this program itself fails is a [`Code`]; `docs/reference/errors.md` is generated from the table.
-//! What the cluster answers keeps the cluster's own code. A failure never contains a secret.
+//! The codes are those of all programs; `docs/reference/errors.md` is generated from their table. What the cluster
+//! answers keeps its code. A failure never contains a secret.
 
 use holdfast_transport::failure::{Failure as Answer, FailureKind};
+
+pub use holdfast_transport::codes::Code;
+
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::fmt::Display;
-
-macro_rules! codes {
-    ($($variant:ident = $word:literal, $exit:ident, $text:literal;)*) => {
-        /// Why a command failed, as a stable word.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Code { $(#[doc = $text] $variant,)* }
-        impl Code {
-            /// Every code, in the order of the reference page.
-            pub const ALL: &[Code] = &[$(Code::$variant),*];
-            /// The kebab-case word.
-            pub fn word(self) -> &'static str { match self { $(Code::$variant => $word),* } }
-            /// Whose turn it is, and with it the exit status.
-            pub fn kind(self) -> FailureKind { match self { $(Code::$variant => FailureKind::$exit),* } }
-            /// One sentence for the reference page.
-            pub fn meaning(self) -> &'static str { match self { $(Code::$variant => $text),* } }
-        }
-    };
-}
-
-codes! {
-    Failed = "failed", Failed, "The cluster or this machine could not do it; the message says why.";
-    Io = "io", Failed, "A file could not be read or written.";
-    Untrusted = "untrusted", Failed, "An answer does not verify up to the cluster's charter: it is not believed.";
-    RolloutFailed = "rollout-failed", Failed, "A service was accepted, but its tasks do not run.";
-    RolloutTimeout = "rollout-timeout", Failed, "A service was accepted, but its tasks did not all run within the time given.";
-    LogWrong = "log-wrong", Failed, "The transparency log does not match its checkpoint, or was rewritten.";
-    SecretsFound = "secrets-found", Failed, "`scan` found join tokens, unlock keys or recovery keys.";
-    Usage = "usage", Invalid, "The command line is wrong.";
-    SpecInvalid = "spec-invalid", Invalid, "A service file is wrong; every fault is named with its line or key.";
-    NotAvailableYet = "not-available-yet", Invalid, "This version does not do that yet.";
-    NoContext = "no-context", Invalid, "The context does not exist or is incomplete.";
-    ContextExists = "context-exists", Invalid, "The context exists already; its keys are never overwritten.";
-    BadInput = "bad-input", Invalid, "A value that was read from a file or standard input cannot be used.";
-    Denied = "denied", Refused, "A policy or a rule forbids it; the message names it.";
-    Threshold = "threshold", Refused, "More operators have to sign, or the signer does not count.";
-    Unauthenticated = "unauthenticated", Refused, "The credential was not accepted.";
-    BadKey = "bad-key", Refused, "The unlock or recovery key does not open this voter.";
-    Limited = "limited", Exhausted, "A budget or rate limit is used up.";
-    NotFound = "not-found", NotFound, "There is no such thing.";
-    Changed = "changed", Changed, "It changed meanwhile; look again and repeat.";
-    Sealed = "sealed", Unavailable, "The voter is sealed or not initialised.";
-    NoQuorum = "no-quorum", Unavailable, "Too few voters are up to decide anything.";
-    Unreachable = "unreachable", Unavailable, "No voter, orchestrator or socket could be reached.";
-}
 
 /// A failure: what was wrong, what to do, and details for scripts.
 #[derive(Debug)]
@@ -80,7 +39,7 @@ impl Failure {
     }
     /// A file that could not be read or written.
     pub fn io(doing: &str, path: &std::path::Path, e: &std::io::Error) -> Self {
-        Self::new(Code::Io, format!("cannot {doing} {}: {e}", path.display()), "check the path and its permissions")
+        Self::from(Answer::disk(doing, path, e))
     }
     /// A feature that the interface names and this version lacks.
     pub fn not_yet(what: &str) -> Self {
@@ -115,11 +74,7 @@ impl Failure {
 impl From<Answer> for Failure {
     /// What the cluster answered. Where nobody could be reached, the message says what each address said.
     fn from(a: Answer) -> Self {
-        let mut message = a.message;
-        if a.kind == FailureKind::Unavailable && !a.details.is_empty() {
-            let each: Vec<_> = a.details.iter().map(|(who, what)| format!("{who}: {what}")).collect();
-            message = format!("{message} ({})", each.join("; "));
-        }
+        let message = a.said();
         let mut details: Map<String, Value> = Map::new();
         for (name, value) in a.details {
             if let Value::Array(all) = details.entry(name).or_insert_with(|| json!([])) {
@@ -164,8 +119,8 @@ pub fn reference() -> String {
         page.push_str(&format!("| `{}` | {} | {} |\n", c.word(), c.kind().exit_code(), c.meaning()));
     }
     page.push_str(
-        "\nA voter's or an orchestrator's refusal keeps the code that it came with, such as `policy-denied`, `budget-exhausted` or\n\
-         `certificate-refused`; its exit status follows the same table of kinds. `details` then holds what they named.\n",
+        "\nThe daemons use the same codes: in the answers that `holdfast` passes on, in the last line of a daemon that\n\
+         cannot start or go on, and in its exit status. `details` holds what a refusal names, such as the policy.\n",
     );
     page
 }
@@ -175,17 +130,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_is_a_kebab_case_word_of_its_own() {
-        let mut words: Vec<_> = Code::ALL.iter().map(|c| c.word()).collect();
-        assert!(words.iter().all(|w| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
-        words.sort_unstable();
-        words.dedup();
-        assert_eq!(words.len(), Code::ALL.len());
-    }
-
-    #[test]
     fn a_failure_is_two_lines_whatever_its_cause_says() {
-        let f = Failure::new(Code::Denied, "first\nsecond\u{1b}[31m", "do\tthis");
+        let f = Failure::new(Code::PolicyDenied, "first\nsecond\u{1b}[31m", "do\tthis");
         assert_eq!(f.lines(), "error: first second[31m\nhelp: do this\n");
         assert_eq!(f.exit_code(), 3);
     }

@@ -1,9 +1,9 @@
 //! Files that only their owner may read: written whole or not at all, checked when they are read.
 
 use crate::errors::{Code, Failure};
-use holdfast_transport::files::{PRIVATE, replace};
+use holdfast_transport::files::{PRIVATE, remove, replace};
 use std::fs::{DirBuilder, File, Permissions};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -18,6 +18,28 @@ pub fn make_private_dir(dir: &Path) -> Result<(), Failure> {
 /// Replaces `path` by `bytes`, readable by its owner alone.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     replace(path, bytes, PRIVATE).map_err(|e| Failure::io("write", path, &e))
+}
+
+/// Takes a folder for this process alone, for as long as what is returned lives.
+pub fn lock_dir(dir: &Path) -> Result<File, Failure> {
+    let held = File::open(dir).map_err(|e| Failure::io("open", dir, &e))?;
+    held.try_lock().map_err(|e| {
+        let what = format!("cannot take {} alone: {e}", dir.display());
+        Failure::new(Code::Changed, what, "wait for the other `holdfast` to end")
+    })?;
+    Ok(held)
+}
+
+/// Overwrites a file and removes it. What the disk itself keeps of old blocks is beyond its reach.
+pub fn wipe(path: &Path) -> Result<(), Failure> {
+    let wiped = || {
+        let file = File::options().write(true).open(path)?;
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+        (&file).write_all(&vec![0; length])?;
+        file.sync_all()?;
+        remove(path)
+    };
+    wiped().map_err(|e| Failure::io("wipe", path, &e))
 }
 
 /// Reads a file of at most `max` bytes.
@@ -35,7 +57,11 @@ pub fn read_limited(from: impl std::io::Read, max: u64, what: &str) -> Result<Ze
         Failure::new(Code::Io, format!("cannot read {what}: {e}"), "check that it exists and is readable")
     })?;
     if bytes.len() as u64 > max {
-        return Err(Failure::new(Code::BadInput, format!("{what} is longer than {max} bytes"), "give a shorter one"));
+        return Err(Failure::new(
+            Code::InvalidInput,
+            format!("{what} is longer than {max} bytes"),
+            "give a shorter one",
+        ));
     }
     Ok(bytes)
 }
@@ -43,9 +69,10 @@ pub fn read_limited(from: impl std::io::Read, max: u64, what: &str) -> Result<Ze
 /// Reads a key file, which nobody but its owner may be able to read.
 pub fn read_private(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let meta = std::fs::metadata(path).map_err(|e| Failure::io("read", path, &e))?;
-    if meta.permissions().mode() & 0o077 != 0 {
-        let what = format!("{} can be read by others", path.display());
-        return Err(Failure::new(Code::Io, what, format!("run: chmod 600 {}", path.display())));
+    // A pipe or a terminal (`--key-file /dev/stdin`) keeps nothing that others could read later.
+    if meta.is_file() && meta.permissions().mode() & 0o077 != 0 {
+        let what = format!("{} holds a key, and others may open it", path.display());
+        return Err(Failure::new(Code::KeyExposed, what, format!("run: chmod 600 {}", path.display())));
     }
     read(path, max)
 }
@@ -66,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_refused_whole() {
-        assert_eq!(read_limited(&b"12345"[..], 4, "input").unwrap_err().code, Code::BadInput.word());
+        assert_eq!(read_limited(&b"12345"[..], 4, "input").unwrap_err().code, Code::InvalidInput.word());
         assert_eq!(read_limited(&b"1234"[..], 4, "input").unwrap().as_slice(), b"1234");
     }
 }

@@ -6,6 +6,7 @@ use crate::errors::{Code, Failure};
 use crate::files;
 use crate::operator::Operator;
 use crate::trust::Trust;
+use holdfast_transport::check_clock;
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::failure::Failure as Answer;
 use holdfast_transport::keys::PrivateKey;
@@ -94,6 +95,8 @@ async fn exchange(
     let Some(Reply::Challenge(challenge)) = replies.message().await?.and_then(|r| r.step) else {
         return Err(out_of_order());
     };
+    // Before anything is signed for a time that is not now.
+    challenge.status.as_ref().map_or(Ok(()), check_clock)?;
     let login = v1::Login {
         cluster_id: ctx.cluster.0.to_vec(),
         operator_id: op.id.clone(),

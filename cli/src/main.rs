@@ -11,6 +11,7 @@ mod clock;
 mod context;
 mod errors;
 mod files;
+mod founding;
 mod login;
 mod operator;
 mod output;

@@ -35,8 +35,7 @@ impl Operator {
     /// Writes the keys into the context's folder.
     pub fn save(&self, dir: &ContextDir) -> Result<(), Failure> {
         for (file, key) in [(OPERATOR_KEY, &self.key), (PUBLISHER_KEY, &self.publisher)] {
-            let line = Zeroizing::new(HEXLOWER.encode(key.seed().expose()));
-            dir.write(file, line.as_bytes())?;
+            dir.write(file, text_of_key(key).as_bytes())?;
         }
         Ok(())
     }
@@ -59,15 +58,25 @@ fn sign<T: Document>(doc: &T, key: &Ed25519Key) -> Result<v1::Statement, Failure
     statement::sign(doc, &[key]).map_err(|e| Failure::new(Code::Failed, e, "check the key files of the context"))
 }
 
-fn read_key(dir: &ContextDir, file: &str) -> Result<Ed25519Key, Failure> {
-    let path = dir.path(file);
-    let text = files::read_private(&path, 256)?;
+/// A key as it is stored: its seed in hex.
+pub fn text_of_key(key: &Ed25519Key) -> Zeroizing<String> {
+    Zeroizing::new(HEXLOWER.encode(key.seed().expose()))
+}
+
+/// The key that is stored as `text`.
+pub fn key_of_text(text: &[u8]) -> Option<Ed25519Key> {
     let mut seed = HEXLOWER.decode(text.trim_ascii()).unwrap_or_default();
     let secret = Secret::from_slice(&seed);
     seed.zeroize();
+    secret.map(Ed25519Key::from_seed)
+}
+
+fn read_key(dir: &ContextDir, file: &str) -> Result<Ed25519Key, Failure> {
+    let path = dir.path(file);
+    let text = files::read_private(&path, 256)?;
     let damaged =
         || Failure::new(Code::NoContext, format!("{} is not a key file", path.display()), "restore it from a backup");
-    Ok(Ed25519Key::from_seed(secret.ok_or_else(damaged)?))
+    key_of_text(&text).ok_or_else(damaged)
 }
 
 #[cfg(test)]

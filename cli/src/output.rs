@@ -5,10 +5,9 @@
 
 use crate::errors::{Code, Failure};
 use comfy_table::{Cell, Color, Table, presets};
-use holdfast_types::Millis;
+use holdfast_types::{Millis, rough};
 use serde_json::Value;
 use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
 
 /// How to print, as the global options say.
 #[derive(Debug, Clone, Copy)]
@@ -150,18 +149,8 @@ pub fn age(now: Millis, ms: i64) -> String {
         return "-".to_owned();
     }
     let (d, ahead) = if ms > now.0 { (Millis(ms).since(now), true) } else { (now.since(Millis(ms)), false) };
-    let text = duration(d);
+    let text = rough(d);
     if ahead { format!("in {text}") } else { format!("{text} ago") }
-}
-
-/// A duration in its largest unit.
-fn duration(d: Duration) -> String {
-    match d.as_secs() {
-        s if s < 120 => format!("{s}s"),
-        s if s < 7200 => format!("{}m", s / 60),
-        s if s < 172_800 => format!("{}h", s / 3600),
-        s => format!("{}d", s / 86_400),
-    }
 }
 
 /// A list of words for a table cell; `-` for none.

@@ -30,7 +30,7 @@ fn no_image(e: ImageError) -> Failure {
         ImageError::Source { .. } => Code::SpecInvalid,
         ImageError::Missing { .. } => Code::NotFound,
         ImageError::Registry { .. } => Code::Unreachable,
-        ImageError::Io { .. } => Code::Io,
+        ImageError::Io { .. } => Code::Disk,
         ImageError::Mismatch { .. } | ImageError::Unusable { .. } => Code::Failed,
     };
     Failure::new(code, e, "check the key `image`: a registry reference, oci-layout:PATH or docker-archive:PATH")
@@ -47,6 +47,6 @@ mod tests {
         let source = absolute(Source::parse("oci-layout:web").unwrap(), dir.path()).unwrap();
         let full = dir.path().canonicalize().unwrap().join("web");
         assert_eq!(source.repository(), format!("oci-layout:{}", full.display()));
-        assert_eq!(absolute(Source::parse("oci-layout:none").unwrap(), dir.path()).unwrap_err().code, "io");
+        assert_eq!(absolute(Source::parse("oci-layout:none").unwrap(), dir.path()).unwrap_err().code, "disk");
     }
 }

@@ -50,13 +50,17 @@ impl SlotKey {
     }
     /// Reads a printed unlock or recovery key.
     pub fn parse(text: &str) -> Result<Self, Failure> {
+        Self::parse_with_public(text).map(|(key, _)| key)
+    }
+    /// Reads one, and works out its public half.
+    pub fn parse_with_public(text: &str) -> Result<(Self, [u8; 32]), Failure> {
         let kind = if text.trim_start().starts_with("hf_recovery_") { SlotKind::Recovery } else { SlotKind::Unlock };
         let parsed = match kind {
             SlotKind::Unlock => parse_unlock(text).map(|k| Self::derive(kind, k.expose())),
             SlotKind::Recovery => parse_recovery(text).map(|k| Self::derive(kind, k.expose())),
         };
         let help = "give the whole key as `holdfast init` printed it: hf_unlock_v1_… or hf_recovery_v1_…";
-        parsed.map(|(k, _)| k).map_err(|e| Failure::new(Code::BadKey, e, help))
+        parsed.map_err(|e| Failure::new(Code::BadKey, e, help))
     }
     /// Opens the slot of this key's kind.
     pub fn open(&self, cluster: &ClusterId, slots: &v1::SlotBoxes) -> Result<DiskKey, Failure> {

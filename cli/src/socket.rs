@@ -31,6 +31,10 @@ impl Socket {
         let channel = endpoint.connect_with_connector(dial).await.map_err(|e| unreachable_socket(path, &e))?;
         Ok(Self { path: path.to_owned(), rpc: LocalClient::new(channel) })
     }
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
     fn answer<T>(&self, r: Result<tonic::Response<T>, tonic::Status>) -> Result<T, Failure> {
         let socket = self.path.display().to_string();
         r.map(tonic::Response::into_inner).map_err(|s| Failure::from(Answer::from(s)).with("socket", socket))

@@ -1,7 +1,7 @@
 //! The orchestrator's configuration: TOML, unknown keys refused, all faults told together. Nothing in it is a secret.
 
 use crate::scheduler::Settings;
-use holdfast_transport::daemon::{ConfigError, LogFormat, load_toml};
+use holdfast_transport::daemon::{ConfigError, LogFormat, is_dialable, load_toml};
 use holdfast_types::parse_duration;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -62,35 +62,17 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum Faults {
-    /// It cannot be read at all.
-    #[error(transparent)]
-    Load(#[from] ConfigError),
-    /// It can, and these things in it are wrong.
-    #[error("{}", .0.join("; "))]
-    Values(Vec<String>),
-}
-
-/// Reads and checks the file `path`, or the defaults, with the environment `env` over it.
-pub fn load(path: Option<&Path>, env: impl Fn(&str) -> Option<String>) -> Result<Config, Faults> {
+/// Reads and checks the file `path`, or the defaults, with the environment `env` over it; all faults are told together.
+pub fn load(path: Option<&Path>, env: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
     let raw = match path {
         Some(path) => load_toml(path, &OVERRIDABLE, env)?,
         None => RawConfig::default(),
     };
-    check(raw)
+    let path = path.unwrap_or(Path::new("without --config")).to_owned();
+    check(raw).map_err(|faults| ConfigError::Values { path, faults })
 }
 
-/// An address to dial: `host:port`, a name or a number, never port 0.
-pub fn is_dialable(addr: &str) -> bool {
-    let Some((host, port)) = addr.rsplit_once(':') else { return false };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
-    let bracketed = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
-    !host.is_empty() && host.chars().all(plain) && bracketed && port.parse::<u16>().is_ok_and(|p| p > 0)
-}
-
-fn check(raw: RawConfig) -> Result<Config, Faults> {
+fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
     let mut faults = Vec::new();
     if !raw.state_dir.is_absolute() {
         faults.push("state_dir must be an absolute path".to_owned());
@@ -122,7 +104,7 @@ fn check(raw: RawConfig) -> Result<Config, Faults> {
             settings: Settings { node_lost_after, stop_timeout },
             log_format: raw.log_format,
         }),
-        _ => Err(Faults::Values(faults)),
+        _ => Err(faults),
     }
 }
 

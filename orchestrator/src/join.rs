@@ -115,14 +115,14 @@ fn settle(
 /// Our identity and the documents that we believe, from disk.
 pub fn open(state: &StateDir, file: ClusterFile) -> Result<(LocalIdentity, Believed), Failure> {
     let stored = state.identity().load().map_err(|e| internal(&e))?;
-    let stored =
-        stored.ok_or_else(|| Failure::failed("not-joined", "the identity is gone from the state directory"))?;
+    let stored = stored.ok_or_else(|| Failure::failed("state", "the identity is gone from the state directory"))?;
     let identity = LocalIdentity::new(&stored.chain, &stored.key).map_err(|e| internal(&e))?;
     Ok((identity, Believed::open(state.clone(), file)?))
 }
 
 fn internal(e: &dyn std::fmt::Display) -> Failure {
-    Failure::failed("orchestrator-state", e.to_string())
+    Failure::failed("state", e.to_string())
+        .help("check owner, mode and free space of state_dir; if it is damaged, empty it and join with a new token")
 }
 
 #[cfg(test)]

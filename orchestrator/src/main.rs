@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use holdfast_orchestrator::run::{Arguments, main as run};
+use holdfast_transport::daemon::{LogFormat, is_dialable};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,17 +17,21 @@ struct Cli {
     #[arg(long, value_name = "FILE")]
     join_token_file: Option<PathBuf>,
     /// First start: addresses of the vault's join listeners
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    #[arg(long, value_name = "HOST:PORT[,…]", value_delimiter = ',', value_parser = dialable)]
     vault: Vec<String>,
     /// Write the addresses of the listeners to this file
     #[arg(long, value_name = "FILE")]
     ports_file: Option<PathBuf>,
     /// How events are logged: text or json
     #[arg(long, value_name = "FORMAT")]
-    log_format: Option<String>,
+    log_format: Option<LogFormat>,
     /// Report all faults of the configuration and exit
     #[arg(long)]
     check_config: bool,
+}
+
+fn dialable(addr: &str) -> Result<String, String> {
+    if is_dialable(addr) { Ok(addr.to_owned()) } else { Err("an address is host:port".to_owned()) }
 }
 
 fn main() -> ExitCode {

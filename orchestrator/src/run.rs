@@ -1,6 +1,6 @@
 //! Wiring: configuration, identity, listeners, and the four tasks that do the work.
 
-use crate::config::{self, Config, is_dialable};
+use crate::config::{self, Config};
 use crate::control::Control;
 use crate::logs::{LogService, Relay};
 use crate::pins::Pins;
@@ -11,7 +11,9 @@ use crate::trust::Believed;
 use crate::vault::Vault;
 use crate::{join, renewal};
 use holdfast_transport::client::{Dialer, Timing};
-use holdfast_transport::daemon::{Health, LogFormat, PortsFile, Readiness, Signals, init_logging, systemd};
+use holdfast_transport::daemon::{
+    Health, LogFormat, PortsFile, Readiness, Signals, exit_code, init_logging, listen, systemd,
+};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::renew::Renewer;
 use holdfast_transport::rpc::deploy_server::DeployServer;
@@ -39,7 +41,7 @@ pub struct Arguments {
     /// Where to write which listener got which address.
     pub ports_file: Option<PathBuf>,
     /// `text` or `json`, over the configuration.
-    pub log_format: Option<String>,
+    pub log_format: Option<LogFormat>,
     /// Only check the configuration.
     pub check_config: bool,
 }
@@ -51,36 +53,21 @@ const MAX_REPORT: usize = 4 << 20;
 
 /// The daemon from its arguments to its exit code.
 pub fn main(args: Arguments) -> ExitCode {
-    let given = args.log_format.as_deref().map(str::parse::<LogFormat>).transpose();
     let config = config::load(args.config.as_deref(), |k| std::env::var(k).ok());
-    let format = given.clone().ok().flatten().or(config.as_ref().ok().map(|c| c.log_format)).unwrap_or_default();
-    init_logging(format);
-    let undialable = args.vault.iter().find(|a| !is_dialable(a)).map(|a| format!("--vault: {a:?} is not host:port"));
-    let config = match (config, given.err().or(undialable)) {
-        (Ok(config), None) => config,
-        (Err(e), _) => return fail(2, &e.to_string()),
-        (Ok(_), Some(wrong)) => return fail(2, &wrong),
-    };
-    if args.check_config {
-        return ExitCode::SUCCESS;
-    }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return fail(1, &format!("cannot start the runtime: {e}")),
-    };
-    match runtime.block_on(run(config, args)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(f) if f.code == "stopped" => ExitCode::SUCCESS,
-        Err(f) => {
-            let help = f.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
-            fail(f.kind.exit_code(), &format!("{f}{help}"))
-        }
-    }
+    init_logging(args.log_format.or(config.as_ref().ok().map(|c| c.log_format)).unwrap_or_default());
+    exit_code(config.map_err(Failure::from).and_then(|config| start(config, args)))
 }
 
-fn fail(code: u8, message: &str) -> ExitCode {
-    tracing::error!("{message}");
-    ExitCode::from(code)
+fn start(config: Config, args: Arguments) -> Result<(), Failure> {
+    if args.check_config {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime.map_err(io("start the runtime"))?.block_on(run(config, args)) {
+        // Ended while it waited, as it was told to.
+        Err(f) if f.code == "stopped" => Ok(()),
+        ended => ended,
+    }
 }
 
 fn io(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
@@ -91,16 +78,10 @@ async fn run(config: Config, args: Arguments) -> Result<(), Failure> {
     let signals = Signals::listen().map_err(io("listen to signals"))?;
     let stop = signals.stop.clone();
     let readiness = Readiness::not_yet("starting");
-    let health =
-        Health::bind(config.health, readiness.clone()).await.map_err(|e| Failure::failed("address", e.to_string()))?;
-    let listener = TcpListener::bind(config.listen).await;
-    let listener =
-        listener.map_err(|e| Failure::failed("address", format!("cannot listen on {}: {e}", config.listen)))?;
-    let bound = listener.local_addr().map_err(io("read the listener's address"))?;
-    let ports =
-        PortsFile::new().with("health", health.addr().map_err(io("read the health address"))?).with("session", bound);
+    let health = Health::bind(config.health, readiness.clone()).await?;
+    let (listener, bound) = listen(config.listen).await?;
     if let Some(path) = &args.ports_file {
-        ports.write(path).map_err(io("write the ports file"))?;
+        PortsFile::new().with("health", health.addr()).with("session", bound).write(path)?;
     }
     let healthy = tokio::spawn(health.serve(stop.clone()));
     systemd::ready();

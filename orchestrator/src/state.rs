@@ -69,8 +69,8 @@ impl StateDir {
         replace(&self.0.join("cluster"), &framed, PRIVATE).map_err(|e| self.failed("write", &e))
     }
     fn failed(&self, what: &str, e: &dyn std::fmt::Display) -> Failure {
-        Failure::failed("disk", format!("cannot {what} the state in {}: {e}", self.0.display()))
-            .help("check the path and its permissions")
+        Failure::failed("state", format!("cannot {what} the state in {}: {e}", self.0.display()))
+            .help("check its owner, mode and free space; if it is damaged, empty it and join with a new token")
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::state::{ClusterFile, StateDir};
 use holdfast_orchestrator_core::verify::{News, NodeTrust, Refusal};
 use holdfast_pki::chain::Anchors;
+use holdfast_transport::check_clock;
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::join::documents;
@@ -28,6 +29,7 @@ fn disbelief(e: Refusal) -> Failure {
 /// Judges a join's challenge: documents that `anchor` pins, of the very cluster that TLS has proven.
 pub fn believe(anchor: Digest, server: &Server, shown: &Challenge) -> Result<NodeTrust, Failure> {
     let trust = NodeTrust::join(anchor, &shown.charter_chain, &shown.bundle_chain).map_err(disbelief)?;
+    shown.status.as_ref().map_or(Ok(()), check_clock)?;
     if server.cluster != Some(*trust.cluster()) || server.peer.id.trust_domain != *trust.trust_domain() {
         let two = "the vault's certificate and its charter name two clusters";
         return Err(Failure::refused("cluster-not-believed", two));

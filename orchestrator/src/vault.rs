@@ -181,7 +181,7 @@ async fn request(
     requests: Vec<GrantRequest>,
 ) -> Result<Vec<GrantResult>, Failure> {
     let mut request_id = vec![0; 16];
-    getrandom::fill(&mut request_id).map_err(|e| Failure::failed("entropy", e.to_string()))?;
+    getrandom::fill(&mut request_id).map_err(|e| Failure::failed("no-entropy", e.to_string()))?;
     let answer = timeout(ANSWER, client.request_grants(RequestGrantsRequest { request_id, requests }));
     Ok(answer.await.map_err(late)??.into_inner().results)
 }

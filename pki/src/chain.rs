@@ -48,8 +48,11 @@ pub enum ChainError {
     #[error("there is no trusted root")]
     NoRoot,
     /// Every trusted root is expired or not yet valid.
-    #[error("no trusted root is valid now; check the clock, or fetch the current bundle")]
-    NoLiveRoot,
+    #[error("no trusted root is valid now")]
+    NoLiveRoot {
+        /// How far the nearest root's validity is from now.
+        off: Duration,
+    },
     /// A serial number is zero.
     #[error("a certificate in the chain has serial number 0")]
     ZeroSerial,
@@ -69,11 +72,17 @@ pub enum ChainError {
     #[error("the certificate may not be used as a {0}")]
     Usage(&'static str),
     /// A certificate on the path is over.
-    #[error("a certificate in the chain has expired")]
-    Expired,
+    #[error("a certificate in the chain expired at {not_after}")]
+    Expired {
+        /// Its end.
+        not_after: Millis,
+    },
     /// A certificate on the path has not begun.
-    #[error("a certificate in the chain is not yet valid; check the clock")]
-    NotYetValid,
+    #[error("a certificate in the chain is not valid before {not_before}")]
+    NotYetValid {
+        /// Its begin.
+        not_before: Millis,
+    },
     /// No path leads to a trusted root.
     #[error("the chain does not lead to a trusted root")]
     UnknownIssuer,
@@ -98,6 +107,22 @@ pub enum ChainError {
     /// The server is not a vault voter.
     #[error("the server is {0}, not a vault voter")]
     NotVault(Role),
+}
+
+impl ChainError {
+    /// How far the clock is at least from a time at which the chain would be believed; `None` if time is not what is
+    /// wrong with it.
+    pub fn off_by(&self, now: Millis) -> Option<Duration> {
+        if let Self::Expired { not_after } = self {
+            Some(now.since(*not_after))
+        } else if let Self::NotYetValid { not_before } = self {
+            Some(not_before.since(now))
+        } else if let Self::NoLiveRoot { off } = self {
+            Some(*off)
+        } else {
+            None
+        }
+    }
 }
 
 /// One trusted root.
@@ -248,7 +273,8 @@ fn path(
 ) -> Result<Digest, ChainError> {
     let live: Vec<&Root> = roots.iter().filter(|r| r.facts.valid_at(now)).collect();
     if live.is_empty() {
-        return Err(ChainError::NoLiveRoot);
+        let off = |r: &Root| now.since(r.facts.not_after).max(r.facts.not_before.since(now));
+        return Err(ChainError::NoLiveRoot { off: roots.iter().map(off).min().unwrap_or_default() });
     }
     let anchors: Vec<TrustAnchor<'_>> = live.iter().map(|r| r.anchor.clone()).collect();
     let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.secs()).unwrap_or(0)));
@@ -264,12 +290,16 @@ fn path(
     live.iter().find(|r| r.anchor.subject_public_key_info == *spki).map(|r| r.sha256).ok_or(ChainError::UnknownIssuer)
 }
 
+fn millis(t: UnixTime) -> Millis {
+    Millis(0).plus(Duration::from_secs(t.as_secs()))
+}
+
 #[expect(clippy::wildcard_enum_match_arm, reason = "webpki's errors are open-ended; the rest is passed on whole")]
 fn refusal(e: webpki::Error, usage: Usage) -> ChainError {
     use webpki::Error as E;
     match e {
-        E::CertExpired { .. } => ChainError::Expired,
-        E::CertNotValidYet { .. } => ChainError::NotYetValid,
+        E::CertExpired { not_after, .. } => ChainError::Expired { not_after: millis(not_after) },
+        E::CertNotValidYet { not_before, .. } => ChainError::NotYetValid { not_before: millis(not_before) },
         E::UnknownIssuer => ChainError::UnknownIssuer,
         E::InvalidSignatureForPublicKey => ChainError::BadSignature,
         E::PathLenConstraintViolated => ChainError::PathLength,

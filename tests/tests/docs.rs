@@ -1,6 +1,7 @@
 //! What the documentation says is there: the tests it names, the pages it links to, the commands it tells to run.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected should stop there")]
 
+use holdfast_transport::codes::Code;
 use holdfast_vault::rights::{Listener, TABLE};
 use std::collections::BTreeSet;
 use suite::repository::{self, Page};
@@ -209,4 +210,40 @@ fn every_unit_is_hardened() {
         }
     }
     assert!(repository::read("dist/systemd/holdfast-vault.service").unwrap().contains("RestartForceExitStatus=75\n"));
+}
+
+/// Constructors that are given a code first, by the kind that they make.
+const KINDS: [&str; 7] = ["refused", "exhausted", "invalid", "not_found", "changed", "unavailable", "failed"];
+
+/// The literal code with which each failure is made: `(constructor, code, file)`.
+fn made_failures() -> Vec<(String, String, String)> {
+    let pages = repository::pages().unwrap();
+    let mut found = Vec::new();
+    for page in pages.iter().filter(|p| p.ends_with(&[".rs"]) && !p.is_test()) {
+        let code: String = page.shipped_lines().map(|(_, line)| line.trim()).collect();
+        for call in code.split("Failure::").skip(1) {
+            let Some((constructor, arguments)) = call.split_once('(') else { continue };
+            let Some((word, _)) = arguments.strip_prefix('"').and_then(|a| a.split_once('"')) else { continue };
+            // The tool's `not_found` takes no code but what was not found.
+            if !KINDS.contains(&constructor) || page.path.starts_with("cli/") && constructor == "not_found" {
+                continue;
+            }
+            found.push((constructor.to_owned(), word.to_owned(), page.path.clone()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_failure_has_a_code_of_the_list_and_its_kind() {
+    let made = made_failures();
+    assert!(made.len() > 100, "the constructors were not found: {}", made.len());
+    let wrong = |(constructor, word, _): &&(String, String, String)| {
+        let listed = Code::ALL.iter().find(|c| c.word() == word);
+        let kind = listed.map(|c| format!("{:?}", c.kind()).to_lowercase());
+        // `not_found` is the constructor of `NotFound`.
+        kind.is_none_or(|kind| kind != constructor.replace('_', ""))
+    };
+    let wrong: Vec<_> = made.iter().filter(wrong).collect();
+    assert!(wrong.is_empty(), "not in transport/src/codes.rs, or there of another kind: {wrong:?}");
 }

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 /// Whose turn it is now. The order of blame: the caller's right, the caller's request, the world, the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,6 +104,17 @@ impl Failure {
     pub fn failed(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self::new(FailureKind::Failed, code, message)
     }
+    /// A file or folder that could not be read, written or made: `doing` is the verb. What helps follows the cause.
+    pub fn disk(doing: &str, path: &Path, e: &io::Error) -> Self {
+        let help = match e.kind() {
+            k if matches!(k, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => "free some space there",
+            k if matches!(k, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+                "run this as the user who owns it, or correct its owner and mode"
+            }
+            _ => "check the path, its permissions and the disk",
+        };
+        Self::failed("disk", format!("cannot {doing} {}: {e}", path.display())).help(help)
+    }
     /// A follower's answer: the addresses of the leader, `host:port`, as far as it knows them.
     pub fn not_leader<S: Into<String>>(addrs: impl IntoIterator<Item = S>) -> Self {
         let mut f = Self::new(FailureKind::NotLeader, "not-leader", "this voter does not lead");
@@ -119,6 +132,20 @@ impl Failure {
     pub fn detail(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.details.push((name.into(), value.into()));
         self
+    }
+    /// Everything in one line, for a log: what was wrong, what each server said, what to do.
+    pub fn line(&self) -> String {
+        let line = self.said();
+        self.help.as_ref().map_or_else(|| line.clone(), |help| format!("{line}; {help}"))
+    }
+    /// What was wrong, and where nobody could be reached, what each server said that the message does not name.
+    pub fn said(&self) -> String {
+        let unnamed = self.details.iter().filter(|(who, _)| !self.message.contains(who));
+        let each: Vec<_> = unnamed.map(|(who, what)| format!("{who}: {what}")).collect();
+        if self.kind != FailureKind::Unavailable || each.is_empty() {
+            return self.message.clone();
+        }
+        format!("{} ({})", self.message, each.join("; "))
     }
     /// Where the leader is, if this is [`FailureKind::NotLeader`]; may be empty while nobody leads.
     pub fn leader_addrs(&self) -> Vec<String> {
@@ -146,6 +173,21 @@ mod tests {
     fn every_kind_has_the_exit_status_that_users_are_promised() {
         let codes: Vec<u8> = FailureKind::ALL.iter().map(|k| k.exit_code()).collect();
         assert_eq!(codes, [3, 3, 2, 4, 4, 5, 5, 1]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_named_with_what_helps_against_the_cause() {
+        let told = |kind| Failure::disk("write", Path::new("/x/y"), &io::Error::from(kind));
+        let full = told(io::ErrorKind::StorageFull);
+        assert!(full.message.starts_with("cannot write /x/y: ") && full.kind.exit_code() == 1, "{full}");
+        assert_eq!(full.help.as_deref(), Some("free some space there"));
+        assert!(told(io::ErrorKind::PermissionDenied).help.unwrap().contains("owner"));
+    }
+
+    #[test]
+    fn one_line_says_what_was_wrong_who_said_so_and_what_to_do() {
+        let f = Failure::unavailable("unreachable", "nobody answers").detail("a:1", "refused").help("start it");
+        assert_eq!(f.line(), "nobody answers (a:1: refused); start it");
     }
 
     #[test]

@@ -31,7 +31,10 @@ const POLL: Duration = Duration::from_secs(2);
 pub fn read_token(path: &Path, role: TokenRole) -> Result<JoinToken, Failure> {
     let unreadable = |e| Failure::invalid("token-unreadable", format!("join token file {}: {e}", path.display()));
     let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
-    let token = JoinToken::parse(&text).map_err(|e| Failure::refused("join-token", e.to_string()))?;
+    let token = JoinToken::parse(&text).map_err(|e| {
+        Failure::refused("join-token", format!("join token file {}: {e}", path.display()))
+            .help("create one with `holdfast token create`")
+    })?;
     if token.role == role {
         return Ok(token);
     }

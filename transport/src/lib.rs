@@ -3,7 +3,7 @@
 //! * [`tls`]: one protocol version, one key exchange, no resumption; certificates and trust swapped while running;
 //! * [`server`]: accepting connections, each of them bound to a verified peer and closable by its identity;
 //! * [`client`]: dialling one of several voters and following the leader;
-//! * [`failure`] and [`status`]: what went wrong, in our words and in gRPC's;
+//! * [`failure`], [`codes`] and [`status`]: what went wrong, in our words and in gRPC's;
 //! * [`join`]: from a join token to an identity;
 //! * [`keys`] and [`renew`]: the key of an identity and the identity that renews itself;
 //! * [`daemon`]: what the three daemons share: logging, health, ports file, signals, configuration.
@@ -11,6 +11,7 @@
 //! Decides nothing about the domain: who may connect is asked of [`tls::Admission`], who may do what is asked elsewhere.
 
 pub mod client;
+pub mod codes;
 pub mod daemon;
 pub mod failure;
 pub mod files;
@@ -26,7 +27,7 @@ mod clock;
 #[cfg(test)]
 mod tests;
 
-pub use clock::now;
+pub use clock::{check_clock, now};
 
 /// gRPC clients and servers generated from `wire/proto`; their messages are `holdfast_wire::v1`.
 #[allow(missing_docs, clippy::all, clippy::restriction, clippy::pedantic)]

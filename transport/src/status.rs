@@ -67,10 +67,10 @@ fn grpc_code(kind: FailureKind) -> Code {
 /// What a bare code means when no failure came with it: from gRPC itself, or from another program.
 fn meaning(code: Code) -> (FailureKind, &'static str) {
     match code {
-        Code::PermissionDenied => (FailureKind::Refused, "permission-denied"),
-        Code::Unauthenticated => (FailureKind::Refused, "unauthenticated"),
-        Code::ResourceExhausted => (FailureKind::Exhausted, "exhausted"),
-        Code::InvalidArgument | Code::OutOfRange => (FailureKind::Invalid, "invalid-request"),
+        Code::PermissionDenied => (FailureKind::Refused, "not-allowed"),
+        Code::Unauthenticated => (FailureKind::Refused, "bad-credential"),
+        Code::ResourceExhausted => (FailureKind::Exhausted, "budget-exhausted"),
+        Code::InvalidArgument | Code::OutOfRange => (FailureKind::Invalid, "invalid-input"),
         Code::NotFound => (FailureKind::NotFound, "not-found"),
         Code::FailedPrecondition | Code::Aborted | Code::AlreadyExists => (FailureKind::Changed, "changed"),
         Code::Unavailable => (FailureKind::Unavailable, "unavailable"),

@@ -14,7 +14,7 @@ pub use ids::{ClusterId, CommandId, GrantId, IdError, MandateId, NodeId, Operato
 pub use names::{NameError, Namespace, SecretName, SecretRef, ServiceName, ServiceRef, TaskId, TrustDomain, Zone};
 pub use secret::{Secret, SecretBytes};
 pub use spiffe::{Role, SpiffeError, SpiffeId};
-pub use time::{Millis, TimeError, parse_duration, parse_size};
+pub use time::{Millis, TimeError, parse_duration, parse_size, rough};
 
 /// Kinds of [`Secret`]: zero-sized names that keep one key from being used as another.
 pub mod kind {

@@ -49,6 +49,16 @@ impl fmt::Debug for Millis {
     }
 }
 
+/// A duration for people, in its largest unit, rounded down: `90s`, `5m`, `3h`, `12d`.
+pub fn rough(d: Duration) -> String {
+    match d.as_secs() {
+        s if s < 120 => format!("{s}s"),
+        s if s < 7200 => format!("{}m", s / 60),
+        s if s < 172_800 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
 fn split_number(s: &str) -> Option<(u64, &str)> {
     let end = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
     let (n, unit) = s.split_at(end);

@@ -96,23 +96,12 @@ pub struct Config {
     pub snapshot_every: u64,
 }
 
-/// Everything that is wrong with a configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum Faults {
-    /// Cannot be read, or is not what a configuration looks like.
-    #[error(transparent)]
-    File(#[from] ConfigError),
-    /// Values that make no sense, all of them.
-    #[error("{}", .0.join("; "))]
-    Values(Vec<String>),
+/// Reads and checks the configuration at `path`; all faults are told together.
+pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    check(load_toml(path, OVERRIDABLE, env)?).map_err(|faults| ConfigError::Values { path: path.to_owned(), faults })
 }
 
-/// Reads and checks the configuration at `path`.
-pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config, Faults> {
-    check(load_toml(path, OVERRIDABLE, env)?)
-}
-
-fn check(raw: Raw) -> Result<Config, Faults> {
+fn check(raw: Raw) -> Result<Config, Vec<String>> {
     let mut faults = Vec::new();
     let mut addr = |key: &str, given: &Option<String>, default: &str| {
         let text = given.as_deref().unwrap_or(default);
@@ -142,7 +131,7 @@ fn check(raw: Raw) -> Result<Config, Faults> {
     }
     let (lives, status_every) = check_lives(&raw.lives, &mut faults);
     if !faults.is_empty() {
-        return Err(Faults::Values(faults));
+        return Err(faults);
     }
     Ok(Config {
         state_dir: raw.state_dir,
@@ -196,7 +185,7 @@ fn check_lives(raw: &RawLives, faults: &mut Vec<String>) -> (Lives, Duration) {
 mod tests {
     use super::*;
 
-    fn load_text(text: &str) -> Result<Config, Faults> {
+    fn load_text(text: &str) -> Result<Config, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vault.toml");
         std::fs::write(&path, text).unwrap();
@@ -206,7 +195,7 @@ mod tests {
     #[test]
     fn all_faults_are_reported_together() {
         let text = "state_dir = \"x\"\nsocket = \"/run/s\"\n[listen]\njoin = \"nowhere\"\nhealth = \"0.0.0.0:1\"\nservice=\"127.0.0.1:0\"\n[lives]\nnode = \"3 days\"\n";
-        let Err(Faults::Values(faults)) = load_text(text) else { panic!("accepted") };
+        let Err(ConfigError::Values { faults, .. }) = load_text(text) else { panic!("accepted") };
         for part in ["state_dir", "listen.join", "listen.health", "lives.node"] {
             assert!(faults.iter().any(|f| f.contains(part)), "{part}: {faults:?}");
         }

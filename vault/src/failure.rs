@@ -51,3 +51,16 @@ pub fn unproposed(e: ProposeError) -> Failure {
 pub fn stopped(e: Stopped) -> Failure {
     Failure::unavailable("stopped", e.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_the_core_is_in_the_list_with_the_kind_that_it_is_sent_as() {
+        for code in Code::ALL {
+            let listed = holdfast_transport::codes::Code::ALL.iter().find(|c| c.word() == code.as_str());
+            assert_eq!(listed.map(|c| c.kind()), Some(kind(code)), "{}", code.as_str());
+        }
+    }
+}

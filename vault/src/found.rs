@@ -8,7 +8,7 @@ use crate::keystore::{PortSigner, random32};
 use crate::raft::{Options, Store, Voter};
 use crate::registry::Registry;
 use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
-use holdfast_transport::failure::Failure;
+use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::keys::PrivateKey;
 use holdfast_types::{Secret, SecretBytes, VoterId};
 use holdfast_vault_core::prepare::{self, FoundingKeys, Lives};
@@ -23,6 +23,9 @@ use tokio::sync::broadcast;
 /// Where a voter's disk lies within the state directory, and where it is while it is being made.
 pub const VOTER_DIR: &str = "voter";
 const MAKING_DIR: &str = "founding";
+/// What to do about a disk that cannot be used, and about one that is not what was written.
+const ROOM: &str = "check that the state directory exists, is writable and has room";
+const WHOLE: &str = "restore the state directory whole, from this voter's newest copy";
 /// The first voter's number.
 const FIRST: VoterId = VoterId(1);
 
@@ -35,25 +38,22 @@ pub struct Founded {
 }
 
 pub(crate) fn disk(e: DiskError) -> Failure {
-    let code = match &e {
-        DiskError::BadKey => "bad-key",
-        DiskError::NoSlot => "no-slot",
-        DiskError::OtherCluster { .. } => "wrong-cluster",
-        DiskError::OtherVoter { .. } => "wrong-voter",
-        DiskError::Missing(_) => "not-initialized",
-        DiskError::Corrupt { .. } | DiskError::Format { .. } => "corrupt",
-        DiskError::Recipient(_) | DiskError::Entropy | DiskError::Io { .. } => "disk",
+    let (code, help) = match &e {
+        DiskError::BadKey => ("bad-key", "use the current unlock key or the recovery key of this cluster"),
+        DiskError::NoSlot => ("no-slot", "use a key of a kind that this voter has a slot for"),
+        DiskError::OtherCluster { .. } => ("wrong-cluster", WHOLE),
+        DiskError::OtherVoter { .. } => ("wrong-voter", WHOLE),
+        DiskError::Missing(_) => ("not-initialized", WHOLE),
+        DiskError::Corrupt { .. } | DiskError::Format { .. } => ("corrupt", WHOLE),
+        DiskError::Recipient(_) | DiskError::Entropy | DiskError::Io { .. } => ("disk", ROOM),
     };
-    if matches!(e, DiskError::BadKey | DiskError::NoSlot) {
-        Failure::refused(code, e.to_string())
-    } else {
-        Failure::failed(code, e.to_string())
-    }
+    let refused = matches!(e, DiskError::BadKey | DiskError::NoSlot);
+    let kind = if refused { FailureKind::Refused } else { FailureKind::Failed };
+    Failure::new(kind, code, e.to_string()).help(help)
 }
 
 fn io(step: &'static str, e: &std::io::Error) -> Failure {
-    Failure::failed("disk", format!("cannot {step}: {e}"))
-        .help("check that the state directory exists, is writable and has room")
+    Failure::failed("disk", format!("cannot {step}: {e}")).help(ROOM)
 }
 
 /// Removes what an interrupted founding left behind: nobody was told of it.
@@ -155,11 +155,11 @@ fn first_command(
 }
 
 async fn commit_first(dir: &Path, keys: Arc<keys::DiskKeys>, command: Vec<u8>) -> Result<(), Failure> {
-    let store = Store::open(dir, keys).map_err(|e| Failure::failed("disk", e.to_string()))?;
+    let store = Store::open(dir, keys).map_err(|e| Failure::failed("disk", e.to_string()).help(ROOM))?;
     let (events, _) = broadcast::channel(16);
     let machine = Registry::new(store.audit(), events);
     let options = Options { id: FIRST, snapshot_every: 10_000 };
-    let failed = |e: crate::raft::StartError| Failure::failed("raft", e.to_string());
+    let failed = |e: crate::raft::StartError| Failure::failed("raft", e.to_string()).help(ROOM);
     let voter = Voter::start(store, machine, &options).await.map_err(failed)?;
     voter.found("").await.map_err(failed)?;
     let done = voter.proposer().propose(command).await.map_err(unproposed)?.map_err(refused);

@@ -15,7 +15,9 @@ use crate::registry::Registry;
 use arc_swap::ArcSwap;
 use holdfast_pki::chain::Anchors;
 use holdfast_policy::Policies;
-use holdfast_transport::daemon::{Health, LogFormat, PortsFile, Readiness, Signals, init_logging, systemd};
+use holdfast_transport::daemon::{
+    Health, LogFormat, PortsFile, Readiness, Signals, exit_code, init_logging, listen, systemd,
+};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::{
     command_plane_server::CommandPlaneServer, identity_server::IdentityServer, join_server::JoinServer,
@@ -24,7 +26,7 @@ use holdfast_transport::rpc::{
 };
 use holdfast_transport::server::{Connections, Limits, serve};
 use holdfast_transport::tls::{Alpn, IdentityCell, ServerTls, TrustCell};
-use std::net::SocketAddr;
+use holdfast_types::{Millis, rough};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +39,10 @@ use tonic::service::Routes;
 const EVENTS: usize = 16_384;
 /// A fresh voter leads within this time, or something is wrong.
 const LEAD_WITHIN: Duration = Duration::from_secs(10);
+/// A clock that was set back by less than this is nothing to stop for.
+const CLOCK_STEP: Duration = Duration::from_secs(60);
+/// What to do where the process cannot be confined.
+const HARDEN_HELP: &str = "see docs/reference/config.md, `harden` and `allow_swap`";
 /// Largest message of a peer: a secret of 500 KiB in its box, with room.
 const MAX_MESSAGE: usize = 4 << 20;
 
@@ -58,43 +64,29 @@ pub struct Daemon {
 /// The daemon from its arguments to its exit code.
 pub fn main(path: &Path, check_only: bool, ports_path: Option<PathBuf>, log_format: &str) -> ExitCode {
     init_logging(if log_format == "json" { LogFormat::Json } else { LogFormat::Text });
-    let config = match config::load(path, |k| std::env::var(k).ok()) {
-        Ok(c) => c,
-        Err(e @ config::Faults::File(_)) => return fail(2, &e.to_string()),
-        Err(e @ config::Faults::Values(_)) => return fail(2, &format!("{}: {e}", path.display())),
-    };
-    if check_only {
-        return ExitCode::SUCCESS;
-    }
-    if let Err(e) = prepare_dirs(&config) {
-        return fail(1, &e.to_string());
-    }
-    if config.harden
-        && let Err(e) = give_up_rights(&config, path, ports_path.as_deref())
-    {
-        return fail(1, &e.to_string());
-    }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(r) => r,
-        Err(e) => return fail(1, &format!("cannot start the runtime: {e}")),
-    };
-    match runtime.block_on(run(config, ports_path)) {
+    match start(path, check_only, ports_path) {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
         Ok(Ended::Sealed) => {
             tracing::info!("sealed: every key is gone with this process; its supervisor starts it again");
             ExitCode::from(SEALED_EXIT)
         }
-        Err(e) => fail(1, &with_help(&e)),
+        Err(failure) => exit_code(Err(failure)),
     }
 }
 
-fn with_help(e: &Failure) -> String {
-    e.help.as_ref().map_or_else(|| e.to_string(), |h| format!("{e}; {h}"))
-}
-
-fn fail(code: u8, message: &str) -> ExitCode {
-    tracing::error!("{message}");
-    ExitCode::from(code)
+fn start(path: &Path, check_only: bool, ports_path: Option<PathBuf>) -> Result<Ended, Failure> {
+    let config = config::load(path, |k| std::env::var(k).ok())?;
+    if check_only {
+        return Ok(Ended::Stopped);
+    }
+    prepare_dirs(&config)?;
+    if config.harden {
+        let refused = |e: harden::HardenError| Failure::failed("harden", e.to_string()).help(HARDEN_HELP);
+        give_up_rights(&config, path, ports_path.as_deref()).map_err(refused)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::failed("io", format!("cannot start the runtime: {e}")))?;
+    runtime.block_on(run(config, ports_path))
 }
 
 /// Exit status of a sealed voter (EX_TEMPFAIL): the supervisor starts it again.
@@ -104,15 +96,10 @@ fn fail(code: u8, message: &str) -> ExitCode {
 pub const SEALED_EXIT: u8 = 75;
 
 fn prepare_dirs(config: &Config) -> Result<(), Failure> {
-    let make = |dir: &Path| {
-        std::fs::create_dir_all(dir).map_err(|e| {
-            Failure::failed("disk", format!("cannot create {}: {e}", dir.display()))
-                .help("check the path and its permissions")
-        })
-    };
+    let make = |dir: &Path| std::fs::create_dir_all(dir).map_err(|e| Failure::disk("create", dir, &e));
     make(&config.state_dir)?;
     std::fs::set_permissions(&config.state_dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-        .map_err(|e| Failure::failed("disk", format!("cannot protect {}: {e}", config.state_dir.display())))?;
+        .map_err(|e| Failure::disk("protect", &config.state_dir, &e))?;
     make(config.socket.parent().unwrap_or(Path::new("/")))
 }
 
@@ -143,9 +130,8 @@ async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failu
     let phase =
         if voter_dir.exists() { Phase::Sealed(Slots::load(&voter_dir).map_err(disk)?) } else { Phase::Uninitialized };
     let readiness = Readiness::not_yet(phase.word());
-    let health =
-        Health::bind(config.health, readiness.clone()).await.map_err(|e| Failure::failed("address", e.to_string()))?;
-    let health_addr = health.addr().map_err(io("read the health address"))?;
+    let health = Health::bind(config.health, readiness.clone()).await?;
+    let health_addr = health.addr();
     let daemon = Arc::new(Daemon {
         config,
         gate: Gate::new(phase),
@@ -167,7 +153,10 @@ async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failu
     let ended = tokio::select! {
         () = daemon.stop.cancelled() => Ended::Stopped,
         () = daemon.seal.cancelled() => Ended::Sealed,
-        () = daemon.failed.cancelled() => return Err(Failure::failed("stopped", "this voter's log has stopped")),
+        () = daemon.failed.cancelled() => {
+            return Err(Failure::failed("log-stopped", "this voter's log has stopped")
+                .help("see the lines above; make room on the disk or mend it, then start this voter again"));
+        }
         served = local => {
             served.map_err(|e| Failure::failed("io", format!("the unix socket failed: {e}")))?;
             Ended::Stopped
@@ -181,12 +170,10 @@ async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failu
 }
 
 fn bind_socket(path: &Path) -> Result<UnixListener, Failure> {
-    let failed = |e: std::io::Error| {
-        Failure::failed("address", format!("cannot bind {}: {e}", path.display()))
-            .help("check the path and its permissions")
-    };
+    let failed = |e: std::io::Error| Failure::disk("listen on", path, &e);
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(Failure::failed("address", format!("{} is in use by another process", path.display())));
+        return Err(Failure::failed("address", format!("{} is in use by another process", path.display()))
+            .help("stop the vault that runs, or configure another socket and another state_dir"));
     }
     match std::fs::remove_file(path) {
         Ok(()) => {}
@@ -222,7 +209,7 @@ impl Daemon {
     fn write_ports(&self) -> Result<(), Failure> {
         let Some(path) = &self.ports_path else { return Ok(()) };
         let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        ports.write(path).map_err(|e| Failure::failed("disk", format!("cannot write {}: {e}", path.display())))
+        ports.write(path)
     }
 
     /// Without autolock the disk key lies beside the disk: open at once.
@@ -271,11 +258,16 @@ impl Daemon {
             return Err(Failure::unavailable("no-quorum", "no voter leads: too few voters are up"));
         }
         voter.confirm_leading().await.map_err(crate::failure::unproposed)?;
+        let last = voter.machine().read(|r| r.state().last_at()).map_err(crate::failure::stopped)?;
+        if let Err(behind) = clock_is_not_behind(last) {
+            voter.shutdown().await;
+            return Err(behind);
+        }
         let opened = voter
             .machine()
             .read(|r| keystore::open(r.state(), &ident, id, r.state().time(holdfast_transport::now())))
             .map_err(crate::failure::stopped)??;
-        let (join, service) = (bind(self.config.join).await?, bind(self.config.service).await?);
+        let (join, service) = (listen(self.config.join).await?.0, listen(self.config.service).await?.0);
         let cluster = Arc::new(self.cluster(id, voter, audit, opened, disk_keys, events, (&join, &service))?);
         // A cluster that was off until everything had lapsed comes up by unlocking it.
         drive::renew_keys(&cluster, cluster.now()?).await?;
@@ -391,10 +383,13 @@ fn service_routes(cluster: &Arc<Cluster>) -> Routes {
         .add_service(LogServer::new(log::LogService(c())))
 }
 
-async fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
-    let failed = |e: std::io::Error| {
-        Failure::failed("address", format!("cannot listen on {addr}: {e}"))
-            .help("stop the other process or configure another port")
-    };
-    TcpListener::bind(addr).await.map_err(failed)
+/// A voter whose clock stands before the last entry of its own log would sign what nobody believes.
+fn clock_is_not_behind(last: Millis) -> Result<(), Failure> {
+    let behind = last.since(holdfast_transport::now());
+    if behind <= CLOCK_STEP {
+        return Ok(());
+    }
+    let what =
+        format!("this machine's clock is {} behind the last entry of this voter's log, of {last}", rough(behind));
+    Err(Failure::failed("clock", what).help("set the clock right, then start or unlock this voter again"))
 }

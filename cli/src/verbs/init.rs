@@ -1,66 +1,83 @@
 //! `init`: founds a cluster. Operator, publisher, unlock and recovery keys are made here; the voter sees public halves only.
 //!
-//! Before anything is called done, both slots that the voter wrote are opened here with the keys that will be printed: a
-//! key that does not work is found out now and not on the day it is needed.
+//! All keys are on this machine's disk before the voter is asked, and an `init` that was cut off is gone on with by
+//! repeating it. Before anything is called done, both slots that the voter wrote are opened here with the keys that will
+//! be printed: a key that does not work is found out now and not on the day it is needed.
 
+use super::seal;
 use crate::app::App;
 use crate::args::Init;
-use crate::charter;
-use crate::clock;
 use crate::context::{ContextDir, Settings};
 use crate::errors::{Code, Failure};
-use crate::operator::Operator;
-use crate::slots::{SlotKey, SlotKind};
+use crate::files;
+use crate::founding::{Founding, Key};
 use crate::socket::Socket;
 use crate::trust::Trust;
-use holdfast_types::{ClusterId, Digest, OperatorId, Secret, TrustDomain, kind};
-use holdfast_wire::token::print_key;
+use holdfast_types::{ClusterId, Digest};
 use holdfast_wire::v1;
 use serde_json::json;
 use std::time::Duration;
-use zeroize::Zeroizing;
-
-/// An unlock or recovery key as it is handed to the operator.
-struct Key {
-    slot: SlotKey,
-    public: [u8; 32],
-    printed: Zeroizing<String>,
-}
-
-impl Key {
-    fn make(slot_kind: SlotKind) -> Result<Self, Failure> {
-        let secret: Secret<kind::UnlockSecret, 32> = clock::random_secret()?;
-        let (slot, public) = SlotKey::derive(slot_kind, secret.expose());
-        Ok(Self { slot, public, printed: print_key(slot_kind.word(), &secret) })
-    }
-}
 
 /// Runs the verb.
 pub async fn run(app: &App, a: Init) -> Result<(), Failure> {
     refuse_what_is_missing(&a)?;
     let dir = app.context_dir()?;
-    dir.must_be_new()?;
-    let operator = Operator::generate(&operator_name(a.operator.as_deref())?)?;
-    let nonce = clock::random()?;
-    let trust_domain = match &a.trust_domain {
-        Some(name) => {
-            TrustDomain::parse(name).map_err(|e| Failure::new(Code::Usage, e, "give another --trust-domain"))?
-        }
-        None => charter::default_trust_domain(&nonce, &operator)?,
-    };
-    let recovery = Key::make(SlotKind::Recovery)?;
-    let unlock = if a.autolock { Some(Key::make(SlotKind::Unlock)?) } else { None };
-    let signed = operator.sign(&charter::founding(&operator, nonce, &trust_domain, recovery.public))?;
-    let cluster = ClusterId::of_charter(&signed.payload);
-
-    // Before the cluster exists: if its key could not be kept, there must be no cluster that needs it.
+    let path = std::path::absolute(&a.vault_socket).map_err(|e| Failure::io("find", &a.vault_socket, &e))?;
+    let interrupted = Founding::load(&dir)?;
+    match &interrupted {
+        Some(founding) => founding.must_match(&a, &path, &dir)?,
+        None => dir.must_be_new()?,
+    }
+    let mut socket = Socket::connect(&path, app.timeout(Duration::from_secs(60))).await?;
+    let status = socket.seal_status().await?;
     dir.create()?;
-    operator.save(&dir)?;
-    let socket_path = std::path::absolute(&a.vault_socket).map_err(|e| Failure::io("find", &a.vault_socket, &e))?;
-    let mut socket = Socket::connect(&socket_path, app.timeout(Duration::from_secs(60))).await?;
-    let unlock_pk = unlock.as_ref().map(|k| k.public.to_vec()).unwrap_or_default();
-    let reply = socket.init(v1::InitRequest { charter: Some(signed.clone()), unlock_pk }).await?;
+    // One at a time: a second `init` must not write its keys over ours. Released with the process.
+    let _alone = files::lock_dir(&dir.path(""))?;
+    let founding = match interrupted {
+        Some(founding) => founding,
+        None => {
+            must_be_fresh(&status)?;
+            dir.must_be_new()?;
+            let founding = Founding::make(&a, &path)?;
+            founding.save(&dir)?;
+            founding
+        }
+    };
+    let settings = found(app, &dir, &founding, &mut socket, &status).await?;
+    report(app, &dir, &settings, &founding)?;
+    Founding::forget(&dir)
+}
 
+/// The voter must not have a cluster yet, unless it is the one that we were about to found.
+fn must_be_fresh(status: &v1::SealStatusReply) -> Result<(), Failure> {
+    if status.state == "uninitialized" {
+        return Ok(());
+    }
+    let help = "use another state directory to found another cluster, or the context of this one";
+    Err(Failure::new(Code::AlreadyInitialized, "this vault has been founded already", help))
+}
+
+/// From keys that are on disk to a context that works.
+async fn found(
+    app: &App,
+    dir: &ContextDir,
+    founding: &Founding,
+    socket: &mut Socket,
+    status: &v1::SealStatusReply,
+) -> Result<Settings, Failure> {
+    let signed = founding.charter()?;
+    let cluster = ClusterId::of_charter(&signed.payload);
+    match (&founding.unlock, status.state.as_str()) {
+        // Founded by the `init` that was cut off, and restarted since.
+        (Some(key), "sealed") if status.cluster_id == cluster.0 => {
+            let slots = socket.slot_boxes().await?;
+            seal::open(socket, &cluster, &slots, &key.slot, app.timeout(Duration::from_secs(30))).await?;
+        }
+        _ if status.cluster_id == cluster.0 => {}
+        _ => must_be_fresh(status)?,
+    }
+    let unlock_pk = founding.unlock.as_ref().map(|k| k.public.to_vec()).unwrap_or_default();
+    let reply = socket.init(v1::InitRequest { charter: Some(signed.clone()), unlock_pk }).await?;
     let anchor = check_reply(&reply, &cluster)?;
     let chains = v1::TrustView {
         charter_chain: vec![signed],
@@ -68,20 +85,21 @@ pub async fn run(app: &App, a: Init) -> Result<(), Failure> {
         ..v1::TrustView::default()
     };
     let trust = Trust::verify(chains, &cluster, &anchor)?;
-    prove_slots(&cluster, reply.slots.as_ref(), &recovery, unlock.as_ref())?;
-    let (service_addrs, join_addrs) = addresses(app, &mut socket, &reply).await?;
+    prove_slots(&cluster, reply.slots.as_ref(), &founding.recovery, founding.unlock.as_ref())?;
+    let (service_addrs, join_addrs) = addresses(app, socket, &reply).await?;
     let settings = Settings {
         cluster_id: cluster.hex(),
-        trust_domain: trust_domain.as_str().to_owned(),
+        trust_domain: founding.trust_domain.as_str().to_owned(),
         anchor: anchor.hex(),
-        operator: operator.id.clone(),
+        operator: founding.operator.id.clone(),
         service_addrs,
         join_addrs,
-        vault_socket: Some(socket_path),
+        vault_socket: Some(socket.path().to_owned()),
     };
+    founding.operator.save(dir)?;
     dir.write("trust.pb", &prost::Message::encode_to_vec(trust.chains()))?;
     dir.write_settings(&settings)?;
-    report(app, &dir, &settings, &recovery, unlock.as_ref())
+    Ok(settings)
 }
 
 fn refuse_what_is_missing(a: &Init) -> Result<(), Failure> {
@@ -89,20 +107,6 @@ fn refuse_what_is_missing(a: &Init) -> Result<(), Failure> {
         return Err(Failure::not_yet("splitting the unlock key (--unlock-shares, --unlock-threshold)"));
     }
     if a.hsm.is_some() { Err(Failure::not_yet("keeping CA keys in a token (--hsm)")) } else { Ok(()) }
-}
-
-/// `--operator`, or `op-` and the user's name as far as it fits an id.
-fn operator_name(given: Option<&str>) -> Result<String, Failure> {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
-    let name = given.map_or_else(|| default_operator(&user), ToOwned::to_owned);
-    OperatorId::parse(&name).map_err(|e| Failure::new(Code::Usage, e, "give another --operator"))?;
-    Ok(name)
-}
-
-fn default_operator(user: &str) -> String {
-    let kept: String =
-        user.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();
-    format!("op-{}", if kept.is_empty() { "admin" } else { &kept })
 }
 
 /// The voter must have founded exactly the cluster that was asked for; returns the anchor it made.
@@ -138,7 +142,7 @@ async fn addresses(
     socket: &mut Socket,
     reply: &v1::InitReply,
 ) -> Result<(Vec<String>, Vec<String>), Failure> {
-    let up = super::seal::wait_until_ready(socket, app.timeout(Duration::from_secs(30))).await?;
+    let up = seal::wait_until_ready(socket, app.timeout(Duration::from_secs(30))).await?;
     let merge = |told: &[String], now: String| {
         let mut all: Vec<String> = told.iter().filter(|a| !a.is_empty()).cloned().collect();
         if !now.is_empty() && !all.contains(&now) {
@@ -149,7 +153,8 @@ async fn addresses(
     Ok((merge(&reply.service_addrs, up.service_addr), merge(&reply.join_addrs, up.join_addr)))
 }
 
-fn report(app: &App, dir: &ContextDir, s: &Settings, recovery: &Key, unlock: Option<&Key>) -> Result<(), Failure> {
+fn report(app: &App, dir: &ContextDir, s: &Settings, founding: &Founding) -> Result<(), Failure> {
+    let (recovery, unlock) = (&founding.recovery, founding.unlock.as_ref());
     let unlock_keys: Vec<&str> = unlock.iter().map(|k| k.printed.as_str()).collect();
     let document = json!({
         "cluster_id": s.cluster_id, "trust_domain": s.trust_domain, "anchor": s.anchor, "operator": s.operator,
@@ -180,16 +185,8 @@ fn report(app: &App, dir: &ContextDir, s: &Settings, recovery: &Key, unlock: Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slots::SlotKind;
     use holdfast_wire::boxes;
-
-    #[test]
-    fn an_operator_is_named_after_the_user_as_far_as_an_id_allows() {
-        for (user, id) in [("alice", "op-alice"), ("Bob.Smith", "op-bobsmith"), ("", "op-admin"), ("äö", "op-admin")]
-        {
-            assert_eq!(default_operator(user), id);
-        }
-        assert_eq!(operator_name(Some("a b")).unwrap_err().code, "usage");
-    }
 
     fn slots(cluster: &ClusterId, keys: &[(&str, &str, &Key, [u8; 32])]) -> v1::SlotBoxes {
         let aad = boxes::slot_aad(1, 1, 1);

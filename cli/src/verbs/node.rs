@@ -50,7 +50,7 @@ async fn grants(c: &Cluster, node: &str) -> Result<Vec<v1::GrantView>, Failure> 
 
 fn document(n: &v1::NodeView) -> Value {
     json!({
-        "id": n.id, "role": n.role, "state": n.state, "zone": n.zone, "labels": n.labels, "connected": n.connected,
+        "id": n.id, "role": n.role, "state": n.state, "zone": n.zone, "labels": n.labels, "connected": connected(n),
         "key": HEXLOWER.encode(fingerprint_shown(n)), "serial": n.serial, "seq": n.seq,
         "not_after": time(n.not_after_ms), "joined_at": time(n.joined_at_ms),
     })
@@ -61,10 +61,23 @@ fn fingerprint_shown(n: &v1::NodeView) -> &[u8] {
     if n.spki_sha256.is_empty() { &n.pending_spki_sha256 } else { &n.spki_sha256 }
 }
 
+/// Whether the vault has a stream to a node; an orchestrator has none of that kind.
+fn connected(n: &v1::NodeView) -> Option<bool> {
+    (n.role == "node").then_some(n.connected)
+}
+
+fn yes_or_no(connected: Option<bool>) -> &'static str {
+    match connected {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "-",
+    }
+}
+
 async fn ls(app: &App, c: &Cluster) -> Result<(), Failure> {
     let (all, now) = (nodes(c).await?, clock::now());
     let row = |n: &v1::NodeView| {
-        let link = if n.connected { "yes" } else { "no" };
+        let link = yes_or_no(connected(n));
         let (state, joined) = (n.state.clone(), age(now, n.joined_at_ms));
         vec![n.id.clone(), n.role.clone(), state, link.to_owned(), n.zone.clone(), words(&n.labels), joined]
     };
@@ -81,12 +94,13 @@ async fn inspect(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
         map.insert("tasks".to_owned(), tasks.iter().map(super::grant::document).collect());
     }
     app.out.show(&doc, || {
-        let now = clock::now();
+        let ends = age(clock::now(), n.not_after_ms);
+        let certificate = if n.serial.is_empty() { "none yet".to_owned() } else { format!("serial {}, ends {ends}", n.serial) };
         format!(
             "id           {}\nrole         {}\nstate        {}\nzone         {}\nlabels       {}\nkey          sha256:{}\n\
-             certificate  serial {}, ends {}\nconnected    {}\n\n{}",
+             certificate  {certificate}\nconnected    {}\n\n{}",
             n.id, n.role, app.out.state(&n.state), n.zone, words(&n.labels), HEXLOWER.encode(fingerprint_shown(&n)),
-            n.serial, age(now, n.not_after_ms), n.connected, super::grant::human(&app.out, &tasks)
+            yes_or_no(connected(&n)), super::grant::human(&app.out, &tasks)
         )
     })
 }

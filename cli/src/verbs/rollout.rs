@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// First and longest pause between two looks.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 /// A failed task that gets no new grant for this long has failed for good.
 const GIVEN_UP: Duration = Duration::from_secs(5);
 /// Entries from the end that are searched for a denial.
@@ -76,7 +76,7 @@ impl Rollout<'_> {
     async fn why_not(&self, c: &Cluster, tasks: &Newest, running: u64) -> Result<Failure, Failure> {
         if let Some(denial) = self.newest_denial(c).await? {
             let help = "the policy named decides; see `holdfast log tail` and the secret's readers and zones";
-            return Ok(Failure::new(Code::Denied, format!("{} does not run: {denial}", self.name), help));
+            return Ok(Failure::new(Code::PolicyDenied, format!("{} does not run: {denial}", self.name), help));
         }
         let why = if tasks.is_empty() {
             "no orchestrator asked for a grant; is one running with a mandate for this namespace, and is a node ready?"

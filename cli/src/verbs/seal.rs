@@ -40,15 +40,26 @@ pub async fn unlock(app: &App, a: Unlock) -> Result<(), Failure> {
         ClusterId::from_slice(&slots.cluster_id).ok_or_else(|| Failure::untrusted("the voter names no cluster"))?;
     check_cluster(app, &cluster)?;
     let key = SlotKey::parse(&read_key(a.key_file.as_deref())?)?;
-    let disk_key = key.open(&cluster, &slots)?;
+    let state = open(&mut socket, &cluster, &slots, &key, patience).await?;
+    remember_addresses(app, &state)?;
+    let line = format!("voter {} is {}", slots.voter_id, state.state);
+    app.out.done(&json!({"voter": slots.voter_id, "state": state.state, "changed": true}), &line)
+}
+
+/// Turns the slot's box into the disk key here, hands it over, and waits until the voter is up.
+pub async fn open(
+    socket: &mut Socket,
+    cluster: &ClusterId,
+    slots: &v1::SlotBoxes,
+    key: &SlotKey,
+    patience: Duration,
+) -> Result<v1::SealStatusReply, Failure> {
+    let disk_key = key.open(cluster, slots)?;
     let slot = key.kind.word().to_owned();
     let request = v1::OpenSlotRequest { disk_key: disk_key.expose().to_vec(), dk_gen: slots.dk_gen, slot };
     drop(disk_key);
     socket.open_slot(request).await?;
-    let state = wait_until_ready(&mut socket, patience).await?;
-    remember_addresses(app, &state)?;
-    let line = format!("voter {} is {}", slots.voter_id, state.state);
-    app.out.done(&json!({"voter": slots.voter_id, "state": state.state, "changed": true}), &line)
+    wait_until_ready(socket, patience).await
 }
 
 /// `seal`.
@@ -75,7 +86,7 @@ fn check_cluster(app: &App, cluster: &ClusterId) -> Result<(), Failure> {
 
 fn read_key(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     let bytes = match file {
-        Some(path) if path != Path::new("-") => files::read(path, MAX_KEY_TEXT)?,
+        Some(path) if path != Path::new("-") => files::read_private(path, MAX_KEY_TEXT)?,
         None if std::io::stdin().is_terminal() => {
             let prompt = rpassword::prompt_password("unlock or recovery key: ").map(Zeroizing::new);
             return prompt

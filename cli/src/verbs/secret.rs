@@ -99,7 +99,7 @@ fn read_value(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     };
     if value.is_empty() {
         return Err(Failure::new(
-            Code::BadInput,
+            Code::InvalidInput,
             "the value is empty",
             "pipe the value in, or name its file with --file",
         ));

@@ -66,7 +66,8 @@ async fn local(app: &App, path: &Path, why: Option<Failure>) -> Result<(), Failu
         format!(
             "state     {}\nvoter     {}\nslots     {slots}\nautolock  {}\n{reason}",
             app.out.state(state),
-            s.voter_id,
+            // A voter has no number before it is founded.
+            if s.voter_id == 0 { "-".to_owned() } else { s.voter_id.to_string() },
             on(s.autolock)
         )
     })

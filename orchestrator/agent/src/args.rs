@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::Parser;
-use holdfast_transport::daemon::LogFormat;
+use holdfast_transport::daemon::{LogFormat, is_dialable};
 use std::path::PathBuf;
 
 /// The node agent: runs what the vault has granted and the deployers have signed, and nothing else.
@@ -29,7 +29,7 @@ pub struct Args {
 }
 
 fn dialable(addr: &str) -> Result<String, String> {
-    if crate::config::is_dialable(addr) { Ok(addr.to_owned()) } else { Err("an address is host:port".to_owned()) }
+    if is_dialable(addr) { Ok(addr.to_owned()) } else { Err("an address is host:port".to_owned()) }
 }
 
 #[cfg(test)]

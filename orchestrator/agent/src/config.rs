@@ -1,6 +1,6 @@
 //! The agent's configuration: TOML, unknown keys refused, all faults told together. Nothing in it is a secret.
 
-use holdfast_transport::daemon::{ConfigError, LogFormat, load_toml};
+use holdfast_transport::daemon::{ConfigError, LogFormat, is_dialable, load_toml};
 use holdfast_types::parse_size;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -106,39 +106,15 @@ pub struct Config {
     pub log_bytes: u64,
 }
 
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum AgentConfigError {
-    /// It cannot be read at all.
-    #[error(transparent)]
-    Load(#[from] ConfigError),
-    /// It can, and these things in it are wrong.
-    #[error("{path}: {}", .faults.join("; "))]
-    Faults {
-        /// Which file.
-        path: PathBuf,
-        /// All of them.
-        faults: Vec<String>,
-    },
-}
-
-/// Reads and checks the file `path`, with the environment `env` over it.
-pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config, AgentConfigError> {
+/// Reads and checks the file `path`, with the environment `env` over it; all faults are told together.
+pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
     let raw: RawConfig = load_toml(path, &OVERRIDABLE, env)?;
-    check(raw).map_err(|faults| AgentConfigError::Faults { path: path.to_owned(), faults })
+    check(raw).map_err(|faults| ConfigError::Values { path: path.to_owned(), faults })
 }
 
 /// What there is without a file.
-pub fn defaults() -> Result<Config, AgentConfigError> {
-    check(RawConfig::default()).map_err(|faults| AgentConfigError::Faults { path: "defaults".into(), faults })
-}
-
-/// An address to dial: `host:port`, a name or a number, never port 0.
-pub fn is_dialable(addr: &str) -> bool {
-    let Some((host, port)) = addr.rsplit_once(':') else { return false };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
-    let bracketed = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
-    !host.is_empty() && host.chars().all(plain) && bracketed && port.parse::<u16>().is_ok_and(|p| p > 0)
+pub fn defaults() -> Result<Config, ConfigError> {
+    check(RawConfig::default()).map_err(|faults| ConfigError::Values { path: "without --config".into(), faults })
 }
 
 fn check(raw: RawConfig) -> Result<Config, Vec<String>> {

@@ -13,10 +13,10 @@ use holdfast_pki::chain::{Usage, verify_peer};
 use holdfast_transport::client::{Backoff, Dialer, Link, Timing};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
-use holdfast_transport::now;
 use holdfast_transport::renew::{FileStore, KeyStore as _, pending_key};
 use holdfast_transport::rpc::join_client::JoinClient;
 use holdfast_transport::tls::{ClientTls, LocalIdentity, TrustCell};
+use holdfast_transport::{check_clock, now};
 use holdfast_types::Role;
 use holdfast_wire::token::{JoinToken, TokenRole, join_mac};
 use holdfast_wire::v1::{AwaitRequest, Challenge, Hello, Issued, JoinRequest, Pending, Proof};
@@ -48,7 +48,10 @@ pub struct Applicant<'a> {
 pub fn read_token(path: &Path) -> Result<JoinToken, Failure> {
     let unreadable = |e| Failure::invalid("token-unreadable", format!("join token file {}: {e}", path.display()));
     let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
-    let token = JoinToken::parse(&text).map_err(|e| Failure::refused("join-token", e.to_string()))?;
+    let token = JoinToken::parse(&text).map_err(|e| {
+        Failure::refused("join-token", format!("join token file {}: {e}", path.display()))
+            .help("create one with `holdfast token create`")
+    })?;
     if token.role == TokenRole::Node {
         return Ok(token);
     }
@@ -196,6 +199,7 @@ fn believe(token: &JoinToken, link: &Link, challenge: &Challenge) -> Result<Node
     }
     let no_status = || Failure::refused("cluster-not-believed", "the vault shows no status");
     let status = challenge.status.as_ref().ok_or_else(no_status)?;
+    check_clock(status)?;
     match trust.observe_status(now(), status).map_err(refused)? {
         News::Todo(status) => trust.adopt_status(status),
         News::AlreadyDone | News::Stale => return Err(no_status()),
@@ -234,7 +238,7 @@ fn not_ours(e: &dyn std::fmt::Display) -> Failure {
     Failure::refused("certificate-not-ours", format!("the certificate that the vault gave: {e}"))
 }
 fn internal(e: &dyn std::fmt::Display) -> Failure {
-    Failure::failed("agent-state", e.to_string())
+    Failure::failed("state", e.to_string()).help("check owner, mode and free space of state_dir and runtime_dir")
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub struct Vault {
 
 impl Authority for Vault {
     async fn renew(&self, csr: Vec<u8>) -> Result<Renewed, Failure> {
-        let lost = |e: &dyn std::fmt::Display| Failure::failed("renewal", e.to_string());
+        let lost = |e: &dyn std::fmt::Display| Failure::failed("state", e.to_string());
         let spki = Request::parse(&csr).map_err(|e| lost(&e))?.spki_sha256();
         let hpke_pub = self.believed.offer_key(spki).await.map_err(|e| lost(&e))?.to_vec();
         let request = RenewRequest { csr, hpke_pub };
@@ -47,7 +47,7 @@ impl Authority for Vault {
         };
         let issued = self.dialer.call(PATIENCE, op).await?;
         if issued.id != self.believed.node_id().as_str() {
-            return Err(Failure::refused("renewal", "the vault renewed somebody else's certificate"));
+            return Err(Failure::refused("certificate-not-ours", "the vault renewed somebody else's certificate"));
         }
         // Before the certificate is promoted: a crash in between renews again, with the same keys.
         self.believed.accept_key(spki, issued.seq, issued.node_psk).await.map_err(|e| lost(&e))?;

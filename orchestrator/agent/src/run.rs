@@ -27,7 +27,7 @@ use crate::tasks::Tasks;
 use crate::tasks::ground::Machine;
 use holdfast_image::{Limits, Registries};
 use holdfast_transport::client::{Dialer, Timing};
-use holdfast_transport::daemon::{Health, PortsFile, Readiness, Signals, init_logging, systemd};
+use holdfast_transport::daemon::{Health, PortsFile, Readiness, Signals, exit_code, init_logging, systemd};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::now;
 use holdfast_transport::renew::{FileStore, KeyStore as _, Renewer};
@@ -36,27 +36,36 @@ use holdfast_types::{NodeId, Role};
 use holdfast_wire::v1::Resources;
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Reads and checks the configuration that `args` names.
-pub fn configuration(args: &Args) -> Result<Config, Failure> {
+/// The daemon from its arguments to its exit code.
+pub fn main(args: Args) -> ExitCode {
     let env = |name: &str| std::env::var(name).ok();
-    let loaded = match &args.config {
-        Some(path) => config::load(path, env),
-        None => config::defaults(),
-    };
-    loaded.map_err(|e| Failure::invalid("configuration", e.to_string()))
+    let config = args.config.as_ref().map_or_else(config::defaults, |path| config::load(path, env));
+    init_logging(args.log_format.or(config.as_ref().ok().map(|c| c.log_format)).unwrap_or_default());
+    exit_code(config.map_err(Failure::from).and_then(|config| start(args, config)))
 }
 
-/// Runs the agent until it is told to end.
-pub async fn run(args: Args, config: Config) -> Result<(), Failure> {
-    init_logging(args.log_format.unwrap_or(config.log_format));
-    let signals = Signals::listen().map_err(|e| broken("signals", &e))?;
+fn start(args: Args, config: Config) -> Result<(), Failure> {
+    if args.check_config {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::failed("io", format!("cannot start the runtime: {e}")))?;
+    let ended = runtime.block_on(run(args, config));
+    // Tasks run on: nothing that is still under way here is waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn run(args: Args, config: Config) -> Result<(), Failure> {
+    let signals = Signals::listen().map_err(|e| broken("io", &e))?;
     let stop = signals.stop.clone();
-    let state = Arc::new(StateDir::open(&config.state_dir).map_err(|e| broken("agent-state", &e))?);
+    let state = Arc::new(StateDir::open(&config.state_dir).map_err(|e| broken("state", &e))?);
     crate::secretfs::ensure_memory(&config.runtime_dir).map_err(|e| broken("runtime-dir", &e))?;
-    let mut ring = KeyRing::open(&config.runtime_dir).map_err(|e| broken("agent-keys", &e))?;
+    let mut ring = KeyRing::open(&config.runtime_dir).map_err(|e| broken("runtime-dir", &e))?;
     let machine = machine(&config, &state)?;
     let readiness = Readiness::not_yet("not joined yet");
     serve_health(&args, &config, readiness.clone(), &stop).await?;
@@ -67,7 +76,7 @@ pub async fn run(args: Args, config: Config) -> Result<(), Failure> {
     }
     let (node, local) = identity(&state)?;
     let renew_at_once = ring.newest() != Some(node.seq);
-    let id = NodeId::parse(&local.id().name).map_err(|e| broken("agent-identity", &e))?;
+    let id = NodeId::parse(&local.id().name).map_err(|e| broken("state", &e))?;
     let believed = open_believed(id, ring, &state)?;
     let cell = IdentityCell::new(local);
     let vault = Arc::new(vault_dialer(&config, &node, &cell, &believed));
@@ -78,7 +87,7 @@ pub async fn run(args: Args, config: Config) -> Result<(), Failure> {
         move || believed.clock()
     };
     let tasks = Tasks::new(Arc::new(machine), Records::new(state.root()), reports.clone(), clock);
-    tasks.adopt().await.map_err(|e| broken("adopt", &e))?;
+    tasks.adopt().await.map_err(|e| broken("state", &e))?;
     let renewals = Arc::new(Renewals::default());
     let capacity = capacity(&config);
     let node = Arc::new(Node { believed, tasks, reports, accuser, vault, identity: cell, renewals, capacity });
@@ -132,10 +141,9 @@ async fn serve_health(
     readiness: Readiness,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
-    let health = Health::bind(config.health, readiness).await.map_err(|e| broken("health", &e))?;
+    let health = Health::bind(config.health, readiness).await?;
     if let Some(path) = &args.ports_file {
-        let addr = health.addr().map_err(|e| broken("health", &e))?;
-        PortsFile::new().with("health", addr).write(path).map_err(|e| broken("ports-file", &e))?;
+        PortsFile::new().with("health", health.addr()).write(path)?;
     }
     let stop = stop.clone();
     tokio::spawn(async move {
@@ -155,7 +163,7 @@ async fn first_start(
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
     let store = FileStore::new(&state.identity());
-    if store.load().map_err(|e| broken("agent-identity", &e))?.is_some() {
+    if store.load().map_err(|e| broken("state", &e))?.is_some() {
         if args.join_token_file.is_some() {
             tracing::info!("this node has joined already: the join token is not looked at");
         }
@@ -163,7 +171,7 @@ async fn first_start(
     }
     systemd::status("joining");
     let mut applicant = Applicant { state, ring };
-    if state.load_joining().map_err(|e| broken("agent-state", &e))?.is_some() {
+    if state.load_joining().map_err(|e| broken("state", &e))?.is_some() {
         return applicant.await_approval(stop).await;
     }
     let help =
@@ -175,19 +183,19 @@ async fn first_start(
 }
 
 fn identity(state: &StateDir) -> Result<(NodeFile, LocalIdentity), Failure> {
-    let stored = FileStore::new(&state.identity()).load().map_err(|e| broken("agent-identity", &e))?;
-    let node = state.load_node().map_err(|e| broken("agent-state", &e))?;
+    let stored = FileStore::new(&state.identity()).load().map_err(|e| broken("state", &e))?;
+    let node = state.load_node().map_err(|e| broken("state", &e))?;
     let (Some(stored), Some(node)) = (stored, node) else {
-        return Err(Failure::failed("agent-identity", "the node's identity is incomplete")
+        return Err(Failure::failed("state", "the node's identity is incomplete")
             .help("empty the state directory and join again with a new token"));
     };
-    let local = LocalIdentity::new(&stored.chain, &stored.key).map_err(|e| broken("agent-identity", &e))?;
+    let local = LocalIdentity::new(&stored.chain, &stored.key).map_err(|e| broken("state", &e))?;
     Ok((node, local))
 }
 
 fn open_believed(id: NodeId, ring: KeyRing, state: &StateDir) -> Result<Arc<Believed>, Failure> {
     let (files, memory) = (TrustFiles::new(state.root()), MemoryFile::new(state.root()));
-    Ok(Arc::new(Believed::open(id, ring, files, memory, now).map_err(|e| broken("agent-state", &e))?))
+    Ok(Arc::new(Believed::open(id, ring, files, memory, now).map_err(|e| broken("state", &e))?))
 }
 
 fn vault_dialer(config: &Config, node: &NodeFile, cell: &Arc<IdentityCell>, believed: &Believed) -> Dialer {
@@ -209,9 +217,9 @@ fn machine(config: &Config, state: &StateDir) -> Result<Machine, Failure> {
     let registries = Registries { insecure: config.insecure_registries.clone(), ..Registries::default() };
     let images = ImageStore::open(&state.images(), registries, Limits::default(), UnpackLimits::default());
     Ok(Machine {
-        containers: Containers::open(layout).map_err(|e| broken("containers", &e))?,
-        images: images.map_err(|e| broken("images", &e))?,
-        secrets: SecretFs::open(config.runtime_dir.join("secrets")).map_err(|e| broken("secrets", &e))?,
+        containers: Containers::open(layout).map_err(|e| broken("state", &e))?,
+        images: images.map_err(|e| broken("state", &e))?,
+        secrets: SecretFs::open(config.runtime_dir.join("secrets")).map_err(|e| broken("runtime-dir", &e))?,
         host: Host::probe(&config.cgroup),
     })
 }
@@ -236,5 +244,9 @@ fn total_memory() -> Option<u64> {
 }
 
 fn broken(code: &'static str, e: &dyn Display) -> Failure {
-    Failure::failed(code, e.to_string())
+    let help = match code {
+        "runtime-dir" => "runtime_dir must be on a tmpfs of root with room, such as below /run",
+        _ => "check owner, mode and free space of state_dir; if it is damaged, empty it and join with a new token",
+    };
+    Failure::failed(code, e.to_string()).help(help)
 }

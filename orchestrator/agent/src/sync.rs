@@ -8,6 +8,7 @@ use crate::node::Node;
 use crate::reports::Reader;
 use crate::session::Sessions;
 use crate::tasks::ground::Ground;
+use holdfast_transport::check_clock;
 use holdfast_transport::client::{Backoff, Link};
 use holdfast_transport::daemon::{Readiness, systemd};
 use holdfast_transport::failure::Failure;
@@ -193,7 +194,12 @@ impl<G: Ground> VaultSync<G> {
     async fn take(&self, push: Option<Push>, stream: &mut Stream) {
         let node = &self.node;
         match push {
-            Some(Push::Status(st)) => self.observe(Document::Status(st.clone()), &st).await,
+            Some(Push::Status(st)) => {
+                if let Err(failure) = check_clock(&st) {
+                    tracing::warn!(code = %failure.code, "{}", failure.line());
+                }
+                self.observe(Document::Status(st.clone()), &st).await;
+            }
             Some(Push::Bundle(st)) => self.observe(Document::Bundle(st.clone()), &st).await,
             Some(Push::Revocations(st)) => self.observe(Document::Revocations(st.clone()), &st).await,
             Some(Push::Charter(st)) => self.observe(Document::Charter(st.clone()), &st).await,

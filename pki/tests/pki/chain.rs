@@ -34,12 +34,22 @@ fn a_good_chain_gives_the_peer_and_its_pins() {
     }
 }
 
+const DAY_MS: i64 = 86_400_000;
+
 /// A change that a holder of the issuer's key could make to a leaf, and why it is refused.
 type Change = (&'static str, fn(&mut CertificateParams), ChainError);
 
 const FORGED_LEAVES: &[Change] = &[
-    ("expired", |p| valid(p, NOW.minus(2 * DAY), NOW.minus(DAY)), ChainError::Expired),
-    ("not yet valid", |p| valid(p, NOW.plus(DAY), NOW.plus(2 * DAY)), ChainError::NotYetValid),
+    (
+        "expired",
+        |p| valid(p, NOW.minus(2 * DAY), NOW.minus(DAY)),
+        ChainError::Expired { not_after: Millis(NOW.0 - DAY_MS) },
+    ),
+    (
+        "not yet valid",
+        |p| valid(p, NOW.plus(DAY), NOW.plus(2 * DAY)),
+        ChainError::NotYetValid { not_before: Millis(NOW.0 + DAY_MS) },
+    ),
     ("wrong EKU", |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth], ChainError::Usage("client")),
     ("any EKU", |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any], ChainError::Usage("client")),
     ("no EKU", |p| p.extended_key_usages.clear(), ChainError::Usage("client")),
@@ -131,13 +141,16 @@ fn an_expired_root_anchors_nothing() {
     let root = new_ca_root(NOW.minus(10 * DAY), 5 * DAY);
     let issuer = forged_ca(&root, |_| {});
     let chain = chain(&[&forge(&issuer, &Key::new(), |_| {}), &issuer.der]);
-    assert_eq!(verify_peer(&chain, &anchors(&[&root]), NOW, Usage::Client), Err(ChainError::NoLiveRoot));
+    let over = verify_peer(&chain, &anchors(&[&root]), NOW, Usage::Client);
+    assert_eq!(over, Err(ChainError::NoLiveRoot { off: 5 * DAY }));
     let live = new_ca_root(NOW, ROOT_LIFE);
     assert_eq!(verify_peer(&chain, &anchors(&[&root, &live]), NOW, Usage::Client), Err(ChainError::BadSignature));
     let before = NOW.minus(6 * DAY);
-    assert_eq!(verify_peer(&chain, &anchors(&[&root]), before, Usage::Client), Err(ChainError::NotYetValid));
+    let early = verify_peer(&chain, &anchors(&[&root]), before, Usage::Client).unwrap_err();
+    assert!(matches!(early, ChainError::NotYetValid { .. }), "{early}");
     let future = new_ca_root(NOW.plus(DAY), DAY);
-    assert_eq!(verify_peer(&chain, &anchors(&[&future]), NOW, Usage::Client), Err(ChainError::NoLiveRoot));
+    let early = verify_peer(&chain, &anchors(&[&future]), NOW, Usage::Client).unwrap_err();
+    assert!(matches!(early, ChainError::NoLiveRoot { .. }), "{early}");
 }
 
 /// An issuer made by the holder of `ca`'s key, changed by `change`.
@@ -227,7 +240,8 @@ fn a_joining_node_believes_the_vault_by_the_anchor_alone() {
     let other = CLUSTER.anchor(&World::new().root.der);
     assert_eq!(verify_by_anchor(&full, &other, NOW), Err(ChainError::Anchor), "another root");
     let later = NOW.plus(ROOT_LIFE + DAY);
-    assert_eq!(verify_by_anchor(&full, &anchor, later), Err(ChainError::NoLiveRoot));
+    let late = verify_by_anchor(&full, &anchor, later).unwrap_err();
+    assert!(matches!(late, ChainError::NoLiveRoot { .. }), "{late}");
 }
 
 #[test]
@@ -249,7 +263,10 @@ fn validity_includes_both_of_its_ends() {
     let leaf = parse(&chain[0]).validity().clone();
     let judge = |secs: i64| verify_peer(&chain, &anchors(&[&world.root]), Millis(secs * 1000), Usage::Client);
     assert!(judge(leaf.not_before.timestamp()).is_ok() && judge(leaf.not_after.timestamp()).is_ok());
-    assert_eq!(judge(leaf.not_after.timestamp() + 1), Err(ChainError::Expired));
+    let not_after = Millis(leaf.not_after.timestamp() * 1000);
+    let late = judge(not_after.secs() + 1).unwrap_err();
+    assert_eq!(late, ChainError::Expired { not_after });
+    assert_eq!(late.off_by(not_after.plus(DAY)), Some(DAY));
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! Sealed and unsealed: what a voter does without its key, and with a wrong one.
 
-use super::world::{World, eventually};
+use super::world::{World, eventually, write_key};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs;
 use std::io::Write as _;
@@ -21,7 +21,7 @@ fn a_sealed_vault_opens_no_port_and_the_right_key_opens_it() {
     assert_eq!(w.json(&["status", "--vault-socket", &w.socket()])["state"], "sealed");
     let wrong = w.path("wrong.key");
     let key = World::founded_key();
-    fs::write(&wrong, key).unwrap();
+    write_key(&wrong, &key);
     let said = w.refused(&["unlock", "--vault-socket", &w.socket(), "--key-file", wrong.to_str().unwrap()], 3);
     assert!(said.contains("key"), "{said}");
     w.unlock();

@@ -12,6 +12,7 @@
 mod callers;
 mod canary;
 mod crash;
+mod documents;
 mod evil;
 mod image;
 mod input;

@@ -34,6 +34,12 @@ pub fn within<T>(patience: Duration, what: &str, mut f: impl FnMut() -> Option<T
     }
 }
 
+/// A key file as the tool takes it: for its owner alone.
+pub fn write_key(path: &Path, key: &str) {
+    fs::write(path, key).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 /// A daemon under test.
 pub struct Daemon {
     child: Child,
@@ -41,10 +47,14 @@ pub struct Daemon {
 }
 impl Daemon {
     fn start(name: &str, args: &[&str], log: PathBuf) -> Self {
-        let out = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let mut c = Command::new(program(name).unwrap());
-        c.args(args).stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
-        Self { child: c.spawn().unwrap_or_else(|e| panic!("cannot start {name}: {e}")), log }
+        c.args(args);
+        Self::spawn(c, log)
+    }
+    fn spawn(mut c: Command, log: PathBuf) -> Self {
+        let out = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        c.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+        Self { child: c.spawn().unwrap_or_else(|e| panic!("cannot start {c:?}: {e}")), log }
     }
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -96,7 +106,7 @@ impl World {
     }
     pub fn found(&self) {
         let init = self.json(&["init", "--vault-socket", &self.socket(), "--autolock"]);
-        fs::write(&self.unlock_key, init["unlock_keys"][0].as_str().unwrap()).unwrap();
+        write_key(&self.unlock_key, init["unlock_keys"][0].as_str().unwrap());
     }
     /// A vault that waits for `init`.
     pub fn empty() -> Self {
@@ -146,8 +156,13 @@ impl World {
         fs::write(self.path("vault.toml"), text).unwrap();
     }
     pub fn start_vault(&mut self) {
-        let d = Daemon::start("holdfast-vault", &["--config", &self.text("vault.toml")], self.path("vault.log"));
-        self.vault = Some(d);
+        self.start_vault_with(|name| Command::new(program(name).unwrap()));
+    }
+    /// Starts the vault through a command of the test's, as with another clock.
+    pub fn start_vault_with(&mut self, command: impl Fn(&str) -> Command) {
+        let mut c = command("holdfast-vault");
+        c.args(["--config", &self.text("vault.toml")]);
+        self.vault = Some(Daemon::spawn(c, self.path("vault.log")));
         let socket = self.socket();
         eventually("the vault's socket", || std::os::unix::net::UnixStream::connect(&socket).ok());
     }

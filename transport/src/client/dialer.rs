@@ -169,9 +169,9 @@ fn summary(failures: Vec<(String, Failure)>) -> Failure {
     let one_voice = failures.len() == 1 || failures.iter().all(|(_, f)| !f.may_pass());
     let details = failures.iter().map(|(addr, f)| (addr.clone(), f.message.clone())).collect();
     let mut all = match failures.into_iter().next() {
-        Some((_, first)) if one_voice => first,
+        Some((addr, first)) if one_voice => Failure { message: format!("{addr}: {}", first.message), ..first },
         Some(_) => Failure::unavailable("unreachable", "none of the servers can be reached")
-            .help("check that they run, and the addresses"),
+            .help("check that they run there, and the addresses"),
         None => Failure::invalid("no-address", "there is no server address to dial"),
     };
     all.details = details;

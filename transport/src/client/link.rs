@@ -16,6 +16,9 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+/// What to do about a server that does not answer.
+const LOOK: &str = "check that it runs there, and the address";
+
 /// How long the client waits for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -67,12 +70,12 @@ impl Link {
 
 /// Dials `addr` (`host:port`) once.
 pub(super) async fn dial(addr: &str, tls: &ClientTls, timing: Timing) -> Result<Link, Failure> {
-    let late = |_| Failure::unavailable("timed-out", format!("no answer within {:?}", timing.connect));
+    let late = |_| Failure::unavailable("timed-out", format!("no answer within {:?}", timing.connect)).help(LOOK);
     timeout(timing.connect, establish(addr, tls, timing)).await.map_err(late)?
 }
 
 async fn establish(addr: &str, tls: &ClientTls, timing: Timing) -> Result<Link, Failure> {
-    let unreachable = |e: io::Error| Failure::unavailable("unreachable", format!("cannot connect: {e}"));
+    let unreachable = |e: io::Error| Failure::unavailable("unreachable", format!("cannot connect: {e}")).help(LOOK);
     let tcp = TcpStream::connect(addr).await.map_err(unreachable)?;
     tcp.set_nodelay(true).map_err(unreachable)?;
     let identity = tls.identity();

@@ -3,6 +3,7 @@
 //! Environment variables replace only the keys that the daemon lists, so a secret can never be asked for there. A
 //! configuration names the files of secrets and holds none: errors quote the value that is wrong.
 
+use crate::failure::Failure;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -28,6 +29,14 @@ pub enum ConfigError {
         /// What is wrong.
         message: String,
     },
+    /// The values make no sense: all of them together.
+    #[error("{path}: {}", .faults.join("; "))]
+    Values {
+        /// Which file, or what stood in for it.
+        path: PathBuf,
+        /// Each names its key.
+        faults: Vec<String>,
+    },
     /// A variable replaces a key below something that is no table.
     #[error("{variable} cannot replace {key}: there is no table to hold it")]
     Override {
@@ -36,6 +45,27 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
+}
+
+impl From<ConfigError> for Failure {
+    fn from(e: ConfigError) -> Self {
+        let help = match &e {
+            ConfigError::Read { .. } => "name a file that you may read with --config; dist/config has examples",
+            ConfigError::Invalid { .. } | ConfigError::Values { .. } => {
+                "correct it; docs/reference/config.md explains every key"
+            }
+            ConfigError::Override { .. } => "unset the variable",
+        };
+        Failure::invalid("configuration", e.to_string()).help(help)
+    }
+}
+
+/// An address to dial: `host:port`, a name or a number, never port 0.
+pub fn is_dialable(addr: &str) -> bool {
+    let Some((host, port)) = addr.rsplit_once(':') else { return false };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+    let bracketed = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+    !host.is_empty() && host.chars().all(plain) && bracketed && port.parse::<u16>().is_ok_and(|p| p > 0)
 }
 
 /// Reads `T` (which should deny unknown fields) from the TOML file at `path`. Each of `overridable` (dotted keys, as

@@ -2,6 +2,8 @@
 //!
 //! Plain HTTP, so it binds to loopback addresses only, and says nothing but states and numbers.
 
+use super::listen;
+use crate::failure::Failure;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State;
@@ -14,20 +16,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-/// Why the health listener does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum HealthError {
-    /// It would be reachable from elsewhere.
-    #[error("the health listener must be on a loopback address, not {0}")]
-    NotLoopback(SocketAddr),
-    /// The address cannot be had, or serving failed.
-    #[error("health listener: {0}")]
-    Io(#[from] io::Error),
-    /// Another recorder of metrics is installed in this process.
-    #[error("another recorder of metrics is already installed")]
-    Recorder,
-}
 
 /// Whether this daemon can do its work now, with the reason if not. Shared by clones.
 #[derive(Clone)]
@@ -54,6 +42,7 @@ impl Readiness {
 /// A bound health listener.
 pub struct Health {
     listener: TcpListener,
+    addr: SocketAddr,
     readiness: Readiness,
     metrics: PrometheusHandle,
 }
@@ -65,20 +54,23 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 impl Health {
     /// Binds to `addr`, a loopback address; port 0 takes a free one.
-    pub async fn bind(addr: SocketAddr, readiness: Readiness) -> Result<Self, HealthError> {
+    pub async fn bind(addr: SocketAddr, readiness: Readiness) -> Result<Self, Failure> {
         if !addr.ip().is_loopback() {
-            return Err(HealthError::NotLoopback(addr));
+            let what = format!("the health listener must be on a loopback address, not {addr}");
+            return Err(Failure::invalid("configuration", what));
         }
         let metrics = RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok());
-        let metrics = metrics.clone().ok_or(HealthError::Recorder)?;
-        Ok(Self { listener: TcpListener::bind(addr).await?, readiness, metrics })
+        let second = || Failure::failed("internal", "another recorder of metrics is already installed");
+        let metrics = metrics.clone().ok_or_else(second)?;
+        let (listener, addr) = listen(addr).await?;
+        Ok(Self { listener, addr, readiness, metrics })
     }
     /// Where it listens.
-    pub fn addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
     /// Answers until `stop`.
-    pub async fn serve(self, stop: CancellationToken) -> Result<(), HealthError> {
+    pub async fn serve(self, stop: CancellationToken) -> io::Result<()> {
         let metrics = self.metrics.clone();
         let router = Router::new()
             .route("/livez", get(|| async { "ok\n" }))
@@ -94,7 +86,7 @@ impl Health {
             }
         };
         tokio::select! {
-            served = serving => Ok(served?),
+            served = serving => served,
             () = upkeep => Ok(()),
         }
     }

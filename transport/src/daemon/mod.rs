@@ -3,14 +3,18 @@
 //! Knows no domain and no secret.
 
 mod config;
+mod end;
 mod health;
+mod listen;
 mod logging;
 mod ports;
 mod signals;
 pub mod systemd;
 
-pub use config::{ConfigError, load_toml};
-pub use health::{Health, HealthError, Readiness};
+pub use config::{ConfigError, is_dialable, load_toml};
+pub use end::exit_code;
+pub use health::{Health, Readiness};
+pub use listen::listen;
 pub use logging::{LogFormat, init_logging};
 pub use ports::PortsFile;
 pub use signals::Signals;

@@ -1,5 +1,6 @@
 //! The ports file: which listener got which address, for those who asked for port 0.
 
+use crate::failure::Failure;
 use crate::files::{PUBLIC, replace};
 use std::collections::BTreeMap;
 use std::io;
@@ -21,10 +22,11 @@ impl PortsFile {
         self
     }
     /// Writes the file: whoever sees it sees all of it.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        let mut json = serde_json::to_vec(&self.0).map_err(io::Error::other)?;
+    pub fn write(&self, path: &Path) -> Result<(), Failure> {
+        let failed = |e| Failure::disk("write the ports file", path, &e);
+        let mut json = serde_json::to_vec(&self.0).map_err(|e| failed(io::Error::other(e)))?;
         json.push(b'\n');
-        replace(path, &json, PUBLIC)
+        replace(path, &json, PUBLIC).map_err(failed)
     }
     /// Reads a file that [`PortsFile::write`] wrote.
     pub fn read(path: &Path) -> io::Result<BTreeMap<String, SocketAddr>> {

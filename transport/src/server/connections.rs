@@ -24,7 +24,7 @@ pub struct ConnPeer {
 pub fn peer_of<T>(request: &tonic::Request<T>) -> Result<&Peer, Failure> {
     let conn = request.extensions().get::<Arc<ConnPeer>>();
     conn.and_then(|c| c.peer.as_ref())
-        .ok_or_else(|| Failure::refused("unauthenticated", "this call needs a connection with a client certificate"))
+        .ok_or_else(|| Failure::refused("bad-credential", "this call needs a connection with a client certificate"))
 }
 
 /// The connections of a process, of all its listeners or of one: clones share one registry.

@@ -119,7 +119,7 @@ async fn a_join_learns_the_cluster_from_the_anchor_and_stays_anonymous() {
         let link = dial(server.addr, tls).await.unwrap();
         assert!(link.server.cluster.is_none_or(|c| c == ca.cluster));
         let failure = whoami_over(&link).await.unwrap_err();
-        assert_eq!(failure.code, "unauthenticated");
+        assert_eq!(failure.code, "bad-credential");
     }
     let link = dial(server.addr, ClientTls::join(ca.anchor())).await.unwrap();
     assert_eq!(link.server.cluster, Some(ca.cluster));

@@ -1,7 +1,7 @@
 //! The health listener, asked over plain HTTP.
 
 use super::world::within;
-use crate::daemon::{Health, HealthError, Readiness};
+use crate::daemon::{Health, Readiness};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -20,7 +20,7 @@ async fn get(addr: SocketAddr, path: &str) -> String {
 async fn readiness_follows_the_daemon_and_liveness_does_not() {
     let readiness = Readiness::not_yet("sealed");
     let health = Health::bind("127.0.0.1:0".parse().unwrap(), readiness.clone()).await.unwrap();
-    let (addr, stop) = (health.addr().unwrap(), CancellationToken::new());
+    let (addr, stop) = (health.addr(), CancellationToken::new());
     let serving = tokio::spawn(health.serve(stop.clone()));
     let not_ready = get(addr, "/readyz").await;
     assert!(not_ready.starts_with("HTTP/1.1 503") && not_ready.ends_with("sealed\n"), "{not_ready}");
@@ -38,5 +38,14 @@ async fn readiness_follows_the_daemon_and_liveness_does_not() {
 #[tokio::test]
 async fn health_is_never_served_to_the_network() {
     let bound = Health::bind("0.0.0.0:0".parse().unwrap(), Readiness::not_yet("starting")).await;
-    assert!(matches!(bound, Err(HealthError::NotLoopback(_))));
+    let failure = bound.err().unwrap();
+    assert!(failure.message.contains("loopback") && failure.kind.exit_code() == 2, "{failure}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_with_what_to_do() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = taken.local_addr().unwrap();
+    let failure = Health::bind(addr, Readiness::not_yet("starting")).await.err().unwrap();
+    assert!(failure.message.contains(&addr.to_string()) && failure.help.unwrap().contains("port"));
 }

@@ -14,6 +14,7 @@ use rustls::client::{ClientConfig, Resumption};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -52,9 +53,12 @@ enum Belief {
 
 /// Why the server is not believed.
 #[derive(Debug, thiserror::Error)]
-enum Disbelief {
+pub(super) enum Disbelief {
+    /// Whatever else is right with it, its certificates are of another time than this machine's.
+    #[error("this machine's clock says {now}, but {error}")]
+    Clock { now: Millis, off: Duration, error: ChainError },
     #[error(transparent)]
-    Chain(#[from] ChainError),
+    Chain(ChainError),
     #[error("expected {expected}, found {found}")]
     NotExpected { expected: String, found: String },
 }
@@ -118,13 +122,17 @@ struct Judge {
 
 impl Judge {
     fn believe(&self, chain: &[CertificateDer<'_>], now: Millis) -> Result<Server, Disbelief> {
+        let timely = |error: ChainError| match error.off_by(now) {
+            Some(off) => Disbelief::Clock { now, off, error },
+            None => Disbelief::Chain(error),
+        };
         match &self.belief {
             Belief::Anchor(anchor) => {
-                let (cluster, peer) = verify_by_anchor(chain, anchor, now)?;
+                let (cluster, peer) = verify_by_anchor(chain, anchor, now).map_err(timely)?;
                 Ok(Server { peer, cluster: Some(cluster) })
             }
             Belief::Roots(trust, expect) => {
-                let peer = verify_peer(chain, &trust.current(), now, Usage::Server)?;
+                let peer = verify_peer(chain, &trust.current(), now, Usage::Server).map_err(timely)?;
                 let (met, expected) = match expect {
                     Expect::Role(role) => (peer.id.role == *role, role.to_string()),
                     Expect::Id(id) => (peer.id == *id, id.short()),

@@ -11,6 +11,7 @@ mod client;
 mod identity;
 mod server;
 
+use client::Disbelief;
 pub use client::{ClientTls, Expect, Server};
 pub use identity::{IdentityCell, IdentityError, LocalIdentity, TrustCell};
 pub use server::{Admission, Refused, ServerTls};
@@ -107,6 +108,9 @@ pub(crate) fn failure_of(e: &rustls::Error) -> Failure {
             Failure::failed("wrong-listener", "the address belongs to another listener").help("check host and port")
         }
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            if let Some(Disbelief::Clock { off, .. }) = other.0.downcast_ref::<Disbelief>() {
+                return crate::clock::differs(*off, &other.to_string());
+            }
             Failure::refused("server-not-trusted", format!("the server is not who it should be: {other}"))
                 .help("check the address, and that the join token or the stored trust is of this cluster")
         }
@@ -129,10 +133,11 @@ pub(crate) fn refusal_by_alert(alert: AlertDescription) -> Option<Failure> {
         | AlertDescription::CertificateExpired
         | AlertDescription::CertificateRevoked
         | AlertDescription::UnsupportedCertificate
-        | AlertDescription::UnknownCA => Some(
-            Failure::refused("certificate-refused", "the server does not believe this certificate")
-                .help("it may have expired or come from another cluster; renew it or join again"),
-        ),
+        | AlertDescription::UnknownCA => {
+            Some(Failure::refused("certificate-refused", "the server does not believe this certificate").help(
+                "it may have expired or come from another cluster: compare the two clocks, renew it or join again",
+            ))
+        }
         _ => None,
     }
 }

@@ -33,6 +33,6 @@ pub use log::{Leaf, grant_fields};
 pub use observation::{NoteFacts, NoteKind};
 pub use refusal::{Code, Refusal};
 pub use state::{
-    Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, Presented, RootRow,
-    SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, VoterRow,
+    Accepted, Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, Presented,
+    RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, VoterRow,
 };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Stable codes, listed in `docs/reference/errors.md`; the transport maps them to exit codes.
+/// Stable codes; the list of all programs' codes is in `holdfast-transport`, and holds these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Code {
     /// A Cedar policy or the absence of one decided.
@@ -27,6 +27,19 @@ pub enum Code {
     Corrupt,
 }
 impl Code {
+    /// Every code.
+    pub const ALL: [Self; 10] = [
+        Self::PolicyDenied,
+        Self::BadCredential,
+        Self::Threshold,
+        Self::BudgetExhausted,
+        Self::InvalidInput,
+        Self::NotFound,
+        Self::Changed,
+        Self::Pending,
+        Self::Unavailable,
+        Self::Corrupt,
+    ];
     /// The code as users and programs see it.
     pub fn as_str(self) -> &'static str {
         match self {

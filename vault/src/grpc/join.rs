@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct JoinService(pub Arc<Cluster>);
 
 async fn next<T>(s: &mut Streaming<T>) -> Result<T, Failure> {
-    let late = |_| Failure::refused("timeout", "the next message of the handshake did not come in time");
+    let late = |_| Failure::unavailable("timed-out", "the next message of the handshake did not come in time");
     let m = tokio::time::timeout(PATIENCE, s.message()).await.map_err(late)?.map_err(Failure::from)?;
     present(m, "the next message of the handshake")
 }

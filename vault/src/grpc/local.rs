@@ -1,5 +1,6 @@
 //! The unix socket U: founding, unlocking and sealing, for root on the host. The only thing a sealed voter answers on.
 
+use crate::cluster::Cluster;
 use crate::disk::keys::DiskKey;
 use crate::disk::slots::{Recipient, Slots};
 use crate::found::{self, disk};
@@ -7,6 +8,7 @@ use crate::gate::{Phase, slot_name};
 use crate::run::Daemon;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::local_server::Local;
+use holdfast_types::ClusterId;
 use holdfast_wire::v1;
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,17 +35,46 @@ fn boxes(slots: &Slots) -> v1::SlotBoxes {
     }
 }
 
+/// Whether the request founds the very cluster that is here, by the charter that it is named after.
+fn is_founding_of(request: &v1::InitRequest, cluster: &Cluster) -> Result<bool, Failure> {
+    let named = request.charter.as_ref().map(|st| ClusterId::of_charter(&st.payload));
+    Ok(named.is_some() && named == cluster.look(holdfast_vault_core::State::cluster_id)?)
+}
+
+fn founded(cluster: &Cluster, slots: &Slots) -> Result<v1::InitReply, Failure> {
+    let (id, bundle_chain, anchor) = cluster.look(|s| {
+        let id = s.cluster_id();
+        let anchor = id.zip(s.signing_root()).map(|(id, root)| id.anchor(&root.der));
+        (id, s.bundle_chain(), anchor)
+    })?;
+    Ok(v1::InitReply {
+        cluster_id: id.map(|c| c.0.to_vec()).unwrap_or_default(),
+        anchor: anchor.map(|a| a.to_vec()).unwrap_or_default(),
+        service_addrs: vec![cluster.addrs.service.clone()],
+        join_addrs: vec![cluster.addrs.join.clone()],
+        bundle_chain,
+        slots: Some(boxes(slots)),
+    })
+}
+
 #[tonic::async_trait]
 impl Local for LocalService {
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
         let _door = self.0.gate.door.lock().await;
-        if !matches!(*self.0.gate.phase(), Phase::Uninitialized) {
+        let phase = self.0.gate.phase();
+        if let Phase::Open(cluster) = &*phase
+            && is_founding_of(request.get_ref(), cluster)?
+        {
+            // The answer was lost, or the caller was: it is given again.
+            let slots = Slots::load(&self.0.voter_dir()).map_err(disk)?;
+            return Ok(Response::new(founded(cluster, &slots)?));
+        }
+        if !matches!(*phase, Phase::Uninitialized) {
             let f = Failure::changed("already-initialized", "this vault has been founded already");
             return Err(f.help("use another state directory to found another cluster").into());
         }
-        let founded = found::found(&self.0.config.state_dir, request.get_ref(), &self.0.config.lives).await?;
-        let slots = boxes(&founded.slots);
-        let cluster = match self.0.open(founded.slots, founded.disk_key).await {
+        let new = found::found(&self.0.config.state_dir, request.get_ref(), &self.0.config.lives).await?;
+        let cluster = match self.0.open(new.slots, new.disk_key).await {
             Ok(cluster) => cluster,
             Err(e) => {
                 // Nobody has been told of this cluster: it goes, and `init` can be tried again.
@@ -52,19 +83,8 @@ impl Local for LocalService {
                 return Err(e.into());
             }
         };
-        let (id, bundles, anchor) = cluster.look(|s| {
-            let id = s.cluster_id();
-            let anchor = id.zip(s.signing_root()).map(|(id, root)| id.anchor(&root.der));
-            (id, s.bundle_chain(), anchor)
-        })?;
-        Ok(Response::new(v1::InitReply {
-            cluster_id: id.map(|c| c.0.to_vec()).unwrap_or_default(),
-            anchor: anchor.map(|a| a.to_vec()).unwrap_or_default(),
-            service_addrs: vec![cluster.addrs.service.clone()],
-            join_addrs: vec![cluster.addrs.join.clone()],
-            bundle_chain: bundles,
-            slots: Some(slots),
-        }))
+        let slots = Slots::load(&self.0.voter_dir()).map_err(disk)?;
+        Ok(Response::new(founded(&cluster, &slots)?))
     }
 
     async fn seal_status(&self, _: Request<v1::Ack>) -> Result<Response<v1::SealStatusReply>, Status> {

@@ -22,14 +22,17 @@ impl CommandPlane for OperatorService {
         let caller = self.0.admit(&request, Rpc::Submit).await?;
         let r = request.into_inner();
         let st = super::present(r.statement, "the statement")?;
+        if let Some(before) = self.0.look(|s| s.accepted(&st.payload))? {
+            // Accepted already; only its answer was lost. A voter that does not lead may not know of it.
+            self.0.confirm_leading().await?;
+            return Ok(Response::new(reply(before.leaf, before.rev)));
+        }
         let decided = match self.0.decide(|l, e| prepare::submit(l, &st, &r.r#box, e)) {
             Ok(p) => self.0.commit(p).await,
             Err(f) => Err(f),
         };
         match decided {
-            Ok(((), done)) => {
-                Ok(Response::new(v1::SubmitReply { leaf_index: done.leaf(), rev: done.rev(), result: Vec::new() }))
-            }
+            Ok(((), done)) => Ok(Response::new(reply(done.leaf(), done.rev()))),
             Err(f) => {
                 // A refusal by right is written down; a mistake or an outage is not.
                 if f.kind == FailureKind::Refused && self.0.evidence_allowed(&caller.id) {
@@ -39,6 +42,10 @@ impl CommandPlane for OperatorService {
             }
         }
     }
+}
+
+fn reply(leaf_index: u64, rev: u64) -> v1::SubmitReply {
+    v1::SubmitReply { leaf_index, rev, result: Vec::new() }
 }
 
 impl OperatorService {

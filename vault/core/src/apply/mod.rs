@@ -14,7 +14,7 @@ use crate::command::{Command, Stamped};
 use crate::log::{Draft, Leaf, append};
 use crate::observation::NoteFacts;
 use crate::refusal::Refusal;
-use crate::state::State;
+use crate::state::{Accepted, State};
 use holdfast_types::{GrantId, Millis, ServiceRef};
 use holdfast_wire::merkle::Frontier;
 use std::collections::HashSet;
@@ -90,6 +90,8 @@ pub(crate) struct Step<'a> {
     events: Vec<Event>,
     told: HashSet<Event>,
     orders: Vec<Result<u64, Refusal>>,
+    /// The answer of the statement that this one repeats.
+    again: Option<Accepted>,
 }
 
 impl Step<'_> {
@@ -132,15 +134,16 @@ impl State {
             events: Vec::new(),
             told: HashSet::new(),
             orders: Vec::new(),
+            again: None,
         };
         let done = step.run(stamped.command);
-        let Step { frontier, leaves, events, orders, .. } = step;
+        let Step { frontier, leaves, events, orders, again, .. } = step;
         self.log_size = frontier.size();
         self.log_peaks = frontier.peaks().to_vec();
         let result = done.map(|()| Committed {
             of: stamped.salt_seed,
-            leaf: self.log_size.saturating_sub(1),
-            rev: self.rev,
+            leaf: again.map_or(self.log_size.saturating_sub(1), |a| a.leaf),
+            rev: again.map_or(self.rev, |a| a.rev),
             orders,
         });
         Applied { result, leaves, events }

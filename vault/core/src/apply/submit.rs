@@ -4,35 +4,47 @@ use super::{Event, Step};
 use crate::command::{Command, Submission};
 use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
-use crate::state::{IdentityState, MandateRow, SpecVersion, TokenRow, task_slots};
+use crate::state::{Accepted, AcceptedRow, IdentityState, MandateRow, SpecVersion, TokenRow, task_slots};
 use holdfast_types::{
     CommandId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, ServiceRef, TokenId, Zone, sha256,
 };
 use holdfast_wire::statement::{Document, MAX_SIGS, peek};
 use holdfast_wire::v1;
 use prost::Message as _;
+use std::time::Duration;
 use v1::command::Action;
 
 /// Specs of one service that may be granted at a time.
 const ACTIVE_VERSIONS: usize = 2;
+/// How long an accepted statement is answered again as it was: as long as a command can live.
+const ACCEPTED_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// Vouchers kept for one digest.
 const MAX_VOUCHERS: usize = 8;
 
 impl Step<'_> {
     pub(super) fn submit(&mut self, s: &Submission) -> Result<(), Refusal> {
         let st = Command::statement(&s.statement).ok_or_else(|| Refusal::corrupt("statement"))?;
+        let sha = sha256(&[&st.payload]);
+        if let Some(before) = self.state.accepted.get(&sha) {
+            self.again = Some(before.answer);
+            return Ok(());
+        }
         if self.state.charter.version != s.charter_version || self.state.cluster()?.policy_version != s.policy_version {
             return Err(Refusal::changed("charter or policy changed meanwhile; try again"));
         }
         let actor = s.signers.iter().map(|i| format!("op/{i}")).collect::<Vec<_>>().join(",");
         let by = By { st: &st, actor };
         match st.r#type.as_str() {
-            v1::Spec::TYPE => self.put_spec(&by, peek(&st)?, &s.statement),
-            v1::Voucher::TYPE => self.put_voucher(&by, &peek(&st)?, &s.statement),
-            v1::Mandate::TYPE => self.put_mandate(&by, &peek(&st)?, &s.statement),
-            v1::Command::TYPE => self.command(&by, peek(&st)?, s.sealed.as_deref()),
-            other => Err(Refusal::invalid(format!("statements of type {other} are not submitted here"))),
+            v1::Spec::TYPE => self.put_spec(&by, peek(&st)?, &s.statement)?,
+            // The same voucher may come again with more signatures; without any it changes nothing.
+            v1::Voucher::TYPE => return self.put_voucher(&by, &peek(&st)?, &s.statement),
+            v1::Mandate::TYPE => self.put_mandate(&by, &peek(&st)?, &s.statement)?,
+            v1::Command::TYPE => self.command(&by, peek(&st)?, s.sealed.as_deref())?,
+            other => return Err(Refusal::invalid(format!("statements of type {other} are not submitted here"))),
         }
+        let answer = Accepted { leaf: self.frontier.size().saturating_sub(1), rev: self.state.rev };
+        self.state.accepted.insert(sha, AcceptedRow { answer, until: self.at.plus(ACCEPTED_KEPT) });
+        Ok(())
     }
 
     fn put_spec(&mut self, by: &By<'_>, spec: v1::Spec, raw: &[u8]) -> Result<(), Refusal> {

@@ -32,6 +32,7 @@ impl Step<'_> {
         let s = &mut *self.state;
         s.last_prune = at;
         s.commands.retain(|_, t| *t > at);
+        s.accepted.retain(|_, a| a.until > at);
         s.requests.retain(|_, t| *t > at);
         s.tokens.retain(|_, t| t.expires.0.saturating_add(TOKEN_KEPT_MS) > at.0);
         s.budgets.retain(|id, _| s.mandates.get(id).is_some_and(|m| at < m.not_after));

@@ -122,6 +122,7 @@ impl State {
     pub fn is_due(&self, now: Millis) -> bool {
         let grants = self.index.due.first().is_some_and(|(t, _)| *t <= now);
         let used = !(self.commands.is_empty()
+            && self.accepted.is_empty()
             && self.requests.is_empty()
             && self.tokens.is_empty()
             && self.denials.is_empty()

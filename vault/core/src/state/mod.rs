@@ -22,7 +22,7 @@ pub(crate) use rows::{surge, task_slots};
 
 use holdfast_types::{
     ClusterId, CommandId, Digest, GrantId, MandateId, Millis, Namespace, OrchId, SecretRef, ServiceRef, TokenId,
-    TrustDomain, VoterId,
+    TrustDomain, VoterId, sha256,
 };
 use holdfast_wire::{merkle::Frontier, v1};
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,7 @@ pub struct State {
     pub(crate) budgets: BTreeMap<MandateId, Budget>,
     pub(crate) denials: BTreeMap<OrchId, Denials>,
     pub(crate) commands: BTreeMap<CommandId, Millis>,
+    pub(crate) accepted: BTreeMap<Digest, AcceptedRow>,
     pub(crate) requests: BTreeMap<[u8; 16], Millis>,
     pub(crate) revoked: BTreeMap<String, Revoked>,
     pub(crate) denied_digests: Vec<Digest>,
@@ -89,6 +90,22 @@ pub(crate) struct Cluster {
     pub unlock_pk: Option<[u8; 32]>,
     pub unlock_epoch: u64,
     pub policy_version: u64,
+}
+
+/// Where an accepted statement is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Its last leaf.
+    pub leaf: u64,
+    /// The directory revision after it.
+    pub rev: u64,
+}
+
+/// An accepted statement, by the hash of its payload.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AcceptedRow {
+    pub answer: Accepted,
+    pub until: Millis,
 }
 
 /// An identity whose certificates must not count any more.
@@ -149,6 +166,11 @@ impl State {
     /// Whether an unlock key guards the voters' disks.
     pub fn autolock(&self) -> bool {
         self.founded.as_ref().is_some_and(|c| c.unlock_pk.is_some())
+    }
+    /// What a statement with this payload came to, if it was accepted within the last day: who repeats it because the
+    /// answer was lost is answered the same.
+    pub fn accepted(&self, payload: &[u8]) -> Option<Accepted> {
+        self.accepted.get(&sha256(&[payload])).map(|row| row.answer)
     }
     /// The log's size and root.
     pub fn log_head(&self) -> (u64, Digest) {

@@ -44,7 +44,7 @@ fn a_removed_service_takes_its_grants_along_and_its_versions_go_on() {
     let (id, row) = w.state.grants().next().unwrap();
     assert_eq!((id.to_vec(), row.state), (id_of(&st), GrantState::Revoked));
     assert_eq!(w.act(&["cleo"], remove()).err().unwrap().code, Code::NotFound);
-    let again = w.spec("web", 1, &["db"]);
+    let again = v1::Spec { replicas_max: 9, ..w.spec("web", 1, &["db"]) };
     assert_eq!(w.deploy(&again).err().unwrap().code, Code::Changed, "an old version does not come back");
     let next = w.spec("web", 2, &["db"]);
     w.deploy(&next).unwrap();

@@ -86,6 +86,14 @@ impl World {
         let p = prepare::submit(&self.leader(), st, sealed, &mut self.entropy());
         self.commit(p).map(|(_, done)| done)
     }
+    /// A statement that was accepted before is answered as it was then, and carried out no second time.
+    pub fn repeat<T: Document>(&mut self, doc: &T, who: &[&str]) {
+        let st = self.sign(doc, who);
+        let (told, head) = (self.state.accepted(&st.payload).unwrap(), self.state.log_head());
+        let again = self.submit(&st, &[]).unwrap();
+        assert_eq!((again.leaf(), again.rev()), (told.leaf, told.rev));
+        assert_eq!(self.state.log_head(), head, "it was carried out again");
+    }
     pub fn command(&self, action: Action) -> v1::Command {
         v1::Command {
             cluster_id: self.cluster.0.to_vec(),

@@ -1,0 +1,129 @@
+//! What `--json` prints: the fields of each verb's document, as `docs/reference/json.md` lists them.
+
+use super::world::{World, eventually};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+const PAGE: &str = "docs/reference/json.md";
+/// Objects whose keys are data: counts by state, variables, fields of an entry.
+const MAPS: [&str; 3] = ["nodes", "env", "fields"];
+
+/// Each field of a document as a path: `voters[].id`.
+fn fields(v: &Value, at: &str, found: &mut BTreeSet<String>) {
+    match v {
+        Value::Object(o) => {
+            for (key, value) in o {
+                let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                if value.is_object() && MAPS.contains(&key.as_str()) {
+                    found.insert(format!("{path}{{}}"));
+                } else {
+                    fields(value, &path, found);
+                }
+            }
+        }
+        Value::Array(a) => {
+            let inner = format!("{at}[]");
+            if a.iter().all(|v| !v.is_object()) {
+                found.insert(inner.clone());
+            }
+            a.iter().filter(|v| v.is_object()).for_each(|v| fields(v, &inner, found));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            found.insert(at.to_owned());
+        }
+    }
+}
+
+/// The documents of one life of a cluster, each under the verb that printed it.
+fn documents() -> Vec<(&'static str, Value)> {
+    let w = World::empty();
+    let mut all = Vec::new();
+    all.push(("status` (of a voter by its socket)", w.json(&["status", "--vault-socket", &w.socket()])));
+    let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
+    super::world::write_key(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap());
+    all.push(("init`", init));
+    let mut w = w;
+    w.add_orchestrator();
+    w.add_node("eu");
+    let key = |w: &World| w.unlock_key.to_str().unwrap().to_owned();
+    let put = w.cli_with(&["secret", "put", "shop/db-password", "--json"], b"value");
+    all.push(("secret put`", serde_json::from_slice(&put.stdout).unwrap()));
+    all.push(("secret ls`", w.json(&["secret", "ls"])));
+    let spec = w.web_spec(1);
+    all.push(("service deploy`", w.json(&["service", "deploy", "-f", &spec])));
+    all.push(("status`", w.json(&["status"])));
+    all.push(("service ls`", w.json(&["service", "ls"])));
+    all.push(("service ps`", w.json(&["service", "ps", "shop/web"])));
+    all.push(("service inspect`", w.json(&["service", "inspect", "shop/web"])));
+    eventually("a line of the service", || w.ok(&["service", "logs", "shop/web"]).contains("secret ").then_some(()));
+    all.push(("service logs`", w.json(&["service", "logs", "shop/web"])));
+    all.push(("log tail`", w.json(&["log", "tail"])));
+    all.push(("service scale`", w.json(&["service", "scale", "shop/web=2", "--detach"])));
+    let token = w.json(&["token", "create", "--role", "node", "--label", "disk=ssd"]);
+    all.push(("token ls`", w.json(&["token", "ls"])));
+    let id = all.last().unwrap().1["tokens"].as_array().unwrap().iter().find(|t| t["left"] != 0).unwrap()["id"].clone();
+    all.push(("token create`", token));
+    all.push(("token revoke`", w.json(&["token", "revoke", id.as_str().unwrap()])));
+    let nodes = w.json(&["node", "ls"]);
+    let id = |role: &str| {
+        let one = nodes["nodes"].as_array().unwrap().iter().find(|n| n["role"] == role).unwrap();
+        one["id"].as_str().unwrap().to_owned()
+    };
+    let (node, orchestrator) = (id("node"), id("orchestrator"));
+    all.push(("node inspect`", w.json(&["node", "inspect", &node])));
+    let grants = w.json(&["grant", "ls"]);
+    let grant = grants["grants"][0]["id"].as_str().unwrap().to_owned();
+    all.push(("grant ls`", grants));
+    all.push(("grant verify`", w.json(&["grant", "verify", &grant])));
+    all.push(("mandate ls`", w.json(&["mandate", "ls"])));
+    let mandate = w.json(&["mandate", "put", "--orchestrator", &orchestrator, "--id", "m-2"]);
+    all.push(("mandate put`", mandate));
+    all.push(("mandate revoke`", w.json(&["mandate", "revoke", "m-2"])));
+    all.push(("log verify`", w.json(&["log", "verify"])));
+    all.push(("service rm`", w.json(&["service", "rm", "shop/web"])));
+    all.push(("secret rm`", w.json(&["secret", "rm", "shop/db-password"])));
+    all.push(("node drain`", w.json(&["node", "drain", &node])));
+    all.push(("node activate`", w.json(&["node", "activate", &node])));
+    all.push(("node rm`", w.json(&["node", "rm", &node])));
+    all.push(("node ls`", nodes));
+    all.push(("scan`", w.json(&["scan", &w.text("vault.toml")])));
+    all.push(("seal`", w.json(&["seal"])));
+    let vault = w.vault.as_mut().unwrap();
+    eventually("the sealed process to end", || vault.exited());
+    w.start_vault();
+    all.push(("unlock`", w.json(&["unlock", "--key-file", &key(&w)])));
+    all
+}
+
+fn page(documents: &[(&str, Value)]) -> String {
+    let mut page = "# What `--json` prints\n\n\
+        One document on standard output, with these fields; `[]` is a list, `{}` an object whose keys are data. Times are RFC 3339, or null for never. It cannot be used with `--follow`.\n\
+        A failure is `{\"error\":{\"code\",\"message\",\"help\",\"details\"}}`: see [errors](errors.md).\n"
+        .to_owned();
+    for (verb, document) in documents {
+        let mut found = BTreeSet::new();
+        fields(document, "", &mut found);
+        let list: Vec<_> = found.iter().map(|f| format!("`{f}`")).collect();
+        write!(page, "\n## `{verb}\n\n{}\n", list.join(" · ")).unwrap();
+    }
+    page
+}
+
+/// With `HOLDFAST_BLESS=1` the page is written instead.
+#[test]
+fn the_fields_of_each_document_are_the_documented_ones_in_snake_case() {
+    let mut documents = documents();
+    documents.sort_by_key(|(verb, _)| *verb);
+    let page = page(&documents);
+    for line in page.lines().filter(|l| l.starts_with('`')) {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.[]{}` ·".contains(c);
+        assert!(line.chars().all(plain), "not snake_case: {line}");
+    }
+    let path = suite::repository::root().join(PAGE);
+    if std::env::var_os("HOLDFAST_BLESS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let stored = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(stored == page, "{PAGE} is stale: run this test once with HOLDFAST_BLESS=1\n{page}");
+}
