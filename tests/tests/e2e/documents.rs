@@ -62,7 +62,8 @@ fn documents() -> Vec<(&'static str, Value)> {
     all.push(("service scale`", w.json(&["service", "scale", "shop/web=2", "--detach"])));
     let token = w.json(&["token", "create", "--role", "node", "--label", "disk=ssd"]);
     all.push(("token ls`", w.json(&["token", "ls"])));
-    let id = all.last().unwrap().1["tokens"].as_array().unwrap().iter().find(|t| t["left"] != 0).unwrap()["id"].clone();
+    let id =
+        all.last().unwrap().1["tokens"].as_array().unwrap().iter().find(|t| t["uses_left"] != 0).unwrap()["id"].clone();
     all.push(("token create`", token));
     all.push(("token revoke`", w.json(&["token", "revoke", id.as_str().unwrap()])));
     let nodes = w.json(&["node", "ls"]);

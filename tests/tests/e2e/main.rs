@@ -21,6 +21,7 @@ mod locks;
 mod matrix;
 mod renewal;
 mod shims;
+mod pages;
 mod story;
 mod tokens;
 mod world;

@@ -262,8 +262,12 @@ impl World {
         self.ok(&["mandate", "put", "--orchestrator", &id]);
     }
     pub fn start_orchestrator(&mut self) {
-        self.orchestrator =
-            Some(Daemon::start("holdfast-orchestrator", &["--config", &self.text("orch.toml")], self.path("orch.log")));
+        self.start_orchestrator_with(&[]);
+    }
+    pub fn start_orchestrator_with(&mut self, more: &[&str]) {
+        let config = self.text("orch.toml");
+        let args = [&["--config", config.as_str()], more].concat();
+        self.orchestrator = Some(Daemon::start("holdfast-orchestrator", &args, self.path("orch.log")));
     }
 
     fn agent_name(&self, n: usize) -> String {

@@ -1,0 +1,170 @@
+//! The pages of `docs/operations`, followed word for word: each command that they show is run, in their order, on a
+//! cluster of its own. Only paths, addresses and the ids that a reader fills in are put in their places.
+
+use super::world::{World, eventually, write_key};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::process::{Command, Output, Stdio};
+use suite::programs::program;
+use suite::repository;
+
+/// Somebody who reads a page and types.
+struct Reader {
+    w: World,
+    /// What stands for ID, LOST and FINGERPRINT just now.
+    names: BTreeMap<&'static str, String>,
+}
+
+impl Reader {
+    /// Follows `page` and returns what its commands printed.
+    fn follow(&mut self, page: &str) -> String {
+        let text = repository::read(&format!("docs/operations/{page}")).unwrap();
+        let blocks = text.split("\n```\n").skip(1).step_by(2);
+        let lines: Vec<&str> = blocks.flat_map(str::lines).collect();
+        assert!(!lines.is_empty(), "{page} shows no command");
+        lines.iter().map(|line| self.type_in(page, line)).collect()
+    }
+
+    fn type_in(&mut self, page: &str, line: &str) -> String {
+        let mut line = line
+            .replace("/run/holdfast-vault/vault.sock", &self.w.socket())
+            .replace("vault.example.org:7400", &format!("127.0.0.1:{}", self.w.join))
+            .replace("/etc/holdfast/agent.toml", &self.w.text("agent0.toml"))
+            .replace("/etc/holdfast/orchestrator.toml", &self.w.text("orch.toml"))
+            .replace(" node.token", &format!(" {}", self.w.text("node.token")))
+            .replace(" orchestrator.token", &format!(" {}", self.w.text("orchestrator.token")));
+        for (name, value) in &self.names {
+            line = line.replace(&format!(" {name}"), &format!(" {value}"));
+        }
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["systemctl", verb, unit] => self.unit(verb, unit),
+            // The programs under test are the new ones already.
+            ["install", ..] => String::new(),
+            ["holdfast-agent", "--config", _, ref more @ ..] => {
+                self.w.start_agent(0, more);
+                let agent = &self.w.agents[0];
+                eventually("the agent to join", || agent.log_text().contains("joined").then_some(()));
+                String::new()
+            }
+            ["holdfast-orchestrator", "--config", _, ref more @ ..] => {
+                self.w.start_orchestrator_with(more);
+                self.meet_the_new_orchestrator();
+                String::new()
+            }
+            ["holdfast", ..] => {
+                let o = self.tool(&line);
+                assert!(o.status.success(), "{page}: {line}: {}", String::from_utf8_lossy(&o.stderr));
+                String::from_utf8(o.stdout).unwrap()
+            }
+            _ => panic!("{page}: what does this do? {line}"),
+        }
+    }
+
+    /// A line as a shell takes it, in the folder of this reader. Who is asked for a key answers.
+    fn tool(&self, line: &str) -> Output {
+        let bin = program("holdfast").unwrap();
+        let path = format!("{}:/usr/bin:/bin", bin.parent().unwrap().display());
+        let mut c = Command::new("sh");
+        c.args(["-c", &format!("umask 077; {line}")]).current_dir(self.w.dir.path());
+        c.env("PATH", path).env("HOLDFAST_HOME", self.w.path("home")).env("NO_COLOR", "1");
+        c.stdin(File::open(&self.w.unlock_key).map_or_else(|_| Stdio::null(), Stdio::from)).output().unwrap()
+    }
+
+    fn unit(&mut self, verb: &str, unit: &str) -> String {
+        let daemon = match unit {
+            "holdfast-vault" => self.w.vault.as_mut(),
+            "holdfast-orchestrator" => self.w.orchestrator.as_mut(),
+            "holdfast-agent" => self.w.agents.first_mut(),
+            _ => panic!("no unit {unit}"),
+        };
+        match (verb, unit) {
+            ("stop", _) => {
+                let daemon = daemon.unwrap();
+                let asked = Command::new("kill").args(["-TERM", &daemon.pid().to_string()]).status().unwrap();
+                assert!(asked.success());
+                assert_eq!(eventually("the daemon to end", || daemon.exited()), Some(0), "{unit}");
+            }
+            ("start", "holdfast-vault") => self.w.start_vault(),
+            ("start", "holdfast-orchestrator") => self.w.start_orchestrator(),
+            ("start", _) => self.w.start_agent(0, &[]),
+            _ => panic!("systemctl {verb}"),
+        }
+        String::new()
+    }
+
+    fn machine(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        eventually(what, || self.w.json(&["node", "ls"])["nodes"].as_array()?.iter().find(|n| is(n)).cloned())
+    }
+    fn name(&mut self, placeholder: &'static str, v: &Value) {
+        self.names.insert(placeholder, v.as_str().unwrap().to_owned());
+    }
+    /// The orchestrator that waits is the one that the page is about.
+    fn meet_the_new_orchestrator(&mut self) {
+        let new =
+            self.machine("an orchestrator that waits", |n| n["role"] == "orchestrator" && n["state"] == "pending");
+        self.name("ID", &new["id"]);
+        self.name("FINGERPRINT", &new["key"]);
+    }
+    fn reads(&self, expected: &[u8]) {
+        let hash = holdfast_types::sha256(&[expected]).hex();
+        eventually("the service to read its secret", || {
+            self.w.ok(&["service", "logs", "shop/web"]).contains(&hash).then_some(())
+        });
+    }
+}
+
+#[test]
+fn each_page_of_operations_can_be_followed_as_it_is_written() {
+    let mut r = Reader { w: World::empty(), names: BTreeMap::new() };
+    let said = r.follow("found.md");
+    assert!(said.contains("uninitialized") && said.contains("\nok "), "{said}");
+    let key = said.split_whitespace().find(|w| w.starts_with("hf_unlock_v1_")).unwrap();
+    write_key(&r.w.unlock_key, key);
+
+    // Kept by the reader under the name that the page uses.
+    fs::copy(&r.w.unlock_key, r.w.path("unlock.key")).ok();
+    r.w.ok(&["seal"]);
+    let vault = r.w.vault.as_mut().unwrap();
+    eventually("the sealed process to end", || vault.exited());
+    r.w.start_vault();
+    let said = r.follow("unlock.md");
+    assert!(said.contains("sealed") && said.contains("voter 1 is ready"), "{said}");
+
+    r.w.write_agent_config(0, "");
+    let said = r.follow("add-node.md");
+    assert!(said.contains("disk=ssd"), "{said}");
+    let node = r.machine("the node to be connected", |n| n["role"] == "node" && n["connected"] == true);
+
+    r.w.add_orchestrator();
+    let lost = r.machine("the orchestrator to be admitted", |n| n["role"] == "orchestrator" && n["state"] == "ready");
+    r.w.put_secret("shop/db-password", b"old", &["--reader", "web"]);
+    let spec = r.w.web_spec(1);
+    r.w.ok(&["service", "deploy", "-f", &spec]);
+    r.reads(b"old");
+
+    fs::write(r.w.path("new-password.txt"), "new").unwrap();
+    let text = fs::read_to_string(&spec).unwrap();
+    fs::write(&spec, format!("env = {{ ROTATED = \"2\" }}\n{text}")).unwrap();
+    let said = r.follow("rotate-secret.md");
+    assert!(said.contains("shop/db-password@2"), "{said}");
+    r.reads(b"new");
+
+    let said = r.follow("upgrade.md");
+    assert!(said.contains("\nok ") && said.contains("shop/web"), "{said}");
+    let grant = r.w.running("shop/web")[0]["id"].clone();
+    let said = r.follow("read-the-log.md");
+    assert!(said.contains("\nok ") && said.contains("secret.put"), "{said}");
+
+    r.w.orchestrator.as_mut().unwrap().kill();
+    fs::remove_dir_all(r.w.path("orch")).unwrap();
+    r.name("LOST", &lost["id"]);
+    r.follow("lost-orchestrator.md");
+    assert_eq!(r.w.running("shop/web")[0]["id"], grant, "a task was replaced");
+
+    r.name("ID", &node["id"]);
+    let said = r.follow("remove-node.md");
+    assert!(said.contains("shop/db-password") && said.contains("node.remove"), "{said}");
+    assert!(r.w.ok(&["log", "verify"]).starts_with("ok "));
+}
