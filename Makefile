@@ -60,6 +60,10 @@ fuzz: ## fuzzes every format: make fuzz MINUTES=10, divided among the targets
 	    -max_total_time=$$(( $(MINUTES) * 60 / $(words $(FUZZ_TARGETS)) )) -print_final_stats=1; \
 	done
 
+.PHONY: man
+man: build ## writes the man pages to dist/man
+	@$(or $(CARGO_TARGET_DIR),target)/debug/holdfast man dist/man
+
 # Named in the documentation of later versions. They fail until they do what they say.
 .PHONY: redteam chaos soak dist
 redteam chaos soak dist:

@@ -29,7 +29,7 @@ codes! {
     State = "state", Failed, "A daemon's state directory cannot be used, or holds what it should not.";
     RuntimeDir = "runtime-dir", Failed, "An agent's runtime directory cannot be used.";
     Address = "address", Failed, "A listener's address cannot be had.";
-    Clock = "clock", Failed, "This machine's clock and the vault's are too far apart, or a vault's is behind its own log.";
+    Clock = "clock", Failed, "This machine's clock and the vault's are too far apart, or a vault's is days behind its own log.";
     Harden = "harden", Failed, "The vault could not give up rights, so it did not start.";
     Corrupt = "corrupt", Failed, "What is stored is not what was written.";
     WrongCluster = "wrong-cluster", Failed, "A voter's disk belongs to another cluster.";

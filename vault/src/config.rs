@@ -209,7 +209,7 @@ mod tests {
         };
         assert_eq!(with("lease = \"10m\"\noperator = \"24h\"").unwrap().lives.lease, Duration::from_secs(600));
         for bad in ["lease = \"11m\"", "operator = \"25h\"", "grant = \"8d\"", "grace = \"8d\"", "node = \"1ms\""] {
-            let Err(Faults::Values(faults)) = with(bad) else { panic!("{bad} was accepted") };
+            let Err(ConfigError::Values { faults, .. }) = with(bad) else { panic!("{bad} was accepted") };
             assert_eq!(faults.len(), 1, "{faults:?}");
         }
     }

@@ -39,8 +39,8 @@ use tonic::service::Routes;
 const EVENTS: usize = 16_384;
 /// A fresh voter leads within this time, or something is wrong.
 const LEAD_WITHIN: Duration = Duration::from_secs(10);
-/// A clock that was set back by less than this is nothing to stop for.
-const CLOCK_STEP: Duration = Duration::from_secs(60);
+/// A clock further behind the log than this was never set; one that was corrected by less only raises an alarm.
+const CLOCK_BEHIND: Duration = Duration::from_secs(24 * 3600);
 /// What to do where the process cannot be confined.
 const HARDEN_HELP: &str = "see docs/reference/config.md, `harden` and `allow_swap`";
 /// Largest message of a peer: a secret of 500 KiB in its box, with room.
@@ -258,8 +258,9 @@ impl Daemon {
             return Err(Failure::unavailable("no-quorum", "no voter leads: too few voters are up"));
         }
         voter.confirm_leading().await.map_err(crate::failure::unproposed)?;
-        let last = voter.machine().read(|r| r.state().last_at()).map_err(crate::failure::stopped)?;
-        if let Err(behind) = clock_is_not_behind(last) {
+        let wall = holdfast_transport::now();
+        let time = voter.machine().read(|r| r.state().time(wall)).map_err(crate::failure::stopped)?;
+        if let Err(behind) = clock_is_not_behind(wall, time) {
             voter.shutdown().await;
             return Err(behind);
         }
@@ -384,9 +385,9 @@ fn service_routes(cluster: &Arc<Cluster>) -> Routes {
 }
 
 /// A voter whose clock stands before the last entry of its own log would sign what nobody believes.
-fn clock_is_not_behind(last: Millis) -> Result<(), Failure> {
-    let behind = last.since(holdfast_transport::now());
-    if behind <= CLOCK_STEP {
+fn clock_is_not_behind(wall: Millis, last: Millis) -> Result<(), Failure> {
+    let behind = last.since(wall);
+    if behind <= CLOCK_BEHIND {
         return Ok(());
     }
     let what =
