@@ -102,7 +102,14 @@ fn a_command_id_counts_once_even_with_other_words() {
 #[test]
 fn a_statement_whose_answer_was_lost_is_answered_the_same_and_carried_out_once() {
     let mut w = World::new();
-    let put = v1::PutSecret { namespace: "shop".into(), name: "db".into(), version: 1, ..Default::default() };
+    let put = v1::PutSecret {
+        namespace: "shop".into(),
+        name: "db".into(),
+        version: 1,
+        readers: vec!["shop/*".into()],
+        zones: vec!["*".into()],
+        ..Default::default()
+    };
     let (st, sealed) = w.secret_statement(&["sam"], put, b"value");
     assert_eq!(w.state.accepted(&st.payload), None);
     let prepared_twice = holdfast_vault_core::prepare::submit(&w.leader(), &st, &sealed, &mut w.entropy());
