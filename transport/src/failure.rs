@@ -107,8 +107,8 @@ impl Failure {
     /// A file or folder that could not be read, written or made: `doing` is the verb. What helps follows the cause.
     pub fn disk(doing: &str, path: &Path, e: &io::Error) -> Self {
         let help = match e.kind() {
-            k if matches!(k, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => "free some space there",
-            k if matches!(k, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space there",
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "run this as the user who owns it, or correct its owner and mode"
             }
             _ => "check the path, its permissions and the disk",
