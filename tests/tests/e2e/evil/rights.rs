@@ -27,12 +27,13 @@ fn a_grant_for_a_secret_that_the_service_may_not_read_is_denied_by_name() {
     }
     let log = eventually("the denials in the log", || {
         let log = w.ok(&["log", "tail", "-n", "100"]);
-        (log.lines().filter(|l| l.contains("grant.denied") && l.contains("L1-mount")).count() == 3).then_some(log)
+        (log.lines().filter(|l| l.contains("grant.denied") && l.contains("L1-mount")).count() >= 3).then_some(log)
     });
     assert!(log.lines().any(|l| l.contains("grant.denied") && l.contains("shop/web") && l.contains(&other)), "{log}");
-    // What runs under the old right goes on; nothing new began.
-    assert_eq!(w.running("shop/web").len(), 1);
-    assert_eq!(shims(&w, 0).len() + shims(&w, 1).len(), 1);
+    // What ran under the old right was taken back; nothing new began.
+    eventually("the task to end", || {
+        (w.running("shop/web").is_empty() && shims(&w, 0).len() + shims(&w, 1).len() == 0).then_some(())
+    });
     // The right back, and the service grows again.
     drop(evil);
     w.put_secret("shop/db-password", VALUE, &["--reader", "shop/web"]);
