@@ -15,6 +15,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Somebody who calls.
 struct Caller {
@@ -59,7 +60,9 @@ fn world_of_callers() -> (World, Vec<Caller>) {
     let removed = stolen_node(&mut w);
     w.ok(&["node", "rm", &removed.id().name]);
     let foreign = stolen_node(&mut World::founded());
-    eventually("the short certificate to end", || (now() > expired.not_after()).then_some(()));
+    // Validity counts whole seconds and includes its last one.
+    let end = expired.not_after().plus(Duration::from_secs(1));
+    eventually("the short certificate to end", || (now() > end).then_some(()));
     eventually("the orchestrator to be at work", || {
         w.json(&["status"])["orchestrators"].as_array().is_some_and(|o| !o.is_empty()).then_some(())
     });
