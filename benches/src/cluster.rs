@@ -17,6 +17,9 @@ use world::{PATIENCE, World};
 #[path = "../../tests/tests/e2e/image.rs"]
 #[allow(clippy::unwrap_used, missing_docs, reason = "shared with the tests")]
 mod image;
+#[path = "../../tests/tests/e2e/leftovers.rs"]
+#[allow(clippy::unwrap_used, missing_docs, reason = "shared with the tests")]
+mod leftovers;
 #[path = "../../tests/tests/e2e/world.rs"]
 #[allow(
     dead_code,

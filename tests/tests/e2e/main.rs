@@ -16,6 +16,7 @@ mod documents;
 mod evil;
 mod image;
 mod input;
+mod leftovers;
 mod lives;
 mod locks;
 mod matrix;
