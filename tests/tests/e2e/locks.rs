@@ -1,11 +1,7 @@
 //! Sealed and unsealed: what a voter does without its key, and with a wrong one.
 
 use super::world::{World, eventually, write_key};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use std::fs;
-use std::io::Write as _;
 use std::net::TcpStream;
-use std::path::PathBuf;
 
 #[test]
 fn a_sealed_vault_opens_no_port_and_the_right_key_opens_it() {
@@ -43,55 +39,6 @@ fn a_vault_that_was_off_until_its_keys_had_lapsed_comes_up_by_unlock() {
     w.put_secret("shop/b", b"another", &[]);
     let log = w.ok(&["log", "tail", "-n", "50"]);
     assert!(log.contains("stk.rotate") && log.matches("issuer.create").count() > 1, "{log}");
-    assert!(w.ok(&["log", "verify"]).starts_with("ok "));
-}
-
-/// A small file system of its own, gone with this value.
-struct SmallDisk(PathBuf);
-impl SmallDisk {
-    fn at(path: PathBuf) -> Self {
-        fs::create_dir_all(&path).unwrap();
-        let options = c"size=192m,mode=0700";
-        mount("tmpfs", &path, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options).unwrap();
-        Self(path)
-    }
-    /// Leaves no byte free.
-    fn fill(&self) -> PathBuf {
-        let filler = self.0.join("filler");
-        let mut f = fs::File::create(&filler).unwrap();
-        for size in [1 << 20, 4096, 1] {
-            while f.write_all(&vec![1; size]).is_ok() {}
-        }
-        filler
-    }
-}
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let gone = unmount(&self.0, UnmountFlags::DETACH);
-        assert!(gone.is_ok() || std::thread::panicking(), "{gone:?}");
-    }
-}
-
-#[test]
-fn a_voter_whose_disk_is_full_ends_and_comes_back_with_all_it_acknowledged() {
-    let mut w = World::empty();
-    w.kill_vault();
-    let disk = SmallDisk::at(w.path("vault"));
-    w.start_vault();
-    w.found();
-    w.put_secret("shop/kept", b"value", &[]);
-    let filler = disk.fill();
-    let value = vec![7; 400 << 10];
-    let ended = eventually("the process to end", || {
-        w.cli_with(&["secret", "put", "shop/lost", "--timeout", "2s"], &value);
-        w.vault.as_mut().unwrap().exited()
-    });
-    assert_eq!(ended, Some(1));
-    assert!(fs::read_to_string(w.path("vault.log")).unwrap().contains("the log has stopped"));
-    fs::remove_file(filler).unwrap();
-    w.start_vault();
-    w.unlock();
-    assert!(w.ok(&["secret", "ls"]).contains("shop/kept"));
     assert!(w.ok(&["log", "verify"]).starts_with("ok "));
 }
 
