@@ -99,7 +99,8 @@ fn documents() -> Vec<(&'static str, Value)> {
 
 fn page(documents: &[(&str, Value)]) -> String {
     let mut page = "# What `--json` prints\n\n\
-        One document on standard output, with these fields; `[]` is a list, `{}` an object whose keys are data. Times are RFC 3339, or null for never. It cannot be used with `--follow`.\n\
+        One document on standard output, with these fields; `[]` is a list, `{}` an object whose keys are data.\n\
+        Times are RFC 3339, or null for never. It cannot be used with `--follow`.\n\
         A failure is `{\"error\":{\"code\",\"message\",\"help\",\"details\"}}`: see [errors](errors.md).\n"
         .to_owned();
     for (verb, document) in documents {
