@@ -106,12 +106,13 @@ impl Failure {
     }
     /// A file or folder that could not be read, written or made: `doing` is the verb. What helps follows the cause.
     pub fn disk(doing: &str, path: &Path, e: &io::Error) -> Self {
-        let help = match e.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space there",
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                "run this as the user who owns it, or correct its owner and mode"
-            }
-            _ => "check the path, its permissions and the disk",
+        use io::ErrorKind as K;
+        let help = if matches!(e.kind(), K::StorageFull | K::QuotaExceeded) {
+            "free some space there"
+        } else if matches!(e.kind(), K::PermissionDenied | K::ReadOnlyFilesystem) {
+            "run this as the user who owns it, or correct its owner and mode"
+        } else {
+            "check the path, its permissions and the disk"
         };
         Self::failed("disk", format!("cannot {doing} {}: {e}", path.display())).help(help)
     }

@@ -1,26 +1,26 @@
 //! The leader's time: the machine's clock, followed at a bounded pace.
 //!
 //! Committed time never goes back, so a clock that is set ahead by mistake must not take the log along: every token,
-//! command and lease would be over for good. The time given here runs at half to double the pace of the monotonic
-//! clock, towards the machine's clock: a mistake of an hour's duration costs at most an hour, whatever it said.
+//! command and lease would be over for good. The time given here runs at half to double the pace of the clock
+//! since boot, towards the machine's clock: a mistake of an hour's duration costs at most an hour, whatever it said.
 //! A vault that starts takes the machine's clock as it is (docs/decisions/0011).
 //!
 //! LAW: it never goes back and never jumps (test `time_runs_at_half_to_double_pace_whatever_the_clock_says`).
 
 use holdfast_types::Millis;
+use rustix::time::{ClockId, clock_gettime};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A machine's clock further away than this is worth an alarm; the protocol's bound between voters.
 const ALARM_MS: u64 = 5_000;
 
 /// The time as given so far.
 pub struct Clock {
-    started: Instant,
     given: Mutex<Given>,
 }
 
-/// A time that was given, and when by the monotonic clock.
+/// A time that was given, and when by the clock since boot.
 #[derive(Clone, Copy)]
 struct Given {
     time: Millis,
@@ -40,16 +40,21 @@ impl Given {
 impl Clock {
     /// Starts at the machine's clock.
     pub fn start() -> Self {
-        let given = Given { time: holdfast_transport::now(), at: Duration::ZERO };
-        Self { started: Instant::now(), given: Mutex::new(given) }
+        Self { given: Mutex::new(Given { time: holdfast_transport::now(), at: since_boot() }) }
     }
     /// The time now.
     pub fn now(&self) -> Millis {
-        let (wall, at) = (holdfast_transport::now(), self.started.elapsed());
+        let (wall, at) = (holdfast_transport::now(), since_boot());
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         *given = given.next(wall, at);
         given.time
     }
+}
+
+/// Time since the machine came up, sleep included: a machine that slept an hour is an hour further.
+fn since_boot() -> Duration {
+    let t = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
 }
 
 /// What is wrong with the machine's clock, beside the time in use; `None` while they agree.
@@ -72,7 +77,7 @@ mod tests {
     const S: fn(u64) -> Duration = Duration::from_secs;
     const T0: Millis = Millis(1_000_000);
 
-    /// The time after `clock` (seconds since the start: by the monotonic clock, by the machine's) was read in steps.
+    /// The time after `clock` (seconds since the start: by the clock since boot, by the machine's) was read in steps.
     fn after(clock: &[(u64, i64)]) -> i64 {
         let begin = Given { time: T0, at: S(0) };
         let read = |g: Given, (at, wall): &(u64, i64)| g.next(Millis(T0.0 + wall * 1000), S(*at));
@@ -90,6 +95,22 @@ mod tests {
             "and it is found again: 20 at most, then slowly"
         );
         assert_eq!(after(&[(10, -1_000_000), (15, 15)]), 15, "also from behind");
+    }
+
+    /// One handler that stamps with the machine's clock would undo all of this.
+    #[test]
+    fn no_handler_reads_the_machines_clock() {
+        let handlers = concat!(env!("CARGO_MANIFEST_DIR"), "/src/grpc");
+        let mut read = 0;
+        for file in std::fs::read_dir(handlers).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let calls = text.matches("transport::now()").count();
+            let shown = text.matches("complaint(holdfast_transport::now()").count();
+            assert_eq!(calls, shown, "{} uses the machine's clock", path.display());
+            read += 1;
+        }
+        assert!(read > 5, "the handlers were not read");
     }
 
     #[test]

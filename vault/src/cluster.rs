@@ -60,6 +60,8 @@ pub struct Cluster {
     pub broadcast: broadcast::Sender<Events>,
     /// Refusals and evidence written down for each caller in the current minute.
     pub throttle: Throttle,
+    /// The same for those who have proved nothing: they take no room from the others.
+    pub strangers: Throttle,
 }
 
 /// Addresses of the listeners, `host:port`, as others reach them.
@@ -176,7 +178,7 @@ impl Cluster {
     }
 
     async fn unknown_certificate(&self, peer: &Peer) {
-        if !self.evidence_allowed(&format!("unknown/{}", peer.id.short())) {
+        if !self.strangers.allows(&format!("unknown/{}", peer.id.short()), self.clock.now()) {
             return;
         }
         let detail = format!("serial {}", peer.serial_hex);

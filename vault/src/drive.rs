@@ -7,7 +7,7 @@ use crate::registry::Events;
 use holdfast_hsm::{KeyPort as _, Purpose};
 use holdfast_transport::failure::Failure;
 use holdfast_types::{GrantId, Millis, NodeId, Secret};
-use holdfast_vault_core::prepare;
+use holdfast_vault_core::prepare::{self, Pin};
 use holdfast_vault_core::{Command, Entropy, Event};
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::v1::{self, node_push::Push};
@@ -33,14 +33,27 @@ pub async fn follow(cluster: Arc<Cluster>, mut events: Receiver<Events>, stop: C
             _ = every.tick() => push_status(&cluster),
             e = events.recv() => match e {
                 Ok(events) => tell(&cluster, &events),
-                Err(RecvError::Lagged(_)) => push_trust(&cluster),
+                Err(RecvError::Lagged(_)) => catch_up(&cluster),
                 Err(RecvError::Closed) => return,
             },
         };
         if let Err(e) = told {
-            tracing::warn!(error = %e, "could not tell the nodes what changed");
+            tracing::warn!(error = %e, "could not tell the nodes what changed: they start over");
+            cluster.hub.end_all();
         }
     }
+}
+
+/// Events were missed: what they would have told is made up for. Keys are opened again, connections of identities that no
+/// longer count are closed, and every node starts over with a full picture.
+fn catch_up(cluster: &Cluster) -> Result<(), Failure> {
+    tracing::warn!("too much changed at once: every node starts over");
+    let closed = cluster
+        .connections
+        .close_where(|c| c.peer.as_ref().is_some_and(|p| matches!(cluster.pin(p), Ok(Pin::State(_) | Pin::Unknown))));
+    tracing::info!(connections = closed, "closed connections of identities that no longer count");
+    cluster.hub.end_all();
+    reopen(cluster)
 }
 
 fn push_status(cluster: &Cluster) -> Result<(), Failure> {
@@ -85,15 +98,30 @@ pub fn trust_pushes(cluster: &Cluster, has_charter: u64, has_epoch: u64) -> Resu
 /// Passes one command's events on: to the nodes they concern, and to this voter itself.
 fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
     let (mut revoked, mut extended, mut condemned) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut keys, mut trust) = (false, false);
     for e in events {
         match e {
             Event::GrantRevoked(id) => revoked.push(*id),
             Event::GrantExtended(id) => extended.push(*id),
             Event::Revoked(id) => condemned.push(id.clone()),
-            Event::Keys => reopen(cluster)?,
-            Event::Trust => push_trust(cluster)?,
+            Event::Keys => keys = true,
+            Event::Trust => trust = true,
             Event::Identity(_) | Event::Service(_) | Event::Grant(_) | Event::GrantGone(_) => {}
         }
+    }
+    for id in condemned {
+        // The node is told first what was taken from it, then cut off; everything it asks in between is refused.
+        let cluster = Arc::clone(cluster);
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_WORDS).await;
+            cluster.close(&id);
+        });
+    }
+    if keys {
+        reopen(cluster)?;
+    }
+    if trust {
+        push_trust(cluster)?;
     }
     let opened = cluster.opened.load();
     let now = cluster.now()?;
@@ -106,14 +134,6 @@ fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
     for (node, ids) in by_node(cluster, &extended)? {
         let st = cluster.look(|s| prepare::lease_ext(s, &opened.stk, &node, &ids, now))?.map_err(refused)?;
         cluster.hub.push(&node, Push::LeaseExt(st));
-    }
-    for id in condemned {
-        // The node is told first what was taken from it, then cut off; everything it asks in between is refused.
-        let cluster = Arc::clone(cluster);
-        tokio::spawn(async move {
-            tokio::time::sleep(LAST_WORDS).await;
-            cluster.close(&id);
-        });
     }
     Ok(())
 }

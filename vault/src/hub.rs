@@ -64,6 +64,10 @@ impl Hub {
             s.by_node.remove(node);
         }
     }
+    /// Ends every session: each node comes back and starts over with a full picture.
+    pub fn end_all(&self) {
+        self.lock().by_node.clear();
+    }
     /// Pushes to every node.
     pub fn push_all(&self, push: &Push) {
         self.lock().by_node.retain(|_, (_, tx)| tx.try_send(Ok(v1::NodePush { push: Some(push.clone()) })).is_ok());

@@ -12,6 +12,7 @@ use crate::harden::{self, Paths};
 use crate::keystore;
 use crate::raft::{Options, Store, Voter};
 use crate::registry::Registry;
+use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
 use holdfast_pki::chain::Anchors;
 use holdfast_policy::Policies;
@@ -321,7 +322,8 @@ impl Daemon {
             identity: IdentityCell::empty(),
             trust: TrustCell::new(anchors),
             broadcast: events,
-            throttle: crate::throttle::Throttle::default(),
+            throttle: Throttle::of_callers(),
+            strangers: Throttle::of_strangers(),
         })
     }
 
@@ -361,11 +363,11 @@ impl Daemon {
         let serving =
             serve(service, s, service_routes(cluster), cluster.connections.clone(), limits, self.stop.clone());
         for listener in [tokio::spawn(joining), tokio::spawn(serving)] {
-            let stop = self.stop.clone();
+            let failed = self.failed.clone();
             tokio::spawn(async move {
                 if !matches!(listener.await, Ok(Ok(()))) {
                     tracing::error!("a listener failed");
-                    stop.cancel();
+                    failed.cancel();
                 }
             });
         }

@@ -127,6 +127,10 @@ impl State {
             })
             .collect()
     }
+    /// Where nodes find an orchestrator; empty if it has not said.
+    pub fn session_addr(&self, orch: &holdfast_types::OrchId) -> String {
+        self.identities.get(orch.as_str()).map_or_else(String::new, |i| i.session_addr.clone())
+    }
     /// Leases of one orchestrator that are live at `now`.
     pub fn leases_of(&self, orch: &str, now: Millis) -> Vec<v1::LeaseState> {
         self.lease_views().into_iter().filter(|l| l.holder == orch && l.until_ms > now.0).collect()

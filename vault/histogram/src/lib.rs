@@ -144,11 +144,7 @@ impl<T> AsciiChart<T> {
     }
     /// With one more.
     #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        clippy::should_implement_trait,
-        reason = "the interface that openraft calls"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "the interface that openraft calls")]
     pub fn add(mut self, name: &str, histogram: Histogram<T>) -> Self {
         self.0.push((name.to_owned(), histogram.percentile_stats()));
         self

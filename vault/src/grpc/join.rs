@@ -54,7 +54,7 @@ impl JoinService {
             Err(f) => {
                 // Anybody may try: only the first refusals of a source in a minute are written down.
                 let source = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
-                if cluster.evidence_allowed(&format!("join/{source}")) {
+                if cluster.strangers.allows(&format!("join/{source}"), cluster.clock.now()) {
                     cluster.note(NoteKind::TokenDeny, format!("peer/{addr}"), token.hex(), f.code.to_string()).await;
                 }
                 return Err(f);

@@ -57,34 +57,73 @@ fn founded(cluster: &Cluster, slots: &Slots) -> Result<v1::InitReply, Failure> {
     })
 }
 
+/// Does `work` to its end, also if the caller leaves: founding and unlocking must not stop half way.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    let done = tokio::spawn(work).await;
+    Ok(Response::new(done.map_err(|_| Failure::failed("failed", "the vault met an error of its own; see its log"))??))
+}
+
+/// Founds the cluster, or answers again what was answered when it was founded.
+async fn init(daemon: Arc<Daemon>, request: v1::InitRequest) -> Result<v1::InitReply, Failure> {
+    let _door = daemon.gate.door.lock().await;
+    let phase = daemon.gate.phase();
+    if let Phase::Open(cluster) = &*phase
+        && is_founding_of(&request, cluster)?
+    {
+        // The answer was lost, or the caller was: it is given again.
+        let slots = Slots::load(&daemon.voter_dir()).map_err(disk)?;
+        return founded(cluster, &slots);
+    }
+    if !matches!(*phase, Phase::Uninitialized) {
+        let f = Failure::changed("already-initialized", "this vault has been founded already");
+        return Err(f.help("use another state directory to found another cluster"));
+    }
+    let new = found::found(&daemon.config.state_dir, &request, &daemon.config.lives).await?;
+    let cluster = match daemon.open(new.slots, new.disk_key).await {
+        Ok(cluster) => cluster,
+        Err(e) => {
+            // Nobody has been told of this cluster: it goes, and `init` can be tried again.
+            found::discard(&daemon.config.state_dir)?;
+            daemon.gate.set(Phase::Uninitialized);
+            return Err(e);
+        }
+    };
+    let slots = Slots::load(&daemon.voter_dir()).map_err(disk)?;
+    founded(&cluster, &slots)
+}
+
+/// Opens the disk with the key of one of its slots.
+async fn open_slot(daemon: Arc<Daemon>, mut r: v1::OpenSlotRequest) -> Result<v1::Ack, Failure> {
+    let key = DiskKey::from_slice(&r.disk_key);
+    r.disk_key.zeroize();
+    let key = key.ok_or_else(|| Failure::invalid("invalid-input", "a disk key has 32 bytes"))?;
+    let mut attempts = daemon.gate.door.lock().await;
+    let phase = daemon.gate.phase();
+    let Phase::Sealed(slots) = &*phase else {
+        return Err(Failure::changed("not-sealed", format!("this vault is {}", phase.word())));
+    };
+    if !attempts.allow(Instant::now()) {
+        return Err(Failure::exhausted("too-many-attempts", "too many attempts to unlock").help("wait a minute"));
+    }
+    if let Err(e) = slots.verify(slots.current(), &key) {
+        tracing::warn!(slot = %r.slot, "an attempt to unlock failed");
+        return Err(disk(e));
+    }
+    let slots = Slots::load(&daemon.voter_dir()).map_err(disk)?;
+    let cluster = daemon.open(slots, key).await?;
+    let slot: String = r.slot.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
+    cluster
+        .note(holdfast_vault_core::NoteKind::UnlockOpen, "local".to_owned(), format!("vault/{}", cluster.id), slot)
+        .await;
+    Ok(v1::Ack {})
+}
+
 #[tonic::async_trait]
 impl Local for LocalService {
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
-        let _door = self.0.gate.door.lock().await;
-        let phase = self.0.gate.phase();
-        if let Phase::Open(cluster) = &*phase
-            && is_founding_of(request.get_ref(), cluster)?
-        {
-            // The answer was lost, or the caller was: it is given again.
-            let slots = Slots::load(&self.0.voter_dir()).map_err(disk)?;
-            return Ok(Response::new(founded(cluster, &slots)?));
-        }
-        if !matches!(*phase, Phase::Uninitialized) {
-            let f = Failure::changed("already-initialized", "this vault has been founded already");
-            return Err(f.help("use another state directory to found another cluster").into());
-        }
-        let new = found::found(&self.0.config.state_dir, request.get_ref(), &self.0.config.lives).await?;
-        let cluster = match self.0.open(new.slots, new.disk_key).await {
-            Ok(cluster) => cluster,
-            Err(e) => {
-                // Nobody has been told of this cluster: it goes, and `init` can be tried again.
-                found::discard(&self.0.config.state_dir)?;
-                self.0.gate.set(Phase::Uninitialized);
-                return Err(e.into());
-            }
-        };
-        let slots = Slots::load(&self.0.voter_dir()).map_err(disk)?;
-        Ok(Response::new(founded(&cluster, &slots)?))
+        to_the_end(init(Arc::clone(&self.0), request.into_inner())).await
     }
 
     async fn seal_status(&self, _: Request<v1::Ack>) -> Result<Response<v1::SealStatusReply>, Status> {
@@ -120,31 +159,7 @@ impl Local for LocalService {
     }
 
     async fn open_slot(&self, request: Request<v1::OpenSlotRequest>) -> Result<Response<v1::Ack>, Status> {
-        let mut r = request.into_inner();
-        let key = DiskKey::from_slice(&r.disk_key);
-        r.disk_key.zeroize();
-        let key = key.ok_or_else(|| Failure::invalid("invalid-input", "a disk key has 32 bytes"))?;
-        let mut attempts = self.0.gate.door.lock().await;
-        let phase = self.0.gate.phase();
-        let Phase::Sealed(slots) = &*phase else {
-            return Err(Failure::changed("not-sealed", format!("this vault is {}", phase.word())).into());
-        };
-        if !attempts.allow(Instant::now()) {
-            return Err(Failure::exhausted("too-many-attempts", "too many attempts to unlock")
-                .help("wait a minute")
-                .into());
-        }
-        if let Err(e) = slots.verify(slots.current(), &key) {
-            tracing::warn!(slot = %r.slot, "an attempt to unlock failed");
-            return Err(disk(e).into());
-        }
-        let slots = Slots::load(&self.0.voter_dir()).map_err(disk)?;
-        let cluster = self.0.open(slots, key).await?;
-        let slot: String = r.slot.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
-        cluster
-            .note(holdfast_vault_core::NoteKind::UnlockOpen, "local".to_owned(), format!("vault/{}", cluster.id), slot)
-            .await;
-        Ok(Response::new(v1::Ack {}))
+        to_the_end(open_slot(Arc::clone(&self.0), request.into_inner())).await
     }
 
     async fn seal(&self, _: Request<v1::Ack>) -> Result<Response<v1::Ack>, Status> {

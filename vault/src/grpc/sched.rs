@@ -12,6 +12,7 @@ use holdfast_vault_core::prepare::{self, GrantBatch, GrantReply};
 use holdfast_vault_core::{Command, Committed, Entropy, Event, Refusal, State};
 use holdfast_wire::v1::{self, directory_event::Event as Shown, grant_result};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
@@ -23,8 +24,15 @@ fn orch_of(c: &Caller) -> Result<OrchId, Failure> {
     OrchId::parse(&c.id).map_err(|e| Failure::invalid("invalid-input", e.to_string()))
 }
 
+/// Shortest time between two turns of one stream of KeepLease.
+const KEEP_PACE: Duration = Duration::from_millis(200);
+
 impl SchedService {
-    async fn keep(cluster: &Cluster, orch: &OrchId, session_addr: String) -> Result<v1::KeepLeaseReply, Failure> {
+    async fn keep(cluster: &Cluster, orch: &OrchId, said: String) -> Result<v1::KeepLeaseReply, Failure> {
+        // Every node is told of a new address: it may change now and then, not all the time.
+        let known = cluster.look(|s| s.session_addr(orch))?;
+        let stays = known == said || !(known.is_empty() || cluster.evidence_allowed(&format!("address/{orch}")));
+        let session_addr = if stays { known } else { said };
         let life_ms = i64::try_from(cluster.config.lives.lease.as_millis()).unwrap_or(i64::MAX);
         cluster.propose(Command::KeepLease { orch: orch.clone(), session_addr, life_ms }).await?;
         let now = cluster.now()?;
@@ -129,7 +137,11 @@ impl SchedPlane for SchedService {
         let (tx, rx) = mpsc::channel(4);
         let (cluster, mut inbound) = (Arc::clone(&self.0), request.into_inner());
         tokio::spawn(async move {
+            let mut pace = tokio::time::interval(KEEP_PACE);
+            pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             while let Ok(Some(r)) = inbound.message().await {
+                // Each is an entry of the log: who asks faster waits.
+                pace.tick().await;
                 let addr = r.session_addr.chars().take(255).collect();
                 let reply = Self::keep(&cluster, &orch, addr).await.map_err(Status::from);
                 if tx.send(reply).await.is_err() {
@@ -154,7 +166,7 @@ impl SchedPlane for SchedService {
             let fresh = |n: &NodeId| cluster.hub.is_connected(n);
             let mut batch = GrantBatch::of(&orch, &r).map_err(refused)?;
             while cluster.decide(|l, e| batch.decide_one(l, &opened.stk, &fresh, e))? {}
-            Ok::<_, Failure>(batch.prepared(holdfast_transport::now(), &mut Entropy::new(random32()?)))
+            Ok::<_, Failure>(batch.prepared(cluster.now()?, &mut Entropy::new(random32()?)))
         });
         let prepared = decided.await.map_err(|_| Failure::failed("failed", "deciding the grants failed"))??;
         let (replies, done) = self.0.commit(prepared).await?;

@@ -57,7 +57,7 @@ fn the_end_of_a_budget_is_a_leaf_once_a_minute_and_an_alarm_for_an_hour() {
     let from = w.leaves.len();
     w.grants(&orch, asks.clone()).unwrap();
     assert_eq!(w.kinds_since(from), ["grant.denied", "budget.hit", "grant.denied", "grant.denied"]);
-    assert_eq!(w.state.over_budget(w.now).map(ToString::to_string).collect::<Vec<_>>(), [orch.id.clone()]);
+    assert_eq!(w.state.over_budget(w.now).map(ToString::to_string).collect::<Vec<_>>(), std::slice::from_ref(&orch.id));
     w.pass(60_000);
     w.keep_lease(&orch).unwrap();
     let from = w.leaves.len();
