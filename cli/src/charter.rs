@@ -14,9 +14,10 @@ use holdfast_wire::v1;
 /// The action whose threshold a new charter needs.
 pub const PUT_CHARTER: &str = "putCharter";
 /// The commands that a charter sets a threshold for, as the policy schema names them.
-pub const ACTIONS: [&str; 21] = [
+pub const ACTIONS: [&str; 22] = [
     "deploy",
     "retire",
+    "approvePlacement",
     "putSecret",
     "rotateSecret",
     "deleteSecret",

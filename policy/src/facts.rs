@@ -168,6 +168,7 @@ const SECRET_OWNER: Option<&str> = Some("SecretOwner");
 operator_acts! {
     Deploy => "deploy" by DEPLOYER,
     Retire => "retire" by DEPLOYER,
+    ApprovePlacement => "approvePlacement" by Some("Approver"),
     PutSecret => "putSecret" by SECRET_OWNER,
     RotateSecret => "rotateSecret" by SECRET_OWNER,
     DeleteSecret => "deleteSecret" by SECRET_OWNER,

@@ -86,7 +86,7 @@ fn each_role_has_its_acts_and_no_others() {
             ],
         ),
         ("Auditor", &[A::ReadAudit]),
-        ("Approver", &[]),
+        ("Approver", &[A::ApprovePlacement]),
         ("no such role", &[]),
     ];
     let p = Policies::builtin().unwrap();

@@ -84,7 +84,7 @@ fn operator(roles: &[&str], owns: &[&str], act: OperatorAct, target: Target) -> 
 fn target_of(act: OperatorAct) -> Target {
     use OperatorAct as A;
     match act {
-        A::Deploy | A::Retire => Target::Service(service()),
+        A::Deploy | A::Retire | A::ApprovePlacement => Target::Service(service()),
         A::PutSecret | A::RotateSecret | A::DeleteSecret => Target::Secret(secret()),
         A::ApproveNode | A::SetZone | A::RemoveNode | A::QuarantineNode => Target::Node(node()),
         A::PutMandate => Target::Orchestrator(orchestrator()),

@@ -7,7 +7,7 @@ use holdfast_transport::failure::FailureKind;
 use holdfast_transport::rpc::command_plane_server::CommandPlane;
 use holdfast_transport::rpc::read_server::Read;
 use holdfast_types::{Millis, NodeId, SecretRef, ServiceRef};
-use holdfast_vault_core::{NoteKind, prepare};
+use holdfast_vault_core::{NoteKind, State, prepare};
 use holdfast_wire::v1;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -81,6 +81,12 @@ impl OperatorService {
         if !over.is_empty() {
             let text = format!("{} met the end of a budget of its mandate within the hour", over.join(", "));
             all.push(alarm("budget", &text));
+        }
+        let held = |s: &State| s.held_placements(now).map(|(s, n)| format!("{s} on {n}")).collect::<Vec<_>>();
+        let held = self.0.look(held).unwrap_or_default();
+        if !held.is_empty() {
+            let text = format!("first placements of sensitive services are held: {}", held.join(", "));
+            all.push(alarm("first-placement", &text));
         }
         all.extend(complaint(holdfast_transport::now(), now).map(|text| alarm("clock", &text)));
         all

@@ -4,7 +4,7 @@ use super::{Event, Step};
 use crate::command::{GrantFact, GrantOrder, NodeTaskReport};
 use crate::log::{Draft, grant_fields};
 use crate::refusal::{Code, Refusal};
-use crate::state::{GrantRow, GrantState, IdentityState, Lease, State, surge, task_slots};
+use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, State, surge, task_slots};
 use holdfast_types::{GrantId, Millis, Namespace, NodeId, OrchId, Role, ServiceRef, TaskId};
 use holdfast_wire::v1::Spec;
 use std::time::Duration;
@@ -58,12 +58,26 @@ impl Step<'_> {
                 GrantOrder::Issue(f) => self.issue(orch, f),
                 GrantOrder::Deny { service, node, code, reason, policies } => {
                     self.denied(orch, &service, &node, &code, &policies);
+                    if code == Code::Pending.as_str() {
+                        self.placement_asked(orch, &service, &node);
+                    }
                     Err(Refusal { code: Code::PolicyDenied, reason, policies })
                 }
             };
             self.orders.push(done);
         }
         Ok(())
+    }
+
+    /// A first placement of a sensitive service is held: told at once, so that somebody can look in the meantime.
+    fn placement_asked(&mut self, orch: &OrchId, service: &str, node: &str) {
+        let named = service.split_once('/').and_then(|(ns, name)| ServiceRef::of(ns, name).ok());
+        let (Some(service), Ok(node)) = (named, NodeId::parse(node)) else { return };
+        if self.state.ask_placement(&service, &node, self.at) {
+            self.leaf(
+                Draft::new("alarm/first-placement", format!("orch/{orch}"), service.to_string()).with("node", node),
+            );
+        }
     }
 
     fn issue(&mut self, orch: &OrchId, f: GrantFact) -> Result<u64, Refusal> {
@@ -96,6 +110,9 @@ impl Step<'_> {
                 .with("mandate", &f.mandate)
                 .with("fence", f.fence),
         );
+        if sensitive {
+            self.state.set_placement(&service, &f.node, Placement::Known);
+        }
         let row = GrantRow {
             service,
             version: f.version,
@@ -265,7 +282,7 @@ impl State {
         Ok(spec)
     }
 
-    /// Rate, concurrency and novelty of the mandate (protocol, budgets).
+    /// Rate, concurrency and novelty of the mandate, and first placements (protocol, budgets).
     pub(crate) fn within_budget(
         &self,
         mandate: &holdfast_types::MandateId,
@@ -298,7 +315,7 @@ impl State {
         if spec.exclusive && self.grants_of_service(service).any(|(_, g)| g.task == *task) {
             return Err(over(format!("task {task} is exclusive and its last grant is not over")));
         }
-        Ok(())
+        if spec.sensitive { self.placement_allowed(service, node, at) } else { Ok(()) }
     }
 
     /// Namespaces with services that `orch`'s live mandates cover.

@@ -4,7 +4,7 @@ use super::{Event, Step};
 use crate::command::{Command, Submission};
 use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
-use crate::state::{Accepted, AcceptedRow, IdentityState, MandateRow, SpecVersion, TokenRow, task_slots};
+use crate::state::{Accepted, AcceptedRow, IdentityState, MandateRow, Placement, SpecVersion, TokenRow, task_slots};
 use holdfast_types::{
     CommandId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, ServiceRef, TokenId, Zone, sha256,
 };
@@ -166,6 +166,7 @@ impl Step<'_> {
             }
             Action::Lockdown(l) => self.set_lockdown(by, true, &l.reason),
             Action::Release(r) => self.set_lockdown(by, false, &r.reason),
+            Action::ApprovePlacement(p) => self.approve_placement(by, &p),
             Action::QuarantineNode(q) => {
                 let draft = by.draft("node.quarantine", &q.id).with("reason", q.reason);
                 self.quarantine(&q.id, draft)
@@ -219,6 +220,20 @@ impl Step<'_> {
         Ok(())
     }
 
+    fn approve_placement(&mut self, by: &By<'_>, p: &v1::ApprovePlacement) -> Result<(), Refusal> {
+        let service = ServiceRef::of(&p.namespace, &p.service).map_err(invalid)?;
+        let node = NodeId::parse(&p.node_id).map_err(invalid)?;
+        if !self.state.services.get(&service).is_some_and(|s| s.active) {
+            return Err(Refusal::not_found("service", &service));
+        }
+        if !self.state.identities.get(node.as_str()).is_some_and(|n| n.state != IdentityState::Removed) {
+            return Err(Refusal::not_found("node", &node));
+        }
+        self.leaf(by.draft("command", &service).with("action", "approve-placement").with("node", &node));
+        self.state.set_placement(&service, &node, Placement::Known);
+        Ok(())
+    }
+
     fn remove_node(&mut self, by: &By<'_>, id: &str) -> Result<(), Refusal> {
         let node = NodeId::parse(id).map_err(invalid)?;
         self.with_identity(id, |row| {
@@ -232,6 +247,9 @@ impl Step<'_> {
             self.revoke_grant(g, &by.actor, "its node was removed");
         }
         self.state.budgets.values_mut().for_each(|b| b.forget_node(&node));
+        for nodes in self.state.placements.values_mut() {
+            nodes.remove(&node);
+        }
         self.revoke_identity(id);
         Ok(())
     }
@@ -287,6 +305,7 @@ impl Step<'_> {
         for g in grants {
             self.revoke_grant(g, &by.actor, "its service was removed");
         }
+        self.state.placements.remove(&name);
         self.event(Event::Service(name));
         Ok(())
     }

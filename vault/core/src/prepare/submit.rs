@@ -201,6 +201,15 @@ impl Leader<'_> {
         Ok(Target::Secret(SecretFacts { secret, readers: Vec::new(), zones: Vec::new(), attested_only: false }))
     }
 
+    /// An active service, as its newest spec says.
+    fn service_target(&self, namespace: &str, service: &str) -> Result<(ServiceRef, Target), Refusal> {
+        let name = ServiceRef::of(namespace, service).map_err(invalid)?;
+        let row = self.state.services.get(&name).filter(|s| s.active);
+        let spec = row.and_then(|s| s.versions.last()).and_then(crate::SpecVersion::spec);
+        let facts = self.service_facts(&name, spec.ok_or_else(|| Refusal::not_found("service", &name))?)?;
+        Ok((name, Target::Service(facts)))
+    }
+
     fn node_target(&self, id: &str) -> Result<Target, Refusal> {
         let machine = self.state.identities.get(id).filter(|i| i.role != holdfast_types::Role::Op);
         let row = machine.ok_or_else(|| Refusal::not_found("node", id))?;
@@ -229,17 +238,12 @@ impl Leader<'_> {
             Action::SetPlace(p) => Ok(Wish::new(A::SetZone, self.node_target(&p.id)?)),
             Action::QuarantineNode(q) => Ok(Wish::new(A::QuarantineNode, self.node_target(&q.id)?)),
             Action::RemoveService(r) => {
-                let name = ServiceRef::of(&r.namespace, &r.service).map_err(invalid)?;
-                let spec = self
-                    .state
-                    .services
-                    .get(&name)
-                    .filter(|s| s.active)
-                    .and_then(|s| s.versions.last())
-                    .and_then(crate::SpecVersion::spec);
-                let spec = spec.ok_or_else(|| Refusal::not_found("service", &name))?;
+                let (name, target) = self.service_target(&r.namespace, &r.service)?;
                 let at_least = if self.is_sensitive(&name) { 2 } else { 1 };
-                Ok(Wish { at_least, ..Wish::new(A::Retire, Target::Service(self.service_facts(&name, spec)?)) })
+                Ok(Wish { at_least, ..Wish::new(A::Retire, target) })
+            }
+            Action::ApprovePlacement(p) => {
+                Ok(Wish::new(A::ApprovePlacement, self.service_target(&p.namespace, &p.service)?.1))
             }
             Action::RevokeMandate(m) => {
                 let facts = OrchestratorFacts {
@@ -279,6 +283,7 @@ impl Leader<'_> {
             | Action::RevokeGrant(_)
             | Action::Lockdown(_)
             | Action::Release(_)
+            | Action::ApprovePlacement(_)
             | Action::QuarantineNode(_) => return Ok(None),
         };
         if sha256(&[sealed_box]).0 != box_sha256.as_slice() {

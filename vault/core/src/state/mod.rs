@@ -6,6 +6,7 @@ mod charter;
 mod grants;
 mod identity;
 mod index;
+mod placements;
 mod rows;
 mod standing;
 
@@ -18,11 +19,12 @@ pub use rows::{
 pub(crate) use charter::publisher_vouches;
 pub(crate) use grants::Denials;
 pub(crate) use index::Index;
+pub(crate) use placements::Placement;
 pub(crate) use rows::{surge, task_slots};
 
 use holdfast_types::{
-    ClusterId, CommandId, Digest, GrantId, MandateId, Millis, Namespace, OrchId, SecretRef, ServiceRef, TokenId,
-    TrustDomain, VoterId, sha256,
+    ClusterId, CommandId, Digest, GrantId, MandateId, Millis, Namespace, NodeId, OrchId, SecretRef, ServiceRef,
+    TokenId, TrustDomain, VoterId, sha256,
 };
 use holdfast_wire::{merkle::Frontier, v1};
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,7 @@ pub struct State {
     pub(crate) deleted_secrets: BTreeMap<SecretRef, u64>,
     pub(crate) budgets: BTreeMap<MandateId, Budget>,
     pub(crate) denials: BTreeMap<OrchId, Denials>,
+    pub(crate) placements: BTreeMap<ServiceRef, BTreeMap<NodeId, Placement>>,
     pub(crate) commands: BTreeMap<CommandId, Millis>,
     pub(crate) accepted: BTreeMap<Digest, AcceptedRow>,
     pub(crate) requests: BTreeMap<[u8; 16], Millis>,

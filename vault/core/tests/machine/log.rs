@@ -5,7 +5,7 @@ use holdfast_wire::merkle::{Frontier, leaf_hash};
 use std::collections::BTreeSet;
 
 /// Every kind of entry that this machine writes. The protocol's list, with `operator.login`, `service.*`,
-/// `image.vouch`, `token.revoke`, `orch.create`, `node.drain`, `identity.fork` and `alarm/unknown-cert`.
+/// `image.vouch`, `token.revoke`, `orch.create`, `node.drain`, `identity.fork` and the two that begin with `alarm/`.
 pub const KINDS: &[&str] = &[
     "init",
     "root.add",
@@ -42,6 +42,7 @@ pub const KINDS: &[&str] = &[
     "grant.issued",
     "grant.denied",
     "budget.hit",
+    "alarm/first-placement",
     "grant.started",
     "grant.ended",
     "grant.revoked",

@@ -20,6 +20,7 @@ mod histories;
 mod leases;
 mod log;
 mod operators;
+mod placements;
 mod preconditions;
 mod removal;
 mod renewal;

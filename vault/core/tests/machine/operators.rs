@@ -44,8 +44,8 @@ fn a_charter_whose_thresholds_cannot_be_met_founds_nothing() {
         let signers: Vec<_> = keys.iter().map(|k| k as &dyn holdfast_wire::keys::StatementSigner).collect();
         holdfast_vault_core::prepare::founding_cluster(&statement::sign(&c, &signers).unwrap())
     };
-    founds(&[("putPolicy", 2), ("rotateSecret", 1), ("seal", 6)]).unwrap();
-    for bad in [("putPolicy", 3), ("rotateSecret", 2), ("seal", 7), ("putPolicy", 0), ("deploy", 1), ("fly", 1)] {
+    founds(&[("putPolicy", 2), ("rotateSecret", 1), ("seal", 7)]).unwrap();
+    for bad in [("putPolicy", 3), ("rotateSecret", 2), ("seal", 8), ("putPolicy", 0), ("deploy", 1), ("fly", 1)] {
         assert_eq!(code(founds(&[bad])), Code::InvalidInput, "{bad:?}");
     }
 }

@@ -120,6 +120,8 @@ fn quarantine_takes_sensitive_tasks_back_at_once_and_leaves_the_others_their_lea
     let spec = v1::Spec { sensitive: true, ..w.spec("vip", 1, &[]) };
     let st = w.sign(&spec, &["cleo", "dora"]);
     w.submit(&st, &[]).unwrap();
+    let approve = v1::ApprovePlacement { namespace: "shop".into(), service: "vip".into(), node_id: node.id.clone() };
+    w.act(&["pat"], Action::ApprovePlacement(approve)).unwrap();
     let (plain, vip) = (run(&mut w, &orch, &node, "web", 1), run(&mut w, &orch, &node, "vip", 1));
     w.act(&["oz"], Action::QuarantineNode(v1::QuarantineNode { id: node.id, reason: "odd".into() })).unwrap();
     assert_eq!((state(&w, &plain), state(&w, &vip)), (GrantState::Running, GrantState::Revoked));

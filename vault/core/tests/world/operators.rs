@@ -19,6 +19,7 @@ const PEOPLE: &[(&str, &[&str], &[&str])] = &[
     ("dora", &["Deployer"], &["shop"]),
     ("sam", &["SecretOwner"], &["shop"]),
     ("oz", &["Auditor"], &[]),
+    ("pat", &["Approver"], &["shop"]),
 ];
 
 pub fn keys() -> BTreeMap<&'static str, Ed25519Key> {
@@ -40,6 +41,7 @@ pub fn charter() -> v1::Statement {
     let one = [
         "deploy",
         "retire",
+        "approvePlacement",
         "putSecret",
         "deleteSecret",
         "mintToken",
