@@ -48,18 +48,25 @@ pub async fn run(app: &App, name: &ServiceRef, task: Option<String>, follow: boo
     let mut wanted = Wanted { service: name, task_id, follow, tail };
     let (mut printed, mut documents) = (Printed::default(), Vec::new());
     print(app, &Cluster::connect(app).await?, &wanted, &mut printed, &mut documents).await?;
-    wanted.tail = 0;
+    if follow {
+        wanted.tail = 0;
+        return go_on(app, &wanted, &mut printed).await;
+    }
+    app.out.show(&json!({ "lines": documents }), String::new)
+}
+
+/// Asks again whenever the output ended, until the service is gone.
+async fn go_on(app: &App, wanted: &Wanted<'_>, printed: &mut Printed) -> Result<(), Failure> {
     let mut backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE);
-    while follow {
+    loop {
         tokio::time::sleep(backoff.next_delay()).await;
-        match again(app, &wanted, &mut printed).await {
+        match again(app, wanted, printed).await {
             Ok(true) => backoff.reset(),
-            Ok(false) => break,
+            Ok(false) => return Ok(()),
             Err(f) if matches!(f.kind, FailureKind::Unavailable | FailureKind::NotLeader | FailureKind::NotFound) => {}
             Err(f) => return Err(f),
         }
     }
-    app.out.show(&json!({ "lines": documents }), String::new)
 }
 
 /// Asks for what came since, over connections of its own; false if the service is gone.
