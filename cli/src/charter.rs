@@ -1,18 +1,13 @@
-//! Charters: making the first one, and following the chain from the cluster's name to the current one.
-//!
-//! A charter is believed if its payload hashes to the cluster id (version 1, signed by all its operators) or if it
-//! follows one that is believed and carries the threshold of both (the root rule of TUF).
+//! Charters: making the first one. What makes one believed is `holdfast_wire::charter`'s.
 
 use crate::errors::Failure;
 use crate::operator::Operator;
 use data_encoding::BASE32_NOPAD;
 use holdfast_types::{ClusterId, TrustDomain, sha256};
+use holdfast_wire::charter::{CharterChain, PUT_CHARTER};
 use holdfast_wire::keys::StatementSigner as _;
-use holdfast_wire::statement::{self, Verified};
 use holdfast_wire::v1;
 
-/// The action whose threshold a new charter needs.
-pub const PUT_CHARTER: &str = "putCharter";
 /// The commands that a charter sets a threshold for, as the policy schema names them.
 pub const ACTIONS: [&str; 22] = [
     "deploy",
@@ -82,63 +77,19 @@ pub fn default_trust_domain(nonce: &[u8; 32], op: &Operator) -> Result<TrustDoma
 }
 
 /// Follows the chain from the cluster's name; the last charter is the current one.
-pub fn verify_chain(chain: &[v1::Statement], cluster: &ClusterId) -> Result<Vec<Verified<v1::Charter>>, Failure> {
-    let mut believed: Vec<Verified<v1::Charter>> = Vec::new();
-    for st in chain {
-        let next = match believed.last() {
-            None => founded(st, cluster)?,
-            Some(current) => follow(current, st)?,
-        };
-        believed.push(next);
+pub fn verify_chain(chain: &[v1::Statement], cluster: &ClusterId) -> Result<CharterChain, Failure> {
+    let chain = CharterChain::verify(chain).map_err(Failure::untrusted)?;
+    if chain.cluster() == cluster {
+        Ok(chain)
+    } else {
+        Err(Failure::untrusted("the first charter is not the one that this cluster is named after"))
     }
-    if believed.is_empty() {
-        return Err(Failure::untrusted("there is no charter in the answer"));
-    }
-    Ok(believed)
-}
-
-/// Version 1: its name is its hash, and every operator it lists signed it.
-fn founded(st: &v1::Statement, cluster: &ClusterId) -> Result<Verified<v1::Charter>, Failure> {
-    if ClusterId::of_charter(&st.payload) != *cluster {
-        return Err(Failure::untrusted("the first charter is not the one that this cluster is named after"));
-    }
-    let doc = statement::peek::<v1::Charter>(st).map_err(Failure::untrusted)?;
-    let keys: Vec<_> = doc.operators.iter().filter_map(|o| o.key.clone()).collect();
-    let v = statement::verify::<v1::Charter>(st, &keys, keys.len()).map_err(Failure::untrusted)?;
-    if v.doc.version != 1 {
-        return Err(Failure::untrusted("the first charter is not version 1"));
-    }
-    Ok(v)
-}
-
-/// Believes `st` as the version after `current`: signed by the threshold of both.
-pub fn follow(current: &Verified<v1::Charter>, st: &v1::Statement) -> Result<Verified<v1::Charter>, Failure> {
-    let doc = statement::peek::<v1::Charter>(st).map_err(Failure::untrusted)?;
-    if current.doc.version.checked_add(1) != Some(doc.version) || doc.prev_sha256 != current.sha256.as_bytes() {
-        return Err(Failure::untrusted(format!(
-            "charter {} does not follow charter {}",
-            doc.version, current.doc.version
-        )));
-    }
-    let by = |c: &v1::Charter| statement::verify::<v1::Charter>(st, &keys(c, Some("Admin")), threshold(c, PUT_CHARTER));
-    by(&current.doc).and_then(|_| by(&doc)).map_err(Failure::untrusted)
-}
-
-/// Public keys of the operators with `role`, or of all.
-pub fn keys(c: &v1::Charter, role: Option<&str>) -> Vec<v1::PublicKey> {
-    let has = |o: &&v1::Operator| role.is_none_or(|r| o.roles.iter().any(|x| x == r));
-    c.operators.iter().filter(has).filter_map(|o| o.key.clone()).collect()
-}
-
-/// How many signatures `action` needs; an action that is not listed needs every operator.
-pub fn threshold(c: &v1::Charter, action: &str) -> usize {
-    let listed = c.thresholds.iter().find(|t| t.action == action).map(|t| t.k as usize);
-    listed.unwrap_or(c.operators.len()).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_wire::statement;
 
     fn charter(op: &Operator) -> (v1::Statement, ClusterId) {
         let td = default_trust_domain(&[3; 32], op).unwrap();
@@ -162,7 +113,7 @@ mod tests {
             c.operators = vec![v1::Operator { key: Some(b.key.public()), ..c.operators[0].clone() }]
         });
         let second = statement::sign(&doc, &[&a.key, &b.key]).unwrap();
-        assert_eq!(verify_chain(&[first.clone(), second], &id).unwrap().len(), 2);
+        assert_eq!(verify_chain(&[first.clone(), second], &id).unwrap().head().version, 2);
         for half in [a.sign(&doc).unwrap(), b.sign(&doc).unwrap()] {
             assert!(verify_chain(&[first.clone(), half], &id).is_err());
         }

@@ -7,13 +7,14 @@ use crate::errors::Failure;
 use holdfast_pki::bundle::{follow, verify_bundle_chain};
 use holdfast_pki::chain::Anchors;
 use holdfast_types::{ClusterId, Digest, TrustDomain};
-use holdfast_wire::statement::{self, Verified};
+use holdfast_wire::charter::CharterChain;
+use holdfast_wire::statement::{self, News, Verified};
 use holdfast_wire::v1;
 
 /// Verified charters and the bundle in force.
 #[derive(Debug, Clone)]
 pub struct Trust {
-    charters: Vec<Verified<v1::Charter>>,
+    charters: CharterChain,
     bundle: Verified<v1::Bundle>,
     chains: v1::TrustView,
     cluster: ClusterId,
@@ -43,11 +44,8 @@ impl Trust {
             }
         }
         for st in &answer.charter_chain {
-            let version = statement::peek::<v1::Charter>(st).map_err(Failure::untrusted)?.version;
-            let Some(current) = next.charters.last() else { break };
-            if version > current.doc.version {
-                let newer = charter::follow(current, st)?;
-                next.charters.push(newer);
+            if let News::Todo(newer) = next.charters.observe(st).map_err(Failure::untrusted)? {
+                next.charters.adopt(newer);
                 next.chains.charter_chain.push(st.clone());
             }
         }
@@ -63,21 +61,83 @@ impl Trust {
     pub fn bundle(&self) -> &v1::Bundle {
         &self.bundle.doc
     }
-    /// Every charter, version 1 first.
-    pub fn charters(&self) -> &[Verified<v1::Charter>] {
-        &self.charters
+    /// The charter in force.
+    pub fn charter(&self) -> &v1::Charter {
+        self.charters.head()
     }
     /// The trust domain, as the charter names it.
-    pub fn trust_domain(&self) -> Result<TrustDomain, Failure> {
-        let name = self.charters.last().map(|c| c.doc.trust_domain.as_str()).unwrap_or_default();
-        TrustDomain::parse(name).map_err(Failure::untrusted)
+    pub fn trust_domain(&self) -> &TrustDomain {
+        self.charters.trust_domain()
     }
     /// The roots in force, for TLS.
     pub fn anchors(&self) -> Result<Anchors, Failure> {
-        Anchors::new(&self.bundle.doc.roots, self.trust_domain()?).map_err(Failure::untrusted)
+        Anchors::new(&self.bundle.doc.roots, self.trust_domain().clone()).map_err(Failure::untrusted)
     }
     /// Every statement key that the bundles ever listed: old checkpoints were signed by old keys.
     pub fn checkpoint_keys(&self) -> Vec<v1::PublicKey> {
-        self.bundle.doc.stks.iter().filter_map(|s| s.key.clone()).collect()
+        let mut keys: Vec<v1::PublicKey> = Vec::new();
+        // Each link was verified before it was taken into the chain.
+        for link in self.chains.bundle_chain.iter().filter_map(|st| statement::peek::<v1::Bundle>(st).ok()) {
+            for key in link.stks.into_iter().filter_map(|s| s.key) {
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
+        }
+        keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::Operator;
+    use holdfast_pki::issue::{ROOT_LIFE, new_root};
+    use holdfast_pki::keys::{CertSigner, RootStatementSigner, SubjectKey};
+    use holdfast_transport::keys::PrivateKey;
+    use holdfast_types::sha256;
+    use holdfast_wire::keys::{SignError, StatementSigner as _};
+
+    struct Root(PrivateKey);
+    impl CertSigner for Root {
+        fn sec1(&self) -> Vec<u8> {
+            SubjectKey::from_spki(self.0.spki_der()).unwrap().sec1().unwrap().to_vec()
+        }
+        fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, SignError> {
+            self.0.sign(msg).map_err(|e| SignError(e.to_string()))
+        }
+    }
+
+    /// Only the newest bundle's keys were taken, and a checkpoint of last month looked forged.
+    #[test]
+    fn keys_of_earlier_bundles_still_verify_earlier_checkpoints() {
+        let op = Operator::generate("op-a").unwrap();
+        let td = TrustDomain::parse("a.example").unwrap();
+        let founding = op.sign(&charter::founding(&op, [1; 32], &td, [2; 32])).unwrap();
+        let cluster = ClusterId::of_charter(&founding.payload);
+        let root = Root(PrivateKey::generate().unwrap());
+        let der = new_root(&root, &cluster, [5; 16], crate::clock::now(), ROOT_LIFE).unwrap().der;
+        let stks = [Operator::generate("old").unwrap(), Operator::generate("new").unwrap()].map(|o| o.key.public());
+        let bundle = |epoch: u64, prev: Option<&v1::Statement>| {
+            let stk = v1::Stk { key: Some(stks[usize::try_from(epoch).unwrap() - 1].clone()), from_ms: 1, until_ms: 2 };
+            let doc = v1::Bundle {
+                cluster_id: cluster.0.to_vec(),
+                era: 1,
+                epoch,
+                roots: vec![der.clone()],
+                stks: vec![stk],
+                intake_pk: vec![6; 32],
+                prev_sha256: prev.map_or_else(Vec::new, |st| sha256(&[&st.payload]).to_vec()),
+                ..v1::Bundle::default()
+            };
+            statement::sign(&doc, &[&RootStatementSigner(&root)]).unwrap()
+        };
+        let first = bundle(1, None);
+        let second = bundle(2, Some(&first));
+        let view = |bundle_chain| v1::TrustView { charter_chain: vec![founding.clone()], bundle_chain, ..Default::default() };
+        let mut trust = Trust::verify(view(vec![first.clone()]), &cluster, &cluster.anchor(&der)).unwrap();
+        assert_eq!(trust.checkpoint_keys(), [stks[0].clone()]);
+        assert!(trust.advance(&view(vec![first, second])).unwrap());
+        assert_eq!(trust.checkpoint_keys(), stks);
     }
 }

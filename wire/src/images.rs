@@ -2,7 +2,8 @@
 //!
 //! Vault, node and tool must read them alike; so they are read here.
 
-use crate::v1::Publisher;
+use crate::statement;
+use crate::v1::{Publisher, Statement, Voucher};
 
 /// The repository of an image reference: without tag and digest. A local source keeps its scheme.
 pub fn repository_of(source: &str) -> &str {
@@ -20,6 +21,12 @@ pub fn may_publish(p: &Publisher, repository: &str) -> bool {
         let boundary = |r: &str| r.is_empty() || r.starts_with('/') || prefix.ends_with(['/', ':']);
         prefix == "*" || (!prefix.is_empty() && rest.is_some_and(boundary))
     })
+}
+
+/// What `st` vouches for, if enough of `p`'s keys signed it and `p` speaks for the repository.
+pub fn vouched(p: &Publisher, st: &Statement) -> Option<Voucher> {
+    let v = statement::verify::<Voucher>(st, &p.keys, p.threshold as usize).ok()?.doc;
+    may_publish(p, &v.repository).then_some(v)
 }
 
 #[cfg(test)]

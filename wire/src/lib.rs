@@ -4,6 +4,7 @@
 //! * [`boxes`]: encryption to a public key (HPKE, RFC 9180), base and PSK mode;
 //! * [`record`]: encryption at rest, one key per encryption, key-committing, full context in the AAD;
 //! * [`token`]: join tokens and printable keys, greppable and checksummed;
+//! * [`charter`]: who may sign what, and how many of them; one rule for vault, node and tool;
 //! * [`merkle`] and [`note`]: the transparency log's hashing (RFC 9162) and checkpoints (C2SP).
 //!
 //! Pure: no runtime, no files, no clock, no source of entropy; randomness is an argument.
@@ -15,6 +16,7 @@ pub mod v1 {
 }
 
 pub mod boxes;
+pub mod charter;
 pub mod documents;
 pub mod images;
 pub mod keys;

@@ -59,6 +59,17 @@ pub struct Verified<T> {
     pub signers: Vec<PublicKey>,
 }
 
+/// A verified document, judged against what is already held.
+#[derive(Debug)]
+pub enum News<T> {
+    /// New: persist the statement, then hand `T` to the matching `adopt`.
+    Todo(T),
+    /// Exactly what is held already.
+    AlreadyDone,
+    /// Genuine, but older than what is held, or not yet called for.
+    Stale,
+}
+
 /// The bytes that DSSE v1 signs.
 pub fn pre_auth_encoding(kind: &str, payload: &[u8]) -> Vec<u8> {
     let mut b = format!("DSSEv1 {} {} {} ", kind.len(), kind, payload.len()).into_bytes();

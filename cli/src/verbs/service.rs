@@ -3,7 +3,6 @@
 use super::{grant, logs, names, rollout};
 use crate::app::App;
 use crate::args::{Service, ServiceName};
-use crate::charter;
 use crate::client::Cluster;
 use crate::clock;
 use crate::errors::{Code, Failure};
@@ -12,6 +11,7 @@ use crate::resolve;
 use crate::spec::{self, ResolvedImage};
 use data_encoding::HEXLOWER;
 use holdfast_types::ServiceRef;
+use holdfast_wire::charter::verify_spec as verify_spec_of;
 use holdfast_wire::keys::StatementSigner as _;
 use holdfast_wire::specs::template;
 use holdfast_wire::statement::{self, Verified};
@@ -103,7 +103,7 @@ async fn submit_and_follow(
 /// Vouches for the digest if the charter lists our publisher key; else other publishers' vouchers have to be there.
 async fn vouch(c: &Cluster, image: &ResolvedImage) -> Result<(), Failure> {
     let ours = c.operator.publisher.public();
-    let listed = c.trust.charters().last().is_some_and(|ch| ch.doc.publishers.iter().any(|p| p.keys.contains(&ours)));
+    let listed = c.trust.charter().publishers.iter().any(|p| p.keys.contains(&ours));
     if !listed {
         return Ok(());
     }
@@ -134,9 +134,7 @@ async fn signed_spec(c: &Cluster, name: &ServiceRef) -> Result<Verified<v1::Spec
 }
 
 fn verify_spec(c: &Cluster, st: &v1::Statement) -> Result<Verified<v1::Spec>, Failure> {
-    let charter = c.trust.charters().last().ok_or_else(|| Failure::untrusted("there is no charter"))?;
-    let spec = statement::verify::<v1::Spec>(st, &charter::keys(&charter.doc, Some("Deployer")), 1)
-        .map_err(Failure::untrusted)?;
+    let spec = verify_spec_of(c.trust.charter(), st, false).map_err(Failure::untrusted)?;
     if spec.doc.cluster_id == c.ctx.cluster.0 {
         Ok(spec)
     } else {
@@ -194,7 +192,7 @@ async fn ps(app: &App, name: &ServiceRef, all: bool) -> Result<(), Failure> {
 async fn inspect(app: &App, name: &ServiceRef) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
     let v = signed_spec(&c, name).await?;
-    let charter = c.trust.charters().last().map(|ch| ch.doc.clone()).unwrap_or_default();
+    let charter = c.trust.charter();
     let signed = |o: &&v1::Operator| o.key.as_ref().is_some_and(|k| v.signers.contains(k));
     let by: Vec<_> = charter.operators.iter().filter(signed).map(|o| o.id.clone()).collect();
     let document = spec_document(&v.doc, &by, &v.sha256.hex());

@@ -102,6 +102,22 @@ impl From<holdfast_policy::Refusal> for Refusal {
         Self { code: Code::PolicyDenied, reason: r.reason, policies: r.policies }
     }
 }
+impl From<holdfast_wire::charter::CharterError> for Refusal {
+    fn from(e: holdfast_wire::charter::CharterError) -> Self {
+        use holdfast_wire::charter::CharterError as E;
+        match e {
+            E::Malformed(e) | E::Signature(e) => e.into(),
+            E::Missing
+            | E::First
+            | E::Order(_)
+            | E::Gap { .. }
+            | E::Fork(_)
+            | E::Domain
+            | E::Names
+            | E::Threshold => Self::invalid(e.to_string()),
+        }
+    }
+}
 impl From<holdfast_wire::statement::StatementError> for Refusal {
     fn from(e: holdfast_wire::statement::StatementError) -> Self {
         use holdfast_wire::statement::StatementError as E;

@@ -3,15 +3,17 @@
 use crate::charter;
 use crate::errors::{Code, Failure};
 use holdfast_types::{ClusterId, Digest};
+use holdfast_wire::charter::{CharterChain, keys};
+use holdfast_wire::images::vouched;
 use holdfast_wire::merkle::{Frontier, leaf_hash};
-use holdfast_wire::statement::{self, Document as _, Verified};
+use holdfast_wire::statement::{self, Document as _, News};
 use holdfast_wire::{strict, v1};
 
 /// A log so far.
 pub struct Auditor {
     cluster: ClusterId,
     tree: Frontier,
-    charter: Option<Verified<v1::Charter>>,
+    charter: Option<CharterChain>,
     last_ms: i64,
 }
 
@@ -72,7 +74,7 @@ impl Auditor {
             return self.check_charter(st);
         }
         let Some(current) = &self.charter else { return Err("it comes before the charter".to_owned()) };
-        let named = signers(st, &current.doc)?;
+        let named = signers(st, current.head())?;
         let said: Vec<&str> = e.actor.split(',').filter_map(|a| a.strip_prefix("op/")).collect();
         // A publisher is not an operator; whoever submitted the voucher is not part of it.
         let by_operators = st.r#type != v1::Voucher::TYPE;
@@ -84,11 +86,15 @@ impl Auditor {
 
     /// The first charter is the one that the cluster is named after; each other follows the one before.
     fn check_charter(&mut self, st: &v1::Statement) -> Result<(), String> {
-        let next = match &self.charter {
-            None => charter::verify_chain(std::slice::from_ref(st), &self.cluster).map(|mut chain| chain.pop()),
-            Some(current) => charter::follow(current, st).map(Some),
+        let Some(current) = &mut self.charter else {
+            let first = charter::verify_chain(std::slice::from_ref(st), &self.cluster).map_err(|f| f.message)?;
+            self.charter = Some(first);
+            return Ok(());
         };
-        self.charter = next.map_err(|f| f.message)?;
+        match current.observe(st).map_err(|e| e.to_string())? {
+            News::Todo(next) => current.adopt(next),
+            News::AlreadyDone | News::Stale => return Err("it repeats a charter".to_owned()),
+        }
         Ok(())
     }
 }
@@ -117,7 +123,7 @@ const SIGNED: [&str; 17] = [
 /// Who signed `st` under `c`: ids of operators or publishers. At least one must have.
 fn signers(st: &v1::Statement, c: &v1::Charter) -> Result<Vec<String>, String> {
     let operators: Vec<_> = c.operators.iter().filter_map(|o| Some((o.id.clone(), o.key.clone()?))).collect();
-    let keys = charter::keys(c, None);
+    let keys = keys(&c.operators);
     let by_operators = match st.r#type.as_str() {
         v1::Command::TYPE => statement::verify::<v1::Command>(st, &keys, 1).map(|v| v.signers),
         v1::Spec::TYPE => statement::verify::<v1::Spec>(st, &keys, 1).map(|v| v.signers),
@@ -132,9 +138,7 @@ fn signers(st: &v1::Statement, c: &v1::Charter) -> Result<Vec<String>, String> {
 }
 
 fn publishers(st: &v1::Statement, c: &v1::Charter) -> Result<Vec<String>, String> {
-    let vouched =
-        |p: &&v1::Publisher| statement::verify::<v1::Voucher>(st, &p.keys, p.threshold.max(1) as usize).is_ok();
-    let ids: Vec<_> = c.publishers.iter().filter(vouched).map(|p| p.id.clone()).collect();
+    let ids: Vec<_> = c.publishers.iter().filter(|p| vouched(p, st).is_some()).map(|p| p.id.clone()).collect();
     if ids.is_empty() { Err("it holds a voucher that no publisher of the charter signed".to_owned()) } else { Ok(ids) }
 }
 

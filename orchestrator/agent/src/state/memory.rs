@@ -1,4 +1,4 @@
-//! Consumed grants, generations and fences on disk: what keeps a grant from being carried out twice.
+//! Consumed grants, generations, fences and sensitive services on disk: what keeps a grant from being carried out twice.
 //!
 //! LAW: it is on disk before a task starts, and a missing or damaged file stops the agent instead of starting afresh
 //! (`a_node_that_lost_its_memory_does_not_start`).
@@ -17,6 +17,8 @@ struct RawMemory {
     generations: Vec<RawGeneration>,
     #[prost(message, repeated, tag = "3")]
     fences: Vec<RawFence>,
+    #[prost(string, repeated, tag = "4")]
+    sensitive: Vec<String>,
 }
 #[derive(Clone, PartialEq, prost::Message)]
 struct RawConsumed {
@@ -67,6 +69,7 @@ impl MemoryFile {
                 .into_iter()
                 .map(|f| (f.namespace, Fence { fence: f.fence, orch_id: f.orch_id }))
                 .collect(),
+            sensitive: raw.sensitive.into_iter().collect(),
         })
     }
     /// Keeps `m`; returns once it would survive a power cut.
@@ -78,8 +81,12 @@ impl MemoryFile {
             fence: f.fence,
             orch_id: f.orch_id.clone(),
         });
-        let raw =
-            RawMemory { consumed: consumed.collect(), generations: generations.collect(), fences: fences.collect() };
+        let raw = RawMemory {
+            consumed: consumed.collect(),
+            generations: generations.collect(),
+            fences: fences.collect(),
+            sensitive: m.sensitive.iter().cloned().collect(),
+        };
         save(&self.0, &raw)
     }
 }
@@ -94,6 +101,7 @@ mod tests {
         m.consumed.insert(GrantId([7; 16]), Millis(1000));
         m.last_gen.insert("shop.web.1".into(), 3);
         m.max_fence.insert("shop".into(), Fence { fence: 9, orch_id: "orch-1".into() });
+        m.sensitive.insert("shop/web".into());
         m
     }
 

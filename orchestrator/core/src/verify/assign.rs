@@ -97,7 +97,7 @@ pub fn verify_assign(
     check_4_times(trust, trust.clock(now), &grant)?;
     memory.check(&grant_id, &grant, trust.holder(&grant.namespace).map_or(0, |h| h.fence))?;
     let gap = receipt::check(trust, now, &grant_sha256, assign.receipt.as_ref())?;
-    let spec = spec::check(trust, now, &grant, assign.spec.as_ref())?;
+    let spec = spec::check(trust, memory, now, &grant, assign.spec.as_ref())?;
     let images = vouchers::check(trust, &grant, &spec, &assign.vouchers)?;
     let secrets = check_9_boxes(trust, me, key, &grant, &assign.boxes)?;
     Ok(Accepted { grant_id, grant_sha256, grant, spec, images, secrets, gap })

@@ -3,10 +3,10 @@
 //! Signatures and content are `holdfast_pki`'s; here is which link is news. LAW: nothing but a root already trusted can
 //! add a root or a statement key; tested by `h12_a_bundle_that_no_trusted_root_signed_adds_nothing`.
 
-use super::refusal::{News, Refusal, require};
+use super::refusal::{Refusal, require};
 use holdfast_pki::bundle::{self, stk_keys};
 use holdfast_types::{ClusterId, Digest, Millis};
-use holdfast_wire::statement::{self, Verified};
+use holdfast_wire::statement::{self, News, Verified};
 use holdfast_wire::v1::{Bundle, PublicKey, Statement, Stk};
 
 /// A verified chain of bundles, from the one that the join anchor pins; the last one is in force.

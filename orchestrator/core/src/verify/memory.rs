@@ -6,7 +6,7 @@ use super::assign::Accepted;
 use super::refusal::{Refusal, require};
 use holdfast_types::{GrantId, Millis};
 use holdfast_wire::v1::Grant;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The highest fence seen for a namespace, and whose it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct TaskMemory {
     pub last_gen: BTreeMap<String, u64>,
     /// Highest fence of a verified grant, by namespace.
     pub max_fence: BTreeMap<String, Fence>,
+    /// Services, `namespace/service`, whose last verified spec was sensitive: one deployer alone cannot sign that away.
+    pub sensitive: BTreeSet<String>,
 }
 
 impl TaskMemory {
@@ -35,6 +37,15 @@ impl TaskMemory {
         self.consumed.insert(a.grant_id, Millis(g.start_before_ms));
         self.last_gen.insert(g.task_id.clone(), g.task_gen);
         self.max_fence.insert(g.namespace.clone(), Fence { fence: g.fence, orch_id: g.orch_id.clone() });
+        let service = format!("{}/{}", g.namespace, g.service);
+        if a.spec.sensitive {
+            self.sensitive.insert(service);
+        } else {
+            self.sensitive.remove(&service);
+        }
+    }
+    pub(crate) fn is_sensitive(&self, namespace: &str, service: &str) -> bool {
+        self.sensitive.contains(&format!("{namespace}/{service}"))
     }
     /// Forgets grants that are refused for their age anyway. `time_floor` is the Status's, never the local clock:
     /// a clock set forward and back again must not bring a consumed grant back to life.

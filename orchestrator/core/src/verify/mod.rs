@@ -8,7 +8,6 @@
 
 mod assign;
 mod bundle;
-mod charter;
 mod memory;
 mod orders;
 mod receipt;
@@ -17,14 +16,16 @@ mod spec;
 mod trust;
 mod vouchers;
 
+pub use holdfast_wire::charter::{CharterChain, NewCharter};
+pub use holdfast_wire::statement::News;
+
 pub use assign::{Accepted, NodeKey, NodeSelf, OpenedSecret, verify_assign};
 pub use bundle::{BundleChain, NewBundle};
-pub use charter::{CharterChain, NewCharter};
 pub use memory::{Fence, TaskMemory};
 pub use orders::{
     Extended, RunningTask, StopAllowed, verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
 };
 pub use receipt::Gap;
-pub use refusal::{News, Refusal};
+pub use refusal::Refusal;
 pub use trust::{NewCheckpoint, NewRevocations, NewStatus, NodeTrust, Saved};
 pub use vouchers::AcceptedImage;

@@ -8,6 +8,7 @@ use super::memory::TaskMemory;
 use super::refusal::{Refusal, require};
 use super::trust::NodeTrust;
 use holdfast_types::{GrantId, Millis, Namespace, ServiceName, SpiffeId, TaskId};
+use holdfast_wire::charter;
 use holdfast_wire::statement;
 use holdfast_wire::v1::{LeaseExt, LogsRequest, Revoke, Statement, Stop};
 use std::time::Duration;
@@ -119,7 +120,7 @@ pub fn verify_lease_ext(
 /// Judges an operator's request for logs: signed by a Deployer or Admin who owns the namespace, for this cluster, alive.
 pub fn verify_logs_request(trust: &NodeTrust, now: Millis, st: &Statement) -> Result<LogsRequest, Refusal> {
     let shown: LogsRequest = statement::peek(st).map_err(Refusal::statement(0, "logs-malformed"))?;
-    let owners = trust.charter().owners(&["Deployer", "Admin"], &shown.namespace);
+    let owners = charter::owners(trust.charter().head(), &[charter::DEPLOYER, charter::ADMIN], &shown.namespace);
     let r = statement::verify::<LogsRequest>(st, &owners, 1).map_err(Refusal::statement(0, "logs-signature"))?.doc;
     require(r.cluster_id == trust.cluster().0, 0, "cluster", || "the request belongs to another cluster".into())?;
     require(trust.clock(now).0 <= r.expires_at_ms, 0, "logs-expired", || {

@@ -1,5 +1,6 @@
-//! Why a node says no, and whether what it was shown is news.
+//! Why a node says no.
 
+use holdfast_wire::charter::CharterError;
 use holdfast_wire::statement::StatementError;
 
 /// A refusal: which check, a code for programs, a sentence for people. Never contains a secret.
@@ -29,6 +30,12 @@ impl Refusal {
     }
 }
 
+impl From<CharterError> for Refusal {
+    fn from(e: CharterError) -> Self {
+        Self::outside(e.code(), e.to_string())
+    }
+}
+
 /// `Ok` if `holds`, else the refusal.
 pub(crate) fn require(
     holds: bool,
@@ -37,15 +44,4 @@ pub(crate) fn require(
     reason: impl FnOnce() -> String,
 ) -> Result<(), Refusal> {
     if holds { Ok(()) } else { Err(Refusal::new(check, code, reason())) }
-}
-
-/// A believed document, judged against what is already held.
-#[derive(Debug)]
-pub enum News<T> {
-    /// New: persist the statement, then hand `T` to the matching `adopt_*`.
-    Todo(T),
-    /// Exactly what is held already.
-    AlreadyDone,
-    /// Genuine, but older than what is held, or not yet called for by the held Status.
-    Stale,
 }

@@ -4,12 +4,12 @@
 //! round, so that a crash loses nothing and a refused document leaves no trace. Era, epoch and time never go back.
 
 use super::bundle::{BundleChain, NewBundle};
-use super::charter::{CharterChain, NewCharter};
-use super::refusal::{News, Refusal, require};
+use super::refusal::{Refusal, require};
 use holdfast_types::{ClusterId, Digest, Millis, TrustDomain, sha256};
+use holdfast_wire::charter::{CharterChain, NewCharter};
 use holdfast_wire::merkle::verify_consistency;
 use holdfast_wire::note::{Checkpoint, origin};
-use holdfast_wire::statement;
+use holdfast_wire::statement::{self, News};
 use holdfast_wire::v1::{Bundle, Holder, PublicKey, Revocations, Statement, Status, Stk};
 
 /// A node's believed state.
@@ -130,7 +130,7 @@ impl NodeTrust {
 
     /// Judges a charter.
     pub fn observe_charter(&self, st: &Statement) -> Result<News<NewCharter>, Refusal> {
-        self.charter.observe(st)
+        Ok(self.charter.observe(st)?)
     }
     /// Puts a charter into force.
     pub fn adopt_charter(&mut self, n: NewCharter) {

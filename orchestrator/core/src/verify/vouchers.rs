@@ -3,8 +3,8 @@
 use super::refusal::{Refusal, require};
 use super::trust::NodeTrust;
 use holdfast_types::Digest;
-use holdfast_wire::images::{may_publish, repository_of};
-use holdfast_wire::statement;
+use holdfast_wire::charter;
+use holdfast_wire::images::{may_publish, repository_of, vouched};
 use holdfast_wire::v1::{Grant, Spec, SpecImage, Statement, Voucher};
 
 /// Most vouchers looked at for one assignment.
@@ -32,12 +32,10 @@ pub(crate) fn check(
 ) -> Result<Vec<AcceptedImage>, Refusal> {
     require(!spec.images.is_empty(), 8, "images-none", || "the spec names no image".into())?;
     require(vouchers.len() <= MAX_VOUCHERS, 8, "vouchers-many", || format!("more than {MAX_VOUCHERS} vouchers"))?;
-    let shown: Vec<(&Statement, Voucher)> =
-        vouchers.iter().filter_map(|st| Some((st, statement::peek(st).ok()?))).collect();
     spec.images
         .iter()
         .zip(&grant.images)
-        .map(|(image, granted)| one(trust, image, &granted.publisher, &shown))
+        .map(|(image, granted)| one(trust, image, &granted.publisher, vouchers))
         .collect()
 }
 
@@ -45,7 +43,7 @@ fn one(
     trust: &NodeTrust,
     image: &SpecImage,
     publisher: &str,
-    shown: &[(&Statement, Voucher)],
+    vouchers: &[Statement],
 ) -> Result<AcceptedImage, Refusal> {
     let no = |code, why: &str| Refusal::new(8, code, format!("image {:?}: {why}", image.name));
     let digest = Digest::from_slice(&image.digest).ok_or_else(|| no("image-digest", "not a SHA-256 digest"))?;
@@ -54,9 +52,7 @@ fn one(
     if revocations.denied_digests.contains(&image.digest) {
         return Err(no("image-denied", "its digest is denied"));
     }
-    let p = trust
-        .charter()
-        .publisher(publisher)
+    let p = charter::publisher(trust.charter().head(), publisher)
         .ok_or_else(|| no("publisher-unknown", "its publisher is not in the charter"))?;
     let repository = repository_of(&image.source);
     if !may_publish(p, repository) {
@@ -64,8 +60,7 @@ fn one(
     }
     let fits =
         |v: &Voucher| v.digest == image.digest && v.repository == repository && v.cluster_id == trust.cluster().0;
-    let good = |st: &Statement| statement::verify::<Voucher>(st, &p.keys, p.threshold as usize).is_ok();
-    if !shown.iter().any(|(st, v)| fits(v) && good(st)) {
+    if !vouchers.iter().filter_map(|st| vouched(p, st)).any(|v| fits(&v)) {
         return Err(no("voucher", "no voucher by enough of its publisher's keys fits this digest and repository"));
     }
     Ok(AcceptedImage { name: image.name.clone(), digest, source: image.source.clone(), publisher: p.id.clone() })

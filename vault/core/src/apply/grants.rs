@@ -4,8 +4,9 @@ use super::{Event, Step};
 use crate::command::{GrantFact, GrantOrder, NodeTaskReport};
 use crate::log::{Draft, grant_fields};
 use crate::refusal::{Code, Refusal};
-use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, State, surge, task_slots};
+use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, State};
 use holdfast_types::{GrantId, Millis, Namespace, NodeId, OrchId, Role, ServiceRef, TaskId};
+use holdfast_wire::specs;
 use holdfast_wire::v1::Spec;
 use std::time::Duration;
 
@@ -305,11 +306,11 @@ impl State {
         if fresh > 0 && b.novelty(at).saturating_add(fresh) > m.novelty {
             return Err(over(format!("the mandate allows {} new pairs of secret and node an hour", m.novelty)));
         }
-        let slots = task_slots(spec);
+        let slots = specs::slots(spec);
         let live = self.index.live_of.get(service).copied().unwrap_or(0);
         // Slots bound an exclusive service: a task that was taken back holds its own until it is over.
         if task.slot() > slots || live >= slots as usize && !spec.exclusive {
-            let (max, surge) = (spec.replicas_max, surge(spec));
+            let (max, surge) = (spec.replicas_max, specs::surge(spec));
             return Err(over(format!("the service may have {max} replicas and {surge} more while it changes")));
         }
         if spec.exclusive && self.grants_of_service(service).any(|(_, g)| g.task == *task) {

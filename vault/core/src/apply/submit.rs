@@ -4,12 +4,12 @@ use super::{Event, Step};
 use crate::command::{Command, Submission};
 use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
-use crate::state::{Accepted, AcceptedRow, IdentityState, MandateRow, Placement, SpecVersion, TokenRow, task_slots};
+use crate::state::{Accepted, AcceptedRow, IdentityState, MandateRow, Placement, SpecVersion, TokenRow};
 use holdfast_types::{
     CommandId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, ServiceRef, TokenId, Zone, sha256,
 };
 use holdfast_wire::statement::{Document, MAX_SIGS, peek};
-use holdfast_wire::v1;
+use holdfast_wire::{specs, v1};
 use prost::Message as _;
 use std::time::Duration;
 use v1::command::Action;
@@ -67,7 +67,7 @@ impl Step<'_> {
         });
         let surplus = row.versions.len().saturating_sub(ACTIVE_VERSIONS);
         row.versions.drain(..surplus);
-        row.forget_slots(row.versions.iter().filter_map(SpecVersion::spec).map(task_slots).max().unwrap_or(0));
+        row.forget_slots(row.versions.iter().filter_map(SpecVersion::spec).map(specs::slots).max().unwrap_or(0));
         row.last_version = next;
         row.active = true;
         row.rev = rev;

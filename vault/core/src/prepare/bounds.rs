@@ -9,10 +9,9 @@ use holdfast_wire::token::TokenRole;
 use holdfast_wire::v1;
 
 const HOUR_MS: i64 = 3_600_000;
-/// Longest life of a command and of a token: 24 h; of a spec and a mandate: 180 and 90 days.
+/// Longest life of a command and of a token: 24 h; of a mandate: 90 days. A spec's bounds are `holdfast_wire::specs`'s.
 const MAX_COMMAND_MS: i64 = 24 * HOUR_MS;
 const MAX_TOKEN_MS: i64 = 24 * HOUR_MS;
-const MAX_SPEC_MS: i64 = 180 * 24 * HOUR_MS;
 const MAX_MANDATE_MS: i64 = 90 * 24 * HOUR_MS;
 /// Most joins by one token.
 const MAX_USES: u32 = 10_000;
@@ -32,22 +31,6 @@ pub(super) fn command(c: &v1::Command, now: Millis) -> Result<(), Refusal> {
     let timely = within(c.expires_at_ms, now, MAX_COMMAND_MS);
     let why = "this command has expired or lives longer than 24 h; sign it again";
     if timely { Ok(()) } else { Err(Refusal::changed(why)) }
-}
-
-/// A spec's life, images, replicas, zones, and what becomes of a task that the vault is out of reach of.
-pub(super) fn spec(s: &v1::Spec, now: Millis) -> Result<(), Refusal> {
-    rule(within(s.valid_until_ms, now, MAX_SPEC_MS), "a spec is valid for at most 180 days")?;
-    let replicas = s.replicas_min <= s.replicas_max;
-    rule(!s.images.is_empty() && replicas, "a spec names at least one image, and its replicas make sense")?;
-    rule(!s.zones.is_empty(), "a spec names the zones it may run in; * stands for all")?;
-    rule(
-        matches!(s.on_expiry.as_str(), "stop" | "run-on"),
-        "a spec says what a task does at its lease's end: stop or run-on",
-    )?;
-    rule(
-        !s.exclusive || s.on_expiry == "stop",
-        "an exclusive task that runs on after its lease would not be the only one; use on-expiry = \"stop\"",
-    )
 }
 
 /// A mandate's life, and what it covers.

@@ -10,7 +10,8 @@ use crate::state::State;
 use holdfast_pki::issue::{RootCa, new_root};
 use holdfast_pki::keys::{CertSigner, RootStatementSigner, SubjectKey};
 use holdfast_policy::OperatorAct;
-use holdfast_types::{ClusterId, Millis, SecretBytes, TrustDomain, VoterId};
+use holdfast_types::{ClusterId, Millis, SecretBytes, VoterId};
+use holdfast_wire::charter::CharterChain;
 use holdfast_wire::keys::{Ed25519Key, StatementSigner as _};
 use holdfast_wire::{statement, v1};
 use prost::Message as _;
@@ -39,25 +40,13 @@ fn internal(e: impl std::fmt::Display) -> Refusal {
 }
 
 /// Checks charter v1: complete, and signed by every operator it names.
-fn check_charter(st: &v1::Statement) -> Result<(ClusterId, v1::Charter), Refusal> {
-    let c: v1::Charter = statement::peek(st)?;
-    let keys: Vec<_> = c.operators.iter().filter_map(|o| o.key.clone()).collect();
-    statement::verify::<v1::Charter>(st, &keys, c.operators.len())?;
-    let why = if c.version != 1 || !c.prev_sha256.is_empty() {
-        "the first charter has version 1 and no predecessor"
-    } else if c.founding_nonce.len() != 32 {
-        "the founding nonce has 32 bytes"
-    } else if TrustDomain::parse(&c.trust_domain).is_err() {
-        "the trust domain is not a valid name"
-    } else if !c.operators.iter().any(|o| o.roles.iter().any(|r| r == "Admin")) {
-        "the charter names no Admin"
-    } else if c.recovery.as_ref().is_none_or(|r| r.public_key.len() != 32) {
-        "the charter names no recovery key"
-    } else {
-        check_thresholds(&c)?;
-        return Ok((ClusterId::of_charter(&st.payload), c));
-    };
-    Err(Refusal::invalid(why))
+fn check_charter(st: &v1::Statement) -> Result<ClusterId, Refusal> {
+    let chain = CharterChain::found(st)?;
+    if chain.head().recovery.as_ref().is_none_or(|r| r.public_key.len() != 32) {
+        return Err(Refusal::invalid("the charter names no recovery key"));
+    }
+    check_thresholds(chain.head())?;
+    Ok(*chain.cluster())
 }
 
 /// Each threshold is of an act that exists, once, and can be met: one that cannot would lock everybody out for good.
@@ -81,7 +70,7 @@ fn check_thresholds(c: &v1::Charter) -> Result<(), Refusal> {
 
 /// The cluster that charter v1 founds, if it is acceptable.
 pub fn founding_cluster(charter: &v1::Statement) -> Result<ClusterId, Refusal> {
-    check_charter(charter).map(|(id, _)| id)
+    check_charter(charter)
 }
 
 /// Everything that founds a cluster, in one command; replies with its name.
@@ -95,7 +84,7 @@ pub fn found(
     now: Millis,
     entropy: &mut Entropy,
 ) -> Result<Prepared<ClusterId>, Refusal> {
-    let (cluster, _) = check_charter(charter)?;
+    let cluster = check_charter(charter)?;
     let root = new_root(made.root, &cluster, entropy.draw16("root-serial"), now, ROOT_LIFE).map_err(internal)?;
     let ca = RootCa::open(&root.der, made.root).map_err(internal)?;
     let key = SubjectKey::from_sec1(&made.issuer.sec1()).map_err(internal)?;

@@ -2,7 +2,7 @@
 
 use super::Leader;
 use super::grant_batch::{GrantReply, Shared};
-use super::grant_parts::{check_params, grant_image, vouching};
+use super::grant_parts::{grant_image, vouching};
 use super::submit::reads;
 use crate::command::GrantFact;
 use crate::entropy::Entropy;
@@ -12,7 +12,7 @@ use holdfast_policy::{GrantFacts, MountFacts, NodeFacts, OrchestratorFacts, Secr
 use holdfast_types::{Digest, GrantId, MandateId, NodeId, OrchId, Role, SecretRef, ServiceRef, TaskId, sha256};
 use holdfast_wire::boxes::{self, Context};
 use holdfast_wire::keys::{StatementSigner, key_id};
-use holdfast_wire::{statement, v1};
+use holdfast_wire::{specs, statement, v1};
 
 /// How old a node's Status may be when it starts a task.
 const MAX_STATUS_AGE_S: u32 = 600;
@@ -291,7 +291,7 @@ impl<'a> Leader<'a> {
         r: &v1::GrantRequest,
     ) -> Result<(), Refusal> {
         let c = self.state.cluster()?;
-        check_params(l.spec, &r.params)?;
+        specs::check_params(&r.params, &l.spec.params).map_err(|e| Refusal::invalid(e.to_string()))?;
         g.cluster_id = c.id.0.to_vec();
         g.era = c.era;
         g.orch_id = orch.to_string();

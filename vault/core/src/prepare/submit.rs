@@ -11,7 +11,7 @@ use holdfast_types::{Digest, NodeId, OperatorId, OrchId, SecretRef, ServiceRef, 
 use holdfast_wire::boxes::{self, Context};
 use holdfast_wire::keys::key_id;
 use holdfast_wire::statement::{Document, peek};
-use holdfast_wire::v1;
+use holdfast_wire::{charter, specs, v1};
 use prost::Message as _;
 use v1::command::Action;
 
@@ -92,7 +92,7 @@ impl Leader<'_> {
             };
             self.policies.decide_operator(&facts)?;
         }
-        let needed = self.state.threshold(wish.threshold).max(wish.at_least);
+        let needed = charter::threshold(&self.state.charter, wish.threshold).max(wish.at_least);
         if who.len() < needed {
             let why = format!("{} needs {needed} operators, {} signed", wish.act.name(), who.len());
             return Err(Refusal::new(Code::Threshold, why));
@@ -129,11 +129,10 @@ impl Leader<'_> {
     }
 
     fn spec_wish(&self, spec: &v1::Spec) -> Result<Wish, Refusal> {
-        let name = ServiceRef::of(&spec.namespace, &spec.service).map_err(invalid)?;
+        let name = specs::check(spec, self.now).map_err(invalid)?;
         if spec.cluster_id != self.state.cluster()?.id.0 {
             return Err(Refusal::changed("this spec is for another cluster"));
         }
-        bounds::spec(spec, self.now)?;
         for i in &spec.images {
             let digest = Digest::from_slice(&i.digest).ok_or_else(|| invalid("images are named by SHA-256 digest"))?;
             if self.state.publishers_of(&digest).is_empty() {
@@ -152,7 +151,7 @@ impl Leader<'_> {
             }
         }
         let target = Target::Service(self.service_facts(&name, spec)?);
-        let at_least = if spec.sensitive || self.is_sensitive(&name) { 2 } else { 1 };
+        let at_least = charter::deployers_needed(&self.state.charter, spec.sensitive || self.is_sensitive(&name));
         Ok(Wish { at_least, ..Wish::new(OperatorAct::Deploy, target) })
     }
 

@@ -2,9 +2,9 @@
 
 use super::{State, StateError};
 use crate::refusal::{Code, Refusal};
-use holdfast_wire::images::may_publish;
+use holdfast_wire::images::vouched;
 use holdfast_wire::statement::{self, Document};
-use holdfast_wire::v1;
+use holdfast_wire::{charter, v1};
 
 impl State {
     pub(crate) fn load_charter(&mut self) -> Result<(), StateError> {
@@ -25,18 +25,12 @@ impl State {
     pub fn operator(&self, id: &str) -> Option<&v1::Operator> {
         self.charter.operators.iter().find(|o| o.id == id)
     }
-    /// Signatures that `action` needs; an action that the charter does not name needs every Admin.
-    pub(crate) fn threshold(&self, action: &str) -> usize {
-        let admins = self.charter.operators.iter().filter(|o| o.roles.iter().any(|r| r == "Admin")).count();
-        self.charter.thresholds.iter().find(|t| t.action == action).map_or(admins, |t| t.k as usize).max(1)
-    }
     /// Verifies a statement under the charter's operator keys and names the operators whose signatures counted.
     pub(crate) fn signed_by_operators<T: Document>(
         &self,
         st: &v1::Statement,
     ) -> Result<(statement::Verified<T>, Vec<v1::Operator>), Refusal> {
-        let keys: Vec<_> = self.charter.operators.iter().filter_map(|o| o.key.clone()).collect();
-        let v = statement::verify::<T>(st, &keys, 1)?;
+        let v = statement::verify::<T>(st, &charter::keys(&self.charter.operators), 1)?;
         let who: Vec<_> = self
             .charter
             .operators
@@ -64,6 +58,5 @@ impl State {
 
 /// True if `st` is a voucher for `digest` by enough of `p`'s keys, under one of its repository prefixes.
 pub(crate) fn publisher_vouches(p: &v1::Publisher, st: &v1::Statement, digest: &holdfast_types::Digest) -> bool {
-    statement::verify::<v1::Voucher>(st, &p.keys, p.threshold.max(1) as usize)
-        .is_ok_and(|v| v.doc.digest == digest.0 && may_publish(p, &v.doc.repository))
+    vouched(p, st).is_some_and(|v| v.digest == digest.0)
 }

@@ -20,7 +20,7 @@ pub(crate) use charter::publisher_vouches;
 pub(crate) use grants::Denials;
 pub(crate) use index::Index;
 pub(crate) use placements::Placement;
-pub(crate) use rows::{surge, task_slots};
+pub(crate) use rows::{surge};
 
 use holdfast_types::{
     ClusterId, CommandId, Digest, GrantId, MandateId, Millis, Namespace, NodeId, OrchId, SecretRef, ServiceRef,

@@ -139,15 +139,6 @@ impl ServiceRow {
     }
 }
 
-/// Tasks beyond its replicas that a service may have while it changes; none if there may be only one of each.
-pub(crate) fn surge(spec: &v1::Spec) -> u32 {
-    if spec.exclusive { 0 } else { spec.update.as_ref().map_or(1, |u| u.parallelism.max(1)) }
-}
-/// Slots that tasks of a spec may be in, counted from 1.
-pub(crate) fn task_slots(spec: &v1::Spec) -> u32 {
-    spec.replicas_max.saturating_add(surge(spec))
-}
-
 /// An active spec.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SpecVersion {

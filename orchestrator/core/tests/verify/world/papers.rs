@@ -20,10 +20,10 @@ pub fn charter() -> v1::Charter {
     };
     v1::Charter {
         version: 1,
-        founding_nonce: vec![8; 16],
+        founding_nonce: vec![8; 32],
         trust_domain: DOMAIN.into(),
         operators,
-        thresholds: vec![v1::Threshold { action: "putCharter".into(), k: 2 }],
+        thresholds: [("putCharter", 2), ("deploy", 1)].map(|(a, k)| v1::Threshold { action: a.into(), k }).to_vec(),
         publishers: vec![
             publisher("ci", &who::PUBLISHER, "r.local:5000/shop"),
             publisher("bank-ci", &[who::OTHER_PUBLISHER], "r.local:5000/bank"),
@@ -57,6 +57,7 @@ pub fn spec() -> v1::Spec {
         ],
         replicas_max: 9,
         isolation: "default".into(),
+        zones: vec!["*".into()],
         on_expiry: "run-on".into(),
         restart: "always".into(),
         ..v1::Spec::default()
