@@ -30,6 +30,14 @@ enum Group {
     Outdated,
     Displaced,
     Stopping,
+    /// Stopping, and of an older template: until it has ended, its replacement is part of a rollout.
+    Retiring,
+}
+impl Group {
+    /// Told to stop: it takes up its place, and nothing else.
+    fn is_ending(self) -> bool {
+        matches!(self, Self::Stopping | Self::Retiring)
+    }
 }
 
 pub(super) struct Service {
@@ -46,6 +54,7 @@ pub(super) struct Service {
     outdated: BTreeSet<u32>,
     displaced: BTreeSet<u32>,
     stopping: BTreeSet<u32>,
+    retiring: BTreeSet<u32>,
     current_running: u32,
     /// All slots below it are taken.
     lowest: u32,
@@ -65,6 +74,7 @@ impl Service {
             outdated: BTreeSet::new(),
             displaced: BTreeSet::new(),
             stopping: BTreeSet::new(),
+            retiring: BTreeSet::new(),
             current_running: 0,
             lowest: 1,
         }
@@ -86,7 +96,7 @@ impl Service {
         self.take(slot);
         self.held.remove(&slot);
         let group = self.group_of(&task, nodes);
-        if group != Group::Stopping {
+        if !group.is_ending() {
             self.spread.add(&task);
         }
         self.members(group).insert(slot);
@@ -97,7 +107,7 @@ impl Service {
     /// Removes the task in `slot`.
     pub(super) fn take(&mut self, slot: u32) -> Option<Task> {
         let (task, group) = self.tasks.remove(&slot)?;
-        if group != Group::Stopping {
+        if !group.is_ending() {
             self.spread.remove(&task);
         }
         self.members(group).remove(&slot);
@@ -148,11 +158,16 @@ impl Service {
             starting: count(&self.current) - self.current_running,
             outdated: count(&self.outdated),
             displaced: count(&self.displaced),
-            stopping: count(&self.stopping),
+            stopping: count(&self.stopping) + count(&self.retiring),
             held: count(&self.held),
             unplaced: self.unplaced,
             halted: self.halted,
         }
+    }
+
+    /// Tasks of an older template that were told to stop and have not ended.
+    pub(super) fn retiring(&self) -> bool {
+        !self.retiring.is_empty()
     }
 
     /// The place to give up first among those that would otherwise stay: a held one, then the highest slot.
@@ -175,6 +190,7 @@ impl Service {
     fn group_of(&self, task: &Task, nodes: &Nodes) -> Group {
         let node = &nodes[task.node];
         match &self.goal {
+            Goal::Run(w) if task.state == TaskState::Stopping && task.template != w.template => Group::Retiring,
             _ if task.state == TaskState::Stopping => Group::Stopping,
             Goal::Foreign | Goal::Remove => Group::Current,
             Goal::Run(w) if node.state == NodeState::Draining || (node.known && !nodes.accepts(task.node, w)) => {
@@ -191,6 +207,7 @@ impl Service {
             Group::Outdated => &mut self.outdated,
             Group::Displaced => &mut self.displaced,
             Group::Stopping => &mut self.stopping,
+            Group::Retiring => &mut self.retiring,
         }
     }
 }

@@ -35,6 +35,22 @@ fn a_stop_first_rollout_stops_no_more_than_its_parallelism() {
     assert_eq!(stopped(&w.plan()), [(task(0, 3), StopReason::Outdated)]);
 }
 
+/// With the last outdated task told to stop, nothing seemed outdated any more, and its replacement was started beside it.
+#[test]
+fn the_last_outdated_task_too_has_ended_before_its_replacement_starts() {
+    let mut w = world(&["a", "a"]);
+    let order = update(Order::StopFirst, 1);
+    w.want(Wanted { update: order, ..wanted(0, 1) });
+    w.settle();
+    w.want(Wanted { update: order, ..version_2(0, 1) });
+    assert_eq!(stopped(&w.plan()), [(task(0, 1), StopReason::Outdated)]);
+    assert_eq!(w.plan(), []);
+    w.report(&task(0, 1));
+    assert_eq!(w.plan(), []);
+    w.end(&task(0, 1), false, Retry::Now);
+    assert_eq!(placed(&w.plan()).len(), 1);
+}
+
 #[test]
 fn a_parallelism_of_zero_updates_all_at_once() {
     let mut w = world(&["a"]);

@@ -224,6 +224,10 @@ impl World {
         assert!(self.used(on) <= n.capacity.cpu_milli, "placed without room");
         let surge = if w.exclusive { 0 } else { parallelism(&w) };
         assert!(self.of(name).len() <= w.replicas as usize + surge, "more tasks than replicas and surge");
+        assert!(id.slot() as usize <= w.replicas as usize + surge, "a number that no grant may have");
+        let old_one_ends = |t: &Running| t.state == TaskState::Stopping && t.template != w.template;
+        let stop_first = w.update.order == Order::StopFirst && self.of(name).iter().any(|(_, t)| old_one_ends(t));
+        assert!(!stop_first || self.of(name).len() <= w.replicas as usize, "started before the old one had ended");
     }
 
     fn stop(&mut self, id: &TaskId, on: &NodeId, reason: StopReason) {
