@@ -4,12 +4,10 @@
 use crate::state::{ClusterFile, StateDir};
 use crate::trust::{Believed, anchors, believe};
 use holdfast_orchestrator_core::verify::NodeTrust;
-use holdfast_pki::chain::{Usage, verify_peer};
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::failure::Failure;
-use holdfast_transport::join::{Admitted, Applicant, await_approval, read_token};
+use holdfast_transport::join::{Admitted, Applicant, await_approval, believe_certificate, read_token};
 use holdfast_transport::keys::PrivateKey;
-use holdfast_transport::now;
 use holdfast_transport::renew::{KeyStore as _, pending_key};
 use holdfast_transport::tls::{ClientTls, LocalIdentity, TrustCell};
 use holdfast_types::{Digest, Role};
@@ -97,14 +95,7 @@ fn settle(
     key: &PrivateKey,
     issued: Issued,
 ) -> Result<ClusterFile, Failure> {
-    let not_ours = |e: &dyn std::fmt::Display| {
-        Failure::refused("certificate-not-ours", format!("the certificate that the vault gave: {e}"))
-    };
-    let identity = LocalIdentity::new(&issued.chain, key).map_err(|e| not_ours(&e))?;
-    verify_peer(identity.chain(), &anchors(trust)?, now(), Usage::Client).map_err(|e| not_ours(&e))?;
-    if identity.id().role != Role::Orch || identity.id().name != issued.id {
-        return Err(not_ours(&format!("it names {}", identity.id())));
-    }
+    believe_certificate(&issued, key, &anchors(trust)?, Role::Orch)?;
     let file = ClusterFile { id: issued.id, service_addrs: issued.service_addrs, ..file };
     state.save(&file)?;
     state.identity().promote(&issued.chain).map_err(|e| internal(&e))?;

@@ -9,7 +9,7 @@ use holdfast_pki::chain::Anchors;
 use holdfast_transport::check_clock;
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::failure::Failure;
-use holdfast_transport::join::documents;
+use holdfast_transport::join::{documents, one_cluster};
 use holdfast_transport::tls::{ClientTls, Server, TrustCell};
 use holdfast_types::{Digest, TrustDomain, sha256};
 use holdfast_wire::statement;
@@ -30,10 +30,7 @@ fn disbelief(e: Refusal) -> Failure {
 pub fn believe(anchor: Digest, server: &Server, shown: &Challenge) -> Result<NodeTrust, Failure> {
     let trust = NodeTrust::join(anchor, &shown.charter_chain, &shown.bundle_chain).map_err(disbelief)?;
     shown.status.as_ref().map_or(Ok(()), check_clock)?;
-    if server.cluster != Some(*trust.cluster()) || server.peer.id.trust_domain != *trust.trust_domain() {
-        let two = "the vault's certificate and its charter name two clusters";
-        return Err(Failure::refused("cluster-not-believed", two));
-    }
+    one_cluster(server, trust.cluster(), trust.trust_domain())?;
     Ok(trust)
 }
 

@@ -10,7 +10,9 @@ use crate::clock::now;
 use crate::failure::Failure;
 use crate::keys::PrivateKey;
 use crate::rpc::join_client::JoinClient;
-use crate::tls::Server;
+use crate::tls::{LocalIdentity, Server};
+use holdfast_pki::chain::{Anchors, Usage, verify_peer};
+use holdfast_types::{ClusterId, Role, TrustDomain};
 use holdfast_wire::token::{JoinToken, TokenRole, join_mac};
 use holdfast_wire::v1::{AwaitRequest, Challenge, Hello, Issued, JoinReply, JoinRequest, Pending, Proof};
 use holdfast_wire::v1::{await_reply, join_reply, join_request};
@@ -160,6 +162,29 @@ fn await_message(id: &str, at_ms: i64) -> Vec<u8> {
     [b"holdfast/v1/await".as_slice(), id.as_bytes(), &at_ms.to_be_bytes()].concat()
 }
 
+/// The server that TLS has proven must be of the very cluster that its documents tell of.
+pub fn one_cluster(server: &Server, cluster: &ClusterId, trust_domain: &TrustDomain) -> Result<(), Failure> {
+    if server.cluster == Some(*cluster) && server.peer.id.trust_domain == *trust_domain {
+        return Ok(());
+    }
+    let two = "the vault's certificate and its charter name two clusters";
+    Err(Failure::refused("cluster-not-believed", two))
+}
+
+/// Believes the certificate that the vault gave: it leads to `roots`, is for our key, and names `role` and the id that
+/// the vault says.
+pub fn believe_certificate(issued: &Issued, key: &PrivateKey, roots: &Anchors, role: Role) -> Result<(), Failure> {
+    let not_ours = |e: &dyn std::fmt::Display| {
+        Failure::refused("certificate-not-ours", format!("the certificate that the vault gave: {e}"))
+    };
+    let identity = LocalIdentity::new(&issued.chain, key).map_err(|e| not_ours(&e))?;
+    verify_peer(identity.chain(), roots, now(), Usage::Client).map_err(|e| not_ours(&e))?;
+    if identity.id().role != role || identity.id().name != issued.id {
+        return Err(not_ours(&format!("it names {}", identity.id())));
+    }
+    Ok(())
+}
+
 /// An open handshake.
 struct Talk {
     steps: mpsc::Sender<JoinRequest>,
@@ -229,6 +254,7 @@ mod tests {
             bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
             let failure = read(std::str::from_utf8(&bytes).unwrap()).err().unwrap();
             assert_eq!((failure.kind.exit_code(), failure.code.as_ref()), (3, "join-token"), "{at}");
+            assert!(!failure.message.contains("hf_join_v1_"), "{failure}");
         }
     }
 

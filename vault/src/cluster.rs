@@ -16,7 +16,7 @@ use holdfast_pki::keys::SubjectKey;
 use holdfast_policy::{OperatorAct, OperatorFacts, Policies, Target};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
-use holdfast_transport::server::{ConnPeer, Connections, peer_of};
+use holdfast_transport::server::{ConnPeer, Connections, admit};
 use holdfast_transport::tls::{IdentityCell, LocalIdentity, Peer, TrustCell};
 use holdfast_types::{Digest, Millis, OperatorId, Role, VoterId};
 use holdfast_vault_core::prepare::{self, Leader, Pin};
@@ -141,11 +141,8 @@ impl Cluster {
 
     /// Admits a call on S: role, pin, renewal chain. Every handler on S starts with it.
     pub async fn admit<T>(&self, request: &tonic::Request<T>, rpc: Rpc) -> Result<Caller, Failure> {
-        let peer = peer_of(request)?;
+        let peer = admit(request, rpc.path(), rpc.roles())?;
         let (role, id) = (peer.id.role, peer.id.name.clone());
-        if !rpc.allows(role) {
-            return Err(Failure::refused("not-allowed", format!("{} may not call {}", peer.id.short(), rpc.path())));
-        }
         match self.pin(peer)? {
             Pin::Good => {}
             Pin::Activate(serial) => {

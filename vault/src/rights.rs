@@ -60,11 +60,10 @@ rights! {
 }
 
 impl Rpc {
-    /// Whether `role` may call it over listener S.
-    pub fn allows(self, role: Role) -> bool {
-        TABLE
-            .iter()
-            .any(|(rpc, _, listener, roles, _)| *rpc == self && *listener == Listener::Service && roles.contains(&role))
+    /// The roles that may call it over listener S.
+    pub fn roles(self) -> &'static [Role] {
+        let on_s = TABLE.iter().find(|(rpc, _, listener, ..)| *rpc == self && *listener == Listener::Service);
+        on_s.map_or(&[], |(_, _, _, roles, _)| roles)
     }
     /// `Service/Method`.
     pub fn path(self) -> &'static str {
@@ -75,27 +74,17 @@ impl Rpc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_transport::server::rpcs_of;
 
     #[test]
     fn every_rpc_of_the_vault_is_in_the_table_and_nothing_else() {
-        let proto = include_str!("../../wire/proto/vault.proto");
-        let (mut service, mut found) = (String::new(), Vec::new());
-        for line in proto.lines() {
-            if let Some(rest) = line.strip_prefix("service ") {
-                service = rest.split([' ', '{']).next().unwrap().to_owned();
-            }
-            for part in line.split("rpc ").skip(1) {
-                found.push(format!("{service}/{}", part.split('(').next().unwrap()));
-            }
-        }
-        let mut table: Vec<String> = TABLE.iter().map(|(_, p, ..)| (*p).to_owned()).collect();
-        found.sort();
-        table.sort();
-        assert_eq!(found, table);
+        let mut table: Vec<&str> = TABLE.iter().map(|(_, path, ..)| *path).collect();
+        table.sort_unstable();
+        assert_eq!(rpcs_of(include_str!("../../wire/proto/vault.proto")), table);
     }
 
     #[test]
     fn workloads_and_voters_may_call_nothing_on_s() {
-        assert!(TABLE.iter().all(|(rpc, ..)| !rpc.allows(Role::Svc) && !rpc.allows(Role::Vault)));
+        assert!(TABLE.iter().all(|(rpc, ..)| [Role::Svc, Role::Vault].iter().all(|r| !rpc.roles().contains(r))));
     }
 }

@@ -4,11 +4,10 @@
 //! no join token, ever reaches a server that was not believed.
 
 use super::{Alpn, IdentityCell, LocalIdentity, PROVIDER, Peer, TlsError, TrustCell};
-use super::{as_millis, certificate_error, chain, no_tls12, schemes, verify_handshake};
+use super::{as_millis, certificate_error, chain, verify_handshake};
 use holdfast_pki::chain::{ChainError, Usage, verify_by_anchor, verify_peer};
 use holdfast_types::{ClusterId, Digest, Millis, Role, SpiffeId};
 use rustls::DigitallySignedStruct;
-use rustls::SignatureScheme;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -160,14 +159,7 @@ impl ServerCertVerifier for Judge {
         self.server.get_or_init(|| server);
         Ok(ServerCertVerified::assertion())
     }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        no_tls12()
-    }
+    tls13_only!();
     fn verify_tls13_signature(
         &self,
         message: &[u8],
@@ -175,8 +167,5 @@ impl ServerCertVerifier for Judge {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_handshake(message, cert, dss)
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        schemes()
     }
 }

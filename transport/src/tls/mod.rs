@@ -7,6 +7,24 @@
 //!
 //! Never offers anything weaker, and has no switch that could.
 
+/// What every verifier of ours answers alike, inside its `impl`: TLS 1.2 is not offered, so its signatures are never asked
+/// about, and were they, the answer is no; certificates are signed by the two kinds of key that the vault certifies.
+macro_rules! tls13_only {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            Err(rustls::Error::PeerIncompatible(rustls::PeerIncompatible::Tls12NotOffered))
+        }
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256, rustls::SignatureScheme::ED25519]
+        }
+    };
+}
+
 mod client;
 mod identity;
 mod server;
@@ -21,7 +39,7 @@ pub use holdfast_pki::chain::Peer;
 use crate::failure::Failure;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::{AlertDescription, CertificateError, DigitallySignedStruct, SignatureScheme};
+use rustls::{AlertDescription, CertificateError, DigitallySignedStruct};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -67,22 +85,12 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     })
 });
 
-/// Signatures of handshakes: the two kinds of key that the vault certifies.
-fn schemes() -> Vec<SignatureScheme> {
-    vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519]
-}
-
 fn verify_handshake(
     message: &[u8],
     cert: &CertificateDer<'_>,
     signed: &DigitallySignedStruct,
 ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
     rustls::crypto::verify_tls13_signature(message, cert, signed, &PROVIDER.signature_verification_algorithms)
-}
-
-/// TLS 1.2 is not offered, so its signatures are never asked about; were they, the answer is no.
-fn no_tls12<T>() -> Result<T, rustls::Error> {
-    Err(rustls::Error::PeerIncompatible(rustls::PeerIncompatible::Tls12NotOffered))
 }
 
 fn as_millis(now: UnixTime) -> holdfast_types::Millis {

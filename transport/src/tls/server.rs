@@ -4,7 +4,7 @@
 //! connections, and only then asks for admission. So a replayed certificate never reaches the registry of identities,
 //! and a revocation either refuses the newcomer or finds its connection to close: there is no moment in between.
 
-use super::{Alpn, Peer, TlsError, as_millis, certificate_error, chain, no_tls12, schemes, verify_handshake};
+use super::{Alpn, Peer, TlsError, as_millis, certificate_error, chain, verify_handshake};
 use super::{IdentityCell, PROVIDER, TrustCell};
 use crate::server::{Connections, Registration};
 use holdfast_pki::chain::{Usage, verify_peer};
@@ -12,7 +12,7 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoClientAuth, NoServerSessionStorage, ServerConfig};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -199,14 +199,7 @@ impl ClientCertVerifier for Gate {
         self.believed.get_or_init(|| peer);
         Ok(ClientCertVerified::assertion())
     }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        no_tls12()
-    }
+    tls13_only!();
     /// The signature covers this handshake's transcript: possession is proved here, and admission asked for next.
     fn verify_tls13_signature(
         &self,
@@ -222,9 +215,6 @@ impl ClientCertVerifier for Gate {
         // The alert is `access_denied`: it says no, not why.
         let no = rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
         if admitted { Ok(valid) } else { Err(no) }
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        schemes()
     }
 }
 
