@@ -357,7 +357,7 @@ impl Daemon {
             j,
             routes,
             cluster.connections.clone(),
-            Limits { connections: 1024, session: Duration::from_secs(60), ..limits },
+            join::limits(),
             self.stop.clone(),
         );
         let serving =

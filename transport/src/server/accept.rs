@@ -1,10 +1,11 @@
 //! Taking connections in, within bounds, and serving them until told to stop.
 //!
-//! A client that does not finish its handshake in time is dropped; too many clients wait in the kernel's queue. Never
-//! serves a byte before the handshake is done.
+//! A client that does not finish its handshake in time is dropped, and so is one more of a source that has its share;
+//! too many clients wait in the kernel's queue. Never serves a byte before the handshake is done.
 
 use super::connections::Connections;
 use super::io::Io;
+use super::sources::{PerSource, Seat, Sources};
 use crate::clock::now;
 use crate::tls::ServerTls;
 use std::convert::Infallible;
@@ -27,6 +28,8 @@ pub struct Limits {
     pub handshakes: usize,
     /// Connections at a time, those in their handshake included.
     pub connections: usize,
+    /// Of which one source address has at most so many.
+    pub per_source: PerSource,
     /// Longest session; it ends earlier with the client's certificate.
     pub session: Duration,
     /// Calls at a time on one connection.
@@ -37,12 +40,14 @@ pub struct Limits {
     pub keep_alive: Duration,
 }
 impl Default for Limits {
-    /// Ten thousand nodes and their orchestrators, sessions of 1 h (protocol, transport rules).
+    /// Ten thousand nodes and their orchestrators, sessions of 1 h (protocol, transport rules). They may all be behind
+    /// one address, so a source has its share of the handshakes alone: peers that have finished theirs are known.
     fn default() -> Self {
         Self {
             handshake: Duration::from_secs(5),
             handshakes: 512,
             connections: 16_384,
+            per_source: PerSource { connections: 16_384, handshakes: 256 },
             session: Duration::from_secs(3600),
             streams: 256,
             drain: Duration::from_secs(10),
@@ -87,6 +92,7 @@ pub async fn serve(
         everyone: everyone.clone(),
         shaking: Arc::new(Semaphore::new(limits.handshakes)),
         places: Arc::new(Semaphore::new(limits.connections)),
+        sources: Sources::new(limits.per_source),
         sender,
     });
     let accepting = tokio::spawn(door.run(listener));
@@ -123,6 +129,7 @@ struct Door {
     everyone: CancellationToken,
     shaking: Arc<Semaphore>,
     places: Arc<Semaphore>,
+    sources: Sources,
     sender: mpsc::Sender<Io>,
 }
 
@@ -144,9 +151,13 @@ impl Door {
                 next = accepted => next,
             };
             match next {
-                Some((room, Ok((tcp, from)))) => {
-                    tokio::spawn(self.clone().enter(tcp, from, room));
-                }
+                Some((room, Ok((tcp, from)))) => match self.sources.sit(from.ip()) {
+                    Some(seat) => drop(tokio::spawn(self.clone().enter(tcp, from, room, seat))),
+                    None => {
+                        metrics::counter!("holdfast_connections_over_share_total").increment(1);
+                        tracing::debug!(%from, "connection dropped: its source has enough of them");
+                    }
+                },
                 Some((_, Err(error))) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -163,7 +174,7 @@ impl Door {
         Some(Room { shaking, place })
     }
 
-    async fn enter(self: Arc<Self>, tcp: TcpStream, from: SocketAddr, room: Room) {
+    async fn enter(self: Arc<Self>, tcp: TcpStream, from: SocketAddr, room: Room, mut seat: Seat) {
         let Room { shaking, place } = room;
         let handshake = timeout(self.limits.handshake, async {
             tcp.set_nodelay(true)?;
@@ -174,6 +185,7 @@ impl Door {
             shaken = handshake => shaken,
         };
         drop(shaking);
+        seat.shaken();
         let (stream, registration) = match shaken {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {
@@ -187,7 +199,7 @@ impl Door {
         };
         let left = registration.conn.peer.as_ref().map(|p| p.not_after.since(now()));
         let session = left.unwrap_or(Duration::MAX).min(self.limits.session);
-        let io = Io::new(stream, registration, session, place);
+        let io = Io::new(stream, registration, session, (place, seat));
         if self.sender.send(io).await.is_err() {
             tracing::debug!(%from, "connection dropped: the listener is stopping");
         }

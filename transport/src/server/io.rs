@@ -4,6 +4,7 @@
 //! idle. Nothing is read or written after the end.
 
 use super::connections::{ConnPeer, Registration};
+use super::sources::Seat;
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
@@ -23,7 +24,7 @@ pub(super) struct Io {
     told: Pin<Box<WaitForCancellationFutureOwned>>,
     over: Pin<Box<Sleep>>,
     registration: Registration,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Seat),
 }
 
 impl Io {
@@ -32,7 +33,7 @@ impl Io {
         stream: TlsStream<TcpStream>,
         registration: Registration,
         session: Duration,
-        place: OwnedSemaphorePermit,
+        place: (OwnedSemaphorePermit, Seat),
     ) -> Self {
         let told = Box::pin(registration.token.clone().cancelled_owned());
         Self { stream, told, over: Box::pin(sleep(session)), registration, _place: place }

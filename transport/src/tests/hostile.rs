@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::keys::PrivateKey;
-use crate::server::{Connections, Limits};
+use crate::server::{Connections, Limits, PerSource};
 use crate::tls::{Alpn, ClientTls, IdentityCell};
 use holdfast_types::Role;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -233,4 +233,35 @@ async fn a_client_that_stays_silent_is_dropped_and_its_place_given_away() {
     silent.write_all(&[22]).await.unwrap();
     assert!(whoami(server.addr, ca.client(Role::Node, "node-a")).await.is_ok());
     assert!(matches!(within(silent.read(&mut [0; 1])).await, Ok(0) | Err(_)));
+}
+
+/// Once the bounds were the listener's alone: one address could hold every place, and nobody joined.
+#[tokio::test]
+async fn one_source_takes_its_share_of_the_places_and_no_more() {
+    let ca = Ca::new("one");
+    let per_source = PerSource { connections: 2, handshakes: 2 };
+    let limits = Limits { connections: 3, per_source, ..Limits::default() };
+    let tls = ca.vault(Arc::new(Everybody::default()));
+    let server = start(tls, Echo::default(), Connections::new(), limits).await;
+    let mut greedy = Vec::new();
+    for _ in 0..2 {
+        greedy.push(TcpStream::connect(server.addr).await.unwrap());
+    }
+    let mut third = TcpStream::connect(server.addr).await.unwrap();
+    assert!(matches!(within(third.read(&mut [0; 1])).await, Ok(0) | Err(_)), "dropped at once");
+    // Somebody else, from another address.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+    let tcp = socket.connect(server.addr).await.unwrap();
+    let config = Arc::new(stranger(ca.cell(Role::Node, "node-a"), OURS.to_vec(), &rustls::version::TLS13));
+    let name = ServerName::try_from("vault").unwrap();
+    assert!(within(TlsConnector::from(config).connect(name, tcp)).await.is_ok());
+    // A seat that is left is free again.
+    greedy.pop();
+    let again = async {
+        while whoami(server.addr, ca.client(Role::Node, "node-b")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(again).await;
 }

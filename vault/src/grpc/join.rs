@@ -5,7 +5,7 @@ use crate::cluster::Cluster;
 use crate::keystore::random32;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::join_server::Join;
-use holdfast_transport::server::ConnPeer;
+use holdfast_transport::server::{ConnPeer, Limits, PerSource};
 use holdfast_types::TokenId;
 use holdfast_vault_core::NoteKind;
 use holdfast_vault_core::prepare::{self, JoinOutcome};
@@ -16,6 +16,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// A caller without certificate has this long for its next message.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bounds of J, which anybody may dial. A join that finds no place is tried again by itself, so machines behind one address
+/// join a few at a time.
+pub fn limits() -> Limits {
+    let per_source = PerSource { connections: 64, handshakes: 16 };
+    Limits { connections: 1024, per_source, session: Duration::from_secs(60), ..Limits::default() }
+}
 
 /// Serves J.
 pub struct JoinService(pub Arc<Cluster>);
