@@ -90,7 +90,7 @@ pub fn seal(
         return Err(BoxError::TooLong);
     }
     let public = <Kem as hpke::Kem>::PublicKey::from_bytes(pk).map_err(|_| BoxError::PublicKey)?;
-    let bundle = psk_bundle(psk, &c.aad)?;
+    let bundle = psk_bundle(psk)?;
     let mode = bundle.map_or(OpModeS::Base, OpModeS::Psk);
     let mut rng = Seeded::new(entropy);
     entropy.zeroize();
@@ -110,7 +110,7 @@ pub fn seal(
     Ok(out)
 }
 
-fn psk_bundle<'a>(psk: Option<&'a Psk>, _aad: &&'a [u8]) -> Result<Option<PskBundle<'a>>, BoxError> {
+fn psk_bundle(psk: Option<&Psk>) -> Result<Option<PskBundle<'_>>, BoxError> {
     psk.map(|p| PskBundle::new(p.expose(), b"holdfast/v1/psk").map_err(|_| BoxError::Open)).transpose()
 }
 
@@ -161,7 +161,7 @@ pub fn open(sk: &PrivateKey, c: &Context<'_>, psk: Option<&Psk>, b: &[u8]) -> Re
         return Err(BoxError::OtherKey);
     }
     let enc = <Kem as hpke::Kem>::EncappedKey::from_bytes(p.enc).map_err(|_| BoxError::Malformed)?;
-    let mode = psk_bundle(psk, &c.aad)?.map_or(OpModeR::Base, OpModeR::Psk);
+    let mode = psk_bundle(psk)?.map_or(OpModeR::Base, OpModeR::Psk);
     hpke::single_shot_open::<Aead, Kdf, Kem>(&mode, &key, &enc, &info(c), p.ct, c.aad)
         .map(SecretBytes::new)
         .map_err(|_| BoxError::Open)

@@ -48,6 +48,23 @@ fn key_hash(name: &str, key: &[u8]) -> [u8; 4] {
     [a, b, c, e]
 }
 
+/// One line below a note: `— <name> <base64(key hash[4] ‖ signature)>`.
+struct Signature<'a> {
+    name: &'a str,
+    key_hash: [u8; 4],
+    bytes: Vec<u8>,
+}
+impl<'a> Signature<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let (name, blob) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+        let blob = BASE64.decode(blob.as_bytes()).ok()?;
+        let (key_hash, bytes) = blob.split_first_chunk::<4>()?;
+        // C2SP signed-note: names hold neither spaces nor plus signs.
+        let plain = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '+');
+        (plain && !bytes.is_empty()).then(|| Self { name, key_hash: *key_hash, bytes: bytes.to_vec() })
+    }
+}
+
 impl Checkpoint {
     fn text(&self) -> String {
         format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(&self.root.0))
@@ -59,24 +76,30 @@ impl Checkpoint {
         blob.extend(key.sign(text.as_bytes())?);
         Ok(format!("{text}\n\u{2014} {} {}\n", self.origin, BASE64.encode(&blob)).into_bytes())
     }
-    /// Verifies a note: it must speak of `origin` and be signed by one of `keys` (Ed25519).
+    /// Verifies a note: it must speak of `origin` and be signed by one of `keys` (Ed25519). Lines of other signers may be
+    /// among its signatures; anything else, and a bad signature under one of `keys`, refuses it.
     pub fn verify(note: &[u8], origin: &str, keys: &[PublicKey]) -> Result<Self, NoteError> {
         if note.len() > MAX_NOTE {
             return Err(NoteError::Malformed);
         }
         let all = std::str::from_utf8(note).map_err(|_| NoteError::Malformed)?;
-        let (text, sigs) = all.split_once("\n\n").ok_or(NoteError::Malformed)?;
+        let (text, signatures) = all.split_once("\n\n").ok_or(NoteError::Malformed)?;
         let text = format!("{text}\n");
+        let signatures = signatures.strip_suffix('\n').ok_or(NoteError::Malformed)?;
+        let signatures = signatures.split('\n').map(Signature::parse).collect::<Option<Vec<_>>>();
         let c = Self::parse_text(&text)?;
         if c.origin != origin {
             return Err(NoteError::Origin);
         }
-        let signed = sigs.lines().filter_map(|l| l.strip_prefix("\u{2014} ")?.split_once(' ')).any(|(name, b64)| {
-            let Ok(blob) = BASE64.decode(b64.as_bytes()) else { return false };
-            let Some((kh, sig)) = blob.split_first_chunk::<4>() else { return false };
-            keys.iter()
-                .any(|k| k.alg == ALG_ED25519 && key_hash(name, &k.key) == *kh && verify(k, text.as_bytes(), sig))
-        });
+        let mut signed = false;
+        for s in signatures.ok_or(NoteError::Malformed)? {
+            for key in keys.iter().filter(|k| k.alg == ALG_ED25519 && key_hash(s.name, &k.key) == s.key_hash) {
+                if !verify(key, text.as_bytes(), &s.bytes) {
+                    return Err(NoteError::Signature);
+                }
+                signed = true;
+            }
+        }
         if signed { Ok(c) } else { Err(NoteError::Signature) }
     }
     fn parse_text(text: &str) -> Result<Self, NoteError> {

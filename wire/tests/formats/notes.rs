@@ -20,16 +20,50 @@ fn a_note_comes_back_as_it_was_signed() {
 #[test]
 fn every_single_bit_of_a_note_counts() {
     let good = note();
-    // The last byte only ends the line.
-    for bit in 0..(good.len() - 1) * 8 {
+    for bit in 0..good.len() * 8 {
         let mut n = good.clone();
         n[bit / 8] ^= 1 << (bit % 8);
         assert!(read(&n).is_err(), "bit {bit}");
     }
-    for end in 0..good.len() - 1 {
+    for end in 0..good.len() {
         assert!(read(&good[..end]).is_err(), "cut at {end}");
     }
     assert_eq!(read(&vec![b'a'; MAX_NOTE + 1]), Err(NoteError::Malformed));
+}
+
+/// Lines that are no signatures were once passed over.
+#[test]
+fn a_line_below_a_note_that_is_no_signature_refuses_it() {
+    let text = String::from_utf8(note()).unwrap();
+    for line in [
+        "",
+        "junk",
+        "\u{2014} witness.example",
+        "\u{2014} witness.example !!!!",
+        "\u{2014} witness.example AAAA",
+        "\u{2014} a+b AAAAAAAA",
+        "\u{2014}  AAAAAAAA",
+        "- witness.example AAAAAAAA",
+        "\u{2014} witness.example AAAAAAAA\r",
+    ] {
+        for n in [format!("{text}{line}\n"), text.replace("\n\n", &format!("\n\n{line}\n"))] {
+            assert_eq!(read(n.as_bytes()), Err(NoteError::Malformed), "{line:?}");
+        }
+    }
+    assert_eq!(read(format!("{text}\u{2014} witness.example AAAAAAAA").as_bytes()), Err(NoteError::Malformed));
+}
+
+/// A note that one of our own keys did not sign as it says is no note, whoever else signed it.
+#[test]
+fn a_bad_signature_under_a_key_that_counts_refuses_the_note() {
+    let text = String::from_utf8(note()).unwrap();
+    let (body, ours) = text.split_once("\n\n").unwrap();
+    let other = Checkpoint { size: checkpoint().size + 1, ..checkpoint() };
+    let forged = String::from_utf8(other.sign(&signer(2)).unwrap()).unwrap();
+    let (_, forged) = forged.split_once("\n\n").unwrap();
+    for n in [format!("{body}\n\n{ours}{forged}"), format!("{body}\n\n{forged}{ours}")] {
+        assert_eq!(read(n.as_bytes()), Err(NoteError::Signature));
+    }
 }
 
 proptest! {
