@@ -77,6 +77,7 @@ fn io(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
 async fn run(config: Config, args: Arguments) -> Result<(), Failure> {
     let signals = Signals::listen().map_err(io("listen to signals"))?;
     let stop = signals.stop.clone();
+    let state = StateDir::open(&config.state_dir)?;
     let readiness = Readiness::not_yet("starting");
     let health = Health::bind(config.health, readiness.clone()).await?;
     let (listener, bound) = listen(config.listen).await?;
@@ -86,7 +87,6 @@ async fn run(config: Config, args: Arguments) -> Result<(), Failure> {
     let healthy = tokio::spawn(health.serve(stop.clone()));
     systemd::ready();
 
-    let state = StateDir::open(&config.state_dir)?;
     let vault: Vec<String> = args.vault.iter().chain(&config.vault).cloned().collect();
     readiness.not_ready("joining the cluster");
     systemd::status("joining the cluster");

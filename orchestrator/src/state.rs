@@ -1,8 +1,9 @@
 //! The little that is on disk: our TLS key with its chain (`identity/`), and which cluster we belong to (`cluster`).
-//! Everything else is built again after each start.
+//! Everything else is built again after each start. `lock`: one orchestrator a directory; two that use one key would put
+//! each other into quarantine with their next renewals.
 
 use holdfast_transport::failure::Failure;
-use holdfast_transport::files::{PRIVATE, replace};
+use holdfast_transport::files::{Claim, PRIVATE, claim, replace};
 use holdfast_transport::framed::{frame, unframe};
 use holdfast_transport::renew::FileStore;
 use holdfast_wire::v1::Statement;
@@ -10,6 +11,7 @@ use prost::Message as _;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The cluster that we joined or apply to. Its documents prove themselves from the anchor on.
 ///
@@ -36,42 +38,50 @@ pub struct ClusterFile {
     pub id: String,
 }
 
-/// The state directory.
+/// The state directory; for as long as this or a clone lives, no other orchestrator opens it.
 #[derive(Debug, Clone)]
-pub struct StateDir(PathBuf);
+pub struct StateDir {
+    root: PathBuf,
+    _claim: Arc<Claim>,
+}
 
 impl StateDir {
-    /// Opens it; makes it (0700) if it is missing.
+    /// Opens it, makes it (0700) if it is missing, and takes the lock.
     pub fn open(root: &Path) -> Result<Self, Failure> {
-        let state = Self(root.to_owned());
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join("identity"));
-        made.map_err(|e| state.failed("create", &e))?;
-        Ok(state)
+        made.map_err(|e| failed(root, "create", &e))?;
+        let claim = claim(&root.join("lock")).map_err(|e| failed(root, "lock", &e))?;
+        let used = || {
+            Failure::failed("state-in-use", format!("{} is in use by another orchestrator", root.display()))
+                .help("stop the other process, or give this one a state_dir and a join token of its own")
+        };
+        Ok(Self { root: root.to_owned(), _claim: Arc::new(claim.ok_or_else(used)?) })
     }
     /// Where the TLS key lies.
     pub fn identity(&self) -> FileStore {
-        FileStore::new(&self.0.join("identity"))
+        FileStore::new(&self.root.join("identity"))
     }
     /// The cluster; `None` before the first join.
     pub fn load(&self) -> Result<Option<ClusterFile>, Failure> {
-        match std::fs::read(self.0.join("cluster")) {
+        match std::fs::read(self.root.join("cluster")) {
             Ok(bytes) => {
-                let message = unframe(&bytes).ok_or_else(|| self.failed("read", &"it is cut or altered"))?;
-                ClusterFile::decode(message).map(Some).map_err(|e| self.failed("read", &e))
+                let message = unframe(&bytes).ok_or_else(|| failed(&self.root, "read", &"it is cut or altered"))?;
+                ClusterFile::decode(message).map(Some).map_err(|e| failed(&self.root, "read", &e))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(self.failed("read", &e)),
+            Err(e) => Err(failed(&self.root, "read", &e)),
         }
     }
     /// Keeps the cluster.
     pub fn save(&self, cluster: &ClusterFile) -> Result<(), Failure> {
         let framed = frame(&cluster.encode_to_vec());
-        replace(&self.0.join("cluster"), &framed, PRIVATE).map_err(|e| self.failed("write", &e))
+        replace(&self.root.join("cluster"), &framed, PRIVATE).map_err(|e| failed(&self.root, "write", &e))
     }
-    fn failed(&self, what: &str, e: &dyn std::fmt::Display) -> Failure {
-        Failure::failed("state", format!("cannot {what} the state in {}: {e}", self.0.display()))
-            .help("check its owner, mode and free space; if it is damaged, empty it and join with a new token")
-    }
+}
+
+fn failed(root: &Path, what: &str, e: &dyn std::fmt::Display) -> Failure {
+    Failure::failed("state", format!("cannot {what} the state in {}: {e}", root.display()))
+        .help("check its owner, mode and free space; if it is damaged, empty it and join with a new token")
 }
 
 #[cfg(test)]
@@ -85,7 +95,9 @@ mod tests {
         assert_eq!(state.load().unwrap(), None);
         let cluster = ClusterFile { id: "orch-1".into(), anchor: vec![1; 32], ..ClusterFile::default() };
         state.save(&cluster).unwrap();
-        assert_eq!(StateDir::open(&dir.path().join("new")).unwrap().load().unwrap(), Some(cluster));
+        drop(state);
+        let state = StateDir::open(&dir.path().join("new")).unwrap();
+        assert_eq!(state.load().unwrap(), Some(cluster));
         let path = dir.path().join("new/cluster");
         let whole = std::fs::read(&path).unwrap();
         for n in 0..whole.len() {
@@ -118,5 +130,17 @@ mod tests {
         }
         assert_eq!(hex, std::fs::read_to_string(golden).unwrap().trim());
         assert_eq!(state.load().unwrap(), Some(sample));
+    }
+
+    #[test]
+    fn two_orchestrators_never_share_a_state_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StateDir::open(dir.path()).unwrap();
+        let clone = first.clone();
+        drop(first);
+        let failure = StateDir::open(dir.path()).unwrap_err();
+        assert_eq!((failure.kind.exit_code(), failure.code.as_ref()), (1, "state-in-use"));
+        drop(clone);
+        StateDir::open(dir.path()).unwrap();
     }
 }

@@ -1,9 +1,9 @@
-//! Small files that are replaced whole or not at all.
+//! Small files that are replaced whole or not at all, and directories that one process at a time uses.
 //!
 //! Never leaves a half-written file under the final name, and never a moment in which a private file can be read by
 //! others: the mode is given at creation.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,20 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// A directory that no other process claims for as long as this lives; the kernel lets go of it with the process.
+#[derive(Debug)]
+pub struct Claim(#[expect(dead_code, reason = "held for its lock alone")] File);
+
+/// Claims a directory by its lock file `path` (made 0600); `None` if another process has it.
+pub fn claim(path: &Path) -> io::Result<Option<Claim>> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Claim(file))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -64,5 +78,16 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_is_claimed_once_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = claim(&path).unwrap();
+        assert!(held.is_some() && claim(&path).unwrap().is_none());
+        drop(held);
+        assert!(claim(&path).unwrap().is_some());
+        assert!(claim(&dir.path().join("none/lock")).is_err());
     }
 }

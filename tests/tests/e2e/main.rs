@@ -23,6 +23,7 @@ mod matrix;
 mod pages;
 mod renewal;
 mod shims;
+mod signals;
 mod story;
 mod tokens;
 mod world;

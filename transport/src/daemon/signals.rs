@@ -1,10 +1,9 @@
-//! Signals as values: SIGTERM and SIGINT end the daemon in order, SIGHUP asks it to reload.
+//! Signals as values: SIGTERM and SIGINT end the daemon in order. SIGHUP, whose default would end it, changes nothing:
+//! no daemon reads anything again while it runs (decision 0020).
 
 use super::systemd;
 use std::io;
-use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// What the signals ask for.
@@ -12,27 +11,27 @@ use tokio_util::sync::CancellationToken;
 pub struct Signals {
     /// Cancelled by SIGTERM or SIGINT: finish what runs, take nothing new, exit 0.
     pub stop: CancellationToken,
-    /// Notified by SIGHUP.
-    pub reload: Arc<Notify>,
 }
 
 impl Signals {
     /// Listens from now on; needs a running tokio runtime.
     pub fn listen() -> io::Result<Self> {
-        let signals = Self { stop: CancellationToken::new(), reload: Arc::default() };
+        let signals = Self { stop: CancellationToken::new() };
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hup = signal(SignalKind::hangup())?;
-        let given = signals.clone();
+        let stop = signals.stop.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     _ = term.recv() => break,
                     _ = int.recv() => break,
-                    _ = hup.recv() => given.reload.notify_one(),
+                    _ = hup.recv() => {
+                        tracing::warn!("SIGHUP changes nothing: restart this daemon to have its configuration read again");
+                    }
                 }
             }
             systemd::stopping();
-            given.stop.cancel();
+            stop.cancel();
         });
         Ok(signals)
     }

@@ -24,14 +24,6 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// The configuration is being read again; [`ready`] ends that.
-pub fn reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(at) => tell(&[NotifyState::Reloading, at]),
-        Err(error) => tracing::debug!(%error, "systemd was not told"),
-    }
-}
-
 /// Tells the watchdog that the daemon lives, twice per interval, while `alive` says so; returns at once if no watchdog
 /// is set, else with `stop`.
 pub async fn watchdog(alive: impl Fn() -> bool, stop: CancellationToken) {

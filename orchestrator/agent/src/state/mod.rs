@@ -26,16 +26,16 @@ pub mod trust;
 pub use file::StateError;
 
 use file::{load, save};
-use rustix::fs::{FlockOperation, flock};
-use std::fs::{self, File};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use holdfast_transport::files::{Claim, claim};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// The agent's state directory; for as long as this lives, no other agent opens it.
 #[derive(Debug)]
 pub struct StateDir {
     root: PathBuf,
-    _lock: File,
+    _claim: Claim,
 }
 
 /// Where the vault is, and who we are there. STORED: `node`.
@@ -74,10 +74,8 @@ impl StateDir {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
         }
         let path = root.join("agent.lock");
-        let mut options = fs::OpenOptions::new();
-        let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(at(&path))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| StateError::Locked(root.to_owned()))?;
-        Ok(Self { root: root.to_owned(), _lock: lock })
+        let claim = claim(&path).map_err(at(&path))?.ok_or_else(|| StateError::Locked(root.to_owned()))?;
+        Ok(Self { root: root.to_owned(), _claim: claim })
     }
     /// The directory itself.
     pub fn root(&self) -> &Path {
