@@ -2,7 +2,8 @@
 //!
 //! * [`Source`]: where an image is: `oci-layout:PATH[:ref]`, `docker-archive:PATH`, or a registry reference;
 //! * [`resolve`]: what a deployer pins: the digest of what the name points at today (manifest or index);
-//! * [`fetch`]: what a node does with the pin: every blob below it, checked by digest and size while it is written.
+//! * [`fetch`]: what a node does with the pin: every blob below it, checked by digest and size while it is written;
+//! * [`held`]: what it has of that already.
 //!
 //! An index that is pinned stays an index, so that nodes of several architectures can share one specification; each
 //! node verifies down from it to its own platform's manifest, and [`Image`] says both digests.
@@ -19,7 +20,7 @@ mod source;
 
 pub use blobs::Blobs;
 pub use manifest::{Image, Layer};
-pub use origin::{fetch, resolve};
+pub use origin::{fetch, held, resolve};
 pub use registry::Registries;
 pub use source::Source;
 

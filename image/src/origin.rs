@@ -8,6 +8,7 @@ use crate::{Blobs, DOCUMENT_MAX, Image, ImageError, Limits, Registries, Source, 
 use holdfast_types::Digest;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 /// An opened source.
 enum Origin {
@@ -34,7 +35,19 @@ pub async fn fetch(
     registries: &Registries,
     limits: &Limits,
 ) -> Result<Image, ImageError> {
-    let fetch = Fetch { source, blobs, registries, origin: tokio::sync::OnceCell::new() };
+    bring(pinned, &Fetch { source: Some((source, registries)), blobs, origin: OnceCell::new() }, limits).await
+}
+
+/// The image that is pinned as `pinned`, if all of it is in `blobs`.
+pub async fn held(pinned: Digest, blobs: &Blobs, limits: &Limits) -> Result<Option<Image>, ImageError> {
+    match bring(pinned, &Fetch { source: None, blobs, origin: OnceCell::new() }, limits).await {
+        Ok(image) => Ok(Some(image)),
+        Err(ImageError::Missing { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+async fn bring(pinned: Digest, fetch: &Fetch<'_>, limits: &Limits) -> Result<Image, ImageError> {
     let mut digest = pinned;
     let mut document = manifest::parse(&fetch.document(pinned).await?, pinned)?;
     if let Document::Index(index) = &document {
@@ -47,7 +60,7 @@ pub async fn fetch(
     let layers = manifest::layers(&found, digest, limits)?;
     let config = manifest::expected(found.config(), DOCUMENT_MAX, digest)?;
     fetch.blob(config).await?;
-    let image = manifest::image(pinned, digest, (config.digest, &blobs.read(config.digest)?), &layers)?;
+    let image = manifest::image(pinned, digest, (config.digest, &fetch.blobs.read(config.digest)?), &layers)?;
     for layer in layers {
         fetch.blob(layer).await?;
     }
@@ -55,15 +68,18 @@ pub async fn fetch(
 }
 
 struct Fetch<'a> {
-    source: &'a Source,
+    /// Without one, only what is here already counts.
+    source: Option<(&'a Source, &'a Registries)>,
     blobs: &'a Blobs,
-    registries: &'a Registries,
-    origin: tokio::sync::OnceCell<Origin>,
+    origin: OnceCell<Origin>,
 }
 
 impl Fetch<'_> {
     async fn origin(&self) -> Result<&Origin, ImageError> {
-        self.origin.get_or_try_init(|| Origin::open(self.source, self.registries)).await
+        let absent =
+            || ImageError::Missing { source_name: "this machine".to_owned(), what: "all of the image".to_owned() };
+        let (source, registries) = self.source.ok_or_else(absent)?;
+        self.origin.get_or_try_init(|| Origin::open(source, registries)).await
     }
 
     async fn document(&self, digest: Digest) -> Result<Vec<u8>, ImageError> {

@@ -9,7 +9,7 @@ use crate::config::{self, Config, RuntimeKind};
 use crate::evidence::{self, Desk};
 use crate::host::Host;
 use crate::image::{ImageStore, UnpackLimits};
-use crate::join::{Applicant, read_token};
+use crate::join::Newcomer;
 use crate::keys::KeyRing;
 use crate::node::Node;
 use crate::renewal::{Renewals, Vault};
@@ -29,10 +29,12 @@ use holdfast_image::{Limits, Registries};
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::daemon::{Health, PortsFile, Readiness, Signals, exit_code, init_logging, systemd};
 use holdfast_transport::failure::Failure;
+use holdfast_transport::join::read_token;
 use holdfast_transport::now;
 use holdfast_transport::renew::{FileStore, KeyStore as _, Renewer};
 use holdfast_transport::tls::{Alpn, ClientTls, Expect, IdentityCell, LocalIdentity};
 use holdfast_types::{NodeId, Role};
+use holdfast_wire::token::TokenRole;
 use holdfast_wire::v1::Resources;
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -61,8 +63,7 @@ fn start(args: Args, config: Config) -> Result<(), Failure> {
 }
 
 async fn run(args: Args, config: Config) -> Result<(), Failure> {
-    let signals = Signals::listen().map_err(|e| broken("io", &e))?;
-    let stop = signals.stop.clone();
+    let stop = Signals::listen().map_err(|e| broken("io", &e))?.stop;
     let state = Arc::new(StateDir::open(&config.state_dir).map_err(|e| broken("state", &e))?);
     crate::secretfs::ensure_memory(&config.runtime_dir).map_err(|e| broken("runtime-dir", &e))?;
     let mut ring = KeyRing::open(&config.runtime_dir).map_err(|e| broken("runtime-dir", &e))?;
@@ -92,7 +93,7 @@ async fn run(args: Args, config: Config) -> Result<(), Failure> {
     let capacity = capacity(&config);
     let node = Arc::new(Node { believed, tasks, reports, accuser, vault, identity: cell, renewals, capacity });
     systemd::ready();
-    serve(node, state, desk, readiness, renew_at_once, signals).await;
+    serve(node, state, desk, readiness, renew_at_once, stop).await;
     tracing::info!("the agent ends; its tasks run on");
     Ok(())
 }
@@ -104,26 +105,14 @@ async fn serve(
     desk: Desk,
     readiness: Readiness,
     renew_at_once: bool,
-    signals: Signals,
+    stop: CancellationToken,
 ) {
-    let stop = signals.stop.clone();
     tokio::spawn(desk.run(node.vault.clone(), stop.clone()));
     tokio::spawn(systemd::watchdog(|| true, stop.clone()));
     let renewing = renew(node.clone(), state, renew_at_once, stop.clone());
     let sessions = Sessions::new(node.clone(), stop.clone());
     let sync = VaultSync { node, sessions, readiness };
-    let reloading = async {
-        loop {
-            signals.reload.notified().await;
-            systemd::reloading();
-            tracing::info!("nothing of the configuration changes while the agent runs; restart it: its tasks run on");
-            systemd::ready();
-        }
-    };
-    tokio::select! {
-        ((), ()) = async { tokio::join!(sync.run(&stop), renewing) } => {}
-        () = reloading => {}
-    }
+    tokio::join!(sync.run(&stop), renewing);
 }
 
 async fn renew(node: Arc<Node<Machine>>, state: Arc<StateDir>, at_once: bool, stop: CancellationToken) {
@@ -170,16 +159,16 @@ async fn first_start(
         return Ok(());
     }
     systemd::status("joining");
-    let mut applicant = Applicant { state, ring };
+    let mut newcomer = Newcomer { state, ring };
     if state.load_joining().map_err(|e| broken("state", &e))?.is_some() {
-        return applicant.await_approval(stop).await;
+        return newcomer.wait(stop).await;
     }
     let help =
         "give --join-token-file FILE and --vault HOST:PORT; create a token with `holdfast token create --role node`";
     let missing = || Failure::invalid("not-joined", "this node has not joined a cluster yet").help(help);
-    let token = read_token(args.join_token_file.as_deref().ok_or_else(missing)?)?;
+    let token = read_token(args.join_token_file.as_deref().ok_or_else(missing)?, TokenRole::Node)?;
     let addrs: Vec<String> = args.vault.iter().chain(&config.vault).cloned().collect();
-    if addrs.is_empty() { Err(missing()) } else { applicant.join(&token, &addrs, stop).await }
+    if addrs.is_empty() { Err(missing()) } else { newcomer.join(&token, &addrs, stop).await }
 }
 
 fn identity(state: &StateDir) -> Result<(NodeFile, LocalIdentity), Failure> {

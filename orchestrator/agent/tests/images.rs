@@ -5,8 +5,9 @@
 mod support;
 
 use holdfast_agent::image::{ImageStore, Ready, StoreError, UnpackLimits};
-use holdfast_image::{Image, ImageError, Limits, Registries, Source};
+use holdfast_image::{ImageError, Limits, Registries, Source};
 use holdfast_types::{Digest, sha256};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -248,11 +249,32 @@ async fn an_image_that_is_here_needs_no_source_and_an_unused_one_is_freed() {
     fs::remove_dir_all(shop.layout_dir()).unwrap();
     let again = shop.store.ensure(&shop.source, ready.image.pinned).await.unwrap();
     assert_eq!(again.rootfs, ready.rootfs);
-    assert_eq!(shop.store.prune(std::slice::from_ref(&ready.image)).await.unwrap(), 0);
+    let pinned = ready.image.pinned;
+    assert_eq!(shop.store.prune(&|| BTreeSet::from([pinned]), 0).await.unwrap(), 0);
     assert!(ready.rootfs.exists());
-    assert!(shop.store.prune(&[] as &[Image]).await.unwrap() > 0);
+    assert!(shop.store.prune(&BTreeSet::new, 0).await.unwrap() > 0);
     assert!(!ready.rootfs.exists());
     assert!(shop.store.ensure(&shop.source, ready.image.pinned).await.is_err());
+}
+
+/// Nothing was ever removed: a node's disk filled with the images of services that were gone.
+#[tokio::test]
+async fn an_image_that_is_in_use_or_was_lately_outlives_a_pruning() {
+    let shop = Shop::new();
+    let mut all = Vec::new();
+    for n in 0..4 {
+        let layer = LayerTar::new().file("etc/passwd", &format!("web:x:{n}:1:::/bin/sh\n")).done();
+        all.push(shop.ensure(&[layer], Pack::Gzip).await.unwrap());
+    }
+    let oldest = all[0].image.pinned;
+    assert!(shop.store.prune(&|| BTreeSet::from([oldest]), 2).await.unwrap() > 0);
+    let left: Vec<bool> = all.iter().map(|r| r.rootfs.exists()).collect();
+    assert_eq!(left, [true, false, true, true]);
+    // Of an image in use something cannot be read: nothing goes, for its root file system may be a container's.
+    let blobs = shop.dir.path().join("images/blobs");
+    fs::remove_file(blobs.join(all[0].image.config_digest.hex())).unwrap();
+    assert_eq!(shop.store.prune(&|| BTreeSet::from([oldest]), 0).await.unwrap(), 0);
+    assert!(all[0].rootfs.exists() && all[3].rootfs.exists());
 }
 
 fn run(program: &str, args: &[&str]) {
@@ -346,7 +368,7 @@ async fn an_image_comes_from_a_registry_by_digest_and_a_lying_registry_is_found_
     assert!(matches!(absent, StoreError::Image(ImageError::Registry { .. })), "{absent}");
 
     // The same name and digests, other bytes: for the layer, then for the manifest.
-    shop.store.prune(&[]).await.unwrap();
+    shop.store.prune(&BTreeSet::new, 0).await.unwrap();
     for digest in [ready.image.layers[0].digest, pinned] {
         let hex = digest.hex();
         let data = registry.storage.join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
@@ -358,6 +380,6 @@ async fn an_image_comes_from_a_registry_by_digest_and_a_lying_registry_is_found_
         let is_told = matches!(error, StoreError::Image(ImageError::Mismatch { .. } | ImageError::Registry { .. }));
         assert!(is_told, "{error}");
         assert!(!ready.rootfs.exists());
-        shop.store.prune(&[]).await.unwrap();
+        shop.store.prune(&BTreeSet::new, 0).await.unwrap();
     }
 }

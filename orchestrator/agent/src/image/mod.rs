@@ -12,7 +12,7 @@ pub use layer::UnpackLimits;
 
 use holdfast_image::{Blobs, Image, ImageError, Limits, Registries, Source};
 use holdfast_types::Digest;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Mutex as AsyncMutex, RwLock};
 use tree::Tree;
+
+/// Most images of which is remembered that they were asked for.
+const REMEMBERED: usize = 64;
 
 /// Why an image could not be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +80,8 @@ pub struct ImageStore {
     in_use: RwLock<()>,
     /// One task an image fetches and unpacks; others that want the same wait for it.
     busy: Mutex<HashMap<Digest, Arc<AsyncMutex<()>>>>,
+    /// What was asked for last, the newest first; a restarted agent has forgotten it.
+    recent: Mutex<VecDeque<Digest>>,
 }
 
 impl ImageStore {
@@ -86,8 +91,8 @@ impl ImageStore {
         let rootfs = dir.join("rootfs");
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&rootfs);
         made.map_err(io_error("create", &rootfs))?;
-        let store =
-            Self { blobs, rootfs, registries, limits, unpack, in_use: RwLock::default(), busy: Mutex::default() };
+        let (in_use, busy, recent) = (RwLock::default(), Mutex::default(), Mutex::default());
+        let store = Self { blobs, rootfs, registries, limits, unpack, in_use, busy, recent };
         store.remove_rootfs_but(|name| Digest::parse(name).is_some())?;
         Ok(store)
     }
@@ -95,6 +100,7 @@ impl ImageStore {
     /// Makes the image pinned as `pinned` ready, fetching from `source` what is not here yet.
     pub async fn ensure(&self, source: &Source, pinned: Digest) -> Result<Ready, StoreError> {
         let _in_use = self.in_use.read().await;
+        self.asked_for(pinned);
         let mine = self.busy.lock().unwrap_or_else(PoisonError::into_inner).entry(pinned).or_default().clone();
         let _busy = mine.lock().await;
         let image = holdfast_image::fetch(source, pinned, &self.blobs, &self.registries, &self.limits).await?;
@@ -114,16 +120,36 @@ impl ImageStore {
         Ok(Ready { image, rootfs, user })
     }
 
-    /// Removes everything that belongs to none of `keep`; returns the bytes of blobs that this freed. Waits for images
-    /// that are being made ready.
-    pub async fn prune(&self, keep: &[Image]) -> Result<u64, StoreError> {
-        let _nobody_else = self.in_use.write().await;
+    /// Removes every image that is neither pinned by one of `in_use` nor among the `spare` that were asked
+    /// for last; returns the bytes of blobs that this freed. Does nothing while images are being made ready: another end of a task
+    /// will come. LAW: `in_use` is asked while no image can become ready, so no root file system goes that a container
+    /// was just given (`an_image_that_is_in_use_or_was_lately_outlives_a_pruning`).
+    pub async fn prune(&self, in_use: &(dyn Fn() -> BTreeSet<Digest> + Sync), spare: usize) -> Result<u64, StoreError> {
+        let Ok(_nobody_else) = self.in_use.try_write() else { return Ok(0) };
         self.busy.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let in_use = in_use();
+        let recent: Vec<Digest> =
+            self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().take(spare).copied().collect();
+        let mut keep = Vec::new();
+        for pin in in_use.iter().chain(&recent) {
+            match holdfast_image::held(*pin, &self.blobs, &self.limits).await? {
+                Some(image) => keep.push(image),
+                // What cannot be read may have a root file system under a container: then nothing is removed.
+                None if in_use.contains(pin) => return Ok(0),
+                None => {}
+            }
+        }
         let manifests: BTreeSet<String> = keep.iter().map(|i| i.manifest.hex()).collect();
         self.remove_rootfs_but(|name| manifests.contains(name))?;
         let documents = keep.iter().flat_map(|i| [i.pinned, i.manifest, i.config_digest]);
         let layers = keep.iter().flat_map(|i| i.layers.iter().map(|l| l.digest));
         Ok(self.blobs.retain(&documents.chain(layers).collect())?)
+    }
+    fn asked_for(&self, pinned: Digest) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|p| *p != pinned);
+        recent.push_front(pinned);
+        recent.truncate(REMEMBERED);
     }
 
     fn remove_rootfs_but(&self, keep: impl Fn(&str) -> bool) -> Result<(), StoreError> {

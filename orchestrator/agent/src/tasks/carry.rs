@@ -11,6 +11,7 @@ use crate::runtime::Exit;
 use crate::state::records::Record;
 use holdfast_orchestrator_core::verify::OpenedSecret;
 use holdfast_types::Millis;
+use holdfast_wire::v1::TaskReport;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
+/// Between two attempts to remove secrets that cannot be removed.
+const STUBBORN: Duration = Duration::from_secs(1);
 /// Longest sleep: after it the clock is looked at again.
 const NAP: Duration = Duration::from_secs(60);
 
@@ -233,7 +236,7 @@ impl<G: Ground> Carrier<G> {
         }
     }
 
-    fn report(&self) -> holdfast_wire::v1::TaskReport {
+    fn report(&self) -> TaskReport {
         let unchecked = self.job.spec.health.as_ref().is_some_and(|h| !h.command.is_empty());
         let detail = match self.life.detail() {
             "" if unchecked => "health checks are not run",
@@ -246,18 +249,30 @@ impl<G: Ground> Carrier<G> {
         self.tasks.reports.put(self.job.id, self.job.grant.task_gen, self.report());
     }
 
+    /// How it ended is written down first, so that no later agent starts it again; then its secrets are taken away, and
+    /// only then is its end told.
     async fn finish(mut self) {
-        if let Err(error) = self.tasks.ground.unmount(&self.job).await {
-            tracing::error!(task = %self.job.task, %error, "the task's secrets were not removed");
-        }
-        self.record.over = Some(self.report());
+        let over = self.report();
+        self.record.over = Some(over.clone());
         self.keep().await;
-        tracing::info!(task = %self.job.task, grant = %self.job.id, state = self.life.state(), detail = self.life.detail(), "task is over");
-        self.tasks.ended(&self.job.id);
-        self.tell();
+        self.conclude(over).await;
+    }
+
+    /// The rest of an end that is written down: for as long as the secrets cannot be removed, the task is not over.
+    pub(super) async fn conclude(self, over: TaskReport) {
+        let (id, task_gen) = (self.job.id, self.job.grant.task_gen);
+        while let Err(error) = self.tasks.ground.unmount(&self.job).await {
+            tracing::error!(task = %self.job.task, grant = %id, %error, "the secrets of an ended task are not removed; trying again");
+            let detail = format!("it has ended, but its secrets are not removed yet: {error}");
+            self.tasks.reports.put(id, task_gen, self.job.report("running", over.exit_code, &detail, over.restarts));
+            sleep(STUBBORN).await;
+        }
+        tracing::info!(task = %self.job.task, grant = %id, state = over.state, detail = over.detail, "task is over");
+        self.tasks.ended(&id);
+        self.tasks.reports.put(id, task_gen, over);
         // Nobody may be waiting.
         self.over.send_replace(true);
-        self.tasks.prune_outputs().await;
+        self.tasks.prune().await;
     }
 }
 

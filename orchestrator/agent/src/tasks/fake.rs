@@ -4,8 +4,10 @@ use super::ground::{Ground, GroundError};
 use super::job::Job;
 use crate::runtime::{ContainerId, Exit, Held, Status};
 use holdfast_orchestrator_core::verify::OpenedSecret;
+use holdfast_types::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -18,6 +20,8 @@ pub(crate) struct Fake {
     coming_up: Mutex<BTreeSet<ContainerId>>,
     /// Images never arrive.
     no_images: bool,
+    /// How often secrets cannot be removed.
+    stuck: AtomicU32,
 }
 
 pub(crate) fn exit(code: i32) -> Exit {
@@ -27,6 +31,9 @@ pub(crate) fn exit(code: i32) -> Exit {
 impl Fake {
     pub(crate) fn without_images() -> Self {
         Self { no_images: true, ..Self::default() }
+    }
+    pub(crate) fn with_stuck_secrets(times: u32) -> Self {
+        Self { stuck: AtomicU32::new(times), ..Self::default() }
     }
     fn note(&self, what: &str, of: &ContainerId) {
         self.diary.lock().unwrap().push(format!("{what} {of}"));
@@ -83,7 +90,8 @@ impl Ground for Fake {
     }
     async fn unmount(&self, job: &Job) -> Result<(), GroundError> {
         self.note("unmount", &job.secrets_name());
-        Ok(())
+        let stuck = self.stuck.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+        if stuck { Err(GroundError::Interrupted) } else { Ok(()) }
     }
     async fn discard(&self, name: &ContainerId) -> Result<(), GroundError> {
         self.note("discard", name);
@@ -100,6 +108,11 @@ impl Ground for Fake {
     }
     fn output(&self, name: &ContainerId) -> PathBuf {
         PathBuf::from(name.as_str())
+    }
+    async fn prune_images(&self, in_use: &(dyn Fn() -> BTreeSet<Digest> + Sync)) -> Result<u64, GroundError> {
+        let used: Vec<String> = in_use().iter().map(Digest::hex).collect();
+        self.diary.lock().unwrap().push(format!("images in use: {}", used.len()));
+        Ok(0)
     }
     fn sweep(&self, keep: &BTreeSet<ContainerId>) -> Result<Vec<ContainerId>, GroundError> {
         for name in keep {

@@ -10,6 +10,7 @@ use crate::secretfs::{SecretFile, SecretFs, SecretFsError, Swap};
 use crate::spec::{self, Facts, SpecError};
 use holdfast_image::{ImageError, Source};
 use holdfast_orchestrator_core::verify::OpenedSecret;
+use holdfast_types::Digest;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use tokio::time::sleep;
 
 /// Between two attempts to end a container that cannot be ended.
 const STUBBORN: Duration = Duration::from_secs(1);
+/// Images that stay although no task uses them: a service that is rolled back finds its image here.
+const SPARE_IMAGES: usize = 8;
 /// A file on a tmpfs takes whole pages.
 const PAGE: u64 = 4096;
 
@@ -73,6 +76,12 @@ pub trait Ground: Send + Sync + 'static {
     fn held(&self) -> Result<Vec<Held>, GroundError>;
     /// Where a container's output is.
     fn output(&self, name: &ContainerId) -> PathBuf;
+    /// Removes images that are not `in_use`, but for the few that were used last; returns the bytes that this freed.
+    /// `in_use` is asked at a moment at which no image is being made ready.
+    fn prune_images(
+        &self,
+        in_use: &(dyn Fn() -> BTreeSet<Digest> + Sync),
+    ) -> impl Future<Output = Result<u64, GroundError>> + Send;
     /// Removes all secrets but those of `keep`.
     fn sweep(&self, keep: &BTreeSet<ContainerId>) -> Result<Vec<ContainerId>, GroundError>;
 }
@@ -205,6 +214,10 @@ impl Ground for Machine {
 
     fn output(&self, name: &ContainerId) -> PathBuf {
         self.containers.log_dir(name)
+    }
+
+    async fn prune_images(&self, in_use: &(dyn Fn() -> BTreeSet<Digest> + Sync)) -> Result<u64, GroundError> {
+        Ok(self.images.prune(in_use, SPARE_IMAGES).await?)
     }
 
     fn sweep(&self, keep: &BTreeSet<ContainerId>) -> Result<Vec<ContainerId>, GroundError> {

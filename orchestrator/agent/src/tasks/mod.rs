@@ -232,12 +232,11 @@ impl<G: Ground> Tasks<G> {
                 tracing::error!(grant = %id, "a task's record cannot be used: its container will be ended");
                 continue;
             };
-            if let Some(report) = record.over {
-                self.reports.put(id, job.grant.task_gen, report);
-                continue;
-            }
-            live.insert(job.container_name(record.attempt));
+            // Also of a task that has ended: it is over once they are gone.
             secrets.insert(job.secrets_name());
+            if record.over.is_none() {
+                live.insert(job.container_name(record.attempt));
+            }
             carriers.push((job, record));
         }
         for orphan in held.iter().filter(|h| h.alive && !live.contains(&h.id)) {
@@ -250,11 +249,17 @@ impl<G: Ground> Tasks<G> {
         for (job, record) in carriers {
             self.adopt_one(job, record, &held);
         }
-        self.prune_outputs().await;
+        self.prune().await;
         Ok(())
     }
 
     fn adopt_one(self: &Arc<Self>, job: Job, record: Record, held: &[Held]) {
+        if let Some(over) = record.over.clone() {
+            let life = Life::new(job.policy, job.lease(Millis(record.lease_until_ms)));
+            let carrier = self.carrier(Arc::new(job), life, record);
+            drop(tokio::spawn(carrier.conclude(over)));
+            return;
+        }
         let name = job.container_name(record.attempt);
         let since = held.iter().find(|h| h.id == name).and_then(|h| match &h.status {
             Some(Status::Running { at_ms, .. }) => Some(Millis(*at_ms)),
@@ -274,6 +279,17 @@ impl<G: Ground> Tasks<G> {
             tokio::spawn(carrier.adopt());
         } else {
             tokio::spawn(carrier.resume());
+        }
+    }
+
+    /// Removes what no task needs any more: outputs and images beyond those that are kept for a while.
+    async fn prune(&self) {
+        self.prune_outputs().await;
+        let in_use = || self.carried().values().map(|c| c.job.image).collect();
+        match self.ground.prune_images(&in_use).await {
+            Ok(0) => {}
+            Ok(freed) => tracing::info!(freed, "images that no task uses were removed"),
+            Err(error) => tracing::warn!(%error, "images that no task uses were not removed"),
         }
     }
 

@@ -86,6 +86,46 @@ async fn the_secrets_of_a_task_are_gone_before_its_end_is_told() {
     assert_eq!(b.record(1).unwrap().over, Some(told));
 }
 
+/// Such an end was once logged and told all the same.
+#[tokio::test]
+async fn a_task_whose_secrets_cannot_be_removed_is_not_over() {
+    let mut b = Bench::new(Fake::with_stuck_secrets(2));
+    b.begin(1, 7);
+    b.until(1, "running").await;
+    b.ground.end("shop.web.1.7.0", 0);
+    let told = b.until(1, "running").await;
+    assert!(told.detail.contains("secrets are not removed yet"), "{told:?}");
+    assert_eq!(b.until(1, "stopped").await.detail, "exited with 0");
+    assert_eq!(b.ground.diary().iter().filter(|d| d.starts_with("unmount")).count(), 3);
+}
+
+#[tokio::test]
+async fn an_end_that_could_not_be_concluded_is_concluded_by_the_next_agent_and_nothing_is_started() {
+    let mut b = Bench::new(Fake::with_stuck_secrets(1));
+    b.begin(1, 7);
+    b.until(1, "running").await;
+    b.tasks.stop(&GrantId([1; 16]), Duration::ZERO, "told to");
+    assert!(b.until(1, "running").await.detail.contains("secrets are not removed yet"));
+    let mut next = b.next_agent().await;
+    assert_eq!(next.until(1, "stopped").await.detail, "told to");
+    assert_eq!(next.ground.diary().iter().filter(|d| d.starts_with("start")).count(), 1);
+}
+
+#[tokio::test]
+async fn images_are_looked_through_when_a_task_is_over_and_those_of_others_stay() {
+    let mut b = Bench::new(Fake::default());
+    b.begin(1, 7);
+    b.until(1, "running").await;
+    b.ground.end("shop.web.1.7.0", 0);
+    b.until(1, "stopped").await;
+    let pruned = async {
+        while !b.ground.diary().contains(&"images in use: 0".to_owned()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), pruned).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_crashed_container_gets_a_successor_with_the_same_secrets() {
     let mut b = Bench::new(Fake::default());

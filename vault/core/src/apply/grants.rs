@@ -163,7 +163,8 @@ impl Step<'_> {
             (GrantState::Issued | GrantState::Running, false) => GrantState::Running,
             (GrantState::Issued | GrantState::Running | GrantState::Revoked, true) => GrantState::Ended,
             (GrantState::Revoked, false) => GrantState::Revoked,
-            (GrantState::Ended | GrantState::Lapsed, _) => return,
+            (GrantState::Ended | GrantState::Lapsed, true) => return,
+            (GrantState::Ended | GrantState::Lapsed, false) => return self.runs_on(node, t),
         };
         let (id, at, state, code) = (t.grant, self.at, t.state.clone(), t.exit_code);
         self.state.change_grant(&id, |g| {
@@ -181,6 +182,16 @@ impl Step<'_> {
             self.leaf(Draft::new(kind, format!("node/{node}"), id.hex()).with("state", state).with("exit_code", code));
         }
         self.event(Event::Grant(id));
+    }
+
+    /// A task runs under a grant that is over: its report was on its way when the grant lapsed. Its node is told to end it.
+    fn runs_on(&mut self, node: &NodeId, t: NodeTaskReport) {
+        let id = t.grant;
+        if self.state.grants.get(&id).is_some_and(|g| g.task_state.is_empty()) {
+            self.leaf(Draft::new("grant.late", format!("node/{node}"), id.hex()).with("state", &t.state));
+            self.state.change_grant(&id, |g| g.task_state = t.state);
+        }
+        self.event(Event::GrantRevoked(id));
     }
 
     pub(super) fn release_grants(&mut self, orch: &OrchId, grants: &[GrantId], reason: &str) -> Result<(), Refusal> {

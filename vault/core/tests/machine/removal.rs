@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use holdfast_types::Role;
-use holdfast_vault_core::{Code, Command, Event, GrantState, prepare};
+use holdfast_vault_core::{Code, Command, Event, GrantState, NodeTaskReport, prepare};
 use holdfast_wire::{statement, v1};
 use v1::command::Action;
 
@@ -161,6 +161,31 @@ fn time_lapses_ends_extends_and_forgets() {
     w.pass(3 * day);
     w.propose(Command::Tick).result.unwrap();
     assert_eq!(state(&w, &runs), Some(GrantState::Ended));
+}
+
+/// The report was ignored, and the task ran on for the whole of its lease with nobody who knew of it.
+#[test]
+fn a_start_that_is_told_after_its_grant_lapsed_is_taken_back() {
+    let (mut w, orch, node) = World::shop();
+    let late = id_of(&w.grant(&orch, w.ask("web", &node, 1)).unwrap().0);
+    w.pass(300_000);
+    w.propose(Command::Tick).result.unwrap();
+    let grant = holdfast_types::GrantId::from_slice(&late).unwrap();
+    let report = |state: &str| NodeTaskReport {
+        grant,
+        state: state.into(),
+        exit_code: 0,
+        detail: String::new(),
+        restarts: 0,
+    };
+    for leaves in [1, 0] {
+        let told = w.propose(Command::Reports { node: node.node(), tasks: vec![report("running")] });
+        assert!(told.result.is_ok() && told.leaves.len() == leaves, "{:?}", told.leaves);
+        assert_eq!(told.events, [Event::GrantRevoked(grant)]);
+        assert_eq!(w.state.grant(&grant).unwrap().state, GrantState::Lapsed);
+    }
+    let over = w.propose(Command::Reports { node: node.node(), tasks: vec![report("stopped")] });
+    assert!(over.result.is_ok() && over.leaves.is_empty() && over.events.is_empty());
 }
 
 #[test]
