@@ -19,7 +19,7 @@ end() {
 }
 trap end EXIT
 # Tasks whose node has not said that they are over.
-alive() { "$hf" service ps shop/web --all --json | grep '"task_state"' | grep -cvE '"(stopped|failed|refused)"' || true; }
+alive() { "$hf" service ps shop/web --all --json | grep '"task_state"' | grep -cvE '"(stopped|failed|refused|done)"' || true; }
 
 rm -rf "$dir"; mkdir -p "$dir"
 say "1. A vault, an orchestrator and two agents start as separate processes"

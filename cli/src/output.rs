@@ -131,7 +131,7 @@ fn complain(text: &str) {
 
 fn tone(word: &str) -> Tone {
     match word {
-        "ready" | "running" | "signed" | "ok" | "active" => Tone::Good,
+        "ready" | "running" | "signed" | "ok" | "active" | "done" => Tone::Good,
         "pending" | "draining" | "recovering" | "issued" | "started" | "restarting" | "sealed" => Tone::Warn,
         "failed" | "refused" | "quarantined" | "removed" | "revoked" | "no-quorum" | "lapsed" => Tone::Bad,
         _ => Tone::Plain,

@@ -134,7 +134,8 @@ mod tests {
         };
         let first = bundle(1, None);
         let second = bundle(2, Some(&first));
-        let view = |bundle_chain| v1::TrustView { charter_chain: vec![founding.clone()], bundle_chain, ..Default::default() };
+        let view =
+            |bundle_chain| v1::TrustView { charter_chain: vec![founding.clone()], bundle_chain, ..Default::default() };
         let mut trust = Trust::verify(view(vec![first.clone()]), &cluster, &cluster.anchor(&der)).unwrap();
         assert_eq!(trust.checkpoint_keys(), [stks[0].clone()]);
         assert!(trust.advance(&view(vec![first, second])).unwrap());

@@ -9,6 +9,7 @@ use holdfast_orchestrator_core::plan::Resources;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::session_server::Session;
 use holdfast_types::{GrantId, NodeId};
+use holdfast_wire::tasks::is_over;
 use holdfast_wire::v1::session_report::Report;
 use holdfast_wire::v1::{Ping, SessionHello, SessionOrder, SessionReport, session_order};
 use std::sync::Arc;
@@ -170,10 +171,6 @@ async fn greeting(reports: &mut Streaming<SessionReport>) -> Option<SessionHello
 
 fn order(order: session_order::Order) -> SessionOrder {
     SessionOrder { order: Some(order) }
-}
-/// True for states after which nothing more comes.
-fn is_over(state: &str) -> bool {
-    matches!(state, "stopped" | "failed" | "refused")
 }
 /// What a node says is shown to people: bounded, and unable to steer a terminal.
 fn printable(s: &str) -> String {

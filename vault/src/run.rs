@@ -352,14 +352,7 @@ impl Daemon {
         let s = ServerTls::mutual(Arc::clone(&cluster.identity), Arc::clone(&cluster.trust), pin, Alpn::Service);
         let limits = Limits::default();
         let routes = Routes::new(JoinServer::new(join::JoinService(Arc::clone(cluster))));
-        let joining = serve(
-            join,
-            j,
-            routes,
-            cluster.connections.clone(),
-            join::limits(),
-            self.stop.clone(),
-        );
+        let joining = serve(join, j, routes, cluster.connections.clone(), join::limits(), self.stop.clone());
         let serving =
             serve(service, s, service_routes(cluster), cluster.connections.clone(), limits, self.stop.clone());
         for listener in [tokio::spawn(joining), tokio::spawn(serving)] {

@@ -27,6 +27,7 @@ pub mod record;
 pub mod specs;
 pub mod statement;
 pub mod strict;
+pub mod tasks;
 pub mod token;
 
 mod seeded;

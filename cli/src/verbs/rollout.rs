@@ -7,6 +7,7 @@ use crate::client::Cluster;
 use crate::errors::{Code, Failure};
 use crate::verbs::grant;
 use holdfast_types::ServiceRef;
+use holdfast_wire::tasks::DONE;
 use holdfast_wire::{strict, v1};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -105,12 +106,14 @@ impl Rollout<'_> {
     }
 }
 
+/// It runs, or has done its work already.
 fn is_running(g: &v1::GrantView) -> bool {
-    g.task_state == "running" && matches!(g.state.as_str(), "issued" | "running")
+    let runs = g.task_state == "running" && matches!(g.state.as_str(), "issued" | "running");
+    runs || (g.task_state == DONE && g.exit_code == 0)
 }
 
 fn is_failed(g: &v1::GrantView) -> bool {
-    matches!(g.task_state.as_str(), "failed" | "refused")
+    matches!(g.task_state.as_str(), "failed" | "refused") || (g.task_state == DONE && g.exit_code != 0)
 }
 
 fn newest(grants: Vec<v1::GrantView>, version: Option<u64>) -> Newest {

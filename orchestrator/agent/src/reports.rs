@@ -4,15 +4,11 @@
 //! Never holds container output.
 
 use holdfast_types::GrantId;
+use holdfast_wire::tasks::is_over;
 use holdfast_wire::v1::{HeldTask, TaskReport};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
-
-/// True for states after which nothing more comes.
-pub fn is_over(state: &str) -> bool {
-    matches!(state, "stopped" | "failed" | "refused")
-}
 
 struct Entry {
     report: TaskReport,

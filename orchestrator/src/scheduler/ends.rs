@@ -3,15 +3,16 @@
 use super::Scheduler;
 use super::retries::{Due, LONGEST, wait_after};
 use super::tasks::{Grant, GrantState};
-use holdfast_orchestrator_core::plan::{Event, Retry, TaskSeen, TaskState};
+use holdfast_orchestrator_core::plan::{Event, Retry};
 use holdfast_types::{Millis, NodeId, ServiceRef, TaskId};
+use holdfast_wire::tasks::{DONE, restarts};
 
 impl Scheduler {
     /// The task is over; `g` is its grant as it ended, `None` if the vault has forgotten it.
     pub(super) fn end(&mut self, now: Millis, task: &TaskId, g: Option<&Grant>) {
         let failure = g.is_some_and(Grant::failed);
-        let (restarts, halts) =
-            self.version_of(task).map_or((true, true), |v| (v.restarts(failure), v.failure_halts()));
+        let (again_by_policy, halts) =
+            self.version_of(task).map_or((true, true), |v| (restarts(&v.spec, failure), v.failure_halts()));
         let Some(t) = self.remove_task(task) else { return };
         if t.running_since.is_some_and(|since| now.since(since) >= LONGEST) {
             self.failures.remove(task);
@@ -24,7 +25,7 @@ impl Scheduler {
                 if g.task_state == "refused" && !t.refused {
                     self.deny(now, &t.service, &t.node, "its node refused it", &[]);
                 }
-                let again = restarts || refused || g.state == GrantState::Lapsed;
+                let again = g.task_state != DONE && (again_by_policy || refused || g.state == GrantState::Lapsed);
                 tracing::info!(%task, node = %t.node, exit_code = g.exit_code, state = %g.task_state, again, "task ended");
                 self.planner.apply(ended(task, &t.node, failure && halts, Retry::Later));
                 if again {
@@ -41,22 +42,9 @@ impl Scheduler {
 
     /// Keeps the places of tasks that have done their work and are not to be started again.
     pub(super) fn hold_what_is_done(&mut self, name: &ServiceRef) {
-        let Some(service) = self.services.get(name) else { return };
-        let Some((_, newest)) = service.newest().filter(|(_, v)| !v.restarts(false)) else { return };
-        let done = |g: &&Grant| {
-            g.state == GrantState::Ended
-                && g.task.service().as_ref() == Ok(name)
-                && !newest.restarts(g.failed())
-                && service.template(g.version) == newest.template
-        };
-        let places: Vec<_> = self.grants.values().filter(done).map(|g| (g.task.clone(), g.node.clone())).collect();
-        let (template, resources) = (newest.template, newest.resources());
-        for (task, node) in places {
-            if !self.tasks.contains_key(&task) {
-                let (state, t, n) = (TaskState::Starting, task.clone(), node.clone());
-                self.planner.apply(Event::Task(TaskSeen { task: t, node: n, template, resources, state }));
-                self.planner.apply(ended(&task, &node, false, Retry::Later));
-            }
+        let done = self.services.get(name).map(|s| s.done(name)).unwrap_or_default();
+        for task in done.into_iter().filter(|task| !self.tasks.contains_key(task)) {
+            self.planner.apply(Event::Hold(task));
         }
     }
 

@@ -239,7 +239,6 @@ impl Scheduler {
         }
         for name in self.services_in(namespace) {
             self.want(&name);
-            self.hold_what_is_done(&name);
         }
         for task in self.tasks_in(namespace) {
             self.claim(now, &task);
@@ -322,6 +321,8 @@ impl Scheduler {
         }
         if let Some(wanted) = self.services.get(name).and_then(|s| s.wanted(name)) {
             self.planner.apply(Event::Service(wanted));
+            // A new version lets go of all places that were held.
+            self.hold_what_is_done(name);
         }
     }
 

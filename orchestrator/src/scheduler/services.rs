@@ -7,7 +7,7 @@ use holdfast_types::{Digest, ServiceRef, TaskId, Zone, sha256};
 use holdfast_wire::specs::template;
 use holdfast_wire::statement;
 use holdfast_wire::v1::{Param, ServiceVersion, ServiceView, Spec, Statement};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Versions that are remembered for tasks that still run them; the vault grants only the newest two.
@@ -42,14 +42,6 @@ impl Version {
     pub(super) fn failure_halts(&self) -> bool {
         self.spec.update.as_ref().is_none_or(|u| u.on_failure != "continue")
     }
-    /// A task that ended by itself is started again.
-    pub(super) fn restarts(&self, failed: bool) -> bool {
-        match self.spec.restart.as_str() {
-            "never" => false,
-            "on-failure" => failed,
-            _ => true,
-        }
-    }
     /// Values for the holes of the spec: the slot's number where it is asked for by that name, else the smallest.
     pub(super) fn params(&self, task: &TaskId) -> Vec<Param> {
         let value = |name: &str, kind: &str, min: i64, max: i64| match (kind, name) {
@@ -69,6 +61,8 @@ impl Version {
 #[derive(Default)]
 pub(super) struct Service {
     versions: BTreeMap<u64, Version>,
+    /// Numbers of tasks that have done their work, as the vault knows.
+    done: BTreeSet<u32>,
 }
 
 impl Service {
@@ -81,12 +75,17 @@ impl Service {
                 tracing::warn!(service = %view.service, version = v.version, "the directory shows a spec that cannot be read");
             }
         }
+        self.done = view.done.iter().copied().collect();
         while self.versions.len() > REMEMBERED {
             self.versions.pop_first();
         }
     }
     pub(super) fn version(&self, number: u64) -> Option<&Version> {
         self.versions.get(&number)
+    }
+    /// The tasks of `name`, this service, that have done their work and are not started again.
+    pub(super) fn done(&self, name: &ServiceRef) -> Vec<TaskId> {
+        self.done.iter().map(|slot| TaskId::new(name, *slot)).collect()
     }
     pub(super) fn newest(&self) -> Option<(u64, &Version)> {
         self.versions.last_key_value().map(|(n, v)| (*n, v))

@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn every_rpc_of_a_proto_is_found_under_its_service() {
-        let text = "service A { rpc X(M) returns (N); }\nservice B {\n  rpc Y(M) returns (N); rpc Z(M) returns (N);\n}\n";
+        let text =
+            "service A { rpc X(M) returns (N); }\nservice B {\n  rpc Y(M) returns (N); rpc Z(M) returns (N);\n}\n";
         assert_eq!(rpcs_of(text), ["A/X", "B/Y", "B/Z"]);
     }
 }

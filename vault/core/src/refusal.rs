@@ -107,14 +107,9 @@ impl From<holdfast_wire::charter::CharterError> for Refusal {
         use holdfast_wire::charter::CharterError as E;
         match e {
             E::Malformed(e) | E::Signature(e) => e.into(),
-            E::Missing
-            | E::First
-            | E::Order(_)
-            | E::Gap { .. }
-            | E::Fork(_)
-            | E::Domain
-            | E::Names
-            | E::Threshold => Self::invalid(e.to_string()),
+            E::Missing | E::First | E::Order(_) | E::Gap { .. } | E::Fork(_) | E::Domain | E::Names | E::Threshold => {
+                Self::invalid(e.to_string())
+            }
         }
     }
 }

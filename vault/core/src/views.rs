@@ -26,6 +26,7 @@ impl State {
             versions: row.versions.iter().map(|v| self.version_view(v)).collect(),
             rev: row.rev,
             removing: false,
+            done: row.done.iter().copied().collect(),
         })
     }
     /// The last version number that a service ever had; 0 if it never existed.

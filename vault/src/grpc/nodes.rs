@@ -9,6 +9,7 @@ use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::node_plane_server::NodePlane;
 use holdfast_types::{GrantId, NodeId, sha256};
 use holdfast_vault_core::{Command, Event, GrantState, NodeTaskReport, NoteKind, prepare};
+use holdfast_wire::tasks::is_over;
 use holdfast_wire::v1::{self, node_push::Push};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -113,7 +114,7 @@ impl NodeSession {
 
     /// Tasks that still run under a grant that is over: the node is told once more.
     fn revoke_again(&self, told: &[NodeTaskReport]) -> Result<(), Failure> {
-        let runs = |t: &&NodeTaskReport| !matches!(t.state.as_str(), "stopped" | "failed" | "refused");
+        let runs = |t: &&NodeTaskReport| !is_over(&t.state);
         let ids: Vec<GrantId> = self.cluster.look(|s| {
             told.iter()
                 .filter(runs)

@@ -150,6 +150,7 @@ impl Read for OperatorService {
                     versions: vec![gone],
                     rev: 0,
                     removing: true,
+                    done: Vec::new(),
                 });
             }
             v1::ServiceList { services }

@@ -245,7 +245,8 @@ impl<G: Ground> Carrier<G> {
         self.job.report(self.life.state(), self.life.exit_code(), detail, self.life.restarts())
     }
 
-    fn tell(&self) {
+    /// Puts the newest state on the board.
+    pub(super) fn tell(&self) {
         self.tasks.reports.put(self.job.id, self.job.grant.task_gen, self.report());
     }
 

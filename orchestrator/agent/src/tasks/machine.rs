@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! starting ─► running ─► (exited) ─► restarting ─► starting …
-//!                 └─► stopping ─► stopped            any ─► failed
+//!                 └─► stopping ─► stopped    └─► done    any ─► failed
 //! ```
 //! LAW: nothing is started after its lease is over; tested by `nothing_starts_after_the_lease_is_over`. What runs is
 //! ended only by its own exit, an order, or (where its grant says so) the end of lease and grace.
 
 use crate::runtime::{Exit, Restart, RestartPolicy};
 use holdfast_types::Millis;
+use holdfast_wire::tasks::DONE;
 use std::time::Duration;
 
 /// How long a task has to end by itself once its lease and grace are over.
@@ -76,7 +77,18 @@ enum Phase {
     Running { since: Millis },
     Restarting { at: Millis },
     Stopping { why: String },
-    Over { failed: bool },
+    Over(End),
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// By itself, and its policy has it not started again.
+    Done,
+    /// By an order.
+    Stopped,
+    /// Otherwise: it could not be started, or not again.
+    Failed,
 }
 
 /// A task's life.
@@ -124,7 +136,7 @@ impl Life {
             Phase::Running { since } => self.running(now, since, event),
             Phase::Restarting { at } => self.restarting(now, at, event),
             Phase::Stopping { why } => self.stopping(&why, event),
-            Phase::Over { .. } => Act::Idle,
+            Phase::Over(_) => Act::Idle,
         }
     }
 
@@ -133,7 +145,7 @@ impl Life {
         match &self.phase {
             Phase::Running { .. } if !self.overdue => Some(self.lease.end().plus(Duration::from_millis(1))),
             Phase::Restarting { at } => Some(*at),
-            Phase::Starting | Phase::Running { .. } | Phase::Stopping { .. } | Phase::Over { .. } => None,
+            Phase::Starting | Phase::Running { .. } | Phase::Stopping { .. } | Phase::Over(_) => None,
         }
     }
 
@@ -151,7 +163,7 @@ impl Life {
             }
             Event::NotStarted { reason, again: false } => {
                 self.detail = reason;
-                self.over(true)
+                self.over(End::Failed)
             }
             Event::Stop { why, .. } => self.stopped(why),
             Event::Exited(_) | Event::Extended(_) | Event::Woken => Act::Idle,
@@ -210,7 +222,8 @@ impl Life {
     /// After an end that nobody ordered: again, or over.
     fn again(&mut self, now: Millis, exit: &Exit, ran: Duration) -> Act {
         match self.policy.after(exit, ran, self.last_wait) {
-            Restart::No => self.over(!exit.success()),
+            Restart::No if matches!(self.phase, Phase::Running { .. }) => self.over(End::Done),
+            Restart::No => self.over(End::Failed),
             Restart::After(_) if now > self.lease.until => self.lapsed(),
             Restart::After(wait) => {
                 self.last_wait = wait;
@@ -221,14 +234,14 @@ impl Life {
     }
     fn lapsed(&mut self) -> Act {
         self.detail = format!("{}; not started again, for its lease is over", self.detail);
-        self.over(true)
+        self.over(End::Failed)
     }
     fn stopped(&mut self, why: String) -> Act {
         self.detail = why;
-        self.over(false)
+        self.over(End::Stopped)
     }
-    fn over(&mut self, failed: bool) -> Act {
-        self.phase = Phase::Over { failed };
+    fn over(&mut self, end: End) -> Act {
+        self.phase = Phase::Over(end);
         Act::Finish
     }
 
@@ -238,13 +251,14 @@ impl Life {
             Phase::Starting if self.restarts == 0 => "started",
             Phase::Starting | Phase::Restarting { .. } => "restarting",
             Phase::Running { .. } | Phase::Stopping { .. } => "running",
-            Phase::Over { failed: false } => "stopped",
-            Phase::Over { failed: true } => "failed",
+            Phase::Over(End::Done) => DONE,
+            Phase::Over(End::Stopped) => "stopped",
+            Phase::Over(End::Failed) => "failed",
         }
     }
     /// True once nothing more happens.
     pub fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Over { .. })
+        matches!(self.phase, Phase::Over(_))
     }
     /// How often it was started again.
     pub fn restarts(&self) -> u32 {

@@ -42,9 +42,9 @@ fn a_crashed_container_is_started_again_after_a_wait() {
 #[test]
 fn the_policy_says_whether_an_end_is_the_end() {
     for (policy, code, state) in [
-        (RestartPolicy::Never, 0, "stopped"),
-        (RestartPolicy::Never, 1, "failed"),
-        (RestartPolicy::OnFailure, 0, "stopped"),
+        (RestartPolicy::Never, 0, "done"),
+        (RestartPolicy::Never, 1, "done"),
+        (RestartPolicy::OnFailure, 0, "done"),
         (RestartPolicy::OnFailure, 1, "restarting"),
         (RestartPolicy::Always, 0, "restarting"),
     ] {
@@ -79,6 +79,9 @@ fn what_cannot_start_is_tried_again_only_if_that_may_help() {
     let mut life = Life::new(RestartPolicy::OnFailure, lease(true));
     assert_eq!(life.step(at(1), not(false)), Act::Finish);
     assert_eq!(life.state(), "failed");
+    let mut life = Life::new(RestartPolicy::Never, lease(true));
+    assert_eq!(life.step(at(1), not(true)), Act::Finish);
+    assert_eq!(life.state(), "failed", "what never ran has not done its work");
 }
 
 #[test]

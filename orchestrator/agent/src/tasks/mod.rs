@@ -254,7 +254,10 @@ impl<G: Ground> Tasks<G> {
     }
 
     fn adopt_one(self: &Arc<Self>, job: Job, record: Record, held: &[Held]) {
+        // What is adopted is on the board before any stream begins with it: the vault takes what is missing there for gone.
         if let Some(over) = record.over.clone() {
+            let detail = "it has ended; its secrets are being removed";
+            self.reports.put(job.id, job.grant.task_gen, job.report("running", over.exit_code, detail, over.restarts));
             let life = Life::new(job.policy, job.lease(Millis(record.lease_until_ms)));
             let carrier = self.carrier(Arc::new(job), life, record);
             drop(tokio::spawn(carrier.conclude(over)));
@@ -275,6 +278,7 @@ impl<G: Ground> Tasks<G> {
         let life = Life::adopted(job.policy, lease, record.attempt, from);
         tracing::info!(task = %job.task, grant = %job.id, runs = since.is_some(), "task adopted");
         let carrier = self.carrier(Arc::new(job), life, record);
+        carrier.tell();
         if since.is_some() {
             tokio::spawn(carrier.adopt());
         } else {

@@ -29,8 +29,7 @@ impl Balance {
             parallelism: if w.update.parallelism == 0 { w.replicas.max(1) } else { w.update.parallelism },
             // The order is about versions, until the last task of the old one has ended; a task that only moves starts
             // elsewhere first, if two may exist at all.
-            start_first: !w.exclusive
-                && (w.update.order == Order::StartFirst || stale_old == 0 && !service.retiring()),
+            start_first: !w.exclusive && (w.update.order == Order::StartFirst || stale_old == 0 && !service.retiring()),
             keep: p.running + p.starting + kept_old,
             keep_running: p.running + kept_old,
             stale: p.displaced + stale_old,

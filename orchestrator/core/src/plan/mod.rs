@@ -53,6 +53,7 @@ impl Planner {
             Event::ServiceReleased(name) => self.service_left(&name, Goal::Foreign),
             Event::Task(seen) => self.task_seen(&seen),
             Event::TaskEnded { task, node, failed, retry } => self.task_ended(&task, &node, failed, retry),
+            Event::Hold(task) => self.hold(&task),
             Event::RetryDue(task) => self.retry_due(&task),
         }
     }
@@ -181,6 +182,15 @@ impl Planner {
         }
         if retry == Retry::Later {
             service.hold(slot);
+        }
+    }
+
+    fn hold(&mut self, id: &TaskId) {
+        let Ok(name) = id.service() else { return };
+        let ix = self.find_or_add_service(&name);
+        if self.services[ix].task(id.slot()).is_none() {
+            self.services[ix].hold(id.slot());
+            self.dirty.insert(ix);
         }
     }
 

@@ -157,6 +157,8 @@ pub enum Event {
         /// When its place may be filled again.
         retry: Retry,
     },
+    /// A task that has done its work: its place is not filled, until [`Event::RetryDue`] or another version.
+    Hold(TaskId),
     /// The place of a task that ended with [`Retry::Later`] may be filled.
     RetryDue(TaskId),
 }

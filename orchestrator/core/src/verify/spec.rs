@@ -6,7 +6,7 @@ use super::trust::NodeTrust;
 use holdfast_types::{Millis, NameError, SecretRef, TaskId};
 use holdfast_wire::charter::verify_spec;
 use holdfast_wire::specs::{self, SpecError};
-use holdfast_wire::statement::Verified;
+use holdfast_wire::statement::{self, Verified};
 use holdfast_wire::v1::{Grant, GrantSecret, SecretMount, Spec, Statement};
 
 /// Verifies the spec that `grant` names: hash, deployers, content, and every field that both hold.
@@ -19,6 +19,7 @@ pub(crate) fn check(
 ) -> Result<Spec, Refusal> {
     let st = st.ok_or_else(|| Refusal::new(7, "spec-missing", "the assignment comes without a spec"))?;
     let known = memory.is_sensitive(&grant.namespace, &grant.service);
+    statement::peek::<Spec>(st).map_err(Refusal::statement(7, "spec-malformed"))?;
     let Verified { doc: spec, sha256, .. } =
         verify_spec(trust.charter().head(), st, known).map_err(Refusal::statement(7, "spec-signature"))?;
     require(grant.spec_sha256 == sha256.0, 7, "spec-hash", || "the grant names another spec".into())?;

@@ -30,7 +30,6 @@ pub(crate) fn check(
     spec: &Spec,
     vouchers: &[Statement],
 ) -> Result<Vec<AcceptedImage>, Refusal> {
-    require(!spec.images.is_empty(), 8, "images-none", || "the spec names no image".into())?;
     require(vouchers.len() <= MAX_VOUCHERS, 8, "vouchers-many", || format!("more than {MAX_VOUCHERS} vouchers"))?;
     spec.images
         .iter()

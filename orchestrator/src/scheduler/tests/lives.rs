@@ -115,12 +115,13 @@ fn a_task_is_restarted_as_its_service_says() {
         w.run();
         w.settle();
         let id = w.live(1).unwrap();
-        w.ends(&id, if exit_code == 0 { "stopped" } else { "failed" }, exit_code);
+        w.ends(&id, if again { "failed" } else { "done" }, exit_code);
         w.keep_lease_and_wait(120);
         assert_eq!(w.live(1).is_some(), again, "{policy} after {exit_code}");
         // Nor does another picture of the directory, or another lease, start it again.
         w.s.vault_lost(w.now);
         w.node_is(1, "ready", true);
+        w.done.extend((!again).then_some(1));
         w.service(std::slice::from_ref(&s));
         w.s.leases(w.now, &[]);
         for view in w.grants.clone().into_values() {
@@ -129,6 +130,15 @@ fn a_task_is_restarted_as_its_service_says() {
         w.synced();
         w.keep_lease_and_wait(120);
         assert_eq!(w.live(1).is_some(), again, "{policy} after {exit_code} and another picture");
+        // Nor does another process that is shown none of its grants, nor a version that only adds another task.
+        w.s = World::new(1).s;
+        w.grants.retain(|_, g| g.state != "ended");
+        w.service(&[s.clone(), Spec { version: 2, replicas_min: 2, replicas_max: 2, ..s }]);
+        for view in w.grants.clone().into_values() {
+            w.shown(Shown::Grant(view));
+        }
+        w.keep_lease_and_wait(120);
+        assert_eq!((w.live(1).is_some(), w.live(2).is_some()), (again, true), "{policy} after {exit_code}, forgotten");
     }
 }
 

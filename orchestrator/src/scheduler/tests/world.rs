@@ -23,6 +23,8 @@ pub(super) struct World {
     pub(super) placed: Vec<GrantRequest>,
     /// Says no, if it does.
     pub(super) refuse: fn(&GrantRequest) -> Option<GrantDenied>,
+    /// Tasks that have done their work, as the vault tells.
+    pub(super) done: Vec<u32>,
 }
 
 pub(super) fn no_refusal(_: &GrantRequest) -> Option<GrantDenied> {
@@ -76,6 +78,7 @@ impl World {
             orders: Vec::new(),
             placed: Vec::new(),
             refuse: no_refusal,
+            done: Vec::new(),
         }
     }
     pub(super) fn shown(&mut self, event: Shown) {
@@ -112,6 +115,7 @@ impl World {
             namespace: "shop".into(),
             service: "web".into(),
             versions,
+            done: self.done.clone(),
             ..ServiceView::default()
         }));
     }

@@ -4,9 +4,10 @@ use super::{Event, Step};
 use crate::command::{GrantFact, GrantOrder, NodeTaskReport};
 use crate::log::{Draft, grant_fields};
 use crate::refusal::{Code, Refusal};
-use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, State};
+use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, SpecVersion, State};
 use holdfast_types::{GrantId, Millis, Namespace, NodeId, OrchId, Role, ServiceRef, TaskId};
-use holdfast_wire::specs;
+use holdfast_wire::specs::{self, template};
+use holdfast_wire::tasks::{DONE, is_over, restarts};
 use holdfast_wire::v1::Spec;
 use std::time::Duration;
 
@@ -158,7 +159,7 @@ impl Step<'_> {
 
     fn report(&mut self, node: &NodeId, t: NodeTaskReport) {
         let Some(before) = self.state.grants.get(&t.grant).map(|g| g.state) else { return };
-        let over = matches!(t.state.as_str(), "stopped" | "failed" | "refused");
+        let over = is_over(&t.state);
         let after = match (before, over) {
             (GrantState::Issued | GrantState::Running, false) => GrantState::Running,
             (GrantState::Issued | GrantState::Running | GrantState::Revoked, true) => GrantState::Ended,
@@ -167,6 +168,8 @@ impl Step<'_> {
             (GrantState::Ended | GrantState::Lapsed, false) => return self.runs_on(node, t),
         };
         let (id, at, state, code) = (t.grant, self.at, t.state.clone(), t.exit_code);
+        // One that was taken back ended by order, whatever it says.
+        let by_itself = state == DONE && before != GrantState::Revoked;
         self.state.change_grant(&id, |g| {
             g.state = after;
             g.task_state = t.state;
@@ -181,7 +184,22 @@ impl Step<'_> {
             let kind = if after == GrantState::Running { "grant.started" } else { "grant.ended" };
             self.leaf(Draft::new(kind, format!("node/{node}"), id.hex()).with("state", state).with("exit_code", code));
         }
+        if by_itself {
+            self.done(&id, code != 0);
+        }
         self.event(Event::Grant(id));
+    }
+
+    /// The task of the grant ended by itself: it is not granted again if the newest version says so, and is the same work.
+    fn done(&mut self, id: &GrantId, failed: bool) {
+        let Some(g) = self.state.grants.get(id) else { return };
+        let (service, slot, version) = (g.service.clone(), g.task.slot(), g.version);
+        let Some(row) = self.state.services.get_mut(&service).filter(|s| s.active) else { return };
+        let ran = row.versions.iter().find(|v| v.version == version).and_then(SpecVersion::spec);
+        let (Some(ran), Some(newest)) = (ran, row.newest()) else { return };
+        if !restarts(newest, failed) && template(ran) == template(newest) && row.done.insert(slot) {
+            self.event(Event::Service(service));
+        }
     }
 
     /// A task runs under a grant that is over: its report was on its way when the grant lapsed. Its node is told to end it.

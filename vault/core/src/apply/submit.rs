@@ -8,6 +8,7 @@ use crate::state::{Accepted, AcceptedRow, IdentityState, MandateRow, Placement, 
 use holdfast_types::{
     CommandId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, ServiceRef, TokenId, Zone, sha256,
 };
+use holdfast_wire::specs::template;
 use holdfast_wire::statement::{Document, MAX_SIGS, peek};
 use holdfast_wire::{specs, v1};
 use prost::Message as _;
@@ -57,6 +58,10 @@ impl Step<'_> {
         let row = self.state.services.entry(name.clone()).or_default();
         if !row.active {
             row.versions.clear();
+        }
+        // What has done its work has more to do only if there is other work.
+        if row.newest().is_none_or(|old| template(old) != template(&spec)) {
+            row.done.clear();
         }
         let sha = sha256(&[&by.st.payload]);
         row.versions.push(SpecVersion {

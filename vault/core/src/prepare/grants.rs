@@ -97,6 +97,9 @@ impl<'a> Leader<'a> {
             .get(&service)
             .filter(|s| s.active)
             .ok_or_else(|| Refusal::not_found("service", &service))?;
+        if row.done.contains(&task.slot()) {
+            return Err(Refusal::changed(format!("task {task} has done its work, and is not to be started again")));
+        }
         let wanted = |v: &&SpecVersion| r.version == 0 || v.version == r.version;
         let version = row.versions.iter().rev().find(wanted);
         let inactive = || Refusal {

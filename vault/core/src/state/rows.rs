@@ -4,7 +4,7 @@ use crate::command::SealedKey;
 use holdfast_types::{Digest, Millis, OrchId, Zone};
 use holdfast_wire::v1;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A trusted root.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -126,8 +126,15 @@ pub struct ServiceRow {
     pub gens: BTreeMap<u32, u64>,
     /// No incarnation of a slot that is no longer kept was higher than this.
     pub gen_floor: u64,
+    /// Slots whose task ended by itself and is not started again, by what the newest version says; kept until a version
+    /// that a running task would notice.
+    pub done: BTreeSet<u32>,
 }
 impl ServiceRow {
+    /// The newest active spec.
+    pub fn newest(&self) -> Option<&v1::Spec> {
+        self.versions.last().and_then(SpecVersion::spec)
+    }
     /// The last incarnation in `slot`, or a number that none in it exceeded.
     pub fn last_gen(&self, slot: u32) -> u64 {
         self.gens.get(&slot).copied().unwrap_or(self.gen_floor)

@@ -3,7 +3,7 @@
 use crate::world::World;
 use holdfast_types::{Secret, TaskId, sha256};
 use holdfast_vault_core::prepare::GrantReply;
-use holdfast_vault_core::{Code, grant_fields};
+use holdfast_vault_core::{Code, Command, grant_fields};
 use holdfast_wire::boxes::{self, Context};
 use holdfast_wire::keys::StatementSigner as _;
 use holdfast_wire::{padding, statement, v1};
@@ -203,6 +203,49 @@ fn an_exclusive_task_is_not_granted_again_before_its_last_grant_is_over() {
     );
     w.report(&node, &g.grant_id, "stopped").unwrap();
     w.grant(&orch, w.ask("web", &other, 1)).unwrap();
+}
+
+/// The grant was forgotten after ten minutes, and with it that the job was done: the next orchestrator ran it again.
+#[test]
+fn a_task_that_has_done_its_work_is_not_granted_again() {
+    let (mut w, orch, node) = World::shop();
+    let name = holdfast_types::ServiceRef::of("shop", "web").unwrap();
+    let job = |w: &World, version, replicas| v1::Spec {
+        restart: "never".into(),
+        replicas_max: replicas,
+        ..w.spec("web", version, &[])
+    };
+    let ends = |w: &mut World, slot: u32| {
+        w.keep_lease(&orch).unwrap();
+        let (st, ..) = w.grant(&orch, w.ask("web", &node, slot)).unwrap();
+        let id = statement::peek::<v1::Grant>(&st).unwrap().grant_id;
+        w.report(&node, &id, "running").unwrap();
+        w.report(&node, &id, "done").unwrap();
+    };
+    // A node that says so of a service that is always started again is not heard.
+    ends(&mut w, 1);
+    assert!(w.state.service_view(&name).unwrap().done.is_empty());
+
+    let first = job(&w, 2, 1);
+    w.deploy(&first).unwrap();
+    ends(&mut w, 1);
+    assert_eq!(w.state.service_view(&name).unwrap().done, [1]);
+    w.pass(700_000);
+    w.propose(Command::Tick).result.unwrap();
+    assert_eq!(w.state.grants().count(), 0, "all of them are forgotten");
+    w.keep_lease(&orch).unwrap();
+    let refusal = w.grant(&orch, w.ask("web", &node, 1)).err().unwrap();
+    assert!(refusal.code == Code::Changed && refusal.reason.contains("done its work"), "{refusal:?}");
+
+    let scaled = job(&w, 3, 2);
+    w.deploy(&scaled).unwrap();
+    assert_eq!(w.grant(&orch, w.ask("web", &node, 1)).err().unwrap().code, Code::Changed);
+    ends(&mut w, 2);
+    assert_eq!(w.state.service_view(&name).unwrap().done, [1, 2]);
+
+    let other = v1::Spec { command: vec!["/bin/other".into()], ..job(&w, 4, 2) };
+    w.deploy(&other).unwrap();
+    ends(&mut w, 1);
 }
 
 #[test]

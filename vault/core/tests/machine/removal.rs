@@ -171,13 +171,8 @@ fn a_start_that_is_told_after_its_grant_lapsed_is_taken_back() {
     w.pass(300_000);
     w.propose(Command::Tick).result.unwrap();
     let grant = holdfast_types::GrantId::from_slice(&late).unwrap();
-    let report = |state: &str| NodeTaskReport {
-        grant,
-        state: state.into(),
-        exit_code: 0,
-        detail: String::new(),
-        restarts: 0,
-    };
+    let report =
+        |state: &str| NodeTaskReport { grant, state: state.into(), exit_code: 0, detail: String::new(), restarts: 0 };
     for leaves in [1, 0] {
         let told = w.propose(Command::Reports { node: node.node(), tasks: vec![report("running")] });
         assert!(told.result.is_ok() && told.leaves.len() == leaves, "{:?}", told.leaves);

@@ -15,6 +15,7 @@ enum Op {
     Report(usize),
     End(usize),
     Fail(usize, Retry),
+    Hold(usize, u32),
     Retry,
     Plan,
 }
@@ -40,6 +41,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         6 => any::<usize>().prop_map(Op::Report),
         3 => any::<usize>().prop_map(Op::End),
         2 => (any::<usize>(), retry).prop_map(|(k, r)| Op::Fail(k, r)),
+        1 => (0..4usize, 1..8u32).prop_map(|(s, slot)| Op::Hold(s, slot)),
         1 => Just(Op::Retry),
         6 => Just(Op::Plan),
     ];
@@ -90,6 +92,11 @@ impl World {
             Op::Fail(k, retry) => {
                 if let Some(id) = self.nth(k, |_| true) {
                     self.end(&id, true, retry);
+                }
+            }
+            Op::Hold(s, slot) => {
+                if self.wanted.contains_key(&service(s)) {
+                    self.hold(task(s, slot));
                 }
             }
             Op::Retry => {

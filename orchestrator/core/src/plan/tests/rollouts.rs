@@ -152,6 +152,20 @@ fn a_task_seen_in_a_held_place_fills_it() {
 }
 
 #[test]
+fn the_place_of_a_task_that_has_done_its_work_stays_empty_until_another_version() {
+    let mut w = world(&["a"]);
+    w.want(wanted(0, 2));
+    w.hold(task(0, 1));
+    assert_eq!(placed(&w.plan()), [(task(0, 2), 0)]);
+    w.running(&task(0, 2));
+    w.hold(task(0, 2));
+    assert_eq!(w.plan(), [], "a task that is there is not held");
+    w.want(Wanted { version: 2, ..wanted(0, 3) });
+    w.hold(task(0, 1));
+    assert_eq!(placed(&w.plan()), [(task(0, 3), 0)]);
+}
+
+#[test]
 fn a_halted_rollout_stays_halted_while_a_task_has_nowhere_to_go() {
     let mut w = world(&["a", "a", "a", "a"]);
     let v1 = Wanted { exclusive: true, resources: cpu(10), update: update(Order::StopFirst, 2), ..wanted(0, 4) };

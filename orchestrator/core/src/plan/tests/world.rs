@@ -145,6 +145,10 @@ impl World {
         }
         self.planner.apply(Event::TaskEnded { task: id.clone(), node: t.node, failed, retry });
     }
+    pub(super) fn hold(&mut self, id: TaskId) {
+        self.held.insert(id.clone());
+        self.planner.apply(Event::Hold(id));
+    }
     pub(super) fn retry_due(&mut self, id: &TaskId) {
         self.held.remove(id);
         self.planner.apply(Event::RetryDue(id.clone()));

@@ -160,7 +160,7 @@ impl Scene {
     }
 }
 
-pub fn todo<T: std::fmt::Debug>(r: Result<News<T>, Refusal>) -> T {
+pub fn todo<T: std::fmt::Debug, E: std::fmt::Debug>(r: Result<News<T>, E>) -> T {
     match r {
         Ok(News::Todo(t)) => t,
         other => panic!("expected news, got {other:?}"),
