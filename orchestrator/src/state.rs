@@ -52,7 +52,7 @@ impl StateDir {
         made.map_err(|e| failed(root, "create", &e))?;
         let claim = claim(&root.join("lock")).map_err(|e| failed(root, "lock", &e))?;
         let used = || {
-            Failure::failed("state-in-use", format!("{} is in use by another orchestrator", root.display()))
+            Failure::failed("state", format!("{} is in use by another orchestrator", root.display()))
                 .help("stop the other process, or give this one a state_dir and a join token of its own")
         };
         Ok(Self { root: root.to_owned(), _claim: Arc::new(claim.ok_or_else(used)?) })
@@ -139,7 +139,7 @@ mod tests {
         let clone = first.clone();
         drop(first);
         let failure = StateDir::open(dir.path()).unwrap_err();
-        assert_eq!((failure.kind.exit_code(), failure.code.as_ref()), (1, "state-in-use"));
+        assert_eq!((failure.kind.exit_code(), failure.code.as_ref()), (1, "state"));
         drop(clone);
         StateDir::open(dir.path()).unwrap();
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected should stop there")]
 
 use holdfast_transport::codes::Code;
+use holdfast_types::Role;
 use holdfast_vault::rights::{Listener, TABLE};
 use std::collections::BTreeSet;
 use suite::repository::{self, Page};
@@ -150,19 +151,18 @@ fn the_page_of_rights_is_the_table_in_the_code() {
          served to nobody.\n\n\
          | RPC | listener | roles | authority |\n|---|---|---|---|\n",
     );
+    let words = |roles: &[Role]| roles.iter().map(|r| format!("{r:?}").to_lowercase()).collect::<Vec<_>>().join(", ");
     for (_, path, listener, roles, why) in TABLE {
         let listener = match listener {
             Listener::Join => "J (join)",
             Listener::Service => "S (service)",
             Listener::Local => "U (unix socket)",
         };
-        let roles: Vec<String> = roles.iter().map(|r| format!("{r:?}").to_lowercase()).collect();
-        let roles = if roles.is_empty() { "–".to_owned() } else { roles.join(", ") };
+        let roles = if roles.is_empty() { "–".to_owned() } else { words(roles) };
         page += &format!("| `{path}` | {listener} | {roles} | {why} |\n");
     }
-    for (_, path, role, why) in holdfast_orchestrator::rights::TABLE {
-        let role = format!("{role:?}").to_lowercase();
-        page += &format!("| `{path}` | orchestrator | {role} | {why} |\n");
+    for (_, path, roles, why) in holdfast_orchestrator::rights::TABLE {
+        page += &format!("| `{path}` | orchestrator | {} | {why} |\n", words(roles));
     }
     repository::agrees("docs/reference/rights.md", &page).unwrap();
 }

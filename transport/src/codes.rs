@@ -80,7 +80,6 @@ codes! {
     UnknownCertificate = "unknown-certificate", Refused, "The certificate is not the one in the registry.";
     IdentityRefused = "identity-refused", Refused, "The server knows the name but does not accept it any more.";
     IdentityFork = "identity-fork", Refused, "A key was used by two; both are quarantined.";
-    NotANode = "not-a-node", Refused, "The certificate is not a node's.";
     PeerRevoked = "peer-revoked", Refused, "The other side was revoked.";
     BudgetExhausted = "budget-exhausted", Exhausted, "A budget or rate limit is used up.";
     TooManyAttempts = "too-many-attempts", Exhausted, "Too many attempts to unlock within a minute.";

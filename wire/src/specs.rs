@@ -35,6 +35,9 @@ pub enum SpecError {
     /// An empty list would guard nothing, or allow nothing.
     #[error("a spec names the zones it may run in; * stands for all")]
     Zones,
+    /// Whatever is not plainly one of the two has no default.
+    #[error("a spec says what a task does at its lease's end: stop or run-on")]
+    Expiry,
     /// A second one could be started while the first runs on.
     #[error("an exclusive service stops when its lease is over: its on-expiry is \"stop\"")]
     Exclusive,
@@ -79,8 +82,10 @@ pub fn check(s: &Spec, now: Millis) -> Result<ServiceRef, SpecError> {
     if s.replicas_min > s.replicas_max {
         return Err(SpecError::Replicas);
     }
-    let words: [(&'static str, &str, &[&str]); 3] = [
-        ("on_expiry", &s.on_expiry, &["run-on", "stop"]),
+    if !matches!(s.on_expiry.as_str(), "run-on" | "stop") {
+        return Err(SpecError::Expiry);
+    }
+    let words: [(&'static str, &str, &[&str]); 2] = [
         ("isolation", &s.isolation, &["", "default", "relaxed"]),
         ("restart", &s.restart, &["", "always", "on-failure", "never"]),
     ];

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -57,7 +58,11 @@ impl Calls {
     pub fn believing(w: &World) -> Self {
         let identity = w.path("orch").join("identity/identity.pem");
         eventually("the orchestrator to have joined", || identity.exists().then_some(()));
-        let state = StateDir::open(&w.path("orch")).unwrap();
+        // A copy: the orchestrator holds its own.
+        let copy = tempfile::tempdir().unwrap();
+        let from = w.path("orch").join(".");
+        assert!(Command::new("cp").arg("-a").args([from.as_path(), copy.path()]).status().unwrap().success());
+        let state = StateDir::open(copy.path()).unwrap();
         let (_, believed) = join::open(&state, state.load().unwrap().unwrap()).unwrap();
         Self { runtime: Runtime::new().unwrap(), trust: believed.tls() }
     }

@@ -102,7 +102,7 @@ fn on_orchestrator(caller: &Caller, rpc: &str) -> &'static str {
         (Err(word), _) => word,
         (Ok(Role::Orch), _) => "identity-refused",
         (Ok(_), None) => "unimplemented",
-        (Ok(role), Some((_, _, allowed, _))) if *allowed == role => "past",
+        (Ok(role), Some((_, _, allowed, _))) if allowed.contains(&role) => "past",
         (Ok(_), Some(_)) => "not-allowed",
     }
 }

@@ -203,7 +203,7 @@ async fn a_container_that_is_still_coming_up_is_adopted_and_gets_no_twin() {
     let mut next = b.next_agent().await;
     next.until(1, "running").await;
     next.ground.end("shop.web.1.7.0", 0);
-    assert_eq!(next.until(1, "stopped").await.restarts, 0);
+    assert_eq!(next.until(1, "done").await.restarts, 0);
     assert_eq!(next.ground.diary().iter().filter(|d| d.starts_with("start")).count(), 1);
 }
 

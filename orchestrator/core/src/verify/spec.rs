@@ -46,6 +46,7 @@ fn refused(e: SpecError) -> Refusal {
         | SpecError::Twice(_)
         | SpecError::Replicas
         | SpecError::Zones
+        | SpecError::Expiry
         | SpecError::Exclusive
         | SpecError::Word(_) => "spec-content",
     };

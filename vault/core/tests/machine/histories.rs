@@ -165,9 +165,11 @@ fn replayed(log: &[Stamped], mut s: State) -> State {
     s
 }
 
-/// Commands that may change something small without a leaf: time, a lease kept, a detail of a report.
+/// Commands that may change something small without a leaf: time, a lease kept, a detail of a report, when an extension
+/// was last refused.
 fn quiet(c: &Command) -> bool {
-    matches!(c, Command::Tick | Command::KeepLease { .. } | Command::Reports { .. } | Command::Grants { .. })
+    use Command as C;
+    matches!(c, C::Tick | C::KeepLease { .. } | C::Reports { .. } | C::Grants { .. } | C::Extend { .. })
 }
 
 /// Replays step by step: whatever changes the state has a leaf.
