@@ -20,7 +20,6 @@ pub(crate) use charter::publisher_vouches;
 pub(crate) use grants::Denials;
 pub(crate) use index::Index;
 pub(crate) use placements::Placement;
-pub(crate) use rows::{surge};
 
 use holdfast_types::{
     ClusterId, CommandId, Digest, GrantId, MandateId, Millis, Namespace, NodeId, OrchId, SecretRef, ServiceRef,
@@ -41,7 +40,7 @@ pub enum StateError {
     Inconsistent(&'static str),
 }
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Everything the voters agree on.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
