@@ -167,8 +167,9 @@ impl Scheduler {
                 let until = self.pause(now, &t.service.namespace, &d.reason);
                 self.timers.add(until, Due::Retry(task.clone()));
             }
-            // The facts moved while the vault decided: nothing is wrong with this node.
-            "changed" => self.retry_later(now, task),
+            // The facts moved while the vault decided, or a first placement here is held for a while: nothing is wrong
+            // with this node, and another one would be told of and held just the same.
+            "changed" | "pending" => self.retry_later(now, task),
             _ => {
                 self.deny(now, &t.service, &t.node, &d.reason, &d.policies);
                 self.retry_later(now, task);

@@ -157,6 +157,18 @@ fn a_denied_service_is_tried_on_another_node_and_denials_are_spaced_out() {
 }
 
 #[test]
+fn a_first_placement_that_is_held_is_asked_for_on_its_node_alone() {
+    let mut w = World::new(20);
+    w.refuse = |_| Some(GrantDenied { code: "pending".into(), reason: "held".into(), policies: vec![] });
+    w.service(&[spec(1, 1)]);
+    w.run();
+    w.keep_lease_and_wait(300);
+    assert!(w.placed.len() > 5, "it is asked for again: {}", w.placed.len());
+    let nodes: std::collections::BTreeSet<_> = w.placed.iter().map(|r| r.node_id.clone()).collect();
+    assert_eq!(nodes.len(), 1, "each node that is asked for is an alarm: {nodes:?}");
+}
+
+#[test]
 fn a_used_up_budget_pauses_its_namespace_until_the_next_minute() {
     let mut w = World::new(1);
     w.refuse = |_| Some(GrantDenied { code: "budget-exhausted".into(), reason: "used up".into(), policies: vec![] });

@@ -56,7 +56,7 @@ fn a_vault_whose_disk_fills_up_says_so_keeps_what_it_acknowledged_and_goes_on_wi
     let vault = w.vault.as_mut().unwrap();
     assert_eq!(eventually("the voter to end", || vault.exited()), Some(1));
     let log = vault.log_text();
-    let last = log.lines().filter(|l| l.contains(" ERROR ")).next_back().unwrap();
+    let last = log.lines().rfind(|l| l.contains(" ERROR ")).unwrap();
     assert!(last.contains("make room on the disk") && log.contains("No space left"), "{log}");
     assert!(!log.contains("panicked"), "{log}");
     disk.make_room();
