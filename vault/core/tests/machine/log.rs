@@ -47,6 +47,7 @@ pub const KINDS: &[&str] = &[
     "grant.ended",
     "grant.revoked",
     "grant.extended",
+    "grant.late",
     "command.deny",
     "alarm/unknown-cert",
     "evidence",
