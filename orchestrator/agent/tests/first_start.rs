@@ -40,7 +40,7 @@ impl Agent {
 }
 
 fn errors(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).lines().filter(|l| l.starts_with("error: ")).collect::<Vec<_>>().join("\n")
+    String::from_utf8_lossy(&output.stderr).lines().filter(|l| l.contains(" ERROR ")).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_token_with_a_typing_error_exits_with_3_and_nothing_reaches_the_network() {
 fn a_first_start_without_a_token_says_what_to_give() {
     let output = Agent::new().run(&[]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("help: give --join-token-file"), "{output:?}");
+    assert!(errors(&output).contains("give --join-token-file"), "{output:?}");
 }
 
 #[test]
