@@ -16,7 +16,7 @@ use holdfast_pki::keys::SubjectKey;
 use holdfast_policy::{OperatorAct, OperatorFacts, Policies, Target};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
-use holdfast_transport::server::{ConnPeer, Connections, admit};
+use holdfast_transport::server::{ConnPeer, Connections, admit, is_ending};
 use holdfast_transport::tls::{IdentityCell, LocalIdentity, Peer, TrustCell};
 use holdfast_types::{Digest, Millis, OperatorId, Role, VoterId};
 use holdfast_vault_core::prepare::{self, Leader, Pin};
@@ -146,8 +146,15 @@ impl Cluster {
         match self.pin(peer)? {
             Pin::Good => {}
             Pin::Activate(serial) => {
-                self.propose(Command::Activate { id: id.clone(), serial }).await?;
+                // Told to end before they are retired: what they still bring is no thief's.
                 self.close_replaced(peer);
+                self.propose(Command::Activate { id: id.clone(), serial }).await?;
+            }
+            Pin::Fork if is_ending(request) => {
+                return Err(Failure::unavailable(
+                    "connection-lost",
+                    "this connection's certificate was replaced; call again over a new one",
+                ));
             }
             Pin::Fork => {
                 let detail = format!("a retired certificate (serial {}) was used", peer.serial_hex);

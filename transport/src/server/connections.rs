@@ -18,6 +18,8 @@ pub struct ConnPeer {
     pub peer: Option<Peer>,
     /// Where it dials from.
     pub addr: SocketAddr,
+    /// Cancelled when the connection is told to end.
+    pub(crate) ending: CancellationToken,
 }
 
 /// The verified peer that sent `request`.
@@ -25,6 +27,11 @@ pub fn peer_of<T>(request: &tonic::Request<T>) -> Result<&Peer, Failure> {
     let conn = request.extensions().get::<Arc<ConnPeer>>();
     conn.and_then(|c| c.peer.as_ref())
         .ok_or_else(|| Failure::refused("bad-credential", "this call needs a connection with a client certificate"))
+}
+
+/// Whether the connection that `request` came over was told to end: it may still bring what was on its way.
+pub fn is_ending<T>(request: &tonic::Request<T>) -> bool {
+    request.extensions().get::<Arc<ConnPeer>>().is_some_and(|c| c.ending.is_cancelled())
 }
 
 /// The connections of a process, of all its listeners or of one: clones share one registry.
@@ -88,7 +95,7 @@ impl Connections {
 
     pub(crate) fn register(&self, peer: Option<Peer>, addr: SocketAddr, listener: &CancellationToken) -> Registration {
         let (id, token) = (peer.as_ref().map(|p| p.id.clone()), listener.child_token());
-        let conn = Arc::new(ConnPeer { peer, addr });
+        let conn = Arc::new(ConnPeer { peer, addr, ending: token.clone() });
         let mut open = self.open();
         let number = open.next;
         open.next += 1;

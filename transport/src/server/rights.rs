@@ -49,7 +49,11 @@ mod tests {
             root_sha256: Digest([0; 32]),
         });
         let mut request = tonic::Request::new(());
-        request.extensions_mut().insert(Arc::new(ConnPeer { peer, addr: SocketAddr::from(([127, 0, 0, 1], 1)) }));
+        request.extensions_mut().insert(Arc::new(ConnPeer {
+            peer,
+            addr: SocketAddr::from(([127, 0, 0, 1], 1)),
+            ending: tokio_util::sync::CancellationToken::new(),
+        }));
         request
     }
 
