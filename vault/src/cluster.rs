@@ -16,7 +16,7 @@ use holdfast_pki::keys::SubjectKey;
 use holdfast_policy::{OperatorAct, OperatorFacts, Policies, Target};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
-use holdfast_transport::server::{ConnPeer, Connections, admit, is_ending};
+use holdfast_transport::server::{ConnPeer, Connections, admit, is_replaced};
 use holdfast_transport::tls::{IdentityCell, LocalIdentity, Peer, TrustCell};
 use holdfast_types::{Digest, Millis, OperatorId, Role, VoterId};
 use holdfast_vault_core::prepare::{self, Leader, Pin};
@@ -24,6 +24,7 @@ use holdfast_vault_core::{Command, Committed, Entropy, Event, NoteFacts, NoteKin
 use holdfast_wire::{merkle, v1};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::broadcast;
 
 /// An unlocked voter at work.
@@ -63,6 +64,9 @@ pub struct Cluster {
     /// The same for those who have proved nothing: they take no room from the others.
     pub strangers: Throttle,
 }
+
+/// How long connections of a replaced certificate go on.
+const MOVING: Duration = Duration::from_secs(1);
 
 /// Addresses of the listeners, `host:port`, as others reach them.
 #[derive(Debug, Clone)]
@@ -146,11 +150,20 @@ impl Cluster {
         match self.pin(peer)? {
             Pin::Good => {}
             Pin::Activate(serial) => {
-                // Told to end before they are retired: what they still bring is no thief's.
-                self.close_replaced(peer);
+                let (of, new) = (peer.id.clone(), peer.serial_hex.clone());
+                let older = move |c: &ConnPeer| c.peer.as_ref().is_some_and(|p| p.serial_hex != new);
+                // Marked before it is retired: what the old certificate's connections still bring is no thief's.
+                self.connections.replace_those(&of, &older);
                 self.propose(Command::Activate { id: id.clone(), serial }).await?;
+                // They end a little later, when what runs over them has moved to the new one.
+                let connections = self.connections.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(MOVING).await;
+                    let closed = connections.close_those(&of, older);
+                    tracing::debug!(identity = %of.short(), closed, "a renewed certificate is in use");
+                });
             }
-            Pin::Fork if is_ending(request) => {
+            Pin::Fork if is_replaced(request) => {
                 return Err(Failure::unavailable(
                     "connection-lost",
                     "this connection's certificate was replaced; call again over a new one",
@@ -287,15 +300,6 @@ impl Cluster {
     pub fn evidence_allowed(&self, caller: &str) -> bool {
         self.throttle.allows(caller, self.clock.now())
     }
-
-    /// Ends what the certificates before `peer`'s opened (protocol, renewal chain R4): a call that comes late is then a
-    /// broken connection, which is made again, and not the use of a retired certificate.
-    fn close_replaced(&self, peer: &Peer) {
-        let older = |c: &ConnPeer| c.peer.as_ref().is_some_and(|p| p.serial_hex != peer.serial_hex);
-        let closed = self.connections.close_those(&peer.id, older);
-        tracing::debug!(identity = %peer.id.short(), closed, "a renewed certificate is in use");
-    }
-
     /// Ends the connections of an identity whose certificates no longer count.
     pub fn close(&self, id: &str) {
         let n = self.connections.close_where(|c| c.peer.as_ref().is_some_and(|p| p.id.name == id));

@@ -8,15 +8,24 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use suite::programs::program;
 
 /// How long anything may take before the test says what it was waiting for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A free loopback port, as far as one can know.
+/// A port that nobody has. Below those that the kernel gives to outgoing connections: one of them, free now, may be taken
+/// by anybody's connection before a vault listens on it.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = u16::try_from(std::process::id() % 100).unwrap_or(0) * 120;
+    loop {
+        let port = 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits until `f` gives something; panics with `what` if it does not.

@@ -8,6 +8,7 @@ use crate::tls::Peer;
 use holdfast_types::SpiffeId;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
@@ -18,8 +19,8 @@ pub struct ConnPeer {
     pub peer: Option<Peer>,
     /// Where it dials from.
     pub addr: SocketAddr,
-    /// Cancelled when the connection is told to end.
-    pub(crate) ending: CancellationToken,
+    /// Its certificate is being replaced: see [`Connections::replace_those`].
+    pub(crate) replaced: AtomicBool,
 }
 
 /// The verified peer that sent `request`.
@@ -29,9 +30,9 @@ pub fn peer_of<T>(request: &tonic::Request<T>) -> Result<&Peer, Failure> {
         .ok_or_else(|| Failure::refused("bad-credential", "this call needs a connection with a client certificate"))
 }
 
-/// Whether the connection that `request` came over was told to end: it may still bring what was on its way.
-pub fn is_ending<T>(request: &tonic::Request<T>) -> bool {
-    request.extensions().get::<Arc<ConnPeer>>().is_some_and(|c| c.ending.is_cancelled())
+/// Whether `request` came over a connection whose certificate was replaced meanwhile: what was on its way still arrives.
+pub fn is_replaced<T>(request: &tonic::Request<T>) -> bool {
+    request.extensions().get::<Arc<ConnPeer>>().is_some_and(|c| c.replaced.load(Ordering::Acquire))
 }
 
 /// The connections of a process, of all its listeners or of one: clones share one registry.
@@ -61,6 +62,12 @@ impl Connections {
         let Some(entries) = open.by_id.get(&Some(id.clone())) else { return 0 };
         entries.values().for_each(|e| e.token.cancel());
         entries.len()
+    }
+    /// Marks the connections of `id` for which `older` holds: their certificate is about to be replaced. They go on.
+    pub fn replace_those(&self, id: &SpiffeId, older: impl Fn(&ConnPeer) -> bool) {
+        let open = self.open();
+        let entries = open.by_id.get(&Some(id.clone())).into_iter().flat_map(HashMap::values);
+        entries.filter(|e| older(&e.conn)).for_each(|e| e.conn.replaced.store(true, Ordering::Release));
     }
     /// Ends the connections of `id` for which `condemned` holds; how many there were.
     pub fn close_those(&self, id: &SpiffeId, condemned: impl Fn(&ConnPeer) -> bool) -> usize {
@@ -95,7 +102,7 @@ impl Connections {
 
     pub(crate) fn register(&self, peer: Option<Peer>, addr: SocketAddr, listener: &CancellationToken) -> Registration {
         let (id, token) = (peer.as_ref().map(|p| p.id.clone()), listener.child_token());
-        let conn = Arc::new(ConnPeer { peer, addr, ending: token.clone() });
+        let conn = Arc::new(ConnPeer { peer, addr, replaced: AtomicBool::new(false) });
         let mut open = self.open();
         let number = open.next;
         open.next += 1;

@@ -14,6 +14,6 @@ mod sources;
 
 pub use accept::{Limits, ServeError, serve};
 pub(crate) use connections::Registration;
-pub use connections::{ConnPeer, Connections, is_ending, peer_of};
+pub use connections::{ConnPeer, Connections, is_replaced, peer_of};
 pub use rights::{admit, rpcs_of};
 pub use sources::PerSource;

@@ -52,7 +52,7 @@ mod tests {
         request.extensions_mut().insert(Arc::new(ConnPeer {
             peer,
             addr: SocketAddr::from(([127, 0, 0, 1], 1)),
-            ending: tokio_util::sync::CancellationToken::new(),
+            replaced: std::sync::atomic::AtomicBool::new(false),
         }));
         request
     }

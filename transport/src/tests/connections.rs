@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::failure::{Failure, FailureKind};
-use crate::server::{ConnPeer, Connections, Limits, is_ending};
+use crate::server::{ConnPeer, Connections, Limits, is_replaced};
 use crate::tls::{Admission, Alpn, ClientTls, Expect, Peer, Refused, ServerTls};
 use holdfast_types::Role;
 use std::net::SocketAddr;
@@ -69,14 +69,16 @@ async fn what_a_replaced_certificate_opened_can_be_ended_alone() {
     let replaced = server.connections.of(&id)[0].peer.as_ref().unwrap().serial_hex.clone();
     let mut late = tonic::Request::new(());
     late.extensions_mut().insert(server.connections.of(&id)[0].clone());
-    assert!(!is_ending(&late));
+    assert!(!is_replaced(&late));
     let new = dial(server.addr, ca.client(Role::Node, "node-a")).await.unwrap();
     whoami_over(&new).await.unwrap();
 
-    let is_replaced = |c: &ConnPeer| c.peer.as_ref().is_some_and(|p| p.serial_hex == replaced);
-    assert_eq!(server.connections.close_those(&ca.id(Role::Node, "node-b"), is_replaced), 0);
-    assert_eq!(server.connections.close_those(&id, is_replaced), 1);
-    assert!(is_ending(&late), "what it still brings is known to come over a connection that ends");
+    let is_older = |c: &ConnPeer| c.peer.as_ref().is_some_and(|p| p.serial_hex == replaced);
+    assert_eq!(server.connections.close_those(&ca.id(Role::Node, "node-b"), is_older), 0);
+    server.connections.replace_those(&id, is_older);
+    assert!(is_replaced(&late), "what it still brings is known to come over a replaced certificate's connection");
+    assert!(futures::poll!(std::pin::pin!(pushes.message())).is_pending(), "a mark ends nothing");
+    assert_eq!(server.connections.close_those(&id, is_older), 1);
     assert_eq!(end(&mut pushes).await.kind, FailureKind::Unavailable);
     assert!(whoami_over(&new).await.is_ok(), "the new certificate's connection ended as well");
 }
