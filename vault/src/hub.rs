@@ -73,3 +73,21 @@ impl Hub {
         self.lock().by_node.retain(|_, (_, tx)| tx.try_send(Ok(v1::NodePush { push: Some(push.clone()) })).is_ok());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_missed_events_every_session_ends_and_starts_over() {
+        let (hub, nodes) = (Hub::default(), [1, 2].map(|n| NodeId::from_random([n; 16])));
+        let mut sessions = nodes.each_ref().map(|n| hub.enter(n).1);
+        hub.end_all();
+        for (node, pushes) in nodes.iter().zip(&mut sessions) {
+            assert!(!hub.is_connected(node));
+            assert!(matches!(pushes.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)), "its stream goes on");
+        }
+        let (number, _pushes) = hub.enter(&nodes[0]);
+        assert!(hub.is_connected(&nodes[0]) && hub.leave(&nodes[0], number));
+    }
+}

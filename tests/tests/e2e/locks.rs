@@ -2,6 +2,7 @@
 
 use super::world::{World, eventually, write_key};
 use std::net::TcpStream;
+use std::time::Duration;
 
 #[test]
 fn a_sealed_vault_opens_no_port_and_the_right_key_opens_it() {
@@ -23,6 +24,33 @@ fn a_sealed_vault_opens_no_port_and_the_right_key_opens_it() {
     w.unlock();
     assert!(w.ok(&["secret", "ls"]).contains("shop/a"));
     assert!(w.ok(&["log", "tail", "-n", "50"]).contains("unlock.open"));
+}
+
+#[test]
+fn an_unlock_whose_caller_is_killed_leaves_the_vault_sealed_or_open() {
+    let mut w = World::founded();
+    for ms in (0..160).step_by(20) {
+        w.kill_vault();
+        w.start_vault();
+        let key = w.unlock_key.display().to_string();
+        let mut tool = w.beside(&["unlock", "--vault-socket", &w.socket(), "--key-file", &key], "unlock.log");
+        std::thread::park_timeout(Duration::from_millis(ms));
+        tool.kill();
+        let state = eventually("the vault to be sealed or open", || {
+            let state = w.json(&["status", "--vault-socket", &w.socket()])["state"].as_str().unwrap().to_owned();
+            matches!(state.as_str(), "sealed" | "ready").then_some(state)
+        });
+        if state == "ready" {
+            assert!(
+                w.ok(&["log", "tail", "-n", "5"]).contains("unlock.open"),
+                "opened after {ms} ms, and not in the log"
+            );
+        }
+    }
+    if w.json(&["status", "--vault-socket", &w.socket()])["state"] == "sealed" {
+        w.unlock();
+    }
+    w.put_secret("shop/a", b"value", &[]);
 }
 
 #[test]

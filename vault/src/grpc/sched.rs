@@ -27,12 +27,17 @@ fn orch_of(c: &Caller) -> Result<OrchId, Failure> {
 /// Shortest time between two turns of one stream of KeepLease.
 const KEEP_PACE: Duration = Duration::from_millis(200);
 
+/// The address under which nodes find an orchestrator that `said` one. Every node is told of a change, so it may change now
+/// and then, not all the time.
+fn address(known: String, said: String, may_change: impl FnOnce() -> bool) -> String {
+    if known != said && (known.is_empty() || may_change()) { said } else { known }
+}
+
 impl SchedService {
     async fn keep(cluster: &Cluster, orch: &OrchId, said: String) -> Result<v1::KeepLeaseReply, Failure> {
-        // Every node is told of a new address: it may change now and then, not all the time.
         let known = cluster.look(|s| s.session_addr(orch))?;
-        let stays = known == said || !(known.is_empty() || cluster.evidence_allowed(&format!("address/{orch}")));
-        let session_addr = if stays { known } else { said };
+        let may_change = || cluster.throttle.allows(&format!("address/{orch}"), cluster.clock.now());
+        let session_addr = address(known, said, may_change);
         let life_ms = i64::try_from(cluster.config.lives.lease.as_millis()).unwrap_or(i64::MAX);
         cluster.propose(Command::KeepLease { orch: orch.clone(), session_addr, life_ms }).await?;
         let now = cluster.now()?;
@@ -200,5 +205,27 @@ impl SchedPlane for SchedService {
             }
         });
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(rx))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::throttle::Throttle;
+    use holdfast_types::Millis;
+
+    #[test]
+    fn an_orchestrator_that_moves_all_the_time_is_not_followed_all_the_time() {
+        let (throttle, mut known, mut moves) = (Throttle::of_callers(), String::new(), 0);
+        for n in 0..100 {
+            let now =
+                address(known.clone(), format!("10.0.0.{}:7410", n % 2), || throttle.allows("address/o", Millis(0)));
+            moves += u32::from(now != known);
+            known = now;
+        }
+        assert_eq!(moves, 11, "the first address and ten changes in a minute");
+        let later = address(known.clone(), "10.0.0.9:7410".into(), || throttle.allows("address/o", Millis(60_000)));
+        assert_eq!(later, "10.0.0.9:7410");
+        assert_eq!(address(known.clone(), known.clone(), || panic!("asked without a change")), known);
     }
 }
