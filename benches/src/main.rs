@@ -6,6 +6,7 @@
 // The cluster of the end-to-end tests names its crate; here it is this one (see `programs`).
 extern crate self as suite;
 
+mod bare;
 mod cluster;
 mod deploy;
 mod floor;
@@ -31,8 +32,9 @@ struct Measurement {
     measure: fn() -> Result<Line, Failed>,
 }
 
-const MEASUREMENTS: [Measurement; 6] = [
+const MEASUREMENTS: [Measurement; 7] = [
     Measurement { name: "issue-leaves", how: leaves::HOW, measure: leaves::over_open_connections },
+    Measurement { name: "bare-leaves", how: bare::HOW, measure: bare::over_open_connections },
     Measurement { name: "grants", how: grants::HOW, measure: grants::in_batches },
     Measurement { name: "verify-assign", how: verify::HOW, measure: verify::one_assignment },
     Measurement { name: "deploy", how: deploy::HOW, measure: deploy::one_replica },

@@ -72,9 +72,11 @@ impl NodeId {
     }
 }
 impl OrchId {
+    /// What every fresh id begins with.
+    pub const PREFIX: &str = "orch-";
     /// A fresh id from 16 random bytes.
     pub fn from_random(r: [u8; 16]) -> Self {
-        Self(format!("orch-{}", HEXLOWER.encode(&r)))
+        Self(format!("{}{}", Self::PREFIX, HEXLOWER.encode(&r)))
     }
 }
 

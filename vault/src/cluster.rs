@@ -7,6 +7,7 @@ use crate::disk::keys::DiskKeys;
 use crate::failure::{refused, stopped, unproposed};
 use crate::hub::Hub;
 use crate::keystore::{Opened, random32};
+use crate::pace::Pace;
 use crate::raft::{AuditStore, Voter};
 use crate::registry::{Events, Registry};
 use crate::rights::Rpc;
@@ -63,6 +64,10 @@ pub struct Cluster {
     pub throttle: Throttle,
     /// The same for those who have proved nothing: they take no room from the others.
     pub strangers: Throttle,
+    /// How fast one machine may make entries of the log.
+    pub entries: Pace,
+    /// How fast one machine may be given certificates.
+    pub certificates: Pace,
 }
 
 /// How long connections of a replaced certificate go on.
@@ -294,6 +299,15 @@ impl Cluster {
     /// Says that something changed which is not part of committed state, such as a node's connection.
     pub fn announce(&self, e: Event) {
         drop(self.broadcast.send(Arc::new(vec![e])));
+    }
+
+    /// Whether `id` may be given one more certificate now: a machine needs one in a third of its life, not one after the other.
+    pub fn may_have_certificate(&self, id: &str) -> Result<(), Failure> {
+        self.certificates.take(id, tokio::time::Instant::now()).map_err(|wait| {
+            let what =
+                format!("this machine was given many certificates in a row; the next one in {} s", wait.as_secs() + 1);
+            Failure::exhausted("too-many-requests", what)
+        })
     }
 
     /// Whether one more observation about `caller` is written down in this minute.

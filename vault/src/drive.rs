@@ -132,9 +132,16 @@ fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
         cluster.hub.push(&node, Push::Revoke(st));
     }
     for (node, ids) in by_node(cluster, &extended)? {
-        let st = cluster.look(|s| prepare::lease_ext(s, &opened.stk, &node, &ids, now))?.map_err(refused)?;
-        cluster.hub.push(&node, Push::LeaseExt(st));
+        push_leases(cluster, &node, &ids)?;
     }
+    Ok(())
+}
+
+/// Tells a node the leases of these grants of its own.
+pub fn push_leases(cluster: &Cluster, node: &NodeId, grants: &[GrantId]) -> Result<(), Failure> {
+    let (opened, now) = (cluster.opened.load(), cluster.now()?);
+    let st = cluster.look(|s| prepare::lease_ext(s, &opened.stk, node, grants, now))?.map_err(refused)?;
+    cluster.hub.push(node, Push::LeaseExt(st));
     Ok(())
 }
 
@@ -178,9 +185,8 @@ async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
         return Ok(());
     }
     let now = cluster.now()?;
-    let grants = cluster.look(|s| s.extensions(now, EXTEND_BATCH))?;
-    if !grants.is_empty() {
-        cluster.propose(Command::Extend { grants }).await?;
+    if let Some(extend) = cluster.look(|s| s.extensions(now, EXTEND_BATCH, |n| cluster.hub.is_connected(n)))? {
+        cluster.propose(extend).await?;
     }
     if cluster.look(|s| s.is_due(now))? {
         cluster.propose(Command::Tick).await?;

@@ -18,5 +18,6 @@ mod gate;
 mod grpc;
 mod hub;
 mod keystore;
+mod pace;
 mod registry;
 mod throttle;

@@ -10,6 +10,7 @@ use crate::gate::{Gate, Phase};
 use crate::grpc::{identity, join, local, log, nodes, operators, sched};
 use crate::harden::{self, Paths};
 use crate::keystore;
+use crate::pace::{self, Pace};
 use crate::raft::{Options, Store, Voter};
 use crate::registry::Registry;
 use crate::throttle::Throttle;
@@ -324,6 +325,11 @@ impl Daemon {
             broadcast: events,
             throttle: Throttle::of_callers(),
             strangers: Throttle::of_strangers(),
+            entries: Pace::new(pace::ENTRIES.0, pace::ENTRIES.1),
+            certificates: Pace::new(
+                self.config.lives.node.min(self.config.lives.orch) / pace::CERTIFICATES,
+                pace::CERTIFICATES,
+            ),
         })
     }
 

@@ -175,7 +175,7 @@ impl Scheduler {
             for action in actions {
                 match action {
                     Action::Place { service, version, task, node } => self.place(now, service, version, task, node),
-                    Action::Stop { task, reason, .. } => self.stop(&task, reason),
+                    Action::Stop { task, reason, .. } => self.stop(now, &task, reason),
                 }
             }
         }
@@ -188,6 +188,7 @@ impl Scheduler {
                 Due::Retry(task) => self.retry(now, &task),
                 Due::Watched(task, grant) => self.watched(now, &task, &grant),
                 Due::NodeAway(node) => self.lose_if_away(now, &node),
+                Due::LetGo(task, grant) => self.ask_again(now, &task, &grant),
                 Due::Leases => {
                     let ended: Vec<_> =
                         self.leases.iter().filter(|(_, l)| l.until <= now).map(|(n, _)| n.clone()).collect();

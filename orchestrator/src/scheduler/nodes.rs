@@ -121,7 +121,7 @@ impl Scheduler {
             if self.is_synced() {
                 self.claim(now, &task);
             }
-            self.send_stop(&task);
+            self.send_stop(now, &task);
         }
     }
 

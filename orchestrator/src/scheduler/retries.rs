@@ -30,6 +30,8 @@ pub(super) enum Due {
     Watched(TaskId, GrantId),
     /// A node may have been away for too long.
     NodeAway(NodeId),
+    /// The vault may not have let a protected task go.
+    LetGo(TaskId, GrantId),
     /// A lease may have ended.
     Leases,
 }

@@ -6,6 +6,10 @@ use super::retries::Due;
 use holdfast_orchestrator_core::plan::{Event, Resources, Retry, StopReason, TaskSeen, TaskState};
 use holdfast_types::{GrantId, Millis, NodeId, ServiceRef, TaskId};
 use holdfast_wire::v1::{GrantView, Stop};
+use std::time::Duration;
+
+/// How long the vault is given to let a protected task go, before it is asked again.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// Where a grant is in its life (protocol, life of a grant).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub(super) struct Grant {
     pub(super) task_state: String,
     pub(super) exit_code: i32,
     issued: Millis,
+    /// Only the vault's word ends it.
+    protected: bool,
 }
 
 impl Grant {
@@ -50,6 +56,7 @@ impl Grant {
             task_state: v.task_state.clone(),
             exit_code: v.exit_code,
             issued: Millis(v.issued_at_ms),
+            protected: v.protected,
         })
     }
     pub(super) fn is_of(&self, task: &TaskId) -> bool {
@@ -300,7 +307,7 @@ impl Scheduler {
     }
 
     /// The planner wants the task to end.
-    pub(super) fn stop(&mut self, task: &TaskId, reason: StopReason) {
+    pub(super) fn stop(&mut self, now: Millis, task: &TaskId, reason: StopReason) {
         let Some(t) = self.tasks.get_mut(task) else { return };
         tracing::info!(%task, node = %t.node, reason = reason.as_str(), "task is to stop");
         t.stop = true;
@@ -308,13 +315,18 @@ impl Scheduler {
             Phase::Queued => self.withdraw(task),
             // Its grant is given back when it comes.
             Phase::Asked(_) => {}
-            Phase::Live { .. } => self.send_stop(task),
+            Phase::Live { .. } => self.send_stop(now, task),
         }
     }
 
-    /// Sends the order to stop, if the task is to end and its node is here to take the order.
-    pub(super) fn send_stop(&mut self, task: &TaskId) {
+    /// Sends the order to stop, if the task is to end and its node is here to take the order. Of a protected task the node
+    /// takes none from us: the vault is asked to let it go, and asked again while it does not.
+    pub(super) fn send_stop(&mut self, now: Millis, task: &TaskId) {
         let Some(t) = self.tasks.get(task).filter(|t| t.stop && !t.released) else { return };
+        if let Some((id, _)) = t.grant().and_then(|id| Some((id, self.grants.get(&id).filter(|g| g.protected)?))) {
+            self.release(task, id, "its service changed");
+            return self.timers.add(now.plus(LET_GO), Due::LetGo(task.clone(), id));
+        }
         let here = self.nodes.get(&t.node).is_some_and(|n| n.session.is_some());
         let revoked = t.grant().and_then(|g| self.grants.get(&g)).is_some_and(|g| g.state == GrantState::Revoked);
         let Some(fence) = self.fence(&t.service.namespace).filter(|_| here && !revoked) else { return };
@@ -326,6 +338,15 @@ impl Scheduler {
             timeout_ms: u32::try_from(self.settings.stop_timeout.as_millis()).unwrap_or(u32::MAX),
         };
         self.orders.push(super::Order::Stop { node: t.node.clone(), stop });
+    }
+
+    /// The vault was asked to let a protected task go: if it did not, it is asked again.
+    pub(super) fn ask_again(&mut self, now: Millis, task: &TaskId, id: &GrantId) {
+        let live = self.grants.get(id).is_some_and(Grant::is_live);
+        if let Some(t) = self.tasks.get_mut(task).filter(|t| live && t.stop && t.grant() == Some(*id)) {
+            t.released = false;
+            self.send_stop(now, task);
+        }
     }
 
     /// Takes a task out of the queue as if it had never been placed.

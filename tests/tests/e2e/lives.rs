@@ -1,6 +1,9 @@
-//! Lives of tasks and of joins: a container that crashes, output that is followed meanwhile, a node that waits for leave.
+//! Lives of tasks, leases and joins: a container that crashes, output that is followed meanwhile, a node out of contact, one
+//! that waits for leave.
 
+use super::shims::assert_running;
 use super::world::{World, eventually};
+use std::collections::BTreeSet;
 use std::fs;
 
 /// When each run of the crasher began, in hundredths of a second, as it printed them.
@@ -82,4 +85,41 @@ fn a_node_that_waits_for_approval_is_admitted_by_the_key_on_its_console() {
     assert_eq!(w.json(&["node", "inspect", id])["zone"], "eu");
     // The leave was for that key once: nobody collects it again.
     assert!(w.ok(&["log", "tail", "-n", "100"]).contains("node.approve"));
+}
+
+/// The states of a service's grants, with those that ended, and the newest end of a lease.
+fn leases(w: &World, service: &str) -> (Vec<String>, String) {
+    let all = w.json(&["grant", "ls", service, "--all"]);
+    let grants = all["grants"].as_array().unwrap();
+    let text = |key: &str| -> Vec<String> { grants.iter().map(|g| g[key].as_str().unwrap().to_owned()).collect() };
+    (text("state"), text("lease_until").into_iter().max().unwrap())
+}
+
+#[test]
+fn leases_go_on_without_the_orchestrator_and_end_without_the_node() {
+    let mut w = World::with_lives("grant = \"6s\"\ngrace = \"4s\"");
+    w.found();
+    w.add_orchestrator();
+    w.add_node("eu");
+    w.put_secret("shop/db-password", b"v", &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1)]);
+    let (task, first) = (w.running("shop/web").remove(0), leases(&w, "shop/web").1);
+    // Vault and node see to it between them: an orchestrator that is gone shortens nothing.
+    w.orchestrator.as_mut().unwrap().kill();
+    let mut later = BTreeSet::from([first]);
+    eventually("four extensions", || {
+        later.insert(leases(&w, "shop/web").1);
+        (later.len() > 4).then_some(())
+    });
+    assert_eq!(w.running("shop/web").remove(0)["id"], task["id"]);
+    assert_running(&w, 1);
+    // Nor does it prolong anything for a node that nobody hears of: what runs there counts until lease and grace are over.
+    w.agents[0].kill();
+    eventually("the grant to end", || (leases(&w, "shop/web").0 == ["ended"]).then_some(()));
+    // The node is back: what outlived its grant there is ended, and runs again once somebody schedules.
+    w.start_agent(0, &[]);
+    assert_running(&w, 0);
+    w.start_orchestrator();
+    eventually("a new task", || w.running("shop/web").into_iter().find(|t| t["id"] != task["id"]));
+    assert_running(&w, 1);
 }

@@ -324,6 +324,8 @@ pub enum Command {
     Extend {
         /// Grants with their new ends.
         grants: Vec<(GrantId, Millis)>,
+        /// Grants whose nodes are out of reach: asked again later, or when the node is back.
+        away: Vec<GrantId>,
     },
     /// A new issuer takes over.
     NewIssuer {

@@ -1,7 +1,7 @@
 //! What is known about things, as messages for operators and orchestrators. Never a secret, never a record.
 
 use crate::state::{GrantRow, Identity, SpecVersion, State};
-use holdfast_types::{Digest, GrantId, Millis, Role, SecretRef, ServiceRef, TokenId, sha256};
+use holdfast_types::{Digest, GrantId, Millis, OrchId, Role, SecretRef, ServiceRef, TokenId, sha256};
 use holdfast_wire::v1;
 
 impl State {
@@ -117,8 +117,10 @@ impl State {
             let held = self.leases.iter().filter(|(_, l)| l.orch.as_str() == id && l.until > now);
             held.map(|(ns, _)| ns.to_string()).collect::<Vec<_>>()
         };
-        let ready =
-            self.identities.iter().filter(|(_, i)| i.role == Role::Orch && i.state == crate::IdentityState::Ready);
+        // Asked for each node that connects: their ids stand together, so that the fleet is not searched for them.
+        let named =
+            self.identities.range(OrchId::PREFIX.to_owned()..).take_while(|(id, _)| id.starts_with(OrchId::PREFIX));
+        let ready = named.filter(|(_, i)| i.role == Role::Orch && i.state == crate::IdentityState::Ready);
         ready
             .filter(|(_, i)| !i.session_addr.is_empty())
             .map(|(id, i)| v1::OrchestratorAddr {
@@ -129,7 +131,7 @@ impl State {
             .collect()
     }
     /// Where nodes find an orchestrator; empty if it has not said.
-    pub fn session_addr(&self, orch: &holdfast_types::OrchId) -> String {
+    pub fn session_addr(&self, orch: &OrchId) -> String {
         self.identities.get(orch.as_str()).map_or_else(String::new, |i| i.session_addr.clone())
     }
     /// Leases of one orchestrator that are live at `now`.
@@ -212,5 +214,6 @@ fn grant_view(id: &GrantId, g: &GrantRow) -> v1::GrantView {
         restarts: g.restarts,
         grant_sha256: g.sha256.to_vec(),
         leaf_index: g.leaf,
+        protected: g.protected,
     }
 }

@@ -16,6 +16,7 @@ pub struct IdentityService(pub Arc<Cluster>);
 impl Identity for IdentityService {
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::Issued>, Status> {
         let caller = self.0.admit(&request, Rpc::Renew).await?;
+        self.0.may_have_certificate(&caller.id)?;
         let r = request.into_inner();
         let p = self.0.decide(|l, e| prepare::renew(l, &caller.id, &r, e))?;
         let (issued, _) = self.0.commit(p).await?;

@@ -125,7 +125,10 @@ impl Join for JoinService {
         self.0.confirm_leading().await?;
         let r = request.into_inner();
         let step = match self.0.decide(|l, e| prepare::approved(l, &r, e))? {
-            Some(p) => await_reply::Step::Issued(self.0.commit(p).await?.0),
+            Some(p) => {
+                self.0.may_have_certificate(&r.id)?;
+                await_reply::Step::Issued(self.0.commit(p).await?.0)
+            }
             None => {
                 let spki = self.0.look(|s| s.node_view(&r.id, false).map(|n| n.spki_sha256))?.unwrap_or_default();
                 await_reply::Step::Pending(v1::Pending { id: r.id, spki_sha256: spki })

@@ -2,7 +2,7 @@
 
 use super::Answers;
 use crate::cluster::{Caller, Cluster};
-use crate::drive::trust_pushes;
+use crate::drive::{push_leases, trust_pushes};
 use crate::failure::refused;
 use crate::rights::Rpc;
 use holdfast_transport::failure::Failure;
@@ -71,9 +71,10 @@ impl NodeSession {
         if r.tasks.len() > MAX_TASKS {
             return Err(Failure::invalid("invalid-input", "too many tasks in one report"));
         }
+        self.cluster.entries.turn(self.node.as_str()).await;
         let mut tasks: Vec<_> = r.tasks.iter().filter_map(report).collect();
         if r.complete {
-            self.give_all(&r)?;
+            self.give_all(&r).await?;
             tasks.extend(self.vanished(&tasks)?);
         }
         self.revoke_again(&tasks)?;
@@ -86,12 +87,17 @@ impl NodeSession {
         Ok(())
     }
 
-    /// A node's first report: it gets everything about trust that it lacks.
-    fn give_all(&self, r: &v1::NodeReport) -> Result<(), Failure> {
+    /// A node's first report: it gets everything about trust that it lacks, and the leases that moved while it was away.
+    async fn give_all(&self, r: &v1::NodeReport) -> Result<(), Failure> {
         for push in trust_pushes(&self.cluster, r.charter_version, r.bundle_epoch)? {
             self.cluster.hub.push(&self.node, push);
         }
-        Ok(())
+        let now = self.cluster.now()?;
+        if let Some(extend) = self.cluster.look(|s| s.extensions_of(&self.node, now))? {
+            self.cluster.propose(extend).await?;
+        }
+        let running = self.cluster.look(|s| s.running_on(&self.node))?;
+        if running.is_empty() { Ok(()) } else { push_leases(&self.cluster, &self.node, &running) }
     }
 
     /// Grants that the registry believes running here and the node does not know.

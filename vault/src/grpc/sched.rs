@@ -12,7 +12,6 @@ use holdfast_vault_core::prepare::{self, GrantBatch, GrantReply};
 use holdfast_vault_core::{Command, Committed, Entropy, Event, Refusal, State};
 use holdfast_wire::v1::{self, directory_event::Event as Shown, grant_result};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
@@ -23,9 +22,6 @@ pub struct SchedService(pub Arc<Cluster>);
 fn orch_of(c: &Caller) -> Result<OrchId, Failure> {
     OrchId::parse(&c.id).map_err(|e| Failure::invalid("invalid-input", e.to_string()))
 }
-
-/// Shortest time between two turns of one stream of KeepLease.
-const KEEP_PACE: Duration = Duration::from_millis(200);
 
 /// The address under which nodes find an orchestrator that `said` one. Every node is told of a change, so it may change now
 /// and then, not all the time.
@@ -142,11 +138,9 @@ impl SchedPlane for SchedService {
         let (tx, rx) = mpsc::channel(4);
         let (cluster, mut inbound) = (Arc::clone(&self.0), request.into_inner());
         tokio::spawn(async move {
-            let mut pace = tokio::time::interval(KEEP_PACE);
-            pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             while let Ok(Some(r)) = inbound.message().await {
                 // Each is an entry of the log: who asks faster waits.
-                pace.tick().await;
+                cluster.entries.turn(orch.as_str()).await;
                 let addr = r.session_addr.chars().take(255).collect();
                 let reply = Self::keep(&cluster, &orch, addr).await.map_err(Status::from);
                 if tx.send(reply).await.is_err() {
@@ -163,6 +157,7 @@ impl SchedPlane for SchedService {
     ) -> Result<Response<v1::RequestGrantsReply>, Status> {
         let caller = self.0.admit(&request, Rpc::RequestGrants).await?;
         let orch = orch_of(&caller)?;
+        self.0.entries.turn(orch.as_str()).await;
         let r = request.into_inner();
         let cluster = Arc::clone(&self.0);
         // Policy, boxes and signatures are work: not on the threads that serve connections.
@@ -181,6 +176,7 @@ impl SchedPlane for SchedService {
     async fn release_grants(&self, request: Request<v1::ReleaseGrantsRequest>) -> Result<Response<v1::Ack>, Status> {
         let caller = self.0.admit(&request, Rpc::ReleaseGrants).await?;
         let orch = orch_of(&caller)?;
+        self.0.entries.turn(orch.as_str()).await;
         let r = request.into_inner();
         if r.grant_ids.len() > prepare::MAX_BATCH {
             return Err(Failure::invalid("invalid-input", "too many grants at a time").into());

@@ -188,3 +188,26 @@ fn a_drained_nodes_tasks_move_and_a_removed_nodes_tasks_are_replaced_at_once() {
     w.run();
     assert_eq!((w.live_count(), w.node_of(1)), (1, node(3 - n)));
 }
+
+#[test]
+fn the_vault_is_asked_to_let_protected_tasks_go_until_it_does() {
+    let mut w = World::new(2);
+    w.protects = true;
+    w.service(&[spec(1, 1)]);
+    w.run();
+    w.settle();
+    let old = w.live(1).unwrap();
+    w.service(&[spec(1, 1), Spec { command: vec!["other".into()], ..spec(2, 1) }]);
+    w.keep_lease_and_wait(12);
+    assert!(w.stops().is_empty(), "its node would refuse, and hold it against us");
+    assert_eq!(w.released(), [old; 3], "now, after 5 s and after 10 s");
+    assert_eq!(w.placed.len(), 1);
+    w.protects = false;
+    w.keep_lease_and_wait(5);
+    w.ends(&old, "stopped", 0);
+    w.run();
+    assert_eq!(w.placed.last().unwrap().version, 2);
+    let asked = w.released().len();
+    w.keep_lease_and_wait(20);
+    assert_eq!(w.released().len(), asked, "what is gone is not asked for");
+}

@@ -25,6 +25,8 @@ pub(super) struct World {
     pub(super) refuse: fn(&GrantRequest) -> Option<GrantDenied>,
     /// Tasks that have done their work, as the vault tells.
     pub(super) done: Vec<u32>,
+    /// Grants are protected, and none is given up.
+    pub(super) protects: bool,
 }
 
 pub(super) fn no_refusal(_: &GrantRequest) -> Option<GrantDenied> {
@@ -79,6 +81,7 @@ impl World {
             placed: Vec::new(),
             refuse: no_refusal,
             done: Vec::new(),
+            protects: false,
         }
     }
     pub(super) fn shown(&mut self, event: Shown) {
@@ -137,7 +140,7 @@ impl World {
                     Order::Release { ref grants, .. } => {
                         let ids = grants.clone();
                         self.orders.push(order);
-                        ids.iter().for_each(|id| self.becomes(id, "revoked", ""));
+                        ids.iter().filter(|_| !self.protects).for_each(|id| self.becomes(id, "revoked", ""));
                     }
                     Order::Assign { .. } | Order::Stop { .. } | Order::KeepLease => self.orders.push(order),
                 }
@@ -185,6 +188,7 @@ impl World {
             task_gen: self.next_grant.into(),
             state: "issued".into(),
             issued_at_ms: self.now.0,
+            protected: self.protects,
             ..GrantView::default()
         };
         self.next_grant += 1;

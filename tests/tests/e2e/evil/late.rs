@@ -6,6 +6,7 @@ use super::{VALUE, assert_honest_work_goes_on, assert_untouched, evidence, node_
 use holdfast_transport::now;
 use holdfast_wire::statement;
 use holdfast_wire::v1::{Assign, Grant, Stop};
+use std::fs;
 
 fn grant_of(assign: &Assign) -> Grant {
     statement::peek(assign.grant.as_ref().unwrap()).unwrap()
@@ -74,6 +75,12 @@ fn c24_a_protected_task_survives_an_orchestrator_that_stops_all_it_may() {
     evidence(&w, "protected");
     assert_eq!(shims(&w, 0), before);
     assert_eq!(w.running("shop/keep").len(), 1);
+    // Its owner's change is carried out all the same, by the honest one: the vault lets the old task go.
+    drop(evil);
+    w.start_orchestrator();
+    let changed = fs::read_to_string(&spec).unwrap().replace("3600", "7200");
+    w.ok(&["service", "deploy", "-f", &w.write_spec("changed", &changed)]);
+    eventually("the changed task alone", || (shims(&w, 0).len() == 1 && shims(&w, 0) != before).then_some(()));
     // The vault's own word ends it.
     w.ok(&["service", "rm", "shop/keep"]);
     eventually("the task to end", || shims(&w, 0).is_empty().then_some(()));

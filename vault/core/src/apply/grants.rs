@@ -217,7 +217,7 @@ impl Step<'_> {
         for id in grants {
             let Some(g) = self.state.grants.get(id) else { continue };
             let holder = self.state.leases.get(&g.service.namespace).is_some_and(|l| l.orch == *orch && l.until > at);
-            if !(g.orch == *orch || holder) || !g.state.is_live() || g.protected {
+            if !(g.orch == *orch || holder) || !g.state.is_live() || (g.protected && !self.state.may_let_go(id, g)) {
                 continue;
             }
             self.revoke_grant(*id, &format!("orch/{orch}"), reason);
@@ -240,8 +240,11 @@ impl Step<'_> {
         self.event(Event::GrantRevoked(id));
     }
 
-    pub(super) fn extend(&mut self, grants: Vec<(GrantId, Millis)>) -> Result<(), Refusal> {
+    pub(super) fn extend(&mut self, grants: Vec<(GrantId, Millis)>, away: &[GrantId]) -> Result<(), Refusal> {
         let mut n = 0_u64;
+        for id in away {
+            self.hold_back(id);
+        }
         for (id, until) in grants {
             let Some(g) = self.state.grants.get(&id).filter(|g| g.lease_until < until) else { continue };
             if self.state.may_go_on(g, self.at) {
@@ -249,15 +252,19 @@ impl Step<'_> {
                 self.event(Event::GrantExtended(id));
                 n += 1;
             } else {
-                // Asked again later: what may not go on now must not be looked at in every tick.
-                let at = self.at;
-                self.state.change_grant(&id, |g| g.held_back = at);
+                self.hold_back(&id);
             }
         }
         if n > 0 {
             self.leaf(Draft::new("grant.extended", "vault", n.to_string()));
         }
         Ok(())
+    }
+
+    /// Asked again later: what may not go on now must not be looked at in every tick.
+    fn hold_back(&mut self, id: &GrantId) {
+        let at = self.at;
+        self.state.change_grant(id, |g| g.held_back = at);
     }
 }
 

@@ -171,7 +171,7 @@ impl Step<'_> {
             Command::Grants { orch, request, orders } => self.grants(&orch, request, orders),
             Command::Reports { node, tasks } => self.reports(&node, tasks),
             Command::ReleaseGrants { orch, grants, reason } => self.release_grants(&orch, &grants, &reason),
-            Command::Extend { grants } => self.extend(grants),
+            Command::Extend { grants, away } => self.extend(grants, &away),
             Command::NewIssuer { der, key, not_after } => self.new_issuer(der, key, not_after),
             Command::NewStk { stk, bundle } => self.new_stk(stk, bundle),
             Command::Note(n) => self.note(n),

@@ -74,7 +74,7 @@ pub struct GrantRow {
     pub exclusive: bool,
     /// Taken back when its node is quarantined.
     pub sensitive: bool,
-    /// When an extension of its lease was last refused; it is asked again a quarter of a lease later.
+    /// When its lease was last not extended though it was time; it is asked again a quarter of a lease later.
     pub held_back: Millis,
     /// Where it is in its life.
     pub state: GrantState,
@@ -149,6 +149,14 @@ impl GrantRow {
     /// Nothing runs under it after this, whoever is out of reach.
     pub fn ends(&self) -> Millis {
         Millis(self.lease_until.0.saturating_add(self.grace_ms))
+    }
+    /// When a quarter of the lease is over: time to extend it.
+    pub(crate) fn quarter_over(&self) -> Millis {
+        Millis(self.lease_until.0.saturating_sub(self.life_ms / 4 * 3))
+    }
+    /// Its whole lease anew, from `now`.
+    pub(crate) fn extended(&self, id: &GrantId, now: Millis) -> (GrantId, Millis) {
+        (*id, Millis(now.0.saturating_add(self.life_ms)))
     }
     /// The task may still run: it was not reported over, and its lease and grace do not say so.
     pub fn may_run(&self) -> bool {

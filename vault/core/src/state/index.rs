@@ -1,6 +1,7 @@
 //! Indexes: derived from the state, rebuilt after a snapshot, never stored.
 
-use super::State;
+use super::{GrantRow, GrantState, State};
+use crate::command::Command;
 use holdfast_types::{GrantId, Millis, NodeId, ServiceRef};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +37,7 @@ impl Index {
     }
     /// When `id` needs attention next.
     fn due_at(s: &State, id: &GrantId) -> Option<Millis> {
-        use super::GrantState as G;
+        use GrantState as G;
         let g = s.grants.get(id)?;
         Some(match g.state {
             // Of an exclusive task it is not enough that its node may not start it any more: it may have, unheard of.
@@ -47,10 +48,9 @@ impl Index {
             G::Revoked | G::Ended | G::Lapsed => Millis(g.over.unwrap_or(g.issued).0.saturating_add(KEEP_OVER_MS)),
         })
     }
-    fn extend_at(g: &super::GrantRow) -> Option<Millis> {
-        let quarter = g.life_ms / 4;
-        let at = g.lease_until.0.saturating_sub(quarter * 3).max(g.held_back.0.saturating_add(quarter));
-        (g.state == super::GrantState::Running).then_some(Millis(at))
+    fn extend_at(g: &GrantRow) -> Option<Millis> {
+        let again = Millis(g.held_back.0.saturating_add(g.life_ms / 4));
+        (g.state == GrantState::Running).then_some(g.quarter_over().max(again))
     }
     pub fn add(&mut self, s: &State, id: &GrantId) {
         let Some(g) = s.grants.get(id) else { return };
@@ -97,7 +97,7 @@ impl Index {
 
 impl State {
     /// Changes a grant and keeps the indexes true.
-    pub(crate) fn change_grant(&mut self, id: &GrantId, f: impl FnOnce(&mut super::GrantRow)) {
+    pub(crate) fn change_grant(&mut self, id: &GrantId, f: impl FnOnce(&mut GrantRow)) {
         let mut ix = std::mem::take(&mut self.index);
         ix.remove(self, id);
         if let Some(g) = self.grants.get_mut(id) {
@@ -106,7 +106,7 @@ impl State {
         ix.add(self, id);
         self.index = ix;
     }
-    pub(crate) fn insert_grant(&mut self, id: GrantId, row: super::GrantRow) {
+    pub(crate) fn insert_grant(&mut self, id: GrantId, row: GrantRow) {
         self.grants.insert(id, row);
         let mut ix = std::mem::take(&mut self.index);
         ix.add(self, &id);
@@ -129,11 +129,28 @@ impl State {
             && self.revoked.is_empty());
         grants || (used && now.0.saturating_sub(self.last_prune.0) >= PRUNE_EVERY_MS)
     }
-    /// Grants whose lease is to be extended, with their new ends, if they may go on: a quarter of it is over.
-    pub fn extensions(&self, now: Millis, most: usize) -> Vec<(GrantId, Millis)> {
-        let due = self.index.extend.iter().take_while(|(t, _)| *t <= now);
-        let rows = due.filter_map(|(_, id)| self.grants.get(id).map(|g| (*id, g)));
-        rows.map(|(id, g)| (id, Millis(now.0.saturating_add(g.life_ms)))).take(most).collect()
+    /// Extends the leases of which a quarter is over, `most` at a time. A lease runs on only where its node `hears` of it:
+    /// a node out of contact comes to the end of its lease, and then of its grace.
+    pub fn extensions(&self, now: Millis, most: usize, hears: impl Fn(&NodeId) -> bool) -> Option<Command> {
+        let due = self.index.extend.iter().take_while(|(t, _)| *t <= now).take(most);
+        let rows = due.filter_map(|(_, id)| self.grants.get(id).map(|g| (id, g)));
+        let (heard, away): (Vec<_>, Vec<_>) = rows.partition(|(_, g)| hears(&g.node));
+        let grants: Vec<_> = heard.into_iter().map(|(id, g)| g.extended(id, now)).collect();
+        let away: Vec<_> = away.into_iter().map(|(id, _)| *id).collect();
+        (!grants.is_empty() || !away.is_empty()).then_some(Command::Extend { grants, away })
+    }
+
+    /// The same for a node that is back, whose leases were held back while it was away.
+    pub fn extensions_of(&self, node: &NodeId, now: Millis) -> Option<Command> {
+        let quarter_over = |g: &GrantRow| g.state == GrantState::Running && g.quarter_over() <= now;
+        let due = self.grants_of_node(node).filter(|(_, g)| quarter_over(g));
+        let grants: Vec<_> = due.map(|(id, g)| g.extended(id, now)).collect();
+        (!grants.is_empty()).then_some(Command::Extend { grants, away: Vec::new() })
+    }
+
+    /// Grants that run on `node`.
+    pub fn running_on(&self, node: &NodeId) -> Vec<GrantId> {
+        self.grants_of_node(node).filter(|(_, g)| g.state == GrantState::Running).map(|(id, _)| *id).collect()
     }
 }
 

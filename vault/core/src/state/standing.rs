@@ -7,6 +7,7 @@
 use super::{GrantRow, GrantState, Identity, IdentityState, MandateRow, SecretRow, SpecVersion, State};
 use crate::prepare::reads;
 use holdfast_types::{GrantId, Millis, NodeId, SecretRef, Zone};
+use holdfast_wire::specs::template;
 use holdfast_wire::v1;
 
 /// Why a grant is taken back.
@@ -64,6 +65,26 @@ impl State {
             !m.revoked && now < m.not_after && covers_namespace(m, g) && m.zones.iter().any(|z| node.zone.within(z))
         };
         self.mandates.get(&g.mandate).is_some_and(covers) || self.mandates.values().any(covers)
+    }
+
+    /// Whether a protected task may be given up, because its owner changed what is wanted: its node does not take work any
+    /// more, or without it there still run as many as are wanted, less those that an update may have stopped at a time.
+    pub(crate) fn may_let_go(&self, id: &GrantId, g: &GrantRow) -> bool {
+        if self.identities.get(g.node.as_str()).is_none_or(|n| n.state != IdentityState::Ready) {
+            return true;
+        }
+        let Some(row) = self.services.get(&g.service).filter(|s| s.active) else { return true };
+        let Some(newest) = row.newest() else { return false };
+        let outdated = self.spec_of(g).is_none_or(|s| template(s) != template(newest));
+        let at_a_time = match newest.update.as_ref().map_or(1, |u| u.parallelism) {
+            _ if !outdated => 0,
+            0 => usize::MAX,
+            n => n as usize,
+        };
+        let wanted = (newest.replicas_max as usize).saturating_sub(row.done.len());
+        let others =
+            self.grants_of_service(&g.service).filter(|(other, g)| *other != id && g.state == GrantState::Running);
+        others.count() >= wanted.saturating_sub(at_a_time)
     }
 
     /// Live grants on `node` that its place does not fit any more.

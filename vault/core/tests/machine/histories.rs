@@ -110,8 +110,9 @@ impl Player {
                 }));
             }
             2 => {
-                let grants = self.w.state.extensions(self.w.now, 100);
-                drop(self.w.propose(Command::Extend { grants }));
+                let extend =
+                    self.w.state.extensions(self.w.now, 100, |n| !pick.is_multiple_of(3) || *n != self.nodes[0].node());
+                drop(extend.map(|e| self.w.propose(e)));
             }
             _ => {
                 let node = &self.nodes[usize::from(pick) % self.nodes.len()];

@@ -23,7 +23,7 @@ fn a_removed_node_is_revoked_listed_and_never_comes_back() {
     let listed: v1::Revocations = statement::peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap();
     assert!(listed.revoked.iter().any(|r| r.id == node.id && r.not_before_seq == 2));
     assert!(!w.show(Role::Node, &node.id, &serial, &node.spki));
-    assert!(w.state.extensions(w.now, 10).is_empty());
+    assert!(w.state.extensions(w.now, 10, |_| true).is_none());
     for again in [
         Action::RemoveNode(v1::RemoveNode { id: node.id.clone() }),
         Action::SetDrain(v1::SetDrain { id: node.id.clone(), drain: false }),
@@ -129,6 +129,36 @@ fn a_protected_task_stays_so_when_its_version_is_replaced() {
     assert_eq!(w.state.grant(&id).unwrap().state, GrantState::Running);
 }
 
+/// A protected service of three, all running; what becomes of its grants when all of them are given back at once.
+fn given_back(change: impl FnOnce(&mut World, &Machine, &v1::Spec)) -> usize {
+    let (mut w, orch, node) = World::shop();
+    let spec = v1::Spec { protected: true, ..w.spec("safe", 1, &[]) };
+    w.deploy(&spec).unwrap();
+    for slot in 1..=3 {
+        let id = id_of(&w.grant(&orch, w.ask("safe", &node, slot)).unwrap().0);
+        w.report(&node, &id, "running").unwrap();
+    }
+    change(&mut w, &node, &spec);
+    let grants: Vec<_> = w.state.grants().map(|(id, _)| *id).collect();
+    w.propose(Command::ReleaseGrants { orch: orch.orch(), grants, reason: "done".into() }).result.unwrap();
+    w.state.grants().filter(|(_, g)| g.state == GrantState::Revoked).count()
+}
+
+#[test]
+fn a_protected_task_is_let_go_only_where_its_owner_left_no_place_for_it() {
+    let next = |w: &mut World, s: &v1::Spec| drop(w.deploy(&v1::Spec { version: 2, ..s.clone() }).unwrap());
+    let update = |parallelism| Some(v1::UpdatePolicy { parallelism, order: "stop-first".into(), ..Default::default() });
+    let other = |s: &v1::Spec| v1::Spec { command: vec!["other".into()], ..s.clone() };
+    assert_eq!(given_back(|_, _, _| {}), 0, "nothing changed");
+    assert_eq!(given_back(|w, _, s| next(w, s)), 0, "nothing of the task changed");
+    assert_eq!(given_back(|w, _, s| next(w, &v1::Spec { replicas_min: 1, replicas_max: 1, ..s.clone() })), 2);
+    assert_eq!(given_back(|w, _, s| next(w, &other(s))), 1, "one at a time, unless the owner says more");
+    assert_eq!(given_back(|w, _, s| next(w, &v1::Spec { update: update(2), ..other(s) })), 2);
+    assert_eq!(given_back(|w, _, s| next(w, &v1::Spec { update: update(0), ..other(s) })), 3);
+    let drain = |id: &str| Action::SetDrain(v1::SetDrain { id: id.to_owned(), drain: true });
+    assert_eq!(given_back(|w, n, _| drop(w.act(&["oz"], drain(&n.id)).unwrap())), 3);
+}
+
 #[test]
 fn time_lapses_ends_extends_and_forgets() {
     let (mut w, orch, node) = World::shop();
@@ -147,11 +177,10 @@ fn time_lapses_ends_extends_and_forgets() {
     assert_eq!((state(&w, &late), gone.len()), (None, 1));
     assert!(matches!(gone[0], Event::GrantGone(_)));
     let day = 86_400_000;
-    assert!(w.state.extensions(w.now, 10).is_empty(), "most of its lease is left");
+    assert!(w.state.extensions(w.now, 10, |_| true).is_none(), "most of its lease is left");
     w.pass(day / 4);
-    let longer = w.state.extensions(w.now, 10);
-    assert_eq!(longer.len(), 1);
-    w.propose(Command::Extend { grants: longer }).result.unwrap();
+    let longer = w.state.extensions(w.now, 10, |_| true).unwrap();
+    w.propose(longer).result.unwrap();
     w.pass(day - 1);
     w.propose(Command::Tick).result.unwrap();
     assert_eq!(state(&w, &runs), Some(GrantState::Running));
@@ -189,9 +218,9 @@ fn a_grant_of_a_quarantined_node_is_not_extended_even_if_that_was_decided_before
     let id = id_of(&w.grant(&orch, w.ask("web", &node, 1)).unwrap().0);
     w.report(&node, &id, "running").unwrap();
     w.pass(86_400_000 / 2);
-    let longer = w.state.extensions(w.now, 10);
+    let longer = w.state.extensions(w.now, 10, |_| true).unwrap();
     w.act(&["oz"], Action::QuarantineNode(v1::QuarantineNode { id: node.id, reason: "odd".into() })).unwrap();
-    let done = w.propose(Command::Extend { grants: longer });
+    let done = w.propose(longer);
     assert!(done.result.is_ok() && done.leaves.is_empty() && done.events.is_empty());
 }
 

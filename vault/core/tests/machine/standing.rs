@@ -35,8 +35,8 @@ fn state(w: &World, id: &GrantId) -> GrantState {
 
 /// What a later tick of the leader does about leases; true if `id` is extended.
 fn extended(w: &mut World, id: &GrantId) -> bool {
-    let grants = w.state.extensions(w.now, 100);
-    let done = w.propose(Command::Extend { grants });
+    let Some(extend) = w.state.extensions(w.now, 100, |_| true) else { return false };
+    let done = w.propose(extend);
     done.result.unwrap();
     done.events.contains(&Event::GrantExtended(*id))
 }
@@ -175,9 +175,30 @@ fn a_lease_that_may_not_be_extended_is_not_asked_about_in_every_tick() {
     assert!(!extended(&mut w, &id));
     for _ in 0..3 {
         w.pass(500);
-        assert!(w.state.extensions(w.now, 100).is_empty());
+        assert!(w.state.extensions(w.now, 100, |_| true).is_none());
     }
     w.act(&["ada", "ben"], Action::Release(v1::Release::default())).unwrap();
     w.pass(DAY / 4);
     assert!(extended(&mut w, &id), "and it is asked about again before the lease ends");
+}
+
+#[test]
+fn a_node_out_of_contact_comes_to_the_end_of_its_lease_and_one_that_is_back_goes_on() {
+    for back in [true, false] {
+        let (mut w, _, node, id) = running();
+        w.pass(DAY / 4);
+        let away = w.state.extensions(w.now, 100, |_| false).unwrap();
+        let held = w.propose(away);
+        assert!(held.result.is_ok() && held.leaves.is_empty() && held.events.is_empty());
+        w.pass(500);
+        assert!(w.state.extensions(w.now, 100, |_| false).is_none(), "not asked about in every tick");
+        if back {
+            let at_once = w.state.extensions_of(&node.node(), w.now).unwrap();
+            assert_eq!(w.propose(at_once).events, [Event::GrantExtended(id)]);
+            assert!(w.state.extensions_of(&node.node(), w.now).is_none());
+        }
+        w.pass(DAY * 15 / 4);
+        w.propose(Command::Tick).result.unwrap();
+        assert_eq!(state(&w, &id), if back { GrantState::Running } else { GrantState::Ended });
+    }
 }

@@ -111,7 +111,7 @@ fn samples() -> Vec<Command> {
         Command::Grants { orch: orch.clone(), request: [9; 16], orders: vec![GrantOrder::Issue(grant_fact()), deny] },
         Command::Reports { node, tasks: vec![report] },
         Command::ReleaseGrants { orch, grants: vec![GrantId([1; 16])], reason: "r".into() },
-        Command::Extend { grants: vec![(GrantId([1; 16]), Millis(11))] },
+        Command::Extend { grants: vec![(GrantId([1; 16]), Millis(11))], away: vec![GrantId([2; 16])] },
         Command::NewIssuer { der: vec![1], key: key(), not_after: Millis(12) },
         Command::Tick,
     ];

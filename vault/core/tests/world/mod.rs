@@ -186,6 +186,6 @@ impl World {
 /// The same state at a later time: an extension of nothing changes nothing else.
 pub fn at_time(state: &[u8], at: Millis) -> Vec<u8> {
     let mut s = State::decode(state).unwrap();
-    s.apply(Stamped { at, salt_seed: [0; 32], command: Command::Extend { grants: Vec::new() } });
+    s.apply(Stamped { at, salt_seed: [0; 32], command: Command::Extend { grants: Vec::new(), away: Vec::new() } });
     s.encode()
 }
