@@ -7,13 +7,17 @@
 //!
 //! LAW: it never goes back and never jumps (test `time_runs_at_half_to_double_pace_whatever_the_clock_says`).
 
-use holdfast_types::Millis;
+use holdfast_transport::failure::Failure;
+use holdfast_types::{Millis, rough};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A machine's clock further away than this is worth an alarm; the protocol's bound between voters.
 const ALARM_MS: u64 = 5_000;
+
+/// A clock further behind the log than this was never set; one that was corrected by less only raises an alarm.
+const CLOCK_BEHIND: Duration = Duration::from_secs(24 * 3600);
 
 /// The time as given so far.
 pub struct Clock {
@@ -68,6 +72,17 @@ pub fn complaint(wall: Millis, time: Millis) -> Option<String> {
             apart / 1000
         )
     })
+}
+
+/// A voter whose clock stands before the last entry of its own log would sign what nobody believes.
+pub fn is_not_behind(wall: Millis, last: Millis) -> Result<(), Failure> {
+    let behind = last.since(wall);
+    if behind <= CLOCK_BEHIND {
+        return Ok(());
+    }
+    let what =
+        format!("this machine's clock is {} behind the last entry of this voter's log, of {last}", rough(behind));
+    Err(Failure::failed("clock", what).help("set the clock right, then start or unlock this voter again"))
 }
 
 #[cfg(test)]

@@ -280,6 +280,13 @@ impl Cluster {
         let (chain, _) = self.commit(p).await?;
         ident.chain = chain;
         ident.store(&self.dir, &self.disk_keys).map_err(crate::found::disk)?;
+        self.identify(&ident)
+    }
+
+    /// Uses the certificate that this voter holds.
+    pub fn identify(&self, ident: &Ident) -> Result<(), Failure> {
+        let key =
+            PrivateKey::from_pkcs8(ident.tls_key.expose()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
         let identity =
             LocalIdentity::new(&ident.chain, &key).map_err(|e| Failure::failed("identity", e.to_string()))?;
         self.identity.swap(identity);

@@ -28,7 +28,6 @@ use holdfast_transport::rpc::{
 };
 use holdfast_transport::server::{Connections, Limits, serve};
 use holdfast_transport::tls::{Alpn, IdentityCell, ServerTls, TrustCell};
-use holdfast_types::{Millis, rough};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,8 +40,6 @@ use tonic::service::Routes;
 const EVENTS: usize = 16_384;
 /// A fresh voter leads within this time, or something is wrong.
 const LEAD_WITHIN: Duration = Duration::from_secs(10);
-/// A clock further behind the log than this was never set; one that was corrected by less only raises an alarm.
-const CLOCK_BEHIND: Duration = Duration::from_secs(24 * 3600);
 /// What to do where the process cannot be confined.
 const HARDEN_HELP: &str = "see docs/reference/config.md, `harden` and `allow_swap`";
 /// Largest message of a peer: a secret of 500 KiB in its box, with room.
@@ -255,14 +252,16 @@ impl Daemon {
         let options = Options { id, snapshot_every: self.config.snapshot_every };
         let machine = Registry::new(audit.clone(), events.clone());
         let voter = Voter::start(store, machine, &options).await.map_err(|e| Failure::failed("raft", e.to_string()))?;
-        let leads = voter.until(LEAD_WITHIN, |s| s.leader == Some(id)).await.map_err(crate::failure::stopped)?;
-        if leads.is_none() {
+        let led = voter.until(LEAD_WITHIN, |s| s.leader.is_some()).await.map_err(crate::failure::stopped)?;
+        let Some(leader) = led.and_then(|s| s.leader) else {
             return Err(Failure::unavailable("no-quorum", "no voter leads: too few voters are up"));
+        };
+        if leader == id {
+            voter.confirm_leading().await.map_err(crate::failure::unproposed)?;
         }
-        voter.confirm_leading().await.map_err(crate::failure::unproposed)?;
         let wall = holdfast_transport::now();
         let time = voter.machine().read(|r| r.state().time(wall)).map_err(crate::failure::stopped)?;
-        if let Err(behind) = clock_is_not_behind(wall, time) {
+        if let Err(behind) = crate::clock::is_not_behind(wall, time) {
             voter.shutdown().await;
             return Err(behind);
         }
@@ -273,9 +272,15 @@ impl Daemon {
         let (join, service) = (listen(self.config.join).await?.0, listen(self.config.service).await?.0);
         let cluster = Arc::new(self.cluster(id, voter, audit, opened, disk_keys, events, (&join, &service))?);
         // A cluster that was off until everything had lapsed comes up by unlocking it.
-        drive::renew_keys(&cluster, cluster.now()?).await?;
+        if leader == id {
+            drive::renew_keys(&cluster, cluster.now()?).await?;
+        }
         drive::reopen(&cluster)?;
-        cluster.certify_self().await?;
+        if leader == id {
+            cluster.certify_self().await?
+        } else {
+            cluster.identify(&ident)?
+        }
         self.watch_log(&cluster);
         self.listen(&cluster, join, service)?;
         tokio::spawn(drive::follow(Arc::clone(&cluster), first, self.stop.clone()));
@@ -383,15 +388,4 @@ fn service_routes(cluster: &Arc<Cluster>) -> Routes {
         .add_service(CommandPlaneServer::new(operators.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ReadServer::new(operators).max_encoding_message_size(64 << 20))
         .add_service(LogServer::new(log::LogService(c())))
-}
-
-/// A voter whose clock stands before the last entry of its own log would sign what nobody believes.
-fn clock_is_not_behind(wall: Millis, last: Millis) -> Result<(), Failure> {
-    let behind = last.since(wall);
-    if behind <= CLOCK_BEHIND {
-        return Ok(());
-    }
-    let what =
-        format!("this machine's clock is {} behind the last entry of this voter's log, of {last}", rough(behind));
-    Err(Failure::failed("clock", what).help("set the clock right, then start or unlock this voter again"))
 }

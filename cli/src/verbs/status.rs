@@ -83,7 +83,7 @@ fn document(s: &v1::StatusView) -> Value {
     let voter = |v: &v1::VoterView| {
         json!({
             "id": v.id, "state": v.state, "leader": v.leader, "term": v.term, "last_log": v.last_log, "applied": v.applied,
-            "lag": leader_log.saturating_sub(v.last_log), "service_addr": v.service_addr, "join_addr": v.join_addr,
+            "lag": (v.state != "unknown").then(|| leader_log.saturating_sub(v.last_log)), "service_addr": v.service_addr, "join_addr": v.join_addr,
         })
     };
     let root = |r: &v1::RootView| json!({"sha256": HEXLOWER.encode(&r.sha256), "not_after": time(r.not_after_ms), "signer": r.signer});

@@ -1,8 +1,8 @@
 //! How tasks end, and when their places are filled again.
 
 use super::Scheduler;
+use super::grants::{Grant, GrantState};
 use super::retries::{Due, LONGEST, wait_after};
-use super::tasks::{Grant, GrantState};
 use holdfast_orchestrator_core::plan::{Event, Retry};
 use holdfast_types::{Millis, NodeId, ServiceRef, TaskId};
 use holdfast_wire::tasks::{DONE, restarts};
@@ -12,7 +12,7 @@ impl Scheduler {
     pub(super) fn end(&mut self, now: Millis, task: &TaskId, g: Option<&Grant>) {
         let failure = g.is_some_and(Grant::failed);
         let (again_by_policy, halts) =
-            self.version_of(task).map_or((true, true), |v| (restarts(&v.spec, failure), v.failure_halts()));
+            self.work_of(task).map_or((true, true), |v| (restarts(&v.spec, failure), v.failure_halts()));
         let Some(t) = self.remove_task(task) else { return };
         if t.running_since.is_some_and(|since| now.since(since) >= LONGEST) {
             self.failures.remove(task);

@@ -10,6 +10,7 @@
 //! that it is free (`a_stopped_task_is_replaced_once_the_vault_knows`).
 
 mod ends;
+mod grants;
 mod nodes;
 mod requests;
 mod retries;
@@ -18,6 +19,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
+use grants::Grant;
 use holdfast_orchestrator_core::plan::{Action, Event, Planner};
 use holdfast_types::{GrantId, Millis, Namespace, NodeId, ServiceRef, TaskId};
 use holdfast_wire::v1::directory_event::Event as Shown;
@@ -28,7 +30,7 @@ use retries::{Denial, Due, Timers, next_minute};
 use services::Service;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tasks::{Grant, Task};
+use tasks::Task;
 
 /// What the shell is to do.
 #[derive(Debug, Clone, PartialEq)]

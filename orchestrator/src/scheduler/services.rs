@@ -29,6 +29,10 @@ impl Version {
         let template = template(&spec);
         Some(Self { spec, statement, vouchers: v.vouchers.clone(), template })
     }
+    /// The template of a version that nothing is known of: unlike any other.
+    pub(super) fn unknown(number: u64) -> Digest {
+        sha256(&[b"unknown version", &number.to_be_bytes()])
+    }
     /// What a task of it reserves.
     pub(super) fn resources(&self) -> Resources {
         let r = self.spec.resources.unwrap_or_default();
@@ -90,9 +94,9 @@ impl Service {
     pub(super) fn newest(&self) -> Option<(u64, &Version)> {
         self.versions.last_key_value().map(|(n, v)| (*n, v))
     }
-    /// The template of a version, also of one that is not known any more: then it is unlike any other.
-    pub(super) fn template(&self, number: u64) -> Digest {
-        self.version(number).map_or_else(|| sha256(&[b"unknown version", &number.to_be_bytes()]), |v| v.template)
+    /// The newest version of the work that `template` stands for.
+    pub(super) fn like(&self, template: Digest) -> Option<&Version> {
+        self.versions.values().rev().find(|v| v.template == template)
     }
     /// What the planner is to reach. The vault's budget counts an unset parallelism as one, so it is one.
     pub(super) fn wanted(&self, name: &ServiceRef) -> Option<Wanted> {

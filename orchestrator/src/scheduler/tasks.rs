@@ -2,7 +2,9 @@
 
 use super::Scheduler;
 use super::ends::ended;
+use super::grants::{Grant, GrantState};
 use super::retries::Due;
+use super::services::Version;
 use holdfast_orchestrator_core::plan::{Event, Resources, Retry, StopReason, TaskSeen, TaskState};
 use holdfast_types::{GrantId, Millis, NodeId, ServiceRef, TaskId};
 use holdfast_wire::v1::{GrantView, Stop};
@@ -10,68 +12,6 @@ use std::time::Duration;
 
 /// How long the vault is given to let a protected task go, before it is asked again.
 const LET_GO: Duration = Duration::from_secs(5);
-
-/// Where a grant is in its life (protocol, life of a grant).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum GrantState {
-    Issued,
-    Running,
-    Revoked,
-    Ended,
-    Lapsed,
-}
-
-/// A grant of the directory.
-#[derive(Debug, Clone)]
-pub(super) struct Grant {
-    pub(super) task: TaskId,
-    pub(super) version: u64,
-    pub(super) node: NodeId,
-    task_gen: u64,
-    pub(super) state: GrantState,
-    /// As its node reported it last; empty if it never did.
-    pub(super) task_state: String,
-    pub(super) exit_code: i32,
-    issued: Millis,
-    /// Only the vault's word ends it.
-    protected: bool,
-}
-
-impl Grant {
-    fn read(v: &GrantView) -> Option<Self> {
-        let state = match v.state.as_str() {
-            "issued" => GrantState::Issued,
-            "running" => GrantState::Running,
-            "revoked" => GrantState::Revoked,
-            "ended" => GrantState::Ended,
-            "lapsed" => GrantState::Lapsed,
-            _ => return None,
-        };
-        Some(Self {
-            task: TaskId::parse(&v.task_id).ok()?,
-            version: v.version,
-            node: NodeId::parse(&v.node_id).ok()?,
-            task_gen: v.task_gen,
-            state,
-            task_state: v.task_state.clone(),
-            exit_code: v.exit_code,
-            issued: Millis(v.issued_at_ms),
-            protected: v.protected,
-        })
-    }
-    pub(super) fn is_of(&self, task: &TaskId) -> bool {
-        self.task == *task
-    }
-    fn is_live(&self) -> bool {
-        matches!(self.state, GrantState::Issued | GrantState::Running)
-    }
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self.state, GrantState::Ended | GrantState::Lapsed)
-    }
-    pub(super) fn failed(&self) -> bool {
-        matches!(self.task_state.as_str(), "failed" | "refused") || self.exit_code != 0
-    }
-}
 
 /// Whether the node may have the grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +146,7 @@ impl Scheduler {
             return self.end(now, &g.task, Some(g));
         }
         let running = g.state == GrantState::Running && g.task_state == "running";
-        let monitor = self.version_of(&g.task).map(super::services::Version::monitor).unwrap_or_default();
+        let monitor = self.work_of(&g.task).map(Version::monitor).unwrap_or_default();
         let Some(task) = self.tasks.get_mut(&g.task) else { return };
         // Whoever took the grant back, nothing restarts the task for ending now.
         task.stop |= g.state == GrantState::Revoked && !task.refused;
@@ -240,7 +180,7 @@ impl Scheduler {
             return true;
         }
         let node = self.nodes.get(&g.node);
-        let exclusive = self.version_of(&g.task).is_some_and(|v| v.spec.exclusive);
+        let exclusive = self.work_of(&g.task).is_some_and(|v| v.spec.exclusive);
         let lost = node.is_none_or(|n| n.lost) && !exclusive;
         let task = self.tasks.get(&g.task).filter(|t| t.grant() == Some(*id));
         // Revoked before its node had it: nobody is left to report its end.
@@ -371,16 +311,21 @@ impl Scheduler {
         }
         Some(task)
     }
-    pub(super) fn version_of(&self, task: &TaskId) -> Option<&super::services::Version> {
+    /// The version that a task was granted under, while it is active.
+    pub(super) fn version_of(&self, task: &TaskId) -> Option<&Version> {
         let t = self.tasks.get(task)?;
         self.services.get(&t.service)?.version(t.version)
     }
+    /// The same, or a later version of the same work.
+    pub(super) fn work_of(&self, task: &TaskId) -> Option<&Version> {
+        let granted = self.tasks.get(task).and_then(Task::grant).and_then(|id| self.grants.get(&id)?.template);
+        self.version_of(task).or_else(|| self.services.get(&self.tasks.get(task)?.service)?.like(granted?))
+    }
     fn tell_planner(&mut self, id: &TaskId, state: TaskState) {
         let Some(t) = self.tasks.get(id) else { return };
-        let service = self.services.get(&t.service);
-        let template =
-            service.map_or_else(|| super::services::Service::default().template(t.version), |s| s.template(t.version));
-        let resources = service.and_then(|s| s.version(t.version)).map_or(Resources::default(), |v| v.resources());
+        let work = self.work_of(id);
+        let template = work.map_or_else(|| Version::unknown(t.version), |v| v.template);
+        let resources = work.map_or(Resources::default(), Version::resources);
         let seen = TaskSeen { task: id.clone(), node: t.node.clone(), template, resources, state };
         self.planner.apply(Event::Task(seen));
     }

@@ -1,7 +1,7 @@
 //! Lives of tasks, leases and joins: a container that crashes, output that is followed meanwhile, a node out of contact, one
 //! that waits for leave.
 
-use super::shims::assert_running;
+use super::shims::{assert_running, shims};
 use super::world::{World, eventually};
 use std::collections::BTreeSet;
 use std::fs;
@@ -89,7 +89,7 @@ fn a_node_that_waits_for_approval_is_admitted_by_the_key_on_its_console() {
 
 /// The states of a service's grants, with those that ended, and the newest end of a lease.
 fn leases(w: &World, service: &str) -> (Vec<String>, String) {
-    let all = w.json(&["grant", "ls", service, "--all"]);
+    let all = w.json(&["grant", "ls", "--namespace", "shop", "--service", service, "--all"]);
     let grants = all["grants"].as_array().unwrap();
     let text = |key: &str| -> Vec<String> { grants.iter().map(|g| g[key].as_str().unwrap().to_owned()).collect() };
     (text("state"), text("lease_until").into_iter().max().unwrap())
@@ -97,29 +97,66 @@ fn leases(w: &World, service: &str) -> (Vec<String>, String) {
 
 #[test]
 fn leases_go_on_without_the_orchestrator_and_end_without_the_node() {
-    let mut w = World::with_lives("grant = \"6s\"\ngrace = \"4s\"");
+    let mut w = World::with_lives("grant = \"6s\"\nexclusive = \"6s\"\ngrace = \"4s\"");
     w.found();
     w.add_orchestrator();
     w.add_node("eu");
     w.put_secret("shop/db-password", b"v", &[]);
     w.ok(&["service", "deploy", "-f", &w.web_spec(1)]);
-    let (task, first) = (w.running("shop/web").remove(0), leases(&w, "shop/web").1);
+    // This one is ended by its node as soon as its lease is over there: it lives by what the vault tells the node.
+    let image = w.busybox();
+    let only = format!(
+        "name = \"only\"\nnamespace = \"shop\"\nimage = {image:?}\nexclusive = true\n\
+         command = [\"/bin/busybox\", \"sleep\", \"3600\"]\n"
+    );
+    w.ok(&["service", "deploy", "-f", &w.write_spec("only", &only)]);
+    let (task, containers) = (w.running("shop/web").remove(0), shims(&w, 0));
+    assert_eq!(containers.len(), 2);
     // Vault and node see to it between them: an orchestrator that is gone shortens nothing.
     w.orchestrator.as_mut().unwrap().kill();
-    let mut later = BTreeSet::from([first]);
-    eventually("four extensions", || {
-        later.insert(leases(&w, "shop/web").1);
-        (later.len() > 4).then_some(())
-    });
-    assert_eq!(w.running("shop/web").remove(0)["id"], task["id"]);
-    assert_running(&w, 1);
+    for service in ["web", "only"] {
+        let mut ends = BTreeSet::new();
+        eventually("five extensions", || {
+            ends.insert(leases(&w, service).1);
+            (ends.len() > 5).then_some(())
+        });
+    }
+    assert_eq!(shims(&w, 0), containers, "the same two containers, three leases later");
     // Nor does it prolong anything for a node that nobody hears of: what runs there counts until lease and grace are over.
     w.agents[0].kill();
-    eventually("the grant to end", || (leases(&w, "shop/web").0 == ["ended"]).then_some(()));
+    eventually("the grants to end", || ["web", "only"].iter().all(|s| leases(&w, s).0 == ["ended"]).then_some(()));
     // The node is back: what outlived its grant there is ended, and runs again once somebody schedules.
     w.start_agent(0, &[]);
     assert_running(&w, 0);
     w.start_orchestrator();
     eventually("a new task", || w.running("shop/web").into_iter().find(|t| t["id"] != task["id"]));
-    assert_running(&w, 1);
+    assert_running(&w, 2);
+}
+
+/// How many entries of this kind the log has.
+fn entries(w: &World, kind: &str) -> usize {
+    w.ok(&["log", "tail", "-n", "5000"]).lines().filter(|l| l.contains(kind)).count()
+}
+
+#[test]
+fn the_vault_renews_its_own_keys_under_everything_that_runs() {
+    let mut w = World::with_lives("issuer = \"24s\"\nvoter = \"12s\"\nnode = \"12s\"\norchestrator = \"12s\"");
+    w.found();
+    w.add_orchestrator();
+    w.add_node("eu");
+    w.put_secret("shop/db-password", b"v", &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1)]);
+    let containers = shims(&w, 0);
+    let kinds = ["stk.rotate", "issuer.create", "voter.up"];
+    let before = kinds.map(|k| entries(&w, k));
+    eventually("two new keys of each kind", || {
+        kinds.iter().zip(before).all(|(k, n)| entries(&w, k) >= n + 2).then_some(())
+    });
+    // Signed by a statement key that the node learnt meanwhile, over certificates of another issuer.
+    w.ok(&["service", "deploy", "-f", &w.web_spec(2)]);
+    assert_running(&w, 2);
+    assert!(containers.iter().all(|c| shims(&w, 0).contains(c)), "what ran was disturbed");
+    let newest = w.tasks("shop/web").remove(0)["id"].as_str().unwrap().to_owned();
+    w.ok(&["grant", "verify", &newest]);
+    assert!(w.ok(&["log", "verify"]).starts_with("ok "));
 }

@@ -215,5 +215,6 @@ fn grant_view(id: &GrantId, g: &GrantRow) -> v1::GrantView {
         grant_sha256: g.sha256.to_vec(),
         leaf_index: g.leaf,
         protected: g.protected,
+        template: g.template.to_vec(),
     }
 }

@@ -106,15 +106,19 @@ impl Read for OperatorService {
         let status = self.0.voter.status();
         view.state = if status.leader.is_some() { "ready" } else { "no-quorum" }.to_owned();
         view.voters = self.0.look(|s| {
-            let row = |(id, v): (holdfast_types::VoterId, &holdfast_vault_core::VoterRow)| v1::VoterView {
-                id: id.0,
-                state: if id == self.0.id { "ready" } else { "unknown" }.to_owned(),
-                leader: status.leader == Some(id),
-                term: status.term,
-                last_log: status.last_log.unwrap_or(0),
-                applied: status.applied.unwrap_or(0),
-                service_addr: v.service_addr.clone(),
-                join_addr: v.join_addr.clone(),
+            // Each voter knows how far it is itself, and of the others who leads.
+            let row = |(id, v): (holdfast_types::VoterId, &holdfast_vault_core::VoterRow)| {
+                let mine = |n: u64| if id == self.0.id { n } else { 0 };
+                v1::VoterView {
+                    id: id.0,
+                    state: if id == self.0.id { "ready" } else { "unknown" }.to_owned(),
+                    leader: status.leader == Some(id),
+                    term: mine(status.term),
+                    last_log: mine(status.last_log.unwrap_or(0)),
+                    applied: mine(status.applied.unwrap_or(0)),
+                    service_addr: v.service_addr.clone(),
+                    join_addr: v.join_addr.clone(),
+                }
             };
             s.voters().map(row).collect()
         })?;

@@ -211,3 +211,21 @@ fn the_vault_is_asked_to_let_protected_tasks_go_until_it_does() {
     w.keep_lease_and_wait(20);
     assert_eq!(w.released().len(), asked, "what is gone is not asked for");
 }
+
+#[test]
+fn work_whose_version_is_not_shown_any_more_is_known_by_its_template() {
+    let mut w = World::unsynced();
+    w.lease(60);
+    w.node_is(1, "ready", true);
+    w.template = holdfast_wire::specs::template(&spec(1, 1)).to_vec();
+    w.service(&[spec(2, 1), spec(3, 1)]);
+    let id = w.issue("shop.web.1", "node-1", 1);
+    w.becomes(&id, "running", "running");
+    w.greet(1, &[id]);
+    w.synced();
+    w.keep_lease_and_wait(60);
+    assert!(w.stops().is_empty() && w.placed.is_empty(), "it was only scaled, twice, while nobody scheduled");
+    w.service(&[spec(3, 1), Spec { command: vec!["other".into()], ..spec(4, 1) }]);
+    w.keep_lease_and_wait(10);
+    assert_eq!(w.stops().len(), 1);
+}

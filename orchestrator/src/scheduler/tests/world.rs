@@ -27,6 +27,8 @@ pub(super) struct World {
     pub(super) done: Vec<u32>,
     /// Grants are protected, and none is given up.
     pub(super) protects: bool,
+    /// What the directory says that grants are for.
+    pub(super) template: Vec<u8>,
 }
 
 pub(super) fn no_refusal(_: &GrantRequest) -> Option<GrantDenied> {
@@ -82,6 +84,7 @@ impl World {
             refuse: no_refusal,
             done: Vec::new(),
             protects: false,
+            template: Vec::new(),
         }
     }
     pub(super) fn shown(&mut self, event: Shown) {
@@ -140,7 +143,8 @@ impl World {
                     Order::Release { ref grants, .. } => {
                         let ids = grants.clone();
                         self.orders.push(order);
-                        ids.iter().filter(|_| !self.protects).for_each(|id| self.becomes(id, "revoked", ""));
+                        let given_up = if self.protects { &[][..] } else { &ids };
+                        given_up.iter().for_each(|id| self.becomes(id, "revoked", ""));
                     }
                     Order::Assign { .. } | Order::Stop { .. } | Order::KeepLease => self.orders.push(order),
                 }
@@ -189,6 +193,7 @@ impl World {
             state: "issued".into(),
             issued_at_ms: self.now.0,
             protected: self.protects,
+            template: self.template.clone(),
             ..GrantView::default()
         };
         self.next_grant += 1;

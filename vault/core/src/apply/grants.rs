@@ -4,7 +4,7 @@ use super::{Event, Step};
 use crate::command::{GrantFact, GrantOrder, NodeTaskReport};
 use crate::log::{Draft, grant_fields};
 use crate::refusal::{Code, Refusal};
-use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, SpecVersion, State};
+use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, State};
 use holdfast_types::{GrantId, Millis, Namespace, NodeId, OrchId, Role, ServiceRef, TaskId};
 use holdfast_wire::specs::{self, template};
 use holdfast_wire::tasks::{DONE, is_over, restarts};
@@ -84,8 +84,8 @@ impl Step<'_> {
 
     fn issue(&mut self, orch: &OrchId, f: GrantFact) -> Result<u64, Refusal> {
         let service = f.task.service().map_err(|e| Refusal::invalid(e.to_string()))?;
-        let (exclusive, sensitive) = match self.state.grant_preconditions(orch, &service, &f, self.at) {
-            Ok(spec) => (spec.exclusive, spec.sensitive),
+        let (exclusive, sensitive, template) = match self.state.grant_preconditions(orch, &service, &f, self.at) {
+            Ok(spec) => (spec.exclusive, spec.sensitive, template(spec)),
             Err(r) => {
                 self.denied(orch, &service.to_string(), f.node.as_str(), r.code.as_str(), &r.policies);
                 return Err(r);
@@ -118,6 +118,7 @@ impl Step<'_> {
         let row = GrantRow {
             service,
             version: f.version,
+            template,
             node: f.node,
             task: f.task,
             task_gen: f.task_gen,
@@ -193,11 +194,10 @@ impl Step<'_> {
     /// The task of the grant ended by itself: it is not granted again if the newest version says so, and is the same work.
     fn done(&mut self, id: &GrantId, failed: bool) {
         let Some(g) = self.state.grants.get(id) else { return };
-        let (service, slot, version) = (g.service.clone(), g.task.slot(), g.version);
+        let (service, slot, ran) = (g.service.clone(), g.task.slot(), g.template);
         let Some(row) = self.state.services.get_mut(&service).filter(|s| s.active) else { return };
-        let ran = row.versions.iter().find(|v| v.version == version).and_then(SpecVersion::spec);
-        let (Some(ran), Some(newest)) = (ran, row.newest()) else { return };
-        if !restarts(newest, failed) && template(ran) == template(newest) && row.done.insert(slot) {
+        let Some(newest) = row.newest() else { return };
+        if !restarts(newest, failed) && ran == template(newest) && row.done.insert(slot) {
             self.event(Event::Service(service));
         }
     }

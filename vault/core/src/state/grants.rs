@@ -42,6 +42,8 @@ pub struct GrantRow {
     pub service: ServiceRef,
     /// Its spec version.
     pub version: u64,
+    /// What of its spec a running task would notice: versions that agree in it are the same work.
+    pub template: Digest,
     /// The node.
     pub node: NodeId,
     /// The task.

@@ -14,13 +14,13 @@ use holdfast_wire::v1;
 type Why = &'static str;
 
 impl State {
-    /// The spec of a grant, while its version is active.
+    /// The newest active spec that asks for the work that a grant does: its own, or a later one of another size or validity.
     fn spec_of(&self, g: &GrantRow) -> Option<&v1::Spec> {
         let row = self.services.get(&g.service).filter(|s| s.active)?;
-        row.versions.iter().find(|v| v.version == g.version).and_then(SpecVersion::spec)
+        row.versions.iter().rev().filter_map(SpecVersion::spec).find(|s| template(s) == g.template)
     }
 
-    /// What keeps `g` from its node. A version that is not active any more is judged by the node's state alone.
+    /// What keeps `g` from its node. Work that no active version asks for any more is judged by the node's state alone.
     fn misplaced(&self, g: &GrantRow, node: &Identity) -> Option<Why> {
         let spec = self.spec_of(g);
         let outside = |s: &v1::Spec| !s.zones.iter().any(|z| Zone::parse(z).is_ok_and(|z| node.zone.within(&z)));
@@ -75,7 +75,7 @@ impl State {
         }
         let Some(row) = self.services.get(&g.service).filter(|s| s.active) else { return true };
         let Some(newest) = row.newest() else { return false };
-        let outdated = self.spec_of(g).is_none_or(|s| template(s) != template(newest));
+        let outdated = template(newest) != g.template;
         let at_a_time = match newest.update.as_ref().map_or(1, |u| u.parallelism) {
             _ if !outdated => 0,
             0 => usize::MAX,

@@ -142,8 +142,8 @@ fn not_extended_after(change: impl FnOnce(&mut World, &Machine)) {
 fn a_lease_is_not_extended_once_spec_or_mandate_no_longer_allow_it() {
     not_extended_after(|w, _| {
         for version in [2, 3] {
-            let spec = w.spec("web", version, &["db"]);
-            w.deploy(&spec).unwrap();
+            let other = v1::Spec { command: vec!["other".into()], ..w.spec("web", version, &["db"]) };
+            w.deploy(&other).unwrap();
         }
     });
     not_extended_after(|w, _| w.pass(DAY / 4 * 3));
@@ -151,6 +151,24 @@ fn a_lease_is_not_extended_once_spec_or_mandate_no_longer_allow_it() {
         drop(w.act(&["ada", "ben"], Action::RevokeMandate(v1::RevokeMandate { mandate_id: "m1".into() })).unwrap())
     });
     not_extended_after(|w, _| drop(w.act(&["oz"], Action::Lockdown(v1::Lockdown::default())).unwrap()));
+}
+
+#[test]
+fn versions_that_only_change_size_or_validity_carry_on_what_runs() {
+    let (mut w, _, _, id) = running();
+    for version in [2, 3, 4] {
+        let scaled = v1::Spec { replicas_max: 4, ..w.spec("web", version, &["db"]) };
+        w.deploy(&scaled).unwrap();
+        w.pass(DAY / 4);
+        assert!(extended(&mut w, &id), "version {version} does not let its task go on");
+    }
+    // Their validity counts, not the first one's, which is over by now.
+    let spec = v1::Spec { valid_until_ms: w.now.0 + 30 * DAY, ..w.spec("web", 5, &["db"]) };
+    w.deploy(&spec).unwrap();
+    for _ in 0..8 {
+        w.pass(DAY / 4);
+        assert!(extended(&mut w, &id));
+    }
 }
 
 #[test]
