@@ -64,7 +64,22 @@ fuzz: ## fuzzes every format: make fuzz MINUTES=10, divided among the targets
 man: build ## writes the man pages to dist/man
 	@$(or $(CARGO_TARGET_DIR),target)/debug/holdfast man dist/man
 
+SEED ?= 1
+.PHONY: chaos
+chaos: setup ## kills every daemon at drawn moments: make chaos SEED=1 MINUTES=10
+	@cargo build --locked --quiet --workspace --bins --tests
+	@end=$$(( SECONDS + $(MINUTES) * 60 )); seed=$(SEED); while (( SECONDS < end )); do \
+	  echo "chaos: seed $$seed"; \
+	  HOLDFAST_SEED=$$seed cargo nextest run --locked --workspace --profile ci -E 'test(/crash|renewal|lives|locks/)' || \
+	    { echo "chaos: seed $$seed failed; repeat it with: make chaos SEED=$$seed MINUTES=1" >&2; exit 1; }; \
+	  seed=$$(( seed + 1 )); \
+	done
+
+.PHONY: soak
+soak: ## the same for an hour, with seeds that nobody has tried: make soak MINUTES=60
+	@$(MAKE) chaos SEED=$$(( $$(date +%s) )) MINUTES=$(if $(filter command line,$(origin MINUTES)),$(MINUTES),60)
+
 # Named in the documentation of later versions. They fail until they do what they say.
-.PHONY: redteam chaos soak dist
-redteam chaos soak dist:
+.PHONY: redteam dist
+redteam dist:
 	@echo "make $@: not built yet" >&2; exit 1

@@ -8,8 +8,13 @@ use std::fs;
 use std::process::Output;
 use std::time::Duration;
 
-/// Where the moments come from: printed with every failure, so that it can be repeated.
+/// Where the moments come from unless `HOLDFAST_SEED` says otherwise.
 const SEED: u64 = 0x0048_6f6c_6466_6173;
+
+/// The seed of this run: printed with every round, so that it can be repeated.
+fn seed() -> u64 {
+    std::env::var("HOLDFAST_SEED").map_or(SEED, |s| s.parse().expect("HOLDFAST_SEED is a number"))
+}
 
 /// Moments drawn from a seed (SplitMix64).
 struct Moments(u64);
@@ -82,13 +87,14 @@ fn assert_all_grants_logged(w: &World) {
 #[test]
 fn nothing_acknowledged_is_lost_when_the_vault_is_killed() {
     let mut w = World::everything();
-    let mut moments = Moments(SEED);
+    let seed = seed();
+    let mut moments = Moments(seed);
     w.put_secret("shop/shared", b"the first", &[]);
     let mut version = 1;
     let (mut sure_secrets, mut sure_services) = (BTreeSet::new(), BTreeSet::new());
     for round in 0..6 {
         let after = moments.next(300);
-        eprintln!("seed {SEED:#x}, round {round}: SIGKILL after {after:?}");
+        eprintln!("seed {seed}, round {round}: SIGKILL after {after:?}");
         let r = interrupted(&w, round, after);
         if r.made.status.success() {
             sure_secrets.insert(format!("shop/s{round}"));
@@ -124,11 +130,12 @@ fn nothing_acknowledged_is_lost_when_the_vault_is_killed() {
 #[test]
 fn deployments_survive_the_death_of_the_agent_and_of_the_orchestrator() {
     let mut w = World::everything();
-    let mut moments = Moments(SEED ^ 1);
+    let seed = seed();
+    let mut moments = Moments(seed ^ 1);
     w.put_secret("shop/shared", b"value", &[]);
     for round in 0..4 {
         let (after, spec) = (moments.next(400), job(&w, round));
-        eprintln!("seed {SEED:#x}, round {round}: SIGKILL after {after:?}");
+        eprintln!("seed {seed}, round {round}: SIGKILL after {after:?}");
         w.ok(&["service", "deploy", "-f", &spec, "--detach"]);
         std::thread::park_timeout(after);
         if round % 2 == 0 {

@@ -362,7 +362,7 @@ impl State {
             .values()
             .filter(|m| !m.revoked && at < m.not_after && m.orchestrators.contains(orch))
             .collect();
-        let covered = |ns: &Namespace| mine.iter().any(|m| m.namespaces.iter().any(|n| n == "*" || n == ns.as_str()));
+        let covered = |ns: &Namespace| mine.iter().any(|m| m.covers(ns));
         let mut all: Vec<Namespace> =
             self.services.iter().filter(|(_, r)| r.active).map(|(s, _)| s.namespace.clone()).collect();
         all.extend(self.leases.keys().cloned());

@@ -3,6 +3,7 @@
 //! STORED: a snapshot is this struct in postcard behind a format byte; golden file `vault/core/golden/state.hex`.
 
 mod charter;
+mod ending;
 mod grants;
 mod identity;
 mod index;

@@ -56,13 +56,16 @@ impl State {
     fn zone_mandated(&self, g: &GrantRow, node: &Identity) -> bool {
         let reaches = |m: &MandateRow| m.zones.iter().any(|z| node.zone.within(z));
         self.mandates.get(&g.mandate).is_some_and(reaches)
-            || self.mandates.values().any(|m| !m.revoked && covers_namespace(m, g) && reaches(m))
+            || self.mandates.values().any(|m| !m.revoked && m.covers(&g.service.namespace) && reaches(m))
     }
 
     /// A live mandate covers it: its own, or one that followed.
     fn mandated(&self, g: &GrantRow, node: &Identity, now: Millis) -> bool {
         let covers = |m: &MandateRow| {
-            !m.revoked && now < m.not_after && covers_namespace(m, g) && m.zones.iter().any(|z| node.zone.within(z))
+            !m.revoked
+                && now < m.not_after
+                && m.covers(&g.service.namespace)
+                && m.zones.iter().any(|z| node.zone.within(z))
         };
         self.mandates.get(&g.mandate).is_some_and(covers) || self.mandates.values().any(covers)
     }
@@ -119,8 +122,4 @@ impl State {
         let stands = |n: &Identity| self.mandated(g, n, now) && self.misplaced(g, n).is_none();
         g.state == GrantState::Running && !self.lockdown && valid && node.is_some_and(stands)
     }
-}
-
-fn covers_namespace(m: &MandateRow, g: &GrantRow) -> bool {
-    m.namespaces.iter().any(|n| n == "*" || n == g.service.namespace.as_str())
 }

@@ -220,3 +220,27 @@ fn a_node_out_of_contact_comes_to_the_end_of_its_lease_and_one_that_is_back_goes
         assert_eq!(state(&w, &id), if back { GrantState::Running } else { GrantState::Ended });
     }
 }
+
+#[test]
+fn what_runs_out_within_two_weeks_is_told() {
+    let (mut w, orch, _) = World::shop();
+    let lasting = v1::Spec { valid_until_ms: w.now.0 + 20 * DAY, ..w.spec("web", 2, &["db"]) };
+    w.deploy(&lasting).unwrap();
+    let (mandate, spec) = (w.now.0 + 30 * DAY, lasting.valid_until_ms);
+    let told = |w: &World| {
+        let specs: Vec<i64> = w.state.specs_ending(w.now).iter().map(|(_, end)| end.0).collect();
+        let mandates: Vec<_> = w.state.mandates_ending(w.now).into_iter().map(|(_, end)| end.map(|t| t.0)).collect();
+        (specs, mandates)
+    };
+    assert_eq!(told(&w), (vec![], vec![]));
+    w.pass(6 * DAY);
+    assert_eq!(told(&w), (vec![spec], vec![]));
+    w.pass(10 * DAY);
+    assert_eq!(told(&w), (vec![spec], vec![Some(mandate)]));
+    w.pass(15 * DAY);
+    assert_eq!(told(&w), (vec![spec], vec![None]), "what is over is told as well");
+    let (next, renewed) = (w.mandate("m2", &[&orch.id]), w.spec("web", 3, &["db"]));
+    w.put_mandate(&next).unwrap();
+    w.deploy(&v1::Spec { valid_until_ms: w.now.0 + 20 * DAY, ..renewed }).unwrap();
+    assert_eq!(told(&w), (vec![], vec![]));
+}
