@@ -67,8 +67,9 @@ fn an_orchestrator_cannot_get_a_secret_that_the_service_may_not_read() {
         log.lines().find(|l| l.contains("grant.denied")).map(str::to_owned)
     });
     assert!(denied.contains("L1-mount") && denied.contains("shop/web"), "{denied}");
-    // A new spec that mounts it is refused at once, by exit code.
-    w.refused(&["service", "scale", "shop/web=2"], 3);
+    // A new spec that mounts it is refused at once, and told by which policy.
+    let told = w.refused(&["service", "scale", "shop/web=2"], 3);
+    assert!(told.contains("L1-mount"), "{told}");
 }
 
 #[test]
