@@ -51,6 +51,19 @@ fn from_an_empty_machine_to_a_container_that_holds_a_secret() {
 }
 
 #[test]
+fn an_orchestrator_on_a_voters_machine_is_told_by_an_alarm_and_hinders_nothing() {
+    let w = World::everything();
+    let node = &w.json(&["node", "ls"])["nodes"];
+    let orch = node.as_array().unwrap().iter().find(|n| n["role"] == "orchestrator").unwrap()["id"].clone();
+    let alarm = eventually("the alarm", || {
+        let status = w.json(&["status"]);
+        assert!(status["state"] == "ready" && status["hsm"].is_null() && status.get("hsm").is_some(), "{status}");
+        status["alarms"].as_array().unwrap().iter().find(|a| a["code"] == "co-located").cloned()
+    });
+    assert!(alarm["text"].as_str().unwrap().contains(orch.as_str().unwrap()), "{alarm}");
+}
+
+#[test]
 fn an_orchestrator_cannot_get_a_secret_that_the_service_may_not_read() {
     let mut w = World::everything();
     w.add_node("eu");

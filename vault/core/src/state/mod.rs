@@ -4,6 +4,7 @@
 
 mod charter;
 mod grants;
+mod hosts;
 mod identity;
 mod index;
 mod placements;

@@ -17,6 +17,7 @@ mod exclusive;
 mod grants;
 mod guards;
 mod histories;
+mod hosts;
 mod leases;
 mod log;
 mod operators;
