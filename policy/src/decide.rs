@@ -25,6 +25,32 @@ pub enum Operator {}
 pub enum Svid {}
 
 /// Leave to do one `Act`, once: made by a decision alone, and used up by whoever takes it.
+///
+/// LAW: what needs leave takes a `Permit` by value, so that it does not compile where nobody asked. Nothing outside this
+/// crate makes one,
+///
+/// ```compile_fail,E0451
+/// use holdfast_policy::{Grant, Permit};
+/// let act = std::marker::PhantomData;
+/// let forged: Permit<Grant> = Permit { policy_version: 0, policies: Vec::new(), act };
+/// ```
+///
+/// doubles one,
+///
+/// ```compile_fail,E0599
+/// fn twice(p: holdfast_policy::Permit<holdfast_policy::Mount>) {
+///     drop((p.clone(), p));
+/// }
+/// ```
+///
+/// or takes leave for one act as leave for another.
+///
+/// ```compile_fail,E0308
+/// use holdfast_policy::{Grant, Mount, Permit};
+/// fn other(p: Permit<Mount>) -> Permit<Grant> {
+///     p
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Permit<Act> {
     policy_version: u64,
@@ -39,6 +65,10 @@ impl<Act> Permit<Act> {
     /// The policies that permitted it, sorted by name.
     pub fn policies(&self) -> &[String] {
         &self.policies
+    }
+    /// Uses it up, and tells the policies that permitted it, for the log.
+    pub fn used(self) -> Vec<String> {
+        self.policies
     }
 }
 

@@ -120,7 +120,7 @@ pub async fn documents(dialer: &Dialer) -> Result<Challenge, Failure> {
 }
 
 /// Asks at the addresses of `dialer` until an operator has approved `id`, whose key is `key`; ends early only by `stop`
-/// or a refusal.
+/// or a refusal. A clock that is off is told, and waited for: somebody will set it right.
 pub async fn await_approval(
     dialer: &Dialer,
     id: &str,
@@ -133,13 +133,18 @@ pub async fn await_approval(
         match ask(dialer, id, key).await {
             Ok(Some(issued)) => return Ok(issued),
             Ok(None) => {}
-            Err(failure) if failure.may_pass() => {
-                tracing::warn!(code = %failure.code, "the vault does not answer: {failure}");
+            Err(failure) if waits(&failure) => {
+                tracing::warn!(code = %failure.code, "not approved yet: {}", failure.line());
             }
             Err(failure) => return Err(failure),
         }
         pause(POLL, stop).await?;
     }
+}
+
+/// Whether an applicant goes on asking after `failure`.
+fn waits(failure: &Failure) -> bool {
+    failure.may_pass() || failure.code == "clock"
 }
 
 async fn ask(dialer: &Dialer, id: &str, key: &PrivateKey) -> Result<Option<Issued>, Failure> {
@@ -269,6 +274,15 @@ mod tests {
     fn a_missing_token_file_is_wrong_usage() {
         let failure = read_token(Path::new("/nonexistent/token"), TokenRole::Node).err().unwrap();
         assert_eq!(failure.kind.exit_code(), 2);
+    }
+
+    #[test]
+    fn an_applicant_waits_through_an_outage_and_a_wrong_clock_and_not_after_a_refusal() {
+        let off = crate::clock::differs(Duration::from_secs(7200), "as the vault says");
+        let gone = Failure::unavailable("unreachable", "nobody answers");
+        assert!(waits(&off) && waits(&gone) && waits(&Failure::not_leader(["10.0.0.1:7400"])));
+        let refused = Failure::refused("bad-credential", "nobody with this id and key waits here");
+        assert!(!waits(&refused) && !waits(&out_of_turn()));
     }
 
     #[test]

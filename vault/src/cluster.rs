@@ -1,5 +1,6 @@
 //! The unlocked vault: everything a handler needs to look, decide, propose and answer.
 
+use crate::awaits::Awaits;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::ident::Ident;
@@ -64,6 +65,8 @@ pub struct Cluster {
     pub throttle: Throttle,
     /// The same for those who have proved nothing: they take no room from the others.
     pub strangers: Throttle,
+    /// Questions of applicants that were answered.
+    pub awaits: Awaits,
     /// How fast one machine may make entries of the log.
     pub entries: Pace,
     /// How fast one machine may be given certificates.

@@ -5,10 +5,11 @@ use crate::failure::refused;
 use crate::keystore::{self, PortSigner, random32};
 use crate::registry::Events;
 use holdfast_hsm::{KeyPort as _, Purpose};
+use holdfast_pki::issue::BACKDATE;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{GrantId, Millis, NodeId, Secret};
 use holdfast_vault_core::prepare::{self, Pin};
-use holdfast_vault_core::{Command, Entropy, Event};
+use holdfast_vault_core::{Command, Entropy, Event, third_over};
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::v1::{self, node_push::Push};
 use std::collections::BTreeMap;
@@ -192,26 +193,16 @@ async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
         cluster.propose(Command::Tick).await?;
     }
     renew_keys(cluster, now).await?;
-    if cluster.identity.current().is_some_and(|i| due(now, i.not_before(), i.not_after())) {
+    if cluster.identity.current().is_some_and(|i| third_over(now, i.not_before().plus(BACKDATE), i.not_after())) {
         cluster.certify_self().await?;
     }
     Ok(())
 }
 
-/// A third of a life is left: time to replace.
-fn due(now: Millis, from: Millis, until: Millis) -> bool {
-    now.0 >= from.0 + (until.0 - from.0) / 3 * 2
-}
-
-/// Makes a new issuer or statement key where a third of a life or less is left.
+/// Makes a new issuer or statement key where a third of a life is over.
 pub async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failure> {
     let life = cluster.config.lives.issuer;
-    let (issuer_due, stk_due) = cluster.look(|s| {
-        let issuer = s.issuer().is_none_or(|i| due(now, i.since, i.not_after));
-        // The newest key counts, also while its window has not opened yet.
-        let stk = s.newest_stk().is_none_or(|k| due(now, k.from, k.until));
-        (issuer, stk)
-    })?;
+    let (issuer_due, stk_due) = cluster.look(|s| (s.issuer_due(now), s.stk_due(now, life)))?;
     let opened = cluster.opened.load_full();
     let mut entropy = Entropy::new(random32()?);
     if issuer_due {

@@ -12,7 +12,7 @@ fn kind(code: Code) -> FailureKind {
         Code::NotFound => FailureKind::NotFound,
         Code::Changed => FailureKind::Changed,
         Code::Unavailable => FailureKind::Unavailable,
-        Code::Corrupt => FailureKind::Failed,
+        Code::Corrupt | Code::Clock => FailureKind::Failed,
     }
 }
 
@@ -23,6 +23,7 @@ fn help(code: Code) -> Option<&'static str> {
         Code::BudgetExhausted => Some("wait, or give the orchestrator a mandate with a larger budget"),
         Code::Changed => Some("look at the current state and try again"),
         Code::Unavailable => Some("see holdfast status"),
+        Code::Clock => Some("set both clocks right, for instance with `timedatectl set-ntp true`"),
         Code::BadCredential | Code::Pending | Code::InvalidInput | Code::NotFound | Code::Corrupt => None,
     }
 }

@@ -9,6 +9,7 @@ pub mod raft;
 pub mod rights;
 pub mod run;
 
+mod awaits;
 mod clock;
 mod cluster;
 mod drive;

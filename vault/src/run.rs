@@ -330,6 +330,7 @@ impl Daemon {
             broadcast: events,
             throttle: Throttle::of_callers(),
             strangers: Throttle::of_strangers(),
+            awaits: crate::awaits::Awaits::default(),
             entries: Pace::new(pace::ENTRIES.0, pace::ENTRIES.1),
             certificates: Pace::new(
                 self.config.lives.node.min(self.config.lives.orch) / pace::CERTIFICATES,

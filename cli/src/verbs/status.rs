@@ -57,7 +57,7 @@ async fn local(app: &App, path: &Path, why: Option<Failure>) -> Result<(), Failu
     let voter = json!({"id": s.voter_id, "state": s.state, "slots": s.slots, "service_addr": s.service_addr, "join_addr": s.join_addr});
     let document = json!({
         "state": state, "cluster_id": HEXLOWER.encode(&s.cluster_id), "autolock": s.autolock, "reason": s.reason,
-        "voters": [voter], "nodes": {}, "alarms": [],
+        "hsm": null, "voters": [voter], "nodes": {}, "alarms": [],
     });
     app.out.show(&document, || {
         let reason = why.map(|f| f.message).or((!s.reason.is_empty()).then_some(s.reason));
@@ -93,6 +93,8 @@ fn document(s: &v1::StatusView) -> Value {
         "state": s.state, "cluster_id": HEXLOWER.encode(&s.cluster_id), "trust_domain": s.trust_domain,
         "voters": s.voters.iter().map(voter).collect::<Vec<_>>(), "nodes": nodes,
         "roots": s.roots.iter().map(root).collect::<Vec<_>>(), "autolock": s.autolock, "lockdown": s.lockdown,
+        // No token is used yet; the field is here so that scripts need not change when one is.
+        "hsm": null,
         "alarms": s.alarms.iter().map(|a| json!({"code": a.code, "text": a.text})).collect::<Vec<_>>(),
         "era": s.era, "epoch": s.epoch, "log_size": s.log_size,
         "leases": s.leases.iter().map(lease).collect::<Vec<_>>(),

@@ -51,6 +51,19 @@ fn from_an_empty_machine_to_a_container_that_holds_a_secret() {
 }
 
 #[test]
+fn an_orchestrator_on_a_voters_machine_is_told_by_an_alarm_and_hinders_nothing() {
+    let w = World::everything();
+    let node = &w.json(&["node", "ls"])["nodes"];
+    let orch = node.as_array().unwrap().iter().find(|n| n["role"] == "orchestrator").unwrap()["id"].clone();
+    let alarm = eventually("the alarm", || {
+        let status = w.json(&["status"]);
+        assert!(status["state"] == "ready" && status["hsm"].is_null() && status.get("hsm").is_some(), "{status}");
+        status["alarms"].as_array().unwrap().iter().find(|a| a["code"] == "co-located").cloned()
+    });
+    assert!(alarm["text"].as_str().unwrap().contains(orch.as_str().unwrap()), "{alarm}");
+}
+
+#[test]
 fn an_orchestrator_cannot_get_a_secret_that_the_service_may_not_read() {
     let mut w = World::everything();
     w.add_node("eu");
@@ -67,8 +80,9 @@ fn an_orchestrator_cannot_get_a_secret_that_the_service_may_not_read() {
         log.lines().find(|l| l.contains("grant.denied")).map(str::to_owned)
     });
     assert!(denied.contains("L1-mount") && denied.contains("shop/web"), "{denied}");
-    // A new spec that mounts it is refused at once, by exit code.
-    w.refused(&["service", "scale", "shop/web=2"], 3);
+    // A new spec that mounts it is refused at once, and told by which policy.
+    let told = w.refused(&["service", "scale", "shop/web=2"], 3);
+    assert!(told.contains("L1-mount"), "{told}");
 }
 
 #[test]

@@ -35,4 +35,5 @@ pub use refusal::{Code, Refusal};
 pub use state::{
     Accepted, Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, Presented,
     RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, VoterRow,
+    third_over,
 };

@@ -25,10 +25,12 @@ pub enum Code {
     Unavailable,
     /// Stored bytes do not make sense.
     Corrupt,
+    /// The caller's clock and the leader's are too far apart.
+    Clock,
 }
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::PolicyDenied,
         Self::BadCredential,
         Self::Threshold,
@@ -39,6 +41,7 @@ impl Code {
         Self::Pending,
         Self::Unavailable,
         Self::Corrupt,
+        Self::Clock,
     ];
     /// The code as users and programs see it.
     pub fn as_str(self) -> &'static str {
@@ -53,6 +56,7 @@ impl Code {
             Code::Pending => "pending",
             Code::Unavailable => "unavailable",
             Code::Corrupt => "corrupt",
+            Code::Clock => "clock",
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::keystore::random32;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::join_server::Join;
 use holdfast_transport::server::{ConnPeer, Limits, PerSource};
-use holdfast_types::TokenId;
+use holdfast_types::{Millis, TokenId};
 use holdfast_vault_core::NoteKind;
 use holdfast_vault_core::prepare::{self, JoinOutcome};
 use holdfast_wire::v1::{self, await_reply, join_reply, join_request, login_reply, login_request};
@@ -71,6 +71,15 @@ impl JoinService {
     }
 }
 
+/// Either somebody repeats what an applicant said, or the applicant's clock went back, and it waits until that is made up.
+fn asked_before() -> Failure {
+    Failure::failed(
+        "clock",
+        "this question or a later one was answered before: the time that it was signed at must rise",
+    )
+    .help("nothing, if this machine's clock was just set back: it is asked again")
+}
+
 type Sent<T> = tokio::sync::mpsc::Sender<Result<T, Status>>;
 
 /// Runs a handshake beside its answers.
@@ -124,7 +133,13 @@ impl Join for JoinService {
     async fn r#await(&self, request: Request<v1::AwaitRequest>) -> Result<Response<v1::AwaitReply>, Status> {
         self.0.confirm_leading().await?;
         let r = request.into_inner();
-        let step = match self.0.decide(|l, e| prepare::approved(l, &r, e))? {
+        let now = self.0.now()?;
+        let decided = self.0.decide(|l, e| prepare::approved(l, &r, e))?;
+        // The signature was good, so the question was the applicant's: only now does it count as asked.
+        if !self.0.awaits.take(&r.id, Millis(r.at_ms), now) {
+            return Err(asked_before().into());
+        }
+        let step = match decided {
             Some(p) => {
                 self.0.may_have_certificate(&r.id)?;
                 await_reply::Step::Issued(self.0.commit(p).await?.0)

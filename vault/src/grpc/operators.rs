@@ -82,6 +82,15 @@ impl OperatorService {
             let text = format!("{} met the end of a budget of its mandate within the hour", over.join(", "));
             all.push(alarm("budget", &text));
         }
+        let beside = self.0.look(|s| s.co_located(now)).unwrap_or_default();
+        if !beside.is_empty() {
+            let beside: Vec<_> = beside.iter().map(|(orch, voter)| format!("{orch} with voter {voter}")).collect();
+            let text = format!(
+                "on one machine, where users and filters alone keep an orchestrator from the vault: {}",
+                beside.join(", ")
+            );
+            all.push(alarm("co-located", &text));
+        }
         let held = |s: &State| s.held_placements(now).map(|(s, n)| format!("{s} on {n}")).collect::<Vec<_>>();
         let held = self.0.look(held).unwrap_or_default();
         if !held.is_empty() {

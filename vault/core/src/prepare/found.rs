@@ -32,8 +32,6 @@ pub struct FoundingKeys<'a> {
 }
 
 const ROOT_LIFE: Duration = Duration::from_secs(3650 * 86_400);
-/// Statement keys are listed some time before they are used, so that every node knows them by then.
-const STK_LEAD: Duration = Duration::from_secs(3600);
 
 fn internal(e: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::Unavailable, e.to_string())
@@ -161,7 +159,7 @@ pub fn new_issuer(
     Ok(prepared(now, entropy, Command::NewIssuer { der: cert.der, key, not_after: cert.not_after }, ()))
 }
 
-/// A new statement key, listed in a new Bundle some time before its window opens.
+/// A new statement key, listed in a new Bundle one period before its window opens, so that every node knows it by then.
 pub fn new_stk(
     state: &State,
     keys: &Keyring,
@@ -174,9 +172,8 @@ pub fn new_stk(
     let chain = state.bundle_chain();
     let last = chain.last().ok_or_else(|| internal("there is no bundle"))?;
     let old: v1::Bundle = statement::peek(last)?;
-    // Without a key in its window nothing can be signed meanwhile: then the new one counts from now.
-    let lead = if state.stk(now).is_some() { STK_LEAD.min(life / 10) } else { Duration::ZERO };
-    let facts = sealed_stk(keys, stk, now.plus(lead), now.plus(life), entropy)?;
+    let from = now.plus(state.stk_lead(now, life));
+    let facts = sealed_stk(keys, stk, from, now.plus(life), entropy)?;
     let mut stks: Vec<_> = old.stks.into_iter().filter(|s| s.until_ms > now.0).collect();
     stks.push(v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 });
     let prev = holdfast_types::sha256(&[&last.payload]).to_vec();

@@ -8,12 +8,19 @@ use crate::command::GrantFact;
 use crate::entropy::Entropy;
 use crate::refusal::{Code, Refusal};
 use crate::state::{Identity, MandateRow, SecretRow, SpecVersion};
-use holdfast_policy::{GrantFacts, MountFacts, NodeFacts, OrchestratorFacts, SecretFacts};
+use holdfast_policy::{
+    Grant, GrantFacts, Mount, MountFacts, NodeFacts, OrchestratorFacts, Permit, SecretFacts, ServiceFacts,
+};
 use holdfast_types::{Digest, GrantId, MandateId, NodeId, OrchId, Role, SecretRef, ServiceRef, TaskId, sha256};
 use holdfast_wire::boxes::{self, Context};
 use holdfast_wire::keys::{StatementSigner, key_id};
 use holdfast_wire::{specs, statement, v1};
 
+/// The rule that a node has the labels that a spec wants. It is applied here, where both are looked up, and stands beside
+/// the built-in ones of `policy/src/text/l0.cedar`: no replaceable policy can take its name or permit past it.
+const NODE_LABEL: &str = "L0-node-label";
+/// The policy that would have to permit a secret to be mounted.
+pub(super) const MOUNT: &str = "L1-mount";
 /// How old a node's Status may be when it starts a task.
 const MAX_STATUS_AGE_S: u32 = 600;
 
@@ -34,6 +41,21 @@ struct Looked<'a> {
     node_facts: NodeFacts,
 }
 
+/// A secret that the task may be given. LAW: it is boxed by taking the policy's leave, so what nobody asked about is boxed
+/// nowhere.
+struct Mountable<'l> {
+    name: &'l SecretRef,
+    row: &'l SecretRow,
+    permit: Permit<Mount>,
+}
+
+/// The part of a grant that says what was boxed, the boxes, and the policies that permitted them.
+struct Boxed {
+    grant: v1::Grant,
+    boxes: Vec<Vec<u8>>,
+    policies: Vec<String>,
+}
+
 impl<'a> Leader<'a> {
     pub(super) fn one(
         &self,
@@ -45,14 +67,19 @@ impl<'a> Leader<'a> {
         entropy: &mut Entropy,
     ) -> Result<(GrantFact, GrantReply), Refusal> {
         let l = self.look_up(orch, r, fresh, batch)?;
-        let policies = self.ask(orch, &l)?;
+        let service = self.service_facts(&l.service, l.spec)?;
+        let permit = self.may_grant(orch, &l, &service)?;
+        let secrets = self.may_mount(&l, &service)?;
         let task_gen = match batch.gens.get(&l.task) {
             Some(g) => g + 1,
             None => self.state.last_gen(&l.task) + 1,
         };
         let id = GrantId(entropy.draw16("grant"));
-        let (mut grant, boxes) = self.boxed(&l, id, entropy)?;
-        self.fill(&mut grant, &l, orch, task_gen, r)?;
+        let Boxed { grant, boxes, mut policies } = self.boxed(&l, id, secrets, entropy)?;
+        let (grant, permitted_by) = self.document(permit, grant, &l, orch, task_gen, r)?;
+        policies.extend(permitted_by);
+        policies.sort();
+        policies.dedup();
         let signed = statement::sign(&grant, &[stk]).map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
         let fact = GrantFact {
             id,
@@ -115,10 +142,8 @@ impl<'a> Leader<'a> {
             .filter(|n| n.role == Role::Node)
             .ok_or_else(|| Refusal::not_found("node", &node_id))?;
         if let Some(label) = spec.node_labels.iter().find(|l| !node.labels.contains(l)) {
-            return Err(Refusal::new(
-                Code::PolicyDenied,
-                format!("the spec wants nodes labelled {label}; node {node_id} is not"),
-            ));
+            let why = format!("the spec wants nodes labelled {label}; node {node_id} is not");
+            return Err(Refusal { policies: vec![NODE_LABEL.into()], ..Refusal::new(Code::PolicyDenied, why) });
         }
         let (mandate_id, mandate) = self.mandate(orch, &service, node)?;
         let lease = self.state.leases.get(&service.namespace).filter(|l| l.orch == *orch && l.until > self.now);
@@ -181,9 +206,8 @@ impl<'a> Leader<'a> {
         !m.revoked && self.now < m.not_after
     }
 
-    /// Asks the policy: `grant`, then `mountSecret` for each secret.
-    fn ask(&self, orch: &OrchId, l: &Looked<'_>) -> Result<Vec<String>, Refusal> {
-        let service = self.service_facts(&l.service, l.spec)?;
+    /// Asks the policy whether the task may be started there.
+    fn may_grant(&self, orch: &OrchId, l: &Looked<'_>, service: &ServiceFacts) -> Result<Permit<Grant>, Refusal> {
         let named: Vec<_> = l.secrets.iter().map(|(n, s)| (n.to_string(), s.version.number)).collect();
         let budget = self.state.within_budget(&l.mandate_id, &l.task, l.spec, &l.node_id, &named, self.now);
         let facts = GrantFacts {
@@ -202,11 +226,15 @@ impl<'a> Leader<'a> {
             wants_relaxed: l.spec.isolation == "relaxed",
             lockdown: self.state.lockdown,
         };
-        let permit = self.policies.decide_grant(&facts).map_err(|r| match &budget {
+        self.policies.decide_grant(&facts).map_err(|r| match &budget {
             Err(b) if r.policies.iter().any(|p| p == "L0-budget") => b.clone(),
             Err(_) | Ok(()) => r.into(),
-        })?;
-        let mut used = permit.policies().to_vec();
+        })
+    }
+
+    /// Asks the policy about each secret, in the order of the spec.
+    fn may_mount<'l>(&self, l: &'l Looked<'_>, service: &ServiceFacts) -> Result<Vec<Mountable<'l>>, Refusal> {
+        let mut all = Vec::new();
         for (name, row) in &l.secrets {
             let secret = SecretFacts {
                 secret: name.clone(),
@@ -220,29 +248,11 @@ impl<'a> Leader<'a> {
                 node: l.node_facts.clone(),
                 lockdown: self.state.lockdown,
             };
-            let permit =
-                self.policies.decide_mount(&facts).map_err(|r| self.mount_refusal(r, name, row, &l.service))?;
-            used.extend(permit.policies().iter().cloned());
+            let permit = self.policies.decide_mount(&facts);
+            let permit = permit.map_err(|r| mount_refusal(r, name, row, &l.service))?;
+            all.push(Mountable { name, row, permit });
         }
-        used.sort();
-        used.dedup();
-        Ok(used)
-    }
-
-    /// Nothing permits a foreign secret, so Cedar names no policy: name the one that would have had to permit it.
-    fn mount_refusal(
-        &self,
-        r: holdfast_policy::Refusal,
-        name: &SecretRef,
-        row: &SecretRow,
-        service: &ServiceRef,
-    ) -> Refusal {
-        let mut refusal = Refusal::from(r);
-        if refusal.policies.is_empty() && !reads(&row.readers, service) {
-            refusal.policies.push("L1-mount".to_owned());
-        }
-        refusal.reason = format!("service {service} may not read secret {name}: {}", refusal.reason);
-        refusal
+        Ok(all)
     }
 
     /// Publishers who vouch for an image of a spec.
@@ -252,12 +262,19 @@ impl<'a> Leader<'a> {
     }
 
     /// Boxes each secret to the node's key of this renewal period, in PSK mode.
-    fn boxed(&self, l: &Looked<'_>, id: GrantId, entropy: &mut Entropy) -> Result<(v1::Grant, Vec<Vec<u8>>), Refusal> {
+    fn boxed(
+        &self,
+        l: &Looked<'_>,
+        id: GrantId,
+        secrets: Vec<Mountable<'_>>,
+        entropy: &mut Entropy,
+    ) -> Result<Boxed, Refusal> {
         let cluster = self.state.cluster()?.id;
         let to = l.node.recipient().ok_or_else(|| Refusal::changed("the node has no key to box to"))?;
         let psk = self.keys.node_psk(to.term, &l.node_id, to.seq)?;
-        let (mut refs, mut boxes_out) = (Vec::new(), Vec::new());
-        for ((name, row), mount) in l.secrets.iter().zip(&l.spec.secrets) {
+        let (mut refs, mut boxes_out, mut policies) = (Vec::new(), Vec::new(), Vec::new());
+        for (Mountable { name, row, permit }, mount) in secrets.into_iter().zip(&l.spec.secrets) {
+            policies.extend(permit.used());
             let path = name.to_string();
             let value = self.keys.open("secret", &path, row.version.number, &row.version.record)?;
             let aad = boxes::secret_aad(&id.0, &path, row.version.number, l.node_id.as_str(), to.seq);
@@ -282,17 +299,19 @@ impl<'a> Leader<'a> {
             hpke_kid: key_id(&to.pk).to_vec(),
             ..Default::default()
         };
-        Ok((grant, boxes_out))
+        Ok(Boxed { grant, boxes: boxes_out, policies })
     }
 
-    fn fill(
+    /// The whole grant, ready to be signed, and the policies that permitted it: the leave to start the task ends in it.
+    fn document(
         &self,
-        g: &mut v1::Grant,
+        permit: Permit<Grant>,
+        mut g: v1::Grant,
         l: &Looked<'_>,
         orch: &OrchId,
         task_gen: u64,
         r: &v1::GrantRequest,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(v1::Grant, Vec<String>), Refusal> {
         let c = self.state.cluster()?;
         specs::check_params(&r.params, &l.spec.params).map_err(|e| Refusal::invalid(e.to_string()))?;
         g.cluster_id = c.id.0.to_vec();
@@ -318,8 +337,18 @@ impl<'a> Leader<'a> {
         g.lease_until_ms = self.now.plus(life).0;
         g.grace_s = if l.spec.exclusive { 0 } else { u32::try_from(self.lives.grace.as_secs()).unwrap_or(u32::MAX) };
         g.on_expiry = l.spec.on_expiry.clone();
-        g.policy_version = self.policies.version();
+        g.policy_version = permit.policy_version();
         g.max_status_age_s = MAX_STATUS_AGE_S;
-        Ok(())
+        Ok((g, permit.used()))
     }
+}
+
+/// Nothing permits a foreign secret, so Cedar names no policy: name the one that would have had to permit it.
+fn mount_refusal(r: holdfast_policy::Refusal, name: &SecretRef, row: &SecretRow, service: &ServiceRef) -> Refusal {
+    let mut refusal = Refusal::from(r);
+    if refusal.policies.is_empty() && !reads(&row.readers, service) {
+        refusal.policies.push(MOUNT.to_owned());
+    }
+    refusal.reason = format!("service {service} may not read secret {name}: {}", refusal.reason);
+    refusal
 }

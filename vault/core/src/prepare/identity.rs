@@ -8,10 +8,11 @@ use crate::refusal::{Code, Refusal};
 use crate::state::{Identity, IdentityState, Presented, State};
 use holdfast_pki::csr::{MAX_CSR, Request};
 use holdfast_pki::keys::SubjectKey;
-use holdfast_types::{Digest, Millis, NodeId, OrchId, Role, Secret, TokenId};
+use holdfast_types::{Digest, Millis, NodeId, OrchId, Role, Secret, TokenId, rough};
 use holdfast_wire::token::join_mac_matches;
 use holdfast_wire::v1;
 use prost::Message as _;
+use std::time::Duration;
 
 /// What a join came to.
 #[derive(Debug)]
@@ -89,9 +90,10 @@ pub fn await_message(id: &str, at_ms: i64) -> Vec<u8> {
 }
 
 /// How far an `Await`'s time may be off, either way.
-const AWAIT_SKEW_MS: u64 = 120_000;
+pub const AWAIT_SKEW: Duration = Duration::from_secs(120);
 
-/// `Await`: whoever proves the applicant's key learns that it still waits (`Ok(None)`), or gets its certificate.
+/// `Await`: whoever proves the applicant's key learns that it still waits (`Ok(None)`), that its clock is off, or gets its
+/// certificate. To anybody else nobody waits here. That no question is answered twice is the caller's to see to.
 pub fn approved(
     leader: &Leader<'_>,
     r: &v1::AwaitRequest,
@@ -101,13 +103,13 @@ pub fn approved(
     let row = leader.state.identities.get(&r.id).ok_or_else(unknown)?;
     let (spki_der, spki) = row.applicant.as_ref().ok_or_else(unknown)?;
     let key = SubjectKey::from_spki(spki_der).map_err(|_| Refusal::corrupt("applicant's key"))?;
-    let fresh = leader.now.0.abs_diff(r.at_ms) <= AWAIT_SKEW_MS;
-    if !fresh || !holdfast_wire::keys::verify(key.public(), &await_message(&r.id, r.at_ms), &r.signature) {
+    if !holdfast_wire::keys::verify(key.public(), &await_message(&r.id, r.at_ms), &r.signature) {
         return Err(unknown());
     }
     match row.state {
-        IdentityState::Pending => Ok(None),
+        IdentityState::Pending => asked_in_time(leader.now, Millis(r.at_ms)).map(|()| None),
         IdentityState::Ready if row.approved == Some(*spki) => {
+            asked_in_time(leader.now, Millis(r.at_ms))?;
             let m = leader.mint(&key, row.role, &r.id, 1, entropy)?;
             let hpke = row.hpke.first().map(|h| HpkeFacts { term: leader.keys.active(), ..h.clone() });
             let facts = m.facts.clone();
@@ -118,6 +120,15 @@ pub fn approved(
             Err(unknown())
         }
     }
+}
+
+fn asked_in_time(now: Millis, at: Millis) -> Result<(), Refusal> {
+    let off = now.since(at).max(at.since(now));
+    if off <= AWAIT_SKEW {
+        return Ok(());
+    }
+    let side = if at > now { "ahead of" } else { "behind" };
+    Err(Refusal::new(Code::Clock, format!("the applicant's clock is {} {side} the vault's", rough(off))))
 }
 
 /// An operator proves a charter key and gets a certificate of a few hours.

@@ -11,7 +11,7 @@ mod trust;
 
 pub use found::{FoundingKeys, found, founding_cluster, new_issuer, new_stk, voter_up};
 pub use grant_batch::{GrantBatch, GrantReply, MAX_BATCH};
-pub use identity::{JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
+pub use identity::{AWAIT_SKEW, JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
 pub use trust::{checkpoint, lease_ext, revocations, revoke, status};

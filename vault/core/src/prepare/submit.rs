@@ -1,12 +1,15 @@
 //! Operators' statements: signatures, each signer's permission, thresholds, and what only the leader can add.
 
+use super::grants::MOUNT;
 use super::{Leader, bounds, prepared};
 use crate::command::{Command, Submission};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
 use crate::refusal::{Code, Refusal};
 use crate::state::publisher_vouches;
-use holdfast_policy::{NodeFacts, OperatorAct, OperatorFacts, OrchestratorFacts, SecretFacts, ServiceFacts, Target};
+use holdfast_policy::{
+    NodeFacts, Operator, OperatorAct, OperatorFacts, OrchestratorFacts, Permit, SecretFacts, ServiceFacts, Target,
+};
 use holdfast_types::{Digest, NodeId, OperatorId, OrchId, SecretRef, ServiceRef, Zone, sha256};
 use holdfast_wire::boxes::{self, Context};
 use holdfast_wire::keys::key_id;
@@ -44,45 +47,65 @@ pub fn submit(
     sealed_box: &[u8],
     entropy: &mut Entropy,
 ) -> Result<Prepared<()>, Refusal> {
-    let mut submission = Submission {
-        statement: st.encode_to_vec(),
-        signers: Vec::new(),
-        charter_version: leader.state.charter.version,
-        policy_version: leader.policies.version(),
-        sealed: None,
-    };
-    match st.r#type.as_str() {
+    let (st, behind, sealed) = match st.r#type.as_str() {
         v1::Voucher::TYPE => {
-            let (signers, st) = leader.voucher(st)?;
-            submission.signers = signers;
-            submission.statement = st.encode_to_vec();
+            let (publishers, st) = leader.voucher(st)?;
+            (st, Behind::Publishers(publishers), None)
         }
         v1::Spec::TYPE => {
-            let spec: v1::Spec = peek(st)?;
-            let wish = leader.spec_wish(&spec)?;
-            submission.signers = leader.permitted::<v1::Spec>(st, &wish)?;
+            let wish = leader.spec_wish(&peek(st)?)?;
+            (st.clone(), leader.permitted::<v1::Spec>(st, &wish)?, None)
         }
         v1::Mandate::TYPE => {
             let wish = leader.mandate_wish(&peek(st)?)?;
-            submission.signers = leader.permitted::<v1::Mandate>(st, &wish)?;
+            (st.clone(), leader.permitted::<v1::Mandate>(st, &wish)?, None)
         }
         v1::Command::TYPE => {
             let c: v1::Command = peek(st)?;
             leader.check_command(&c)?;
             let action = c.action.as_ref().ok_or_else(|| invalid("the command says nothing"))?;
-            submission.signers = leader.permitted::<v1::Command>(st, &leader.wish(action)?)?;
-            submission.sealed = leader.take_in(&c, action, sealed_box, entropy)?;
+            let behind = leader.permitted::<v1::Command>(st, &leader.wish(action)?)?;
+            (st.clone(), behind, leader.take_in(&c, action, sealed_box, entropy)?)
         }
         other => return Err(invalid(format!("statements of type {other} are not submitted here"))),
-    }
+    };
+    let submission = leader.submission(&st, behind, sealed);
     Ok(prepared(leader.now, entropy, Command::Submit(submission), ()))
 }
 
+/// Who stands behind a statement. LAW: a submission is made of this alone, so what an operator wants and nobody asked the
+/// policy about does not compile (`a_signer_who_is_not_permitted_or_not_an_operator_does_not_count`).
+enum Behind {
+    /// Operators, each with the policy's leave for what the statement wants.
+    Operators(Vec<(String, Permit<Operator>)>),
+    /// Publishers who vouch for an image: their word is looked at when something is to run, and is no act by itself.
+    Publishers(Vec<String>),
+}
+
 impl Leader<'_> {
-    /// Names the operators whose signatures count, if each is permitted and there are enough of them.
-    fn permitted<T: Document>(&self, st: &v1::Statement, wish: &Wish) -> Result<Vec<String>, Refusal> {
+    fn submission(&self, st: &v1::Statement, behind: Behind, sealed: Option<Vec<u8>>) -> Submission {
+        let (signers, policy_version) = match behind {
+            Behind::Operators(who) => {
+                // All of them were asked about under the policies in force.
+                let version = who.first().map_or(self.policies.version(), |(_, p)| p.policy_version());
+                (who.into_iter().map(|(id, _)| id).collect(), version)
+            }
+            Behind::Publishers(who) => (who, self.policies.version()),
+        };
+        Submission {
+            statement: st.encode_to_vec(),
+            signers,
+            charter_version: self.state.charter.version,
+            policy_version,
+            sealed,
+        }
+    }
+
+    /// The operators whose signatures count, if each is permitted and there are enough of them.
+    fn permitted<T: Document>(&self, st: &v1::Statement, wish: &Wish) -> Result<Behind, Refusal> {
         let (_, who) = self.state.signed_by_operators::<T>(st)?;
-        for o in &who {
+        let mut permitted = Vec::new();
+        for o in who {
             let facts = OperatorFacts {
                 operator: OperatorId::parse(&o.id).map_err(invalid)?,
                 roles: o.roles.clone(),
@@ -90,14 +113,14 @@ impl Leader<'_> {
                 act: wish.act,
                 target: wish.target.clone(),
             };
-            self.policies.decide_operator(&facts)?;
+            permitted.push((o.id, self.policies.decide_operator(&facts)?));
         }
         let needed = charter::threshold(&self.state.charter, wish.threshold).max(wish.at_least);
-        if who.len() < needed {
-            let why = format!("{} needs {needed} operators, {} signed", wish.act.name(), who.len());
+        if permitted.len() < needed {
+            let why = format!("{} needs {needed} operators, {} signed", wish.threshold, permitted.len());
             return Err(Refusal::new(Code::Threshold, why));
         }
-        Ok(who.into_iter().map(|o| o.id).collect())
+        Ok(Behind::Operators(permitted))
     }
 
     fn check_command(&self, c: &v1::Command) -> Result<(), Refusal> {
@@ -147,7 +170,7 @@ impl Leader<'_> {
                 let why = format!(
                     "secret {r} may not be read by service {name}; its owner can add the service to its readers"
                 );
-                return Err(Refusal::new(Code::PolicyDenied, why));
+                return Err(Refusal { policies: vec![MOUNT.into()], ..Refusal::new(Code::PolicyDenied, why) });
             }
         }
         let target = Target::Service(self.service_facts(&name, spec)?);

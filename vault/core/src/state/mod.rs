@@ -5,14 +5,17 @@
 mod charter;
 mod ending;
 mod grants;
+mod hosts;
 mod identity;
 mod index;
 mod placements;
+mod rhythm;
 mod rows;
 mod standing;
 
 pub use grants::{Budget, GrantRow, GrantState};
 pub use identity::{CertRow, Identity, IdentityState, Presented};
+pub use rhythm::third_over;
 pub use rows::{
     Issuer, Lease, MandateRow, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, StkRow, TokenRow, VoterRow,
 };

@@ -89,7 +89,8 @@ fn a_node_without_the_specs_labels_is_refused() {
     let (mut w, orch, node) = World::shop();
     let spec = v1::Spec { node_labels: vec!["disk=ssd".into()], ..w.spec("web", 2, &["db"]) };
     w.deploy(&spec).unwrap();
-    assert_eq!(w.grant(&orch, w.ask("web", &node, 1)).err().unwrap().code, Code::PolicyDenied);
+    let r = w.grant(&orch, w.ask("web", &node, 1)).err().unwrap();
+    assert_eq!((r.code, r.policies), (Code::PolicyDenied, vec!["L0-node-label".to_owned()]));
     let place = v1::SetPlace { id: node.id.clone(), zone: "eu".into(), labels: vec!["disk=ssd".into()] };
     w.act(&["ada"], Action::SetPlace(place)).unwrap();
     w.grant(&orch, w.ask("web", &node, 1)).unwrap();
@@ -101,6 +102,25 @@ fn a_secret_that_no_longer_lists_the_service_is_refused_by_name() {
     w.put_secret("db", 2, b"second", &["shop/other"]).unwrap();
     let r = w.grant(&orch, w.ask("web", &node, 1)).err().unwrap();
     assert_eq!((r.code, r.policies), (Code::PolicyDenied, vec!["L1-mount".to_owned()]));
+}
+
+#[test]
+fn a_spec_that_mounts_a_secret_which_its_service_may_not_read_is_refused_by_name() {
+    let (mut w, ..) = World::shop();
+    w.put_secret("db", 2, b"second", &["shop/other"]).unwrap();
+    let spec = w.spec("web", 2, &["db"]);
+    let r = w.deploy(&spec).err().unwrap();
+    assert_eq!((r.code, r.policies), (Code::PolicyDenied, vec!["L1-mount".to_owned()]));
+}
+
+#[test]
+fn a_grant_says_every_policy_that_permitted_it_or_one_of_its_secrets() {
+    let (mut w, orch, node) = World::shop();
+    let from = w.leaves.len();
+    w.grant(&orch, w.ask("web", &node, 1)).unwrap();
+    let leaf = (from..w.leaves.len()).map(|i| w.entry(i as u64)).find(|e| e.kind == "grant.issued").unwrap();
+    let policies: Vec<_> = leaf.fields.iter().filter(|f| f.name == "policies").map(|f| f.value.as_str()).collect();
+    assert_eq!(policies, ["L1-grant,L1-mount"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Join tokens: used once, in time, by whoever holds the secret, for the role that an operator gave them.
 
-use crate::world::{World, csr};
+use crate::world::{Machine, World, csr};
 use holdfast_types::Role;
 use holdfast_vault_core::{Code, prepare};
 use holdfast_wire::boxes::derive_keypair;
@@ -46,7 +46,7 @@ fn a_first_certificate_that_was_lost_on_its_way_is_collected_again_by_the_same_k
     assert_ne!(serial(&w), lost);
     assert!(w.show(Role::Orch, &m.id, &serial(&w), &m.spki));
     assert!(!w.show(Role::Orch, &m.id, &lost, &m.spki), "the one that was lost does not count beside it");
-    let stranger = crate::world::Machine { id: m.id.clone(), ..w.orchestrator() };
+    let stranger = Machine { id: m.id.clone(), ..w.orchestrator() };
     assert_eq!(w.collect(&stranger).err().unwrap().code, Code::BadCredential);
     // Once it has renewed, nobody starts the chain anew.
     let (_, next) = csr();
@@ -122,4 +122,36 @@ fn only_the_approved_key_collects_the_first_certificate() {
     let issued = w.collect(&m).unwrap().unwrap();
     assert_eq!((issued.seq, issued.chain.len(), issued.node_psk.len()), (1, 3, 32));
     assert_eq!(w.approve(&m).err().unwrap().code, Code::Changed, "approved once");
+}
+
+#[test]
+fn an_applicant_whose_clock_is_off_is_told_by_how_much_and_a_stranger_is_told_nothing() {
+    let mut w = World::new();
+    let t = w.mint("orchestrator");
+    let m = w.try_join(&t).unwrap();
+    let stranger = Machine { id: m.id.clone(), ..w.orchestrator() };
+    let ask = |w: &mut World, m: &Machine, off: i64| {
+        w.pass(off);
+        let question = w.await_request(m);
+        w.pass(-off);
+        prepare::approved(&w.leader(), &question, &mut w.entropy()).map(|answer| answer.is_some())
+    };
+    let (skew, hour) = (120_000, 3_600_000);
+    let nothing = ask(&mut w, &stranger, 0).err().unwrap();
+    assert_eq!(nothing.code, Code::BadCredential);
+    for approved in [false, true] {
+        for near in [-skew, 0, skew] {
+            assert_eq!(ask(&mut w, &m, near), Ok(approved), "{near}");
+        }
+        for (off, told) in
+            [(-skew - 1, "behind"), (skew + 1, "ahead"), (-5 * hour, "5h behind"), (5 * hour, "5h ahead")]
+        {
+            let refused = ask(&mut w, &m, off).err().unwrap();
+            assert!(refused.code == Code::Clock && refused.reason.contains(told), "{off}: {refused}");
+            assert_eq!(ask(&mut w, &stranger, off).err().as_ref(), Some(&nothing), "{off}");
+        }
+        if !approved {
+            w.approve(&m).unwrap();
+        }
+    }
 }

@@ -33,10 +33,10 @@ static POLICIES: LazyLock<Policies> = LazyLock::new(|| Policies::builtin().unwra
 /// A P-256 key in memory.
 pub struct SoftKey(EcdsaKeyPair);
 impl SoftKey {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap())
     }
-    fn private(&self) -> SecretBytes {
+    pub fn private(&self) -> SecretBytes {
         SecretBytes::new(self.0.private_key().as_be_bytes().unwrap().as_ref().to_vec())
     }
 }

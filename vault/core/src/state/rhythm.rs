@@ -1,0 +1,33 @@
+//! When keys and certificates are replaced: once a third of their life is over (protocol, every key).
+//!
+//! So three issuers and three statement keys are alive at a time: one is in use, an older one still verifies what it
+//! signed, and of the statement keys the newest is known to every node one period before it signs anything.
+
+use super::State;
+use holdfast_types::Millis;
+use std::time::Duration;
+
+/// Whether a third of the life that began at `from` is over.
+pub fn third_over(now: Millis, from: Millis, until: Millis) -> bool {
+    now >= from.plus(until.since(from) / 3)
+}
+
+impl State {
+    /// Whether a new issuer is to be made. The one before it signs no more, and goes on in the chains of its leaves.
+    pub fn issuer_due(&self, now: Millis) -> bool {
+        self.issuer().is_none_or(|i| third_over(now, i.since, i.not_after))
+    }
+
+    /// Whether a new statement key is to be made, where each lives for `life`. The newest counts, also while its window has
+    /// not opened yet: its life began when it was made.
+    pub fn stk_due(&self, now: Millis, life: Duration) -> bool {
+        self.newest_stk().is_none_or(|k| k.until.since(now) <= life / 3 * 2)
+    }
+
+    /// For how long a statement key that is made at `now` is only listed: one period. After a long rest it is shorter, so
+    /// that a key is in its window at any time; where none is, the new one counts at once.
+    pub(crate) fn stk_lead(&self, now: Millis, life: Duration) -> Duration {
+        let last = self.stks.iter().map(|k| k.until).max().filter(|_| self.stk(now).is_some());
+        last.map_or(Duration::ZERO, |until| (until.since(now) / 2).min(life / 3))
+    }
+}

@@ -1,0 +1,110 @@
+//! Issuers and statement keys follow each other: early, without a gap, and each known before it is used.
+
+use crate::world::{SoftKey, World, csr, named_key};
+use holdfast_pki::issue::IssuerCa;
+use holdfast_types::Millis;
+use holdfast_vault_core::prepare;
+use holdfast_wire::{statement, v1};
+use std::collections::BTreeMap;
+
+const HALF_DAY: i64 = 12 * 3_600_000;
+const DAY: i64 = 2 * HALF_DAY;
+
+/// What the leader does about statement keys when it looks; true if it made one.
+fn look(w: &mut World) -> bool {
+    let life = w.lives.issuer;
+    let due = w.state.stk_due(w.now, life);
+    if due {
+        let stk = named_key(&format!("stk of {}", w.now.0));
+        let p = prepare::new_stk(&w.state, &w.keys, &w.root, &stk, life, w.now, &mut w.entropy());
+        w.commit(p).unwrap();
+        assert!(!w.state.stk_due(w.now, life), "one at a time");
+    }
+    due
+}
+
+/// Keys in the newest Bundle.
+fn listed(w: &World) -> Vec<v1::Stk> {
+    statement::peek::<v1::Bundle>(w.state.bundle_chain().last().unwrap()).unwrap().stks
+}
+
+fn made_issuer(w: &mut World) {
+    let key = SoftKey::new();
+    let pkcs8 = key.private();
+    let life = w.lives.issuer;
+    let p = prepare::new_issuer(&w.state, &w.keys, &w.root, &key, &pkcs8, life, w.now, &mut w.entropy());
+    w.commit(p).unwrap();
+    w.issuer = Some(IssuerCa::open(&w.state.issuer().unwrap().der, key).unwrap());
+}
+
+#[test]
+fn a_statement_key_is_made_every_ten_days_and_listed_for_ten_before_its_first_use() {
+    let mut w = World::new();
+    let founding = w.state.stk(w.now).unwrap().public;
+    let (mut since, mut used, mut made) = (BTreeMap::new(), vec![founding], 0);
+    for _ in 0..240 {
+        w.pass(HALF_DAY);
+        made += usize::from(look(&mut w));
+        let known = listed(&w);
+        for k in &known {
+            since.entry(k.key.clone().unwrap().key).or_insert(w.now);
+        }
+        let alive = known.iter().filter(|k| k.until_ms > w.now.0).count();
+        assert!((1..=3).contains(&alive) && known.len() == alive, "{alive} of {}", known.len());
+        let now = w.state.stk(w.now).expect("a key is in its window at any time").public;
+        if used.last() != Some(&now) {
+            let known_for = w.now.0 - since[now.as_slice()].0;
+            assert!(known_for >= 10 * DAY, "used {known_for} ms after it was listed");
+            used.push(now);
+        }
+    }
+    // Every ten days of 120 one is made, and all but the newest have come into use.
+    assert_eq!((made, used.len()), (12, 12));
+}
+
+#[test]
+fn a_vault_that_was_off_for_any_time_has_a_statement_key_from_then_on() {
+    let mut w = World::new();
+    w.checked = false;
+    let (base, start) = (w.state.clone(), w.now);
+    for off in 1..=70 {
+        w.state = base.clone();
+        w.leaves.truncate(usize::try_from(base.log_head().0).unwrap());
+        w.now = Millis(start.0 + off * HALF_DAY);
+        for step in 0..80 {
+            look(&mut w);
+            assert!(w.state.stk(w.now).is_some(), "off for {off} half days, then {step} on");
+            assert!(listed(&w).len() <= 4, "off for {off} half days, then {step} on");
+            w.pass(HALF_DAY);
+        }
+    }
+}
+
+#[test]
+fn an_issuer_is_replaced_after_ten_days_and_its_leaves_keep_it_in_their_chains() {
+    let mut w = World::new();
+    let node = w.node();
+    w.pass(10 * DAY - 1);
+    assert!(!w.state.issuer_due(w.now));
+    let issued = w.renew(&node.id, &csr().1, &[3; 32]).unwrap().unwrap();
+    let (old, old_end) = w.state.issuer().map(|i| (i.der.clone(), i.not_after)).unwrap();
+    w.pass(1);
+    assert!(w.state.issuer_due(w.now));
+    made_issuer(&mut w);
+    assert!(!w.state.issuer_due(w.now));
+    let other = w.node();
+    let newer = w.renew(&other.id, &csr().1, &[3; 32]).unwrap().unwrap();
+    let new = w.state.issuer().unwrap().der.clone();
+    assert!(issued.chain[1] == old && newer.chain[1] == new && old != new);
+    assert!(issued.chain[2] == newer.chain[2], "one root");
+    let leaf_end = w.now.0 + i64::try_from(w.lives.node.as_millis()).unwrap();
+    assert!(old_end.0 >= leaf_end, "the issuer outlives its leaves");
+}
+
+#[test]
+fn a_third_of_a_life_is_told_by_its_own_begin_and_end() {
+    use holdfast_vault_core::third_over;
+    let (from, until) = (Millis(1_000), Millis(4_000));
+    assert!(!third_over(Millis(1_999), from, until) && third_over(Millis(2_000), from, until));
+    assert!(third_over(Millis(9_000), from, until));
+}
