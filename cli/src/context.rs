@@ -10,7 +10,7 @@
 use crate::errors::{Code, Failure};
 use crate::files;
 use holdfast_types::{ClusterId, Digest};
-use holdfast_wire::v1;
+use holdfast_wire::{strict, v1};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -146,13 +146,15 @@ impl ContextDir {
 
 impl Context {
     /// The trust chains as last stored; they are verified again by whoever uses them.
+    ///
+    /// STORED: `trust.pb`; golden file `cli/golden/trust.hex`.
     pub fn stored_trust(&self) -> Result<v1::TrustView, Failure> {
         let path = self.dir.path("trust.pb");
         let bytes = files::read(&path, MAX_FILE)?;
         let bad = |_| {
             Failure::new(Code::NoContext, format!("{} is damaged", path.display()), "restore the file from a backup")
         };
-        v1::TrustView::decode(bytes.as_slice()).map_err(bad)
+        strict::decode(&bytes, usize::MAX).map_err(bad)
     }
     /// Stores trust chains that were verified.
     pub fn store_trust(&self, t: &v1::TrustView) -> Result<(), Failure> {
@@ -211,6 +213,30 @@ mod tests {
         let seen = SeenLog { era: 1, size: 7, root: "00".repeat(32) };
         c.remember_log(&seen).unwrap();
         assert_eq!(c.seen_log().unwrap(), Some(seen));
+    }
+
+    #[test]
+    fn the_trust_chains_are_stored_as_they_always_were_and_read_as_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = ContextDir::new(home.path(), "x").unwrap();
+        dir.create().unwrap();
+        dir.write_settings(&settings()).unwrap();
+        let context = dir.load().unwrap();
+        let statement = |t: &str| v1::Statement { payload: vec![1, 2], r#type: t.into(), sigs: Vec::new() };
+        let sample = v1::TrustView {
+            charter_chain: vec![statement("c")],
+            bundle_chain: vec![statement("b")],
+            ..v1::TrustView::default()
+        };
+        context.store_trust(&sample).unwrap();
+        let path = context.dir.path("trust.pb");
+        files::tests::golden("trust", &path);
+        assert_eq!(context.stored_trust().unwrap(), sample);
+        let mut more = std::fs::read(&path).unwrap();
+        more.extend([0x7a, 0x00]);
+        std::fs::write(&path, more).unwrap();
+        let failure = context.stored_trust().unwrap_err();
+        assert!(failure.message.ends_with("trust.pb is damaged"), "{}", failure.message);
     }
 
     #[test]

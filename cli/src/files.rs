@@ -78,8 +78,22 @@ pub fn read_private(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, Failure
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The file `path` is what `golden/<name>.hex` has. `HOLDFAST_BLESS=1` writes that anew.
+    pub(crate) fn golden(name: &str, path: &Path) {
+        let hex: String = std::fs::read(path).unwrap().iter().map(|b| format!("{b:02x}")).collect();
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(format!("{name}.hex"));
+        if std::env::var_os("HOLDFAST_BLESS").is_some() {
+            std::fs::write(&golden, format!("{hex}\n")).unwrap();
+        }
+        assert_eq!(
+            hex,
+            std::fs::read_to_string(golden).unwrap().trim(),
+            "{name} is stored in another form than before"
+        );
+    }
 
     #[test]
     fn a_key_file_that_others_can_read_is_refused() {

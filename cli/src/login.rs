@@ -13,7 +13,7 @@ use holdfast_transport::keys::PrivateKey;
 use holdfast_transport::rpc::join_client::JoinClient;
 use holdfast_transport::tls::{ClientTls, LocalIdentity, TrustCell};
 use holdfast_types::{Millis, sha256};
-use holdfast_wire::v1;
+use holdfast_wire::{strict, v1};
 use prost::Message as _;
 use std::fs::File;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use v1::login_request::Step;
 /// A certificate that ends sooner than this is not used any more.
 const SPARE: Duration = Duration::from_secs(300);
 const KEY: &str = "login.key";
+/// STORED: what the vault issued; golden file `cli/golden/login.hex`. One that cannot be read is fetched anew.
 const CERTIFICATE: &str = "login.pb";
 
 /// The operator's identity: the stored one if it is good, else a new one.
@@ -56,9 +57,13 @@ pub fn forget(ctx: &Context) {
 fn stored(ctx: &Context, now: Millis) -> Option<LocalIdentity> {
     let key = files::read_private(&ctx.dir.path(KEY), 4096).ok()?;
     let issued = files::read(&ctx.dir.path(CERTIFICATE), 64 << 10).ok()?;
-    let issued = v1::Issued::decode(issued.as_slice()).ok()?;
+    let issued = read(&issued)?;
     let identity = LocalIdentity::new(&issued.chain, &PrivateKey::from_pkcs8(&key).ok()?).ok()?;
     (identity.not_after() > now.plus(SPARE) && identity.not_before() <= now).then_some(identity)
+}
+
+fn read(stored: &[u8]) -> Option<v1::Issued> {
+    strict::decode(stored, usize::MAX).ok()
 }
 
 async fn login(ctx: &Context, op: &Operator, trust: &Trust, patience: Duration) -> Result<LocalIdentity, Failure> {
@@ -113,4 +118,30 @@ async fn exchange(
 
 fn out_of_order() -> tonic::Status {
     Answer::failed("untrusted", "the voter did not follow the order of a login").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_stored_as_it_always_was_and_read_as_nothing_else() {
+        let issued = v1::Issued {
+            id: "op-a".into(),
+            chain: vec![vec![1, 2], vec![3]],
+            node_psk: Vec::new(),
+            seq: 3,
+            service_addrs: vec!["v:7401".into()],
+            renew_after_ms: 1000,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(CERTIFICATE);
+        files::write_private(&path, &issued.encode_to_vec()).unwrap();
+        files::tests::golden("login", &path);
+        let stored = std::fs::read(&path).unwrap();
+        assert_eq!(read(&stored), Some(issued));
+        for more in [[0x7a_u8, 0x00].as_slice(), &stored, &[0]] {
+            assert_eq!(read(&[stored.as_slice(), more].concat()), None);
+        }
+    }
 }

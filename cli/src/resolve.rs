@@ -3,13 +3,16 @@
 use crate::errors::{Code, Failure};
 use crate::spec::ResolvedImage;
 use holdfast_image::{ImageError, Registries, Source, resolve};
+use holdfast_wire::images::repository_of;
 use std::path::Path;
 
 /// Resolves `image`; a relative path in it is relative to the folder `base` of the service file.
 pub async fn image(image: &str, base: &Path) -> Result<ResolvedImage, Failure> {
     let source = absolute(Source::parse(image).map_err(no_image)?, base)?;
     let digest = resolve(&source, &Registries::default()).await.map_err(no_image)?;
-    Ok(ResolvedImage { repository: source.repository(), digest, source: source.to_string() })
+    let source = source.to_string();
+    // As vault and nodes will read it.
+    Ok(ResolvedImage { repository: repository_of(&source).to_owned(), digest, source })
 }
 
 /// Nodes are told absolute paths: what is relative here would be relative to something else there.
@@ -46,7 +49,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("web")).unwrap();
         let source = absolute(Source::parse("oci-layout:web").unwrap(), dir.path()).unwrap();
         let full = dir.path().canonicalize().unwrap().join("web");
-        assert_eq!(source.repository(), format!("oci-layout:{}", full.display()));
+        assert_eq!(source.to_string(), format!("oci-layout:{}", full.display()));
         assert_eq!(absolute(Source::parse("oci-layout:none").unwrap(), dir.path()).unwrap_err().code, "disk");
     }
 }

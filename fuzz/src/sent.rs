@@ -133,7 +133,9 @@ pub fn strict(data: &[u8]) {
         LogEntry,
         Receipt,
         Assign,
-        Statement
+        Statement,
+        TrustView,
+        Issued
     ];
     if let Some(decode) = all.get(usize::from(*which) % all.len()) {
         decode(data);
@@ -162,7 +164,7 @@ pub fn trust(data: &[u8]) {
     }
 }
 
-static HONEST: LazyLock<world::Scene> = LazyLock::new(world::Scene::honest);
+pub(super) static HONEST: LazyLock<world::Scene> = LazyLock::new(world::Scene::honest);
 
 /// An assignment: the honest one, damaged.
 pub fn assign(data: &[u8]) {

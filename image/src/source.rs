@@ -48,16 +48,6 @@ impl Source {
         }
         s.parse().map(Self::Registry).map_err(|e: oci_client::ParseError| bad(&e.to_string()))
     }
-
-    /// The repository whose publishers vouch for the image: `registry/name` without tag and digest; for files, the
-    /// source as it is written, without a ref.
-    pub fn repository(&self) -> String {
-        match self {
-            Source::Layout { path, .. } => format!("oci-layout:{}", path.display()),
-            Source::Archive { path } => format!("docker-archive:{}", path.display()),
-            Source::Registry(r) => format!("{}/{}", r.registry(), r.repository()),
-        }
-    }
 }
 
 impl fmt::Display for Source {
@@ -87,14 +77,6 @@ mod tests {
         assert_eq!((r.registry(), r.repository(), r.tag()), ("registry.local:5000", "shop/web", Some("1.4")));
         for bad in ["", "oci-layout:", "docker-archive:", "oci-layout:/a:", "UPPER", "a b"] {
             assert!(Source::parse(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_repository_has_neither_tag_nor_digest() {
-        let digest = "a".repeat(64);
-        for s in ["r.example/shop/web:1", &format!("r.example/shop/web@sha256:{digest}")] {
-            assert_eq!(Source::parse(s).unwrap().repository(), "r.example/shop/web");
         }
     }
 }

@@ -4,23 +4,17 @@
 //! a second holder (protocol, renewal chain R5). So the owner of the connection finishes its calls when told that a
 //! renewal is done, and dials again.
 
-use holdfast_transport::client::{Backoff, Link};
+use holdfast_transport::client::Link;
 use holdfast_transport::failure::Failure;
-use holdfast_transport::now;
-use holdfast_transport::renew::{Authority, Renewed, Renewer};
+use holdfast_transport::renew::{Authority, Renewed};
 use holdfast_transport::rpc::identity_client::IdentityClient;
-use holdfast_transport::tls::LocalIdentity;
-use holdfast_types::Millis;
 use holdfast_wire::v1::RenewRequest;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 
 /// For a connection and the answer, together.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest sleep: after it the clock is looked at again.
-const NAP: Duration = Duration::from_secs(60);
 
 /// The vault, over the connection that is open now.
 pub struct OpenLink(pub watch::Receiver<Option<Link>>);
@@ -39,47 +33,5 @@ impl Authority for OpenLink {
         let issued = issued.await.map_err(late)??;
         let renew_after = u64::try_from(issued.renew_after_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
         Ok(Renewed { chain: issued.chain, renew_after })
-    }
-}
-
-/// When a third of its life is over.
-pub fn third_of_life(identity: &LocalIdentity) -> Millis {
-    identity.not_before().plus(identity.not_after().since(identity.not_before()) / 3)
-}
-
-/// Until `stop`: renews at `due`, and then when the vault wants to be asked. `done` rises with every new certificate.
-pub async fn run<A: Authority>(
-    renewer: Renewer<A>,
-    mut due: Millis,
-    done: watch::Sender<u64>,
-    stop: CancellationToken,
-) {
-    let rounds = async {
-        loop {
-            until(due).await;
-            due = renewed(&renewer).await;
-            done.send_modify(|n| *n += 1);
-        }
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = rounds => {}
-    }
-}
-
-async fn renewed<A: Authority>(renewer: &Renewer<A>) -> Millis {
-    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
-    loop {
-        match renewer.renew().await {
-            Ok(due) => return due,
-            Err(error) => tracing::warn!(%error, "certificate not renewed yet"),
-        }
-        sleep(backoff.next_delay()).await;
-    }
-}
-
-async fn until(due: Millis) {
-    while now() < due {
-        sleep(due.since(now()).min(NAP)).await;
     }
 }

@@ -15,7 +15,7 @@ use holdfast_transport::daemon::{
     Health, LogFormat, PortsFile, Readiness, Signals, exit_code, init_logging, listen, systemd,
 };
 use holdfast_transport::failure::Failure;
-use holdfast_transport::renew::Renewer;
+use holdfast_transport::renew::{Renewals, Renewer};
 use holdfast_transport::rpc::deploy_server::DeployServer;
 use holdfast_transport::rpc::session_server::SessionServer;
 use holdfast_transport::server::{Connections, Limits, serve};
@@ -119,10 +119,9 @@ impl Parts {
         let (inbox, inputs) = mpsc::channel(INBOX);
         let (to_vault, orders) = mpsc::unbounded_channel();
         let (open, link) = watch::channel(None);
-        let (done, renewed) = watch::channel(0);
+        let renewals = Renewals::default();
         let (status, hints) = watch::channel(None);
         let (trust, trust_domain) = (self.believed.tls(), self.believed.trust_domain().clone());
-        let due = renewal::third_of_life(&self.identity);
         let cell = IdentityCell::new(self.identity);
         let connections = Connections::new();
         let pins = Arc::new(Pins::new(connections.clone(), trust_domain));
@@ -137,7 +136,7 @@ impl Parts {
             pins: pins.clone(),
             session_addr: self.session_addr,
             open,
-            renewed,
+            renewed: renewals.done.subscribe(),
             status,
         };
         let control = Control::new(Scheduler::new(self.config.settings), inputs, to_vault, self.readiness);
@@ -146,7 +145,10 @@ impl Parts {
         let tasks = [
             tokio::spawn(vault.run(stop.clone())),
             tokio::spawn(control.run(stop.clone())),
-            tokio::spawn(renewal::run(renewer, due, done, stop.clone())),
+            tokio::spawn({
+                let stop = stop.clone();
+                async move { renewer.run(&renewals, false, &stop).await }
+            }),
             tokio::spawn(self.believed.follow(hints, stop.clone())),
             tokio::spawn(systemd::watchdog(|| true, stop.clone())),
         ];

@@ -6,6 +6,7 @@ use holdfast_transport::failure::Failure;
 use holdfast_transport::files::{Claim, PRIVATE, claim, replace};
 use holdfast_transport::framed::{frame, unframe};
 use holdfast_transport::renew::FileStore;
+use holdfast_wire::strict;
 use holdfast_wire::v1::Statement;
 use prost::Message as _;
 use std::io;
@@ -66,7 +67,7 @@ impl StateDir {
         match std::fs::read(self.root.join("cluster")) {
             Ok(bytes) => {
                 let message = unframe(&bytes).ok_or_else(|| failed(&self.root, "read", &"it is cut or altered"))?;
-                ClusterFile::decode(message).map(Some).map_err(|e| failed(&self.root, "read", &e))
+                strict::decode(message, usize::MAX).map(Some).map_err(|e| failed(&self.root, "read", &e))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(failed(&self.root, "read", &e)),
@@ -105,6 +106,11 @@ mod tests {
             std::fs::write(&path, &whole[..n]).unwrap();
             assert!(state.load().is_err(), "cut at {n}");
         }
+        // A field that this version does not know, behind a checksum that fits.
+        let message = unframe(&whole).unwrap();
+        std::fs::write(&path, frame(&[message, &[0x7a, 0x00]].concat())).unwrap();
+        let failure = state.load().unwrap_err();
+        assert!(failure.code == "state" && failure.message.contains("not in canonical form"), "{failure}");
     }
 
     /// `HOLDFAST_BLESS=1` writes the golden file anew.

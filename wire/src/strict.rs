@@ -4,6 +4,7 @@
 //! vanish. Decoding, encoding again and comparing refuses unknown fields, duplicates, over-long varints and reordering.
 
 use prost::Message;
+use zeroize::Zeroizing;
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +31,8 @@ pub fn decode<M: Message + Default>(bytes: &[u8], max: usize) -> Result<M, Stric
         return Err(StrictError::TooLong { len: bytes.len(), max });
     }
     let m = M::decode(bytes).map_err(|_| StrictError::Malformed)?;
-    if m.encode_to_vec() != bytes {
+    // What is decoded may hold a key: no copy of it is left behind.
+    if *Zeroizing::new(m.encode_to_vec()) != bytes {
         return Err(StrictError::NotCanonical);
     }
     Ok(m)

@@ -66,6 +66,15 @@ fn invalid(file: &str, why: &str) -> Failure {
 }
 
 impl Service {
+    /// What is read and signed, and not done yet: told at the deploy, so that nobody relies on it.
+    pub fn notes(&self) -> Vec<&'static str> {
+        let rolls_back = self.content.update.as_ref().is_some_and(|u| u.on_failure == "rollback");
+        let notes = [
+            (rolls_back, "update.on-failure: rolling back is not available yet; a rollout that fails pauses"),
+            (self.content.health.is_some(), "health: checks are not run yet; a task counts as long as it runs"),
+        ];
+        notes.into_iter().filter_map(|(asked, note)| asked.then_some(note)).collect()
+    }
     /// The Spec to sign.
     pub fn into_spec(self, cluster: &ClusterId, version: u64, image: &ResolvedImage, now_ms: i64) -> v1::Spec {
         v1::Spec {

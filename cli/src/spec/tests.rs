@@ -189,3 +189,18 @@ fn whatever_is_written_over_a_service_file_is_taken_or_refused_in_one_line() {
     }
     assert!(taken > 100, "{taken} files were taken: the words break everything at once");
 }
+
+#[test]
+fn what_is_signed_and_not_done_yet_is_said_and_nothing_else_is() {
+    let notes = |keys: &str| {
+        let text = format!("name = \"web\"\nimage = \"r.example/web\"\n{keys}\n");
+        parse(&text, "web.toml").unwrap().notes().join("\n")
+    };
+    let rollback = notes("update = { on-failure = \"rollback\" }");
+    assert!(rollback.starts_with("update.on-failure: ") && rollback.contains("pauses"), "{rollback}");
+    assert!(notes("health = { command = [\"/bin/check\"] }").starts_with("health: "));
+    for done in ["", "update = { on-failure = \"pause\" }", "update = { on-failure = \"continue\" }", "replicas = 2"] {
+        assert_eq!(notes(done), "");
+    }
+    assert_eq!(parse(EVERYTHING, "web.toml").unwrap().notes().len(), 2);
+}

@@ -55,6 +55,9 @@ fn scale_target(target: &str, replicas: Option<u32>, namespace: String) -> Resul
 
 async fn deploy(app: &App, file: &Path, detach: bool) -> Result<(), Failure> {
     let service = spec::read(file)?;
+    for note in service.notes() {
+        app.out.note(note);
+    }
     let base = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let image = resolve::image(&service.image, base).await?;
     app.out.note(&format!("image {} is {}", service.image, image.digest.oci()));

@@ -37,7 +37,7 @@ pub enum KeyError {
     Psk,
 }
 
-/// STORED (until the next boot): `keys`.
+/// STORED (until the next boot): `keys`; golden file `orchestrator/agent/golden/keys.hex`.
 #[derive(Clone, PartialEq, prost::Message)]
 struct RawKeys {
     #[prost(message, repeated, tag = "1")]
@@ -190,6 +190,15 @@ mod tests {
         after_restart.accept(Digest([1; 32]), 1, vec![5; 32]).unwrap();
         assert_eq!(ring(dir.path()).offer(Digest([1; 32])).unwrap(), first);
         assert_ne!(after_restart.offer(Digest([2; 32])).unwrap(), first);
+    }
+
+    #[test]
+    fn the_keys_are_stored_as_they_always_were() {
+        let raw = RawKeys {
+            generations: vec![RawGeneration { seq: 3, ikm: vec![1; 32], psk: vec![2; 32] }],
+            offered: Some(RawOffered { spki_sha256: vec![3; 32], ikm: vec![4; 32] }),
+        };
+        crate::state::golden::holds("keys", &raw);
     }
 
     #[test]

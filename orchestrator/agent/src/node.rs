@@ -2,11 +2,11 @@
 
 use crate::believed::Believed;
 use crate::evidence::Accuser;
-use crate::renewal::Renewals;
 use crate::reports::Reports;
 use crate::tasks::Tasks;
 use crate::tasks::ground::Ground;
 use holdfast_transport::client::Dialer;
+use holdfast_transport::renew::Renewals;
 use holdfast_transport::tls::IdentityCell;
 use holdfast_wire::v1::Resources;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use crate::image::{ImageStore, UnpackLimits};
 use crate::join::Newcomer;
 use crate::keys::KeyRing;
 use crate::node::Node;
-use crate::renewal::{Renewals, Vault};
+use crate::renewal::Vault;
 use crate::reports::Reports;
 use crate::runtime::{Backend, Containers, Layout};
 use crate::secretfs::SecretFs;
@@ -31,7 +31,7 @@ use holdfast_transport::daemon::{Health, PortsFile, Readiness, Signals, exit_cod
 use holdfast_transport::failure::Failure;
 use holdfast_transport::join::read_token;
 use holdfast_transport::now;
-use holdfast_transport::renew::{FileStore, KeyStore as _, Renewer};
+use holdfast_transport::renew::{FileStore, KeyStore as _, Renewals, Renewer};
 use holdfast_transport::tls::{Alpn, ClientTls, Expect, IdentityCell, LocalIdentity};
 use holdfast_types::{NodeId, Role};
 use holdfast_wire::token::TokenRole;
@@ -116,11 +116,10 @@ async fn serve(
 }
 
 async fn renew(node: Arc<Node<Machine>>, state: Arc<StateDir>, at_once: bool, stop: CancellationToken) {
-    let Some(first) = node.identity.current() else { return };
     let store = Arc::new(FileStore::new(&state.identity()));
     let vault = Vault { dialer: node.vault.clone(), believed: node.believed.clone(), state };
     let renewer = Renewer::new(store, node.identity.clone(), node.believed.tls(), vault);
-    node.renewals.run(&renewer, &first, at_once, &stop).await;
+    renewer.run(&node.renewals, at_once, &stop).await;
 }
 
 /// The health listener, and the file that says where it is.

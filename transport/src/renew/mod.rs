@@ -19,7 +19,7 @@ use rustls::pki_types::CertificateDer;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,8 @@ pub trait Authority: Send + Sync {
 pub struct Renewed {
     /// DER certificates, leaf first.
     pub chain: Vec<Vec<u8>>,
-    /// When the authority wants to be asked again; by default after a third of the certificate's life.
+    /// When the authority wants to be asked again, which spreads that itself; by default after a third of the
+    /// certificate's life, spread by a fifth.
     pub renew_after: Option<Duration>,
 }
 
@@ -61,45 +62,62 @@ pub enum RenewError {
     OtherName(SpiffeId),
 }
 
+/// When to renew out of turn, and who wants to know that it was done.
+#[derive(Debug)]
+pub struct Renewals {
+    /// Notify it to renew at once: the vault's `RenewNow`.
+    pub wanted: Notify,
+    /// Rises with every new certificate.
+    pub done: watch::Sender<u64>,
+}
+impl Default for Renewals {
+    fn default() -> Self {
+        Self { wanted: Notify::new(), done: watch::Sender::new(0) }
+    }
+}
+
 /// Renews the identity in a cell, again and again.
 pub struct Renewer<A> {
     store: Arc<dyn KeyStore>,
     cell: Arc<IdentityCell>,
     trust: Arc<TrustCell>,
     authority: A,
-    wanted: Arc<Notify>,
 }
 
 /// Shortest wait between two renewals, whatever the authority says.
 const MIN_WAIT: Duration = Duration::from_secs(1);
+/// Longest sleep: after it the clock is looked at again.
+const NAP: Duration = Duration::from_secs(60);
 
 impl<A: Authority> Renewer<A> {
     /// For the identity in `cell`, whose key is kept in `store`.
     pub fn new(store: Arc<dyn KeyStore>, cell: Arc<IdentityCell>, trust: Arc<TrustCell>, authority: A) -> Self {
-        Self { store, cell, trust, authority, wanted: Arc::default() }
-    }
-    /// Notify it to renew at once: the vault's `RenewNow`.
-    pub fn renew_now(&self) -> Arc<Notify> {
-        self.wanted.clone()
+        Self { store, cell, trust, authority }
     }
 
-    /// Until `stop`: waits for a third of the certificate's life, spread by a fifth, or for an order; then renews,
-    /// retrying from 1 s to 5 min apart.
-    pub async fn run(&self, stop: &CancellationToken) {
+    /// Until `stop`: renews at once if `at_once`, else when a third of the certificate's life is over, spread by a fifth;
+    /// then when the authority wants to be asked again, or when told to. Retries from 1 s to 5 min apart.
+    pub async fn run(&self, renewals: &Renewals, at_once: bool, stop: &CancellationToken) {
         let rounds = async {
-            let mut due = self.cell.current().map_or(now(), |i| planned(&i));
+            let mut due = self.first_due(at_once);
             loop {
                 tokio::select! {
-                    () = sleep(due.since(now())) => {}
-                    () = self.wanted.notified() => {}
+                    () = until(due) => {}
+                    () = renewals.wanted.notified() => {}
                 }
                 due = self.until_renewed().await;
+                renewals.done.send_modify(|n| *n += 1);
             }
         };
         tokio::select! {
             () = stop.cancelled() => {}
             () = rounds => {}
         }
+    }
+
+    /// LAW: machines that joined or started together do not renew together (`first_renewals_spread_and_never_come_at_once`).
+    pub(crate) fn first_due(&self, at_once: bool) -> Millis {
+        self.cell.current().filter(|_| !at_once).map_or_else(now, |identity| planned(&identity))
     }
 
     async fn until_renewed(&self) -> Millis {
@@ -128,8 +146,7 @@ impl<A: Authority> Renewer<A> {
             move || Ok(store.promote(&chain)?)
         })
         .await?;
-        let due =
-            renewed.renew_after.map_or_else(|| planned(&identity), |d| now().plus(jittered(d, 0.2).max(MIN_WAIT)));
+        let due = renewed.renew_after.map_or_else(|| planned(&identity), |wait| now().plus(wait.max(MIN_WAIT)));
         tracing::info!(id = %identity.id().short(), until = %identity.not_after(), "certificate renewed");
         self.cell.swap(identity);
         Ok(due)
@@ -154,6 +171,12 @@ pub fn pending_key(store: &dyn KeyStore) -> Result<PrivateKey, RenewError> {
     let key = PrivateKey::generate()?;
     store.save_pending(&key)?;
     Ok(key)
+}
+
+async fn until(due: Millis) {
+    while now() < due {
+        sleep(due.since(now()).min(NAP)).await;
+    }
 }
 
 /// A third of the certificate's life after its start, spread by a fifth.

@@ -1,9 +1,11 @@
-//! One state file: replaced whole, and framed, so that a cut or altered one is refused instead of read as less.
+//! One state file: replaced whole, and framed, so that a cut or altered one is refused instead of read as less; and read
+//! strictly, so that what this version does not know is refused instead of dropped.
 //!
 //! STORED: a message in the frame of `holdfast_transport::framed`; golden files `orchestrator/agent/golden/*.hex`.
 
 use holdfast_transport::files::{PRIVATE, replace};
 use holdfast_transport::framed::{frame, unframe};
+use holdfast_wire::strict;
 use prost::Message;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -51,7 +53,8 @@ pub fn load<M: Message + Default>(path: &Path) -> Result<Option<M>, StateError> 
     };
     let corrupt = || StateError::Corrupt(path.to_owned());
     let message = unframe(&bytes).ok_or_else(corrupt)?;
-    M::decode(message).map(Some).map_err(|_| corrupt())
+    // The file is in memory already: its length is no bound that is left to keep.
+    strict::decode(message, usize::MAX).map(Some).map_err(|_| corrupt())
 }
 
 /// The message in `path`, which must be there.
@@ -92,6 +95,21 @@ mod tests {
             fs::write(&path, flipped).unwrap();
             assert!(matches!(load::<Field>(&path), Err(StateError::Corrupt(_))), "flipped at {n}");
         }
+    }
+
+    #[test]
+    fn a_field_that_is_unknown_or_twice_is_refused_behind_a_good_checksum() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory");
+        let field = Field { name: "name".into(), value: "value".into() };
+        let message = field.encode_to_vec();
+        let unknown = [0x7a_u8, 0x00];
+        for more in [unknown.as_slice(), &message, b"\x0a\x01x", b"\x12\x00"] {
+            fs::write(&path, frame(&[message.as_slice(), more].concat())).unwrap();
+            assert!(matches!(load::<Field>(&path), Err(StateError::Corrupt(_))), "{more:?}");
+        }
+        fs::write(&path, frame(&message)).unwrap();
+        assert_eq!(load::<Field>(&path).unwrap(), Some(field));
     }
 
     #[test]

@@ -95,8 +95,8 @@ fn denial(r: &v1::GrantRequest, refusal: &Refusal) -> GrantOrder {
 pub(super) struct Shared {
     /// Incarnations given out so far.
     pub(super) gens: BTreeMap<TaskId, u64>,
-    /// Who vouches for an image: the signatures are checked once a batch.
-    pub(super) publishers: BTreeMap<Digest, Vec<String>>,
+    /// Who vouches for an image, by digest and source: the signatures are checked once a batch.
+    pub(super) publishers: BTreeMap<(Digest, String), Vec<String>>,
 }
 
 /// At most 64 printable characters of what a caller wrote.

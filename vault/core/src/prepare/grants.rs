@@ -258,7 +258,8 @@ impl<'a> Leader<'a> {
     /// Publishers who vouch for an image of a spec.
     fn vouchers(&self, i: &v1::SpecImage, batch: &mut Shared) -> Vec<String> {
         let Some(digest) = Digest::from_slice(&i.digest) else { return Vec::new() };
-        batch.publishers.entry(digest).or_insert_with(|| self.state.publishers_of(&digest)).clone()
+        let found = || self.state.publishers_of(&digest, &i.source);
+        batch.publishers.entry((digest, i.source.clone())).or_insert_with(found).clone()
     }
 
     /// Boxes each secret to the node's key of this renewal period, in PSK mode.

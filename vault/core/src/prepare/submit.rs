@@ -12,6 +12,7 @@ use holdfast_policy::{
 };
 use holdfast_types::{Digest, NodeId, OperatorId, OrchId, SecretRef, ServiceRef, Zone, sha256};
 use holdfast_wire::boxes::{self, Context};
+use holdfast_wire::images::repository_of;
 use holdfast_wire::keys::key_id;
 use holdfast_wire::statement::{Document, peek};
 use holdfast_wire::{charter, specs, v1};
@@ -158,8 +159,9 @@ impl Leader<'_> {
         }
         for i in &spec.images {
             let digest = Digest::from_slice(&i.digest).ok_or_else(|| invalid("images are named by SHA-256 digest"))?;
-            if self.state.publishers_of(&digest).is_empty() {
-                let why = format!("no publisher of the charter vouches for image {} ({})", i.name, digest.oci());
+            if self.state.publishers_of(&digest, &i.source).is_empty() {
+                let (image, repository) = (digest.oci(), repository_of(&i.source));
+                let why = format!("no publisher of the charter vouches for image {} ({image}) in {repository}", i.name);
                 return Err(Refusal { policies: vec!["L0-publisher".into()], ..Refusal::new(Code::PolicyDenied, why) });
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{State, StateError};
 use crate::refusal::{Code, Refusal};
-use holdfast_wire::images::vouched;
+use holdfast_wire::images::{repository_of, vouched};
 use holdfast_wire::statement::{self, Document};
 use holdfast_wire::{charter, v1};
 
@@ -43,17 +43,23 @@ impl State {
         }
         Ok((v, who))
     }
-    /// Publishers of the charter that vouch for `digest` from `repository` by the stored vouchers.
-    pub(crate) fn publishers_of(&self, digest: &holdfast_types::Digest) -> Vec<String> {
+    /// Publishers of the charter that vouch for `digest` in the repository of `source` by the stored vouchers. A voucher
+    /// for another repository says nothing here: nodes refuse it too (protocol, grant, check 8).
+    pub(crate) fn publishers_of(&self, digest: &holdfast_types::Digest, source: &str) -> Vec<String> {
+        let repository = repository_of(source);
         let vouchers: Vec<v1::Statement> =
             self.vouchers.get(digest).into_iter().flatten().filter_map(|b| crate::Command::statement(b)).collect();
         self.charter
             .publishers
             .iter()
-            .filter(|p| vouchers.iter().any(|v| publisher_vouches(p, v, digest)))
+            .filter(|p| vouchers.iter().filter_map(|st| vouched(p, st)).any(|v| is_for(&v, digest, repository)))
             .map(|p| p.id.clone())
             .collect()
     }
+}
+
+fn is_for(v: &v1::Voucher, digest: &holdfast_types::Digest, repository: &str) -> bool {
+    v.digest == digest.0 && v.repository == repository
 }
 
 /// True if `st` is a voucher for `digest` by enough of `p`'s keys, under one of its repository prefixes.

@@ -194,6 +194,28 @@ fn a_spec_is_the_next_version_of_vouched_images_with_secrets_it_may_read() {
     w.repeat(&next, &["cleo"]);
 }
 
+/// Regression: the digest alone was compared, and every node then refused the task.
+#[test]
+fn a_voucher_for_another_repository_deploys_nothing() {
+    let (mut w, ..) = World::shop();
+    let sourced = |w: &World, source: &str| {
+        let image = v1::SpecImage { name: "web".into(), digest: image("web").to_vec(), source: source.into() };
+        v1::Spec { images: vec![image], ..w.spec("web", 2, &[]) }
+    };
+    for elsewhere in ["r.example/shop/api:1", "r.example/shop", "r.example/shop/web2", "oci-layout:/srv/web", ""] {
+        let refusal = w.deploy(&sourced(&w, elsewhere)).err().unwrap();
+        assert_eq!((refusal.code, refusal.policies.as_slice()), (Code::PolicyDenied, &["L0-publisher".to_owned()][..]));
+        let repository = elsewhere.trim_end_matches(":1");
+        assert!(refusal.reason.ends_with(&format!("in {repository}")), "{}", refusal.reason);
+    }
+    // The repository, not the spelling: neither tag nor digest counts.
+    w.deploy(&sourced(&w, &format!("r.example/shop/web:2@{}", image("web").oci()))).unwrap();
+    let st = w.voucher("ci", "r.example/shop/api", image("web"));
+    w.submit(&st, &[]).unwrap();
+    let next = v1::Spec { version: 3, ..sourced(&w, "r.example/shop/api:1") };
+    w.deploy(&next).unwrap();
+}
+
 #[test]
 fn a_sensitive_service_takes_two_deployers() {
     let (mut w, ..) = World::shop();

@@ -223,3 +223,19 @@ fn an_old_certificate_is_remembered_but_not_for_ever() {
 fn current_of(w: &World, m: &Machine) -> Digest {
     Digest::from_slice(&w.state.node_view(&m.id, false).unwrap().spki_sha256).unwrap()
 }
+
+#[test]
+fn machines_are_told_to_renew_at_moments_that_spread() {
+    let mut w = World::new();
+    let node = w.node();
+    w.checked = false;
+    let (next, third) = (fresh_csr(), w.lives.node.as_secs_f64() / 3.0);
+    // The same key asks again, as after a lost reply: each answer is a certificate of its own.
+    let mut told = || w.renew(&node.id, &next.0, &[3; 32]).unwrap().unwrap().renew_after_ms as f64 / 1000.0 / third;
+    let parts: Vec<f64> = (0..200).map(|_| told()).collect();
+    assert!(parts.iter().all(|p| (0.799..=1.201).contains(p)), "{parts:?}");
+    for n in 0..4 {
+        let (low, high) = (0.8 + f64::from(n) * 0.1, 0.9 + f64::from(n) * 0.1);
+        assert!(parts.iter().filter(|p| (low..high).contains(*p)).count() > 20, "{low}: {parts:?}");
+    }
+}
