@@ -1,9 +1,10 @@
 //! From a join token to an identity: the applicant's half of the handshake (protocol, join handshake).
 //!
 //! LAW: nothing is sent before the server is proven to be a voter of the cluster that the token pins (that is
-//! [`ClientTls::join`](crate::tls::ClientTls::join)), and the caller gives a key that is on disk already. The token's
-//! secret never leaves this process: what is sent is a MAC over the server's nonce, our request and our keys. What the
-//! cluster's documents prove is judged by the caller, before the proof is sent.
+//! [`ClientTls::join`](crate::tls::ClientTls::join); `a_join_sends_nothing_to_a_server_of_another_root`), and the caller
+//! gives a key that is on disk already. The token's secret never leaves this process: what is sent is a MAC over the
+//! server's nonce, our request and our keys. What the cluster's documents prove is judged by the caller, before the proof
+//! is sent.
 
 use crate::client::{Backoff, Dialer, Link};
 use crate::clock::now;
