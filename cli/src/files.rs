@@ -1,7 +1,7 @@
 //! Files that only their owner may read: written whole or not at all, checked when they are read.
 
 use crate::errors::{Code, Failure};
-use holdfast_transport::files::{PRIVATE, remove, replace};
+use holdfast_transport::files::{PRIVATE, must_be_private, remove, replace};
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -68,13 +68,10 @@ pub fn read_limited(from: impl std::io::Read, max: u64, what: &str) -> Result<Ze
 
 /// Reads a key file, which nobody but its owner may be able to read.
 pub fn read_private(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let meta = std::fs::metadata(path).map_err(|e| Failure::io("read", path, &e))?;
-    // A pipe or a terminal (`--key-file /dev/stdin`) keeps nothing that others could read later.
-    if meta.is_file() && meta.permissions().mode() & 0o077 != 0 {
-        let what = format!("{} holds a key, and others may open it", path.display());
-        return Err(Failure::new(Code::KeyExposed, what, format!("run: chmod 600 {}", path.display())));
-    }
-    read(path, max)
+    let file = File::open(path).map_err(|e| Failure::io("read", path, &e))?;
+    let meta = file.metadata().map_err(|e| Failure::io("read", path, &e))?;
+    must_be_private(path, &meta, "a key")?;
+    read_limited(file, max, &path.display().to_string())
 }
 
 #[cfg(test)]

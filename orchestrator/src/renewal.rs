@@ -2,7 +2,7 @@
 //!
 //! LAW: once the new certificate is in use, nothing is said with the old one any more: to the vault that would look like
 //! a second holder (protocol, renewal chain R5). So the owner of the connection finishes its calls when told that a
-//! renewal is done, and dials again.
+//! renewal is done, and dials again (`after_a_renewal_no_call_goes_over_a_connection_of_the_old_certificate`).
 
 use holdfast_transport::client::Link;
 use holdfast_transport::failure::Failure;

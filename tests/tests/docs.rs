@@ -79,6 +79,40 @@ fn each_attack_is_tried_by_tests_that_exist() {
     }
 }
 
+/// Each comment that marks an invariant, from its mark to the next one or its end.
+fn laws(text: &str) -> Vec<String> {
+    let mark = concat!("LAW", ":");
+    let mut found = Vec::new();
+    let mut comment = String::new();
+    for line in text.lines().chain([""]).map(str::trim_start) {
+        if line.starts_with("//") {
+            comment += line.trim_start_matches(['/', '!']);
+            continue;
+        }
+        found.extend(comment.split(mark).skip(1).map(str::to_owned));
+        comment.clear();
+    }
+    found
+}
+
+#[test]
+fn each_law_in_the_code_names_a_test_that_exists() {
+    let tests = tests();
+    let mut seen = 0;
+    let mut faults = Vec::new();
+    for page in repository::pages().unwrap().iter().filter(|p| p.ends_with(&[".rs"]) && !p.is_test()) {
+        for law in laws(&page.text) {
+            seen += 1;
+            if !quoted(&law).any(|name| tests.contains(name)) {
+                faults.push(format!("{}: {}", page.path, law.chars().take(80).collect::<String>()));
+            }
+        }
+    }
+    assert!(seen > 20, "the laws were not read: {seen}");
+    assert!(faults.is_empty(), "laws that no test shows:\n  {}", faults.join("\n  "));
+    assert_eq!(laws("// LAW: one,\n// of two.\nfn f() {}\n/// LAW: two\n").len(), 2);
+}
+
 #[test]
 fn a_test_that_is_named_in_vain_is_found() {
     let text = "What follows.\n\nShown by `a_planted_edge_is_found`,\n`no_such_test`.\n\n`not_a_test` is elsewhere.";

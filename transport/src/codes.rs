@@ -71,7 +71,7 @@ codes! {
     BadCredential = "bad-credential", Refused, "A signature, token, proof or certificate was not accepted.";
     BadKey = "bad-key", Refused, "The unlock or recovery key does not open this voter.";
     NoSlot = "no-slot", Refused, "The voter has no slot for a key of this kind.";
-    KeyExposed = "key-exposed", Refused, "A key file may be opened by others than its owner; it is not used.";
+    KeyExposed = "key-exposed", Refused, "The file of a key or join token may be opened by others than its owner; it is not used.";
     JoinToken = "join-token", Refused, "The join token is damaged, or for another role.";
     ServerNotTrusted = "server-not-trusted", Refused, "The server is not of this cluster, or not what it should be.";
     ClusterNotBelieved = "cluster-not-believed", Refused, "The vault's documents do not verify from what is trusted.";

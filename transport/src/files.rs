@@ -3,9 +3,10 @@
 //! Never leaves a half-written file under the final name, and never a moment in which a private file can be read by
 //! others: the mode is given at creation.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use crate::failure::Failure;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Owner may read and write, nobody else anything.
@@ -37,6 +38,16 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Refuses the file `path`, which holds `what` and has `meta`, if others than its owner may open it. A pipe or a terminal
+/// (`/dev/stdin`) keeps nothing that others could read later.
+pub fn must_be_private(path: &Path, meta: &Metadata, what: &str) -> Result<(), Failure> {
+    if !meta.is_file() || meta.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let said = format!("{} holds {what}, and others may open it", path.display());
+    Err(Failure::refused("key-exposed", said).help(format!("run: chmod 600 {}", path.display())))
+}
+
 /// A directory that no other process claims for as long as this lives; the kernel lets go of it with the process.
 #[derive(Debug)]
 pub struct Claim(#[expect(dead_code, reason = "held for its lock alone")] File);
@@ -65,7 +76,6 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_replaced_file_is_private_from_its_first_moment_and_leaves_nothing_beside_it() {
@@ -78,6 +88,22 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_private_file_is_its_owners_alone_and_a_pipe_is_nobodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        replace(&path, b"one", PRIVATE).unwrap();
+        let check = |path: &Path| must_be_private(path, &fs::metadata(path).unwrap(), "a key");
+        check(&path).unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o601] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let f = check(&path).unwrap_err();
+            assert_eq!((f.code.as_ref(), f.kind.exit_code()), ("key-exposed", 3), "{mode:o}");
+            assert!(f.message.contains("holds a key") && f.help.unwrap().contains("chmod 600"), "{mode:o}");
+        }
+        check(Path::new("/dev/null")).unwrap();
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! From a join token to an identity: the applicant's half of the handshake (protocol, join handshake).
 //!
 //! LAW: nothing is sent before the server is proven to be a voter of the cluster that the token pins (that is
-//! [`ClientTls::join`](crate::tls::ClientTls::join)), and the caller gives a key that is on disk already. The token's
-//! secret never leaves this process: what is sent is a MAC over the server's nonce, our request and our keys. What the
-//! cluster's documents prove is judged by the caller, before the proof is sent.
+//! [`ClientTls::join`](crate::tls::ClientTls::join); `a_join_sends_nothing_to_a_server_of_another_root`), and the caller
+//! gives a key that is on disk already. The token's secret never leaves this process: what is sent is a MAC over the
+//! server's nonce, our request and our keys. What the cluster's documents prove is judged by the caller, before the proof
+//! is sent.
 
 use crate::client::{Backoff, Dialer, Link};
 use crate::clock::now;
 use crate::failure::Failure;
+use crate::files::must_be_private;
 use crate::keys::PrivateKey;
 use crate::rpc::join_client::JoinClient;
 use crate::tls::{LocalIdentity, Server};
@@ -16,6 +18,8 @@ use holdfast_types::{ClusterId, Role, TrustDomain};
 use holdfast_wire::token::{JoinToken, TokenRole, join_mac};
 use holdfast_wire::v1::{AwaitRequest, Challenge, Hello, Issued, JoinReply, JoinRequest, Pending, Proof};
 use holdfast_wire::v1::{await_reply, join_reply, join_request};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -28,11 +32,15 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// Between two questions whether an operator has approved us.
 const POLL: Duration = Duration::from_secs(2);
 
-/// Reads the join token in the file `path`, which must be for `role`. A typing error in it is found here, before
-/// anything is sent anywhere.
+/// Reads the join token in the file `path`, which nobody but its owner may be able to open and which must be for `role`. A
+/// typing error in it is found here, before anything is sent anywhere.
 pub fn read_token(path: &Path, role: TokenRole) -> Result<JoinToken, Failure> {
-    let unreadable = |e| Failure::invalid("token-unreadable", format!("join token file {}: {e}", path.display()));
-    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
+    let unreadable =
+        |e: std::io::Error| Failure::invalid("token-unreadable", format!("join token file {}: {e}", path.display()));
+    let mut file = File::open(path).map_err(unreadable)?;
+    must_be_private(path, &file.metadata().map_err(unreadable)?, "a join token")?;
+    let mut text = zeroize::Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(unreadable)?;
     let token = JoinToken::parse(&text).map_err(|e| {
         Failure::refused("join-token", format!("join token file {}: {e}", path.display()))
             .help("create one with `holdfast token create`")
@@ -246,7 +254,7 @@ mod tests {
     fn read(text: &str) -> Result<JoinToken, Failure> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        std::fs::write(&path, text).unwrap();
+        crate::files::replace(&path, text.as_bytes(), crate::files::PRIVATE).unwrap();
         read_token(&path, TokenRole::Orchestrator)
     }
 
@@ -268,6 +276,19 @@ mod tests {
         let failure = read(&printed(TokenRole::Node)).err().unwrap();
         assert_eq!(failure.kind.exit_code(), 3);
         assert!(failure.message.contains("role node") && failure.help.unwrap().contains("--role orchestrator"));
+    }
+
+    #[test]
+    fn a_token_that_others_may_read_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let good = printed(TokenRole::Node);
+        crate::files::replace(&path, good.as_bytes(), crate::files::PUBLIC).unwrap();
+        let failure = read_token(&path, TokenRole::Node).err().unwrap();
+        assert_eq!((failure.kind.exit_code(), failure.code.as_ref()), (3, "key-exposed"));
+        assert!(failure.message.contains("join token") && failure.help.unwrap().contains("chmod 600"));
+        crate::files::replace(&path, good.as_bytes(), crate::files::PRIVATE).unwrap();
+        read_token(&path, TokenRole::Node).unwrap();
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! * [`failure`], [`codes`] and [`status`]: what went wrong, in our words and in gRPC's;
 //! * [`join`]: from a join token to an identity;
 //! * [`keys`] and [`renew`]: the key of an identity and the identity that renews itself;
-//! * [`daemon`]: what the three daemons share: logging, health, ports file, signals, configuration.
+//! * [`daemon`]: what the three daemons share: logging, health, ports file, signals, configuration, swap.
 //!
 //! Decides nothing about the domain: who may connect is asked of [`tls::Admission`], who may do what is asked elsewhere.
 

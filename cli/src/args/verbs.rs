@@ -20,13 +20,13 @@ pub struct Init {
     /// Name of the founding operator [default: op-USER]
     #[arg(long, value_name = "NAME")]
     pub operator: Option<String>,
-    /// Split the unlock key into this many shares
+    /// Split the unlock key into this many shares; not available yet
     #[arg(long, value_name = "N")]
     pub unlock_shares: Option<u8>,
-    /// How many shares open a voter
+    /// How many shares open a voter; not available yet
     #[arg(long, value_name = "K")]
     pub unlock_threshold: Option<u8>,
-    /// Keep the CA keys in this token
+    /// Keep the CA keys in this token; not available yet
     #[arg(long, value_name = "URI")]
     pub hsm: Option<String>,
 }
@@ -58,7 +58,7 @@ pub enum Token {
         /// What may join with it
         #[arg(long)]
         role: TokenRole,
-        /// The zone that the joiner is put into
+        /// The joiner's zone; a node in `*` lies in no other, and runs only what may run anywhere
         #[arg(long, default_value = "*")]
         zone: String,
         /// A label that the joiner gets, key=value; may be repeated
@@ -70,7 +70,7 @@ pub enum Token {
         /// How many may join with it
         #[arg(long, default_value_t = 1)]
         uses: u32,
-        /// Joiners wait for `node approve` (always so for orchestrators and voters)
+        /// Joiners wait for `node approve` (always so for orchestrators)
         #[arg(long)]
         approval: bool,
     },
@@ -90,7 +90,7 @@ pub enum TokenRole {
     Node,
     /// An orchestrator
     Orchestrator,
-    /// A vault voter
+    /// A vault voter; not available yet
     Voter,
 }
 
@@ -113,7 +113,7 @@ pub enum SecretVerb {
         /// A zone it may go to; may be repeated [default: all]
         #[arg(long = "zone", value_name = "ZONE")]
         zones: Vec<String>,
-        /// Only nodes with an attested machine may get it
+        /// Only nodes with an attested machine may get it; not available yet
         #[arg(long)]
         attested_only: bool,
     },

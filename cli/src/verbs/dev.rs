@@ -140,7 +140,7 @@ impl<'a> DevCluster<'a> {
         let is_new = !self.dir.join(&name).exists();
         let (state, runtime) = (self.folder(&name)?, self.folder(&format!("{name}-run"))?);
         let text = format!(
-            "state_dir = {state:?}\nruntime_dir = {runtime:?}\nhealth = \"127.0.0.1:0\"\ncgroup = \"/holdfast-dev-{}/{name}\"\n",
+            "state_dir = {state:?}\nruntime_dir = {runtime:?}\nhealth = \"127.0.0.1:0\"\ncgroup = \"/holdfast-dev-{}/{name}\"\nallow_swap = true\n",
             std::process::id()
         );
         let join = if is_new { self.join("node").await? } else { Vec::new() };

@@ -11,7 +11,6 @@ use crate::client::Cluster;
 use crate::context::SeenLog;
 use crate::errors::{Code, Failure};
 use crate::output::time;
-use audit::Auditor;
 use holdfast_transport::rpc::log_client::LogClient;
 use holdfast_types::{Digest, Millis};
 use holdfast_wire::merkle::verify_consistency;
@@ -99,24 +98,34 @@ fn line(e: &v1::LogEntry) -> String {
 }
 
 async fn verify(app: &App, c: &Cluster) -> Result<(), Failure> {
-    let (checkpoint, _) = checkpoint(c).await?;
-    let bar = app.out.bar(checkpoint.size, "verifying");
-    let mut auditor = Auditor::new(c.ctx.cluster);
-    let mut stream = entries(c, 0, checkpoint.size, false).await?;
-    while auditor.size() < checkpoint.size {
-        let Some(leaves) = next(&mut stream).await? else { break };
-        for leaf in leaves {
-            auditor.take(&leaf)?;
-        }
-        bar.set_position(auditor.size());
-    }
-    bar.finish_and_clear();
-    auditor.finish(checkpoint.size, &checkpoint.root)?;
-    check_memory(c, &checkpoint).await?;
-    c.ctx.remember_log(&SeenLog { era: c.era(), size: checkpoint.size, root: checkpoint.root.hex() })?;
+    let checkpoint = audited(app, c, |_| {}).await?;
     let document =
         json!({"ok": true, "entries": checkpoint.size, "root": checkpoint.root.hex(), "origin": checkpoint.origin});
     app.out.show(&document, || format!("ok {} entries\n", checkpoint.size))
+}
+
+/// Reads the log from its first entry, checks all that `verify` checks, and remembers it. `each` sees every entry; what it
+/// gathers counts only if this returns `Ok`.
+pub async fn audited(app: &App, c: &Cluster, mut each: impl FnMut(&v1::LogEntry)) -> Result<Checkpoint, Failure> {
+    let (checkpoint, _) = checkpoint(c).await?;
+    let bar = app.out.bar(checkpoint.size, "verifying");
+    let mut stream = entries(c, 0, checkpoint.size, false).await?;
+    let end = (checkpoint.size, &checkpoint.root);
+    let read = audit::whole(
+        c.ctx.cluster,
+        end,
+        async || next(&mut stream).await,
+        |entry| {
+            bar.inc(1);
+            each(entry);
+        },
+    );
+    let read = read.await;
+    bar.finish_and_clear();
+    read?;
+    check_memory(c, &checkpoint).await?;
+    c.ctx.remember_log(&SeenLog { era: c.era(), size: checkpoint.size, root: checkpoint.root.hex() })?;
+    Ok(checkpoint)
 }
 
 /// The log that this machine verified last must be a prefix of the one it verified now.

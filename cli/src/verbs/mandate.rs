@@ -8,7 +8,7 @@ use crate::clock;
 use crate::errors::Failure;
 use crate::output::{age, time, words};
 use data_encoding::HEXLOWER;
-use holdfast_types::{MandateId, Namespace, OrchId};
+use holdfast_types::{MandateId, Millis, Namespace, OrchId};
 use holdfast_wire::v1;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -55,8 +55,13 @@ async fn put(app: &App, wish: v1::Mandate) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
     let mandate = v1::Mandate { cluster_id: c.ctx.cluster.0.to_vec(), era: c.era(), ..wish };
     c.sign_and_submit(&mandate).await?;
-    let line = format!("mandate {} holds, ends {}", mandate.mandate_id, age(clock::now(), mandate.not_after_ms));
-    app.out.done(&document(&mandate, false), &line)
+    app.out.done(&document(&mandate, false), &said(&mandate, clock::now()))
+}
+
+/// Defaults are said aloud: what holds is what was signed.
+fn said(m: &v1::Mandate, now: Millis) -> String {
+    let (namespaces, zones) = (words(&m.namespaces), words(&m.zones));
+    format!("mandate {} holds, ends {}; namespaces {namespaces}, zones {zones}", m.mandate_id, age(now, m.not_after_ms))
 }
 
 fn document(m: &v1::Mandate, revoked: bool) -> Value {
@@ -90,4 +95,21 @@ async fn revoke(app: &App, id: &str) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
     c.command(Action::RevokeMandate(v1::RevokeMandate { mandate_id: id.to_owned() })).await?;
     app.out.done(&json!({"id": id, "revoked": true}), &format!("mandate {id} is revoked"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mandate_that_was_given_says_where_it_holds() {
+        let m = v1::Mandate {
+            mandate_id: "m-1".into(),
+            namespaces: vec!["*".into()],
+            zones: vec!["eu".into(), "us".into()],
+            not_after_ms: 3 * 86_400_000,
+            ..v1::Mandate::default()
+        };
+        assert_eq!(said(&m, Millis(0)), "mandate m-1 holds, ends in 3d; namespaces *, zones eu,us");
+    }
 }

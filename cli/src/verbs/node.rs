@@ -9,10 +9,13 @@ use crate::errors::{Code, Failure};
 use crate::output::{age, time, words};
 use data_encoding::HEXLOWER;
 use holdfast_types::Digest;
-use holdfast_wire::{strict, v1};
+use holdfast_wire::v1;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use v1::command::Action;
+
+/// The state of what has been removed.
+const REMOVED: &str = "removed";
 
 /// Runs the verb.
 pub async fn run(app: &App, verb: Node) -> Result<(), Failure> {
@@ -121,11 +124,17 @@ async fn drain(app: &App, c: &Cluster, id: &str, drain: bool) -> Result<(), Fail
     app.out.done(&json!({"id": n.id, "state": state}), &format!("{} is {state}", n.id))
 }
 
-/// Removes it, and prints the secret versions that it was ever given: those are to be rotated if it was stolen.
+/// Removes it, and prints the secret versions that it was ever given: those are to be rotated if it was stolen. A node that
+/// is removed already gives its list again.
 async fn rm(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
     let n = find(c, id).await?;
-    c.command(Action::RemoveNode(v1::RemoveNode { id: n.id.clone() })).await?;
-    let given = exposure(c, &n.id).await?;
+    if n.state != REMOVED {
+        c.command(Action::RemoveNode(v1::RemoveNode { id: n.id.clone() })).await?;
+    }
+    let given = exposure(app, c, &n.id).await.map_err(|f| Failure {
+        help: format!("{} is removed; repeat `holdfast node rm {}` to see what it was given. {}", n.id, n.id, f.help),
+        ..f
+    })?;
     let secrets: Vec<Value> = given.iter().map(|(s, v)| json!({"secret": s, "version": v})).collect();
     app.out.show(&json!({"id": n.id, "removed": true, "secrets": secrets}), || {
         let rows: Vec<_> = given.iter().map(|(s, v)| vec![s.clone(), v.to_string()]).collect();
@@ -136,17 +145,11 @@ async fn rm(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
     })
 }
 
-/// Every secret version that was ever boxed to `node`: the log remembers what the registry has forgotten.
-async fn exposure(c: &Cluster, node: &str) -> Result<BTreeSet<(String, u64)>, Failure> {
-    let (checkpoint, _) = log::checkpoint(c).await?;
-    let mut stream = log::entries(c, 0, checkpoint.size, false).await?;
+/// Every secret version that was ever boxed to `node`: the log remembers what the registry has forgotten. It is read whole
+/// and verified, for an entry that is left out is a secret that nobody changes.
+async fn exposure(app: &App, c: &Cluster, node: &str) -> Result<BTreeSet<(String, u64)>, Failure> {
     let mut given = BTreeSet::new();
-    while let Some(leaves) = log::next(&mut stream).await? {
-        for leaf in leaves {
-            let entry: v1::LogEntry = strict::decode(&leaf.entry, log::MAX_ENTRY).map_err(Failure::untrusted)?;
-            given.extend(boxed_to(&entry, node));
-        }
-    }
+    log::audited(app, c, |entry| given.extend(boxed_to(entry, node))).await?;
     Ok(given)
 }
 

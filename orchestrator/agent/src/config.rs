@@ -45,6 +45,7 @@ struct RawConfig {
     log_format: LogFormat,
     cgroup: PathBuf,
     log_size: String,
+    allow_swap: bool,
 }
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +67,7 @@ impl Default for RawConfig {
             log_format: LogFormat::default(),
             cgroup: "/holdfast".into(),
             log_size: "10Mi".into(),
+            allow_swap: false,
         }
     }
 }
@@ -104,6 +106,8 @@ pub struct Config {
     pub cgroup: PathBuf,
     /// Bound of each of a container's two log files, in bytes.
     pub log_bytes: u64,
+    /// Start although keys and secrets could be swapped out in clear.
+    pub allow_swap: bool,
 }
 
 /// Reads and checks the file `path`, with the environment `env` over it; all faults are told together.
@@ -163,6 +167,7 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
             log_format: raw.log_format,
             cgroup: raw.cgroup,
             log_bytes,
+            allow_swap: raw.allow_swap,
         }),
         _ => Err(faults),
     }
@@ -204,6 +209,7 @@ mod tests {
         let c = loaded("", &[]).unwrap();
         assert_eq!(c, defaults().unwrap());
         assert_eq!((c.health.port(), c.runtime, c.capacity), (7423, RuntimeKind::Embedded, Capacity::default()));
+        assert!(!c.allow_swap);
         assert_eq!(c.state_dir, Path::new("/var/lib/holdfast-agent"));
     }
 
@@ -212,13 +218,13 @@ mod tests {
         let c = loaded(
             "state_dir = \"/s\"\nruntime_dir = \"/r\"\nvault = [\"a:1\", \"[::1]:2\"]\nvault_service = [\"b.c:3\"]\n\
              health = \"[::1]:0\"\nruntime = \"runc\"\ninsecure_registries = [\"r.local:5000\"]\nlog_format = \"json\"\n\
-             cgroup = \"/x\"\nlog_size = \"1Mi\"\ncapacity = { cpu = \"1.5\", memory = \"2Gi\" }\n",
+             cgroup = \"/x\"\nlog_size = \"1Mi\"\nallow_swap = true\ncapacity = { cpu = \"1.5\", memory = \"2Gi\" }\n",
             &[("HOLDFAST_CAPACITY_CPU", "250m"), ("HOLDFAST_RUNTIME_DIR", "/run/x")],
         );
         let c = c.unwrap();
         assert_eq!(c.capacity, Capacity { cpu_milli: 250, memory_bytes: 2 << 30 });
         assert_eq!((c.runtime, c.log_format, c.log_bytes), (RuntimeKind::Runc, LogFormat::Json, 1 << 20));
-        assert_eq!((c.runtime_dir, c.vault.len()), (PathBuf::from("/run/x"), 2));
+        assert_eq!((c.runtime_dir, c.vault.len(), c.allow_swap), (PathBuf::from("/run/x"), 2, true));
     }
 
     #[test]

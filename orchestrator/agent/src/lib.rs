@@ -1,7 +1,7 @@
 //! The node agent: carries grants out on one machine.
 //!
 //! The container side: [`image`] (content to root file systems), [`spec`] (the hardened runtime specification),
-//! [`secretfs`] (secrets in memory only) and [`runtime`] (containers that outlive the agent).
+//! [`secretfs`] and [`swap`] (secrets in memory only) and [`runtime`] (containers that outlive the agent).
 //!
 //! The side of the network: [`join`] and [`renewal`] (who the node is), [`believed`] (what it believes, and the one lock
 //! under which orders are judged), [`sync`] (the vault), [`session`] (orchestrators), [`tasks`] (what runs), [`logs`] and
@@ -27,5 +27,6 @@ pub mod secretfs;
 pub mod session;
 pub mod spec;
 pub mod state;
+pub mod swap;
 pub mod sync;
 pub mod tasks;

@@ -1,7 +1,7 @@
 //! The agent put together, in order: configuration, directories, identity, tasks, streams.
 //!
 //! LAW: nothing in here ends a container because the agent ends: a stopped agent leaves its tasks running, and the next
-//! one adopts them.
+//! one adopts them (`a_container_outlives_its_agent`).
 
 use crate::args::Args;
 use crate::believed::Believed;
@@ -22,6 +22,7 @@ use crate::state::memory::MemoryFile;
 use crate::state::records::Records;
 use crate::state::trust::TrustFiles;
 use crate::state::{NodeFile, StateDir};
+use crate::swap;
 use crate::sync::VaultSync;
 use crate::tasks::Tasks;
 use crate::tasks::ground::Machine;
@@ -65,7 +66,7 @@ fn start(args: Args, config: Config) -> Result<(), Failure> {
 async fn run(args: Args, config: Config) -> Result<(), Failure> {
     let stop = Signals::listen().map_err(|e| broken("io", &e))?.stop;
     let state = Arc::new(StateDir::open(&config.state_dir).map_err(|e| broken("state", &e))?);
-    crate::secretfs::ensure_memory(&config.runtime_dir).map_err(|e| broken("runtime-dir", &e))?;
+    swap::keep_in_memory(&config.runtime_dir, config.allow_swap)?;
     let mut ring = KeyRing::open(&config.runtime_dir).map_err(|e| broken("runtime-dir", &e))?;
     let machine = machine(&config, &state)?;
     let readiness = Readiness::not_yet("not joined yet");

@@ -213,22 +213,44 @@ fn check(files: &[SecretFile<'_>]) -> Result<(), SecretFsError> {
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
 /// Makes `dir` a tmpfs of its own unless it lies on one already: keys and secrets never reach a disk, also on machines
-/// whose `/run` is one. Stays mounted when the agent ends, so that a restarted agent finds its keys and its tasks' secrets.
-pub fn ensure_memory(dir: &Path) -> Result<(), SecretFsError> {
+/// whose `/run` is one. Where there is `swap_in_clear` one that may be swapped out does not count, as long as nothing lies
+/// in it. Stays mounted when the agent ends, so that a restarted agent finds its keys and its tasks' secrets.
+pub fn ensure_memory(dir: &Path, swap_in_clear: bool) -> Result<Swap, SecretFsError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| SecretFsError::Io {
         what: "create",
         path: dir.to_owned(),
         source: e,
     })?;
-    if rustix::fs::statfs(dir).is_ok_and(|s| s.f_type == TMPFS_MAGIC) {
-        return Ok(());
+    let dir = &fs::canonicalize(dir).map_err(failed("find", dir))?;
+    let in_memory = rustix::fs::statfs(dir).is_ok_and(|s| s.f_type == TMPFS_MAGIC);
+    if in_memory && has_noswap(&fs::read_to_string("/proc/self/mounts").unwrap_or_default(), dir) {
+        return Ok(Swap::Never);
+    }
+    // Over what an earlier agent left there nothing is mounted: it must be found again.
+    let is_empty = fs::read_dir(dir).map_err(failed("list", dir))?.next().is_none();
+    if in_memory && !(swap_in_clear && is_empty) {
+        return Ok(Swap::IfSwapIsOn);
     }
     let mount = |options: &std::ffi::CStr| rustix::mount::mount("holdfast-agent", dir, "tmpfs", FLAGS, options);
     match mount(c"mode=0700,size=64m,noswap") {
-        Err(Errno::INVAL) => mount(c"mode=0700,size=64m"),
-        done => done,
+        Ok(()) => Ok(Swap::Never),
+        Err(Errno::INVAL) if in_memory => Ok(Swap::IfSwapIsOn),
+        Err(Errno::INVAL) => mount(c"mode=0700,size=64m").map(|()| Swap::IfSwapIsOn),
+        Err(e) => Err(e),
     }
     .map_err(failed("mount a tmpfs on", dir))
+}
+
+/// Whether the mount that `dir` lies on, as `/proc/self/mounts` shows it, is never swapped out.
+fn has_noswap(mounts: &str, dir: &Path) -> bool {
+    let above = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (at, _, options) = (words.next()?, words.next()?, words.next()?);
+        dir.starts_with(at).then_some((at.len(), options))
+    });
+    // Of two mounts at one place the later line is the one on top, and the one that this takes.
+    let mine = above.max_by_key(|(length, _)| *length);
+    mine.is_some_and(|(_, options)| options.split(',').any(|o| o == "noswap"))
 }
 
 fn mount_tmpfs(path: &Path, bytes: u64) -> Result<Swap, SecretFsError> {
@@ -293,4 +315,22 @@ fn empty(path: &Path) -> io::Result<()> {
 fn is_mount_point(parent: &Path, path: &Path) -> Result<bool, SecretFsError> {
     let device = |p: &Path| fs::symlink_metadata(p).map(|m| m.dev()).map_err(failed("look at", p));
     Ok(device(parent)? != device(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_on_top_says_whether_a_folder_may_be_swapped_out() {
+        let mounts = "/dev/sda1 / ext4 rw 0 0\ntmpfs /run tmpfs rw,nosuid,size=1k 0 0\n\
+                      holdfast-agent /run/a tmpfs rw,noswap,mode=700 0 0\ntmpfs /run/b tmpfs rw,noswap 0 0\n\
+                      tmpfs /run/b tmpfs rw 0 0\n";
+        for (dir, never) in
+            [("/run/a", true), ("/run/a/keys", true), ("/run", false), ("/run/ab", false), ("/run/b", false)]
+        {
+            assert_eq!(has_noswap(mounts, Path::new(dir)), never, "{dir}");
+        }
+        assert!(!has_noswap("", Path::new("/run/a")));
+    }
 }

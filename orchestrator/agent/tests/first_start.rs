@@ -59,6 +59,7 @@ fn a_token_with_a_typing_error_exits_with_3_and_nothing_reaches_the_network() {
         None => format!("{head}0{}", &tail[1..]),
     };
     let file = agent.file("token", &text);
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let vault = TcpListener::bind("127.0.0.1:0").unwrap();
     vault.set_nonblocking(true).unwrap();
     let addr = vault.local_addr().unwrap().to_string();

@@ -14,6 +14,8 @@ struct Reader {
     w: World,
     /// What stands for ID, LOST and FINGERPRINT just now.
     names: BTreeMap<&'static str, String>,
+    /// Of the terminal in which the page is followed.
+    umask: String,
 }
 
 impl Reader {
@@ -23,6 +25,7 @@ impl Reader {
         let blocks = text.split("\n```\n").skip(1).step_by(2);
         let lines: Vec<&str> = blocks.flat_map(str::lines).collect();
         assert!(!lines.is_empty(), "{page} shows no command");
+        self.umask = "022".to_owned();
         lines.iter().map(|line| self.type_in(page, line)).collect()
     }
 
@@ -40,6 +43,10 @@ impl Reader {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["systemctl", verb, unit] => self.unit(verb, unit),
+            ["umask", mask] => {
+                self.umask = mask.to_owned();
+                String::new()
+            }
             // The programs under test are the new ones already.
             ["install", ..] => String::new(),
             ["holdfast-agent", "--config", _, ref more @ ..] => {
@@ -67,7 +74,7 @@ impl Reader {
         let bin = program("holdfast").unwrap();
         let path = format!("{}:/usr/bin:/bin", bin.parent().unwrap().display());
         let mut c = Command::new("sh");
-        c.args(["-c", &format!("umask 077; {line}")]).current_dir(self.w.dir.path());
+        c.args(["-c", &format!("umask {}; {line}", self.umask)]).current_dir(self.w.dir.path());
         c.env("PATH", path).env("HOLDFAST_HOME", self.w.path("home")).env("NO_COLOR", "1");
         c.stdin(File::open(&self.w.unlock_key).map_or_else(|_| Stdio::null(), Stdio::from)).output().unwrap()
     }
@@ -117,7 +124,7 @@ impl Reader {
 
 #[test]
 fn each_page_of_operations_can_be_followed_as_it_is_written() {
-    let mut r = Reader { w: World::empty(), names: BTreeMap::new() };
+    let mut r = Reader { w: World::empty(), names: BTreeMap::new(), umask: String::new() };
     let said = r.follow("found.md");
     assert!(said.contains("uninitialized") && said.contains("\nok "), "{said}");
     let key = said.split_whitespace().find(|w| w.starts_with("hf_unlock_v1_")).unwrap();

@@ -102,7 +102,9 @@ fn a_drained_node_gives_its_tasks_away_and_a_removed_one_is_cut_off() {
         (r.len() == 2 && r.iter().all(|t| t["node"] == nodes[1].as_str())).then_some(())
     });
     w.ok(&["node", "activate", &nodes[0]]);
-    w.ok(&["node", "rm", &nodes[1]]);
+    let given = w.ok(&["node", "rm", &nodes[1]]);
+    assert!(given.contains("shop/db-password"), "{given}");
+    assert_eq!(w.ok(&["node", "rm", &nodes[1]]), given, "who missed the list gets it again");
     // It heard of its removal before it was cut off: its containers and their secrets are gone, not only forgotten.
     let removed = w.agents.iter().position(|a| a.log_text().contains(&format!("node={}", nodes[1]))).unwrap();
     let secrets = w.agent_run(removed).join("secrets");

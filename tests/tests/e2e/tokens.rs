@@ -1,6 +1,6 @@
 //! Join tokens: wrong, expired, used twice.
 
-use super::world::{World, eventually, free_port};
+use super::world::{World, eventually, free_port, write_key};
 use std::fs;
 
 fn join_fails(w: &mut World, token: &std::path::Path) -> String {
@@ -32,7 +32,7 @@ fn a_token_admits_once_and_only_while_it_lives() {
     let text = fs::read_to_string(&token).unwrap();
     let flipped: String =
         text.chars().enumerate().map(|(i, c)| if i == 30 { if c == '0' { '1' } else { '0' } } else { c }).collect();
-    fs::write(&wrong, flipped).unwrap();
+    write_key(&wrong, &flipped);
     let said = join_fails(&mut w, &wrong);
     assert!(said.contains("checksum") || said.contains("typing"), "{said}");
     assert!(w.ok(&["log", "tail", "-n", "100"]).contains("token.deny"));

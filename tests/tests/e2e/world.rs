@@ -44,7 +44,7 @@ pub fn within<T>(patience: Duration, what: &str, mut f: impl FnMut() -> Option<T
     }
 }
 
-/// A key file as the tool takes it: for its owner alone.
+/// The file of a key or token as the programs take it: for its owner alone.
 pub fn write_key(path: &Path, key: &str) {
     fs::write(path, key).unwrap();
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -237,7 +237,7 @@ impl World {
     pub fn token(&self, role: &str, more: &[&str]) -> PathBuf {
         let token = self.ok(&[&["token", "create", "--role", role], more].concat());
         let path = self.path(&format!("token-{role}-{}", free_port()));
-        fs::write(&path, token).unwrap();
+        write_key(&path, &token);
         path
     }
 

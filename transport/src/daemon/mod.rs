@@ -1,4 +1,5 @@
-//! What the three daemons share beside their network: logging, health, ports file, signals, systemd, configuration.
+//! What the three daemons share beside their network: logging, health, ports file, signals, systemd, configuration,
+//! and a look at the machine's swap.
 //!
 //! Knows no domain and no secret.
 
@@ -9,6 +10,7 @@ mod listen;
 mod logging;
 mod ports;
 mod signals;
+mod swap;
 pub mod systemd;
 
 pub use config::{ConfigError, is_dialable, load_toml};
@@ -18,3 +20,4 @@ pub use listen::listen;
 pub use logging::{LogFormat, init_logging};
 pub use ports::PortsFile;
 pub use signals::Signals;
+pub use swap::unencrypted_swap;

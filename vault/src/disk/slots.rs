@@ -35,7 +35,7 @@ pub enum Recipient {
         /// Charter version that names the key.
         charter_version: u64,
     },
-    /// Anybody: the disk key lies in clear (`--insecure-no-autolock`).
+    /// Anybody: the disk key lies in clear (an `init` without `--autolock`).
     Plain,
 }
 
@@ -143,7 +143,8 @@ impl Slots {
         Ok(())
     }
 
-    /// Lays the disk key down in clear. Only for `--insecure-no-autolock`: `status` must show it red for as long as it is there.
+    /// Lays the disk key down in clear. Only for an `init` without `--autolock`; `status` must say so for as long
+    /// as it is there.
     pub fn add_plain(&mut self, generation: u32, dk: &DiskKey) -> Result<(), DiskError> {
         self.verify(generation, dk)?;
         self.put(Slot { generation, recipient: Recipient::Plain, sealed: Zeroizing::new(dk.expose().to_vec()) });

@@ -1,9 +1,9 @@
-//! Swap that could carry keys to a disk in clear.
+//! Swap that could carry keys to a disk in clear: found by [`unencrypted_swap`], judged here.
 //!
-//! Must never: take a device for encrypted because it does not look like anything.
+//! Must never: go on over swap in clear that the configuration does not allow.
 
 use super::{HardenError, Unprivileged};
-use std::path::Path;
+use holdfast_transport::daemon::unencrypted_swap;
 
 /// What was found about swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +24,8 @@ pub struct SwapChecked {
 impl Unprivileged {
     /// Third step: refuses to go on over unencrypted swap unless `allow_swap`.
     pub fn check_swap(self, allow_swap: bool) -> Result<SwapChecked, HardenError> {
-        let table = std::fs::read_to_string("/proc/swaps")
-            .map_err(|source| HardenError::Kernel { step: "read /proc/swaps", source })?;
-        let swap = judge(first_unencrypted(&table, Path::new("/sys/class/block")), allow_swap)?;
-        Ok(SwapChecked { swap })
+        let found = unencrypted_swap().map_err(|source| HardenError::Kernel { step: "read /proc/swaps", source })?;
+        Ok(SwapChecked { swap: judge(found, allow_swap)? })
     }
 }
 
@@ -37,18 +35,4 @@ pub(super) fn judge(unencrypted: Option<String>, allow_swap: bool) -> Result<Swa
         Some(_) if allow_swap => Ok(SwapState::AllowedUnencrypted),
         Some(device) => Err(HardenError::Swap(device)),
     }
-}
-
-/// The first entry of `/proc/swaps` that is neither zram nor dm-crypt, as `block` (`/sys/class/block`) tells.
-/// A swap file is never taken for encrypted: what lies under its file system is not looked at.
-pub(super) fn first_unencrypted(table: &str, block: &Path) -> Option<String> {
-    let devices = table.lines().skip(1).filter_map(|l| l.split_whitespace().next());
-    devices.map(str::to_owned).find(|d| !is_safe(d, block))
-}
-
-fn is_safe(device: &str, block: &Path) -> bool {
-    let real = std::fs::canonicalize(device).unwrap_or_else(|_| device.into());
-    let Some(name) = real.strip_prefix("/dev").ok().and_then(|n| n.to_str()) else { return false };
-    let uuid = std::fs::read_to_string(block.join(name).join("dm/uuid")).unwrap_or_default();
-    name.starts_with("zram") || uuid.starts_with("CRYPT-")
 }

@@ -26,8 +26,8 @@ impl Auditor {
     pub fn size(&self) -> u64 {
         self.tree.size()
     }
-    /// Takes the next leaf.
-    pub fn take(&mut self, leaf: &v1::LeafData) -> Result<(), Failure> {
+    /// Takes the next leaf, and returns the entry in it.
+    pub fn take(&mut self, leaf: &v1::LeafData) -> Result<v1::LogEntry, Failure> {
         let index = self.size();
         let wrong = |why: String| wrong_entry(index, &why);
         let entry: v1::LogEntry = strict::decode(&leaf.entry, super::MAX_ENTRY).map_err(|e| wrong(e.to_string()))?;
@@ -46,7 +46,7 @@ impl Auditor {
         self.check_actor(&entry).map_err(wrong)?;
         self.last_ms = entry.at_ms;
         self.tree.push(leaf_hash(&leaf.salt, &leaf.entry));
-        Ok(())
+        Ok(entry)
     }
     /// Compares the tree with the signed checkpoint.
     pub fn finish(&self, size: u64, root: &Digest) -> Result<(), Failure> {
@@ -97,6 +97,25 @@ impl Auditor {
         }
         Ok(())
     }
+}
+
+/// Takes a log whole: its leaves as `next` brings them, until there are as many as the signed checkpoint of `size` and
+/// `root` says. `each` sees every entry; what it made of them
+/// counts only if this returns `Ok`.
+pub async fn whole(
+    cluster: ClusterId,
+    (size, root): (u64, &Digest),
+    mut next: impl AsyncFnMut() -> Result<Option<Vec<v1::LeafData>>, Failure>,
+    mut each: impl FnMut(&v1::LogEntry),
+) -> Result<(), Failure> {
+    let mut auditor = Auditor::new(cluster);
+    while auditor.size() < size {
+        let Some(leaves) = next().await? else { break };
+        for leaf in leaves {
+            each(&auditor.take(&leaf)?);
+        }
+    }
+    auditor.finish(size, root)
 }
 
 /// Kinds of entry that an operator causes by a statement. Others by an operator follow from one: `grant.revoked`, denials.
@@ -154,6 +173,9 @@ mod tests {
     use holdfast_types::TrustDomain;
     use prost::Message as _;
 
+    fn leaf(index: u64, e: &v1::LogEntry) -> v1::LeafData {
+        v1::LeafData { index, salt: vec![3; 32], entry: e.encode_to_vec() }
+    }
     struct World {
         op: Operator,
         auditor: Auditor,
@@ -179,7 +201,7 @@ mod tests {
             }
         }
         fn take(&mut self, e: &v1::LogEntry) -> Result<(), Failure> {
-            self.auditor.take(&v1::LeafData { index: self.auditor.size(), salt: vec![3; 32], entry: e.encode_to_vec() })
+            self.auditor.take(&leaf(self.auditor.size(), e)).map(drop)
         }
         fn found(&mut self) {
             let e = self.entry("init", "vault", Some(self.charter.clone()));
@@ -198,6 +220,31 @@ mod tests {
         w.auditor.finish(2, &root).unwrap();
         assert!(w.auditor.finish(3, &root).is_err());
         assert!(w.auditor.finish(2, &holdfast_types::sha256(&[b"other"])).is_err());
+    }
+
+    /// Which entries were seen of a log that comes in chunks of one leaf.
+    async fn read(cluster: ClusterId, given: &[v1::LeafData], size: u64, root: &Digest) -> Result<Vec<u64>, Failure> {
+        let (mut chunks, mut seen) = (given.iter().cloned(), Vec::new());
+        whole(cluster, (size, root), async || Ok(chunks.next().map(|leaf| vec![leaf])), |e| seen.push(e.index)).await?;
+        Ok(seen)
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_cut_short_or_is_not_the_signed_one_is_refused_whole() {
+        let mut w = world();
+        let mut leaves = Vec::new();
+        for e in [
+            w.entry("init", "vault", Some(w.charter.clone())),
+            v1::LogEntry { index: 1, ..w.entry("a", "vault", None) },
+        ] {
+            leaves.push(leaf(w.auditor.size(), &e));
+            w.take(&e).unwrap();
+        }
+        let (cluster, root) = (w.auditor.cluster, w.auditor.tree.root());
+        assert_eq!(read(cluster, &leaves, 2, &root).await.unwrap(), [0, 1]);
+        assert_eq!(read(cluster, &leaves[..1], 2, &root).await.unwrap_err().message, "entry 1 is wrong: it is missing");
+        assert!(read(cluster, &leaves, 2, &holdfast_types::sha256(&[b"other"])).await.is_err());
+        assert!(read(cluster, &leaves[1..], 2, &root).await.is_err());
     }
 
     #[test]

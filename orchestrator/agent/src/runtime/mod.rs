@@ -211,7 +211,7 @@ pub(crate) fn io_error(what: &'static str, path: impl Into<PathBuf>) -> impl FnO
 /// Runs the hidden subcommand that `args` (without the program's name) asks for, if it asks for one.
 ///
 /// LAW: `main` calls this before it starts a thread or reads a configuration: the embedded runtime forks, and forking
-/// is only defined for a process of one thread.
+/// is only defined for a process of one thread (`the_hidden_subcommands_are_served_before_anything_else`).
 pub fn hidden_subcommand(args: &[OsString]) -> Option<ExitCode> {
     let (name, rest) = args.split_first()?;
     match name.to_str()? {
@@ -234,6 +234,16 @@ mod tests {
         }
         let task = TaskId::parse("shop.web.12").unwrap();
         assert!(ContainerId::parse(ContainerId::from(&task).as_str()).is_ok());
+    }
+
+    #[test]
+    fn the_hidden_subcommands_are_served_before_anything_else() {
+        let (_, main) = include_str!("../main.rs").split_once("fn main()").unwrap();
+        let (before, after) = main.split_once("hidden_subcommand(").unwrap();
+        assert!(after.contains("run::main("));
+        for later in ["run::", "Args::", "thread", "tokio", "load"] {
+            assert!(!before.contains(later), "{later} comes before the hidden subcommands");
+        }
     }
 
     #[test]

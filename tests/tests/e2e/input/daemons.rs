@@ -1,7 +1,7 @@
 //! The rows of the three daemons: configuration, addresses, permissions, disks, tokens, vaults that are not there.
 
 use super::{Said, SmallDisk, run, with_clock, without_override};
-use crate::world::{World, free_port};
+use crate::world::{World, free_port, write_key};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -167,7 +167,7 @@ fn token_of_nobody(p: &Place, role: &str) -> String {
     let secret = Secret::take(&mut [3; 20]);
     let token = JoinToken { role, id: TokenId([1; 8]), anchor: Digest([2; 32]), secret };
     let path = p.path("join.token");
-    fs::write(&path, token.print().as_str()).unwrap();
+    write_key(Path::new(&path), token.print().as_str());
     path
 }
 
@@ -184,13 +184,16 @@ fn a_joiner_names_what_is_wrong_with_its_token_its_vault_and_its_clock() {
         let join = |token: &str| p.start(&["--join-token-file", token, "--vault", &vault]);
         join(&missing).daemon_fails(name, 2, &[&missing, "No such file"]);
         let damaged = p.path("damaged");
-        fs::write(&damaged, "hf_join_v1_nonsense").unwrap();
+        write_key(Path::new(&damaged), "hf_join_v1_nonsense");
         join(&damaged).daemon_fails(name, 3, &[&damaged, "token create"]);
         let wrong = w.token(other, &[]);
         join(wrong.to_str().unwrap()).daemon_fails(name, 3, &[other, "token create --role"]);
         join(&token_of_nobody(&p, role)).daemon_fails(name, 3, &["the server is not who it should be", "join token"]);
         let good = w.token(role, &[]);
         let good = good.to_str().unwrap();
+        fs::set_permissions(good, fs::Permissions::from_mode(0o644)).unwrap();
+        join(good).daemon_fails(name, 3, &[good, "others may open it", "chmod 600"]);
+        fs::set_permissions(good, fs::Permissions::from_mode(0o600)).unwrap();
         p.start(&["--join-token-file", good]).daemon_fails(name, 2, &["--vault"]);
         // The service listener instead of the join listener.
         let service = format!("127.0.0.1:{}", w.service);

@@ -101,7 +101,7 @@ pub(super) fn version_2(s: usize, replicas: u32) -> Wanted {
     Wanted { version: 2, template: template(2), ..wanted(s, replicas) }
 }
 
-/// LAW: how many tasks the update policy lets a service have more or fewer than replicas.
+/// How many tasks the update policy lets a service have more or fewer than replicas.
 fn parallelism(w: &Wanted) -> usize {
     if w.update.parallelism == 0 { w.replicas.max(1) as usize } else { w.update.parallelism as usize }
 }
