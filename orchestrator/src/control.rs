@@ -4,7 +4,7 @@
 
 use crate::scheduler::{Order, Scheduler};
 use holdfast_orchestrator_core::plan::Resources;
-use holdfast_transport::daemon::Readiness;
+use holdfast_transport::daemon::{Heartbeat, PULSE, Readiness};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::now;
 use holdfast_types::{GrantId, Millis, NodeId, ServiceRef, TaskId};
@@ -106,8 +106,8 @@ pub enum VaultOrder {
 
 /// Inputs taken before orders are made: what arrives together is planned together.
 const BATCH: usize = 256;
-/// Longest sleep: after it the clock is looked at again.
-const NAP: Duration = Duration::from_secs(1);
+/// Longest sleep: after it the clock is looked at again, and the watchdog hears of it.
+const NAP: Duration = PULSE;
 
 /// See the file's head.
 pub struct Control {
@@ -116,23 +116,27 @@ pub struct Control {
     vault: mpsc::UnboundedSender<VaultOrder>,
     sessions: BTreeMap<NodeId, (u64, Orders)>,
     readiness: Readiness,
+    heart: Heartbeat,
     leases_heard: bool,
 }
 
 impl Control {
-    /// Over `scheduler`; takes from `inbox`, orders of the vault by `vault`, and says in `readiness` whether it works.
+    /// Over `scheduler`; takes from `inbox`, orders of the vault by `vault`, says in `readiness` whether it works, and
+    /// beats `heart` with each turn.
     pub fn new(
         scheduler: Scheduler,
         inbox: mpsc::Receiver<Input>,
         vault: mpsc::UnboundedSender<VaultOrder>,
         readiness: Readiness,
+        heart: Heartbeat,
     ) -> Self {
-        Self { scheduler, inbox, vault, sessions: BTreeMap::new(), readiness, leases_heard: false }
+        Self { scheduler, inbox, vault, sessions: BTreeMap::new(), readiness, heart, leases_heard: false }
     }
 
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
+            self.heart.beat();
             let wake = self.scheduler.next_wake().map_or(NAP, |at| at.since(now()).min(NAP));
             let first = tokio::select! {
                 () = stop.cancelled() => return,

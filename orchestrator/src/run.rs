@@ -12,7 +12,7 @@ use crate::vault::Vault;
 use crate::{join, renewal};
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::daemon::{
-    Health, LogFormat, PortsFile, Readiness, Signals, exit_code, init_logging, listen, systemd,
+    Health, Heartbeat, LogFormat, PortsFile, Readiness, Signals, exit_code, init_logging, listen, systemd,
 };
 use holdfast_transport::failure::Failure;
 use holdfast_transport::renew::{Renewals, Renewer};
@@ -86,16 +86,20 @@ async fn run(config: Config, args: Arguments) -> Result<(), Failure> {
     }
     let healthy = tokio::spawn(health.serve(stop.clone()));
     systemd::ready();
+    let heart = Heartbeat::default();
+    let alive = heart.clone();
+    tokio::spawn(systemd::watchdog(move |patience| alive.has_beaten_within(patience), stop.clone()));
 
     let vault: Vec<String> = args.vault.iter().chain(&config.vault).cloned().collect();
     readiness.not_ready("joining the cluster");
     systemd::status("joining the cluster");
-    let cluster = join::ensure(&state, args.join_token_file.as_deref(), &vault, &stop).await?;
+    let joining = join::ensure(&state, args.join_token_file.as_deref(), &vault, &stop);
+    let cluster = heart.during(joining).await?;
     let service_addrs: Vec<String> = cluster.service_addrs.iter().chain(&config.vault_service).cloned().collect();
     let (identity, believed) = join::open(&state, cluster)?;
     systemd::status("at work");
     let session_addr = config.advertise.clone().unwrap_or_else(|| bound.to_string());
-    let parts = Parts { config, state, identity, believed, service_addrs, session_addr, readiness };
+    let parts = Parts { config, state, identity, believed, service_addrs, session_addr, readiness, heart };
     let served = parts.work(listener, &stop).await;
     stop.cancel();
     drop(healthy);
@@ -111,6 +115,7 @@ struct Parts {
     service_addrs: Vec<String>,
     session_addr: String,
     readiness: Readiness,
+    heart: Heartbeat,
 }
 
 impl Parts {
@@ -139,7 +144,7 @@ impl Parts {
             renewed: renewals.done.subscribe(),
             status,
         };
-        let control = Control::new(Scheduler::new(self.config.settings), inputs, to_vault, self.readiness);
+        let control = Control::new(Scheduler::new(self.config.settings), inputs, to_vault, self.readiness, self.heart);
         let renewer =
             Renewer::new(Arc::new(self.state.identity()), cell.clone(), trust.clone(), renewal::OpenLink(link));
         let tasks = [
@@ -150,7 +155,6 @@ impl Parts {
                 async move { renewer.run(&renewals, false, &stop).await }
             }),
             tokio::spawn(self.believed.follow(hints, stop.clone())),
-            tokio::spawn(systemd::watchdog(|| true, stop.clone())),
         ];
         let sessions =
             SessionServer::new(SessionService::new(inbox.clone(), relay.clone())).max_decoding_message_size(MAX_REPORT);

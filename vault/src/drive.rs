@@ -6,6 +6,7 @@ use crate::keystore::{self, PortSigner, random32};
 use crate::registry::Events;
 use holdfast_hsm::{KeyPort as _, Purpose};
 use holdfast_pki::issue::BACKDATE;
+use holdfast_transport::daemon::Heartbeat;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{GrantId, Millis, NodeId, Secret};
 use holdfast_vault_core::prepare::{self, Pin};
@@ -166,14 +167,15 @@ pub fn reopen(cluster: &Cluster) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ticks until `stop`: what has run out, leases to extend, keys and certificates to renew.
-pub async fn tick(cluster: Arc<Cluster>, stop: CancellationToken) {
+/// Ticks until `stop`, each time with a beat of `work`: what has run out, leases to extend, keys and certificates to
+/// renew.
+pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToken) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = every.tick() => {}
+            _ = every.tick() => work.beat(),
         }
         if let Err(e) = one_tick(&cluster).await {
             tracing::warn!(error = %e, "periodic work was not done");

@@ -21,4 +21,5 @@ mod hub;
 mod keystore;
 mod pace;
 mod registry;
+mod socket;
 mod throttle;

@@ -7,23 +7,24 @@ use crate::disk::slots::Slots;
 use crate::drive;
 use crate::found::{self, VOTER_DIR, disk};
 use crate::gate::{Gate, Phase};
-use crate::grpc::{identity, join, local, log, nodes, operators, sched};
+use crate::grpc::{identity, join, log, nodes, operators, sched};
 use crate::harden::{self, Paths};
 use crate::keystore;
 use crate::pace::{self, Pace};
 use crate::raft::{Options, Store, Voter};
 use crate::registry::Registry;
+use crate::socket;
 use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
 use holdfast_pki::chain::Anchors;
 use holdfast_policy::Policies;
 use holdfast_transport::daemon::{
-    Health, LogFormat, PortsFile, Readiness, Signals, exit_code, init_logging, listen, systemd,
+    Health, Heartbeat, LogFormat, PortsFile, Readiness, Signals, exit_code, init_logging, listen, systemd,
 };
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::{
     command_plane_server::CommandPlaneServer, identity_server::IdentityServer, join_server::JoinServer,
-    local_server::LocalServer, log_server::LogServer, node_plane_server::NodePlaneServer, read_server::ReadServer,
+    log_server::LogServer, node_plane_server::NodePlaneServer, read_server::ReadServer,
     sched_plane_server::SchedPlaneServer,
 };
 use holdfast_transport::server::{Connections, Limits, serve};
@@ -32,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -55,6 +56,8 @@ pub struct Daemon {
     pub seal: CancellationToken,
     failed: CancellationToken,
     stop: CancellationToken,
+    /// Beats with the periodic work of an open voter.
+    work: Heartbeat,
     readiness: Readiness,
     ports: Mutex<PortsFile>,
     ports_path: Option<PathBuf>,
@@ -137,30 +140,21 @@ async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failu
         seal: CancellationToken::new(),
         failed: CancellationToken::new(),
         stop: signals.stop.clone(),
+        work: Heartbeat::default(),
         readiness,
         ports: Mutex::new(PortsFile::new().with("health", health_addr)),
         ports_path,
     });
     let healthy = tokio::spawn(health.serve(signals.stop.clone()));
-    let socket = bind_socket(&daemon.config.socket)?;
-    let local = serve_local(socket, Arc::clone(&daemon));
+    let socket = socket::bind(&daemon.config.socket)?;
+    let local = socket::serve(socket, Arc::clone(&daemon), signals.stop.clone());
     daemon.unlock_plain().await?;
     daemon.write_ports()?;
     systemd::ready();
     systemd::status(daemon.gate.phase().word());
-    let watch = tokio::spawn(systemd::watchdog(|| true, signals.stop.clone()));
-    let ended = tokio::select! {
-        () = daemon.stop.cancelled() => Ended::Stopped,
-        () = daemon.seal.cancelled() => Ended::Sealed,
-        () = daemon.failed.cancelled() => {
-            return Err(Failure::failed("log-stopped", "this voter's log has stopped")
-                .help("see the lines above; make room on the disk or mend it, then start this voter again"));
-        }
-        served = local => {
-            served.map_err(|e| Failure::failed("io", format!("the unix socket failed: {e}")))?;
-            Ended::Stopped
-        }
-    };
+    let serving = Heartbeat::default();
+    let watch = tokio::spawn(systemd::watchdog(daemon.alive(&serving), signals.stop.clone()));
+    let ended = serving.during(daemon.until_end(local)).await?;
     // A moment for answers that are on their way, then the log is closed; what was acknowledged is on disk anyway.
     signals.stop.cancel();
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -168,41 +162,36 @@ async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failu
     Ok(ended)
 }
 
-fn bind_socket(path: &Path) -> Result<UnixListener, Failure> {
-    let failed = |e: std::io::Error| Failure::disk("listen on", path, &e);
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(Failure::failed("address", format!("{} is in use by another process", path.display()))
-            .help("stop the vault that runs, or configure another socket and another state_dir"));
-    }
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(failed(e)),
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(failed)?;
-    Ok(listener)
-}
-
-async fn serve_local(socket: UnixListener, daemon: Arc<Daemon>) -> Result<(), tonic::transport::Error> {
-    let stop = daemon.stop.clone();
-    let incoming = tokio_stream::wrappers::UnixListenerStream::new(socket);
-    let mine = rustix::process::geteuid().as_raw();
-    // Permissions of the socket keep others out; the peer's credentials are checked all the same.
-    let incoming = tokio_stream::StreamExt::filter(incoming, move |c| match c {
-        Ok(c) => c.peer_cred().is_ok_and(|p| p.uid() == 0 || p.uid() == mine),
-        Err(_) => true,
-    });
-    tonic::transport::Server::builder()
-        .add_service(LocalServer::new(local::LocalService(daemon)))
-        .serve_with_incoming_shutdown(incoming, stop.cancelled())
-        .await
-}
-
 impl Daemon {
     /// Where this voter's disk is.
     pub fn voter_dir(&self) -> PathBuf {
         self.config.state_dir.join(VOTER_DIR)
+    }
+
+    /// Whether this process does its work: it serves the unix socket, and what an open voter does by itself is done.
+    fn alive(self: &Arc<Self>, serving: &Heartbeat) -> impl Fn(Duration) -> bool + Send + use<> {
+        let (daemon, serving) = (Arc::clone(self), serving.clone());
+        move |patience| {
+            let is_open = matches!(*daemon.gate.phase(), Phase::Open(_));
+            serving.has_beaten_within(patience) && (!is_open || daemon.work.has_beaten_within(patience))
+        }
+    }
+
+    /// Serves the unix socket until there is a reason to end.
+    async fn until_end(
+        &self,
+        local: impl Future<Output = Result<(), tonic::transport::Error>>,
+    ) -> Result<Ended, Failure> {
+        tokio::select! {
+            () = self.stop.cancelled() => Ok(Ended::Stopped),
+            () = self.seal.cancelled() => Ok(Ended::Sealed),
+            () = self.failed.cancelled() => Err(Failure::failed("log-stopped", "this voter's log has stopped")
+                .help("see the lines above; make room on the disk or mend it, then start this voter again")),
+            served = local => {
+                served.map_err(|e| Failure::failed("io", format!("the unix socket failed: {e}")))?;
+                Ok(Ended::Stopped)
+            }
+        }
     }
 
     fn write_ports(&self) -> Result<(), Failure> {
@@ -284,7 +273,8 @@ impl Daemon {
         self.watch_log(&cluster);
         self.listen(&cluster, join, service)?;
         tokio::spawn(drive::follow(Arc::clone(&cluster), first, self.stop.clone()));
-        tokio::spawn(drive::tick(Arc::clone(&cluster), self.stop.clone()));
+        self.work.beat();
+        tokio::spawn(drive::tick(Arc::clone(&cluster), self.work.clone(), self.stop.clone()));
         Ok(cluster)
     }
 

@@ -28,7 +28,7 @@ use crate::tasks::Tasks;
 use crate::tasks::ground::Machine;
 use holdfast_image::{Limits, Registries};
 use holdfast_transport::client::{Dialer, Timing};
-use holdfast_transport::daemon::{Health, PortsFile, Readiness, Signals, exit_code, init_logging, systemd};
+use holdfast_transport::daemon::{Health, Heartbeat, PortsFile, Readiness, Signals, exit_code, init_logging, systemd};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::join::read_token;
 use holdfast_transport::now;
@@ -109,10 +109,12 @@ async fn serve(
     stop: CancellationToken,
 ) {
     tokio::spawn(desk.run(node.vault.clone(), stop.clone()));
-    tokio::spawn(systemd::watchdog(|| true, stop.clone()));
+    let heart = Heartbeat::default();
+    let alive = heart.clone();
+    tokio::spawn(systemd::watchdog(move |patience| alive.has_beaten_within(patience), stop.clone()));
     let renewing = renew(node.clone(), state, renew_at_once, stop.clone());
     let sessions = Sessions::new(node.clone(), stop.clone());
-    let sync = VaultSync { node, sessions, readiness };
+    let sync = VaultSync { node, sessions, readiness, heart };
     tokio::join!(sync.run(&stop), renewing);
 }
 

@@ -10,7 +10,7 @@ use crate::session::Sessions;
 use crate::tasks::ground::Ground;
 use holdfast_transport::check_clock;
 use holdfast_transport::client::{Backoff, Link};
-use holdfast_transport::daemon::{Readiness, systemd};
+use holdfast_transport::daemon::{Heartbeat, PULSE, Readiness, systemd};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::node_plane_client::NodePlaneClient;
 use holdfast_types::GrantId;
@@ -20,7 +20,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -42,6 +42,8 @@ pub struct VaultSync<G: Ground> {
     pub sessions: Sessions<G>,
     /// Whether the node can take work.
     pub readiness: Readiness,
+    /// Beats while the stream is served, or a new one is waited for.
+    pub heart: Heartbeat,
 }
 
 struct Stream {
@@ -69,7 +71,7 @@ impl<G: Ground> VaultSync<G> {
             loop {
                 let stream = match ready.take() {
                     Some(stream) => Ok(stream),
-                    None => self.open().await,
+                    None => self.heart.during(self.open()).await,
                 };
                 let ended = match stream {
                     Ok(stream) => {
@@ -87,7 +89,7 @@ impl<G: Ground> VaultSync<G> {
                     Err(failure) => self.explain(&failure),
                 }
                 self.disconnected();
-                sleep(backoff.next_delay()).await;
+                self.heart.during(sleep(backoff.next_delay())).await;
             }
         };
         tokio::select! {
@@ -130,8 +132,11 @@ impl<G: Ground> VaultSync<G> {
         let node = &self.node;
         let mut trust = node.believed.changes();
         let mut renewed = node.renewals.done.subscribe();
+        let mut pulse = interval(PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = pulse.tick() => self.heart.beat(),
                 push = stream.pushes.message() => match push? {
                     Some(push) => self.take(push.push, &mut stream).await,
                     None => return Ok(Ended::Closed),
@@ -149,7 +154,7 @@ impl<G: Ground> VaultSync<G> {
                     self.check_ready();
                 }
                 _ = renewed.changed() => {
-                    return Ok(Ended::Moved(Box::new(self.move_on(&mut stream).await?)));
+                    return Ok(Ended::Moved(Box::new(self.heart.during(self.move_on(&mut stream)).await?)));
                 }
             }
         }

@@ -6,6 +6,7 @@
 mod config;
 mod end;
 mod health;
+mod heartbeat;
 mod listen;
 mod logging;
 mod ports;
@@ -16,6 +17,7 @@ pub mod systemd;
 pub use config::{ConfigError, is_dialable, load_toml};
 pub use end::exit_code;
 pub use health::{Health, Readiness};
+pub use heartbeat::{Heartbeat, PULSE};
 pub use listen::listen;
 pub use logging::{LogFormat, init_logging};
 pub use ports::PortsFile;
