@@ -45,6 +45,8 @@ pub struct Cluster {
     pub policies: Policies,
     /// The configuration.
     pub config: Config,
+    /// What confines this process less than it could be.
+    pub weak: Vec<&'static str>,
     /// Where this voter's disk is.
     pub dir: PathBuf,
     /// What opens it.

@@ -8,7 +8,7 @@ use crate::drive;
 use crate::found::{self, VOTER_DIR, disk};
 use crate::gate::{Gate, Phase};
 use crate::grpc::{identity, join, log, nodes, operators, sched};
-use crate::harden::{self, Paths};
+use crate::harden::{self, Hardened, Paths};
 use crate::keystore;
 use crate::pace::{self, Pace};
 use crate::raft::{Options, Store, Voter};
@@ -50,6 +50,8 @@ const MAX_MESSAGE: usize = 4 << 20;
 pub struct Daemon {
     /// Configuration.
     pub config: Config,
+    /// What confines it less than it could be.
+    weak: Vec<&'static str>,
     /// Where it stands.
     pub gate: Gate,
     /// Cancelled by `seal`: the process drops its keys by becoming a new one.
@@ -82,13 +84,13 @@ fn start(path: &Path, check_only: bool, ports_path: Option<PathBuf>) -> Result<E
         return Ok(Ended::Stopped);
     }
     prepare_dirs(&config)?;
-    if config.harden {
-        let refused = |e: harden::HardenError| Failure::failed("harden", e.to_string()).help(HARDEN_HELP);
-        give_up_rights(&config, path, ports_path.as_deref()).map_err(refused)?;
-    }
+    let refused = |e: harden::HardenError| Failure::failed("harden", e.to_string()).help(HARDEN_HELP);
+    let hardened = config.harden.then(|| give_up_rights(&config, path, ports_path.as_deref())).transpose();
+    let weak = Hardened::weaknesses(hardened.map_err(refused)?);
+    weak.iter().for_each(|what| tracing::warn!("{what}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::failed("io", format!("cannot start the runtime: {e}")))?;
-    runtime.block_on(run(config, ports_path))
+    runtime.block_on(run(config, weak, ports_path))
 }
 
 /// Exit status of a sealed voter (EX_TEMPFAIL): the supervisor starts it again.
@@ -105,7 +107,7 @@ fn prepare_dirs(config: &Config) -> Result<(), Failure> {
     make(config.socket.parent().unwrap_or(Path::new("/")))
 }
 
-fn give_up_rights(config: &Config, config_file: &Path, ports: Option<&Path>) -> Result<(), harden::HardenError> {
+fn give_up_rights(config: &Config, config_file: &Path, ports: Option<&Path>) -> Result<Hardened, harden::HardenError> {
     let parent = |p: &Path| p.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
     let mut write = vec![config.state_dir.clone(), parent(&config.socket)];
     write.extend(ports.map(parent));
@@ -116,7 +118,7 @@ fn give_up_rights(config: &Config, config_file: &Path, ports: Option<&Path>) -> 
         .confine_files(&paths)?
         .filter_syscalls()?;
     tracing::info!(swap = ?hardened.swap, files = ?hardened.files, "gave up rights");
-    Ok(())
+    Ok(hardened)
 }
 
 enum Ended {
@@ -124,7 +126,7 @@ enum Ended {
     Sealed,
 }
 
-async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failure> {
+async fn run(config: Config, weak: Vec<&'static str>, ports_path: Option<PathBuf>) -> Result<Ended, Failure> {
     let io = |what: &'static str| move |e: std::io::Error| Failure::failed("io", format!("cannot {what}: {e}"));
     let signals = Signals::listen().map_err(io("listen to signals"))?;
     found::clean(&config.state_dir)?;
@@ -136,6 +138,7 @@ async fn run(config: Config, ports_path: Option<PathBuf>) -> Result<Ended, Failu
     let health_addr = health.addr();
     let daemon = Arc::new(Daemon {
         config,
+        weak,
         gate: Gate::new(phase),
         seal: CancellationToken::new(),
         failed: CancellationToken::new(),
@@ -310,6 +313,7 @@ impl Daemon {
             clock: crate::clock::Clock::start(),
             policies,
             config: self.config.clone(),
+            weak: self.weak.clone(),
             dir: self.voter_dir(),
             disk_keys,
             addrs,

@@ -1,5 +1,6 @@
 //! The vault's services: each handler admits its caller, asks the core, and answers. No decisions here.
 
+pub mod alarms;
 pub mod identity;
 pub mod join;
 pub mod local;

@@ -1,13 +1,12 @@
 //! Operators: submitting statements and looking at what is known.
 
-use crate::clock::complaint;
 use crate::cluster::Cluster;
 use crate::rights::Rpc;
 use holdfast_transport::failure::FailureKind;
 use holdfast_transport::rpc::command_plane_server::CommandPlane;
 use holdfast_transport::rpc::read_server::Read;
-use holdfast_types::{Millis, NodeId, SecretRef, ServiceRef};
-use holdfast_vault_core::{NoteKind, State, prepare};
+use holdfast_types::{NodeId, SecretRef, ServiceRef};
+use holdfast_vault_core::{NoteKind, prepare};
 use holdfast_wire::v1;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -62,44 +61,6 @@ impl OperatorService {
     fn connected(&self, id: &str) -> bool {
         NodeId::parse(id).is_ok_and(|n| self.0.hub.is_connected(&n))
     }
-    fn alarms(&self, view: &v1::StatusView, now: Millis) -> Vec<v1::Alarm> {
-        let alarm = |code: &str, text: &str| v1::Alarm { code: code.to_owned(), text: text.to_owned() };
-        let mut all = Vec::new();
-        if !view.autolock {
-            all.push(alarm(
-                "autolock-off",
-                "the disk key lies in clear on the voter's disk: whoever takes the disk has everything",
-            ));
-        }
-        if view.lockdown {
-            all.push(alarm("lockdown", "the cluster is locked down: nothing new starts"));
-        }
-        if self.0.look(|s| s.charter().operators.len() == 1).unwrap_or(false) {
-            all.push(alarm("one-person", "one operator alone holds every right"));
-        }
-        let over = self.0.look(|s| s.over_budget(now).map(ToString::to_string).collect::<Vec<_>>()).unwrap_or_default();
-        if !over.is_empty() {
-            let text = format!("{} met the end of a budget of its mandate within the hour", over.join(", "));
-            all.push(alarm("budget", &text));
-        }
-        let beside = self.0.look(|s| s.co_located(now)).unwrap_or_default();
-        if !beside.is_empty() {
-            let beside: Vec<_> = beside.iter().map(|(orch, voter)| format!("{orch} with voter {voter}")).collect();
-            let text = format!(
-                "on one machine, where users and filters alone keep an orchestrator from the vault: {}",
-                beside.join(", ")
-            );
-            all.push(alarm("co-located", &text));
-        }
-        let held = |s: &State| s.held_placements(now).map(|(s, n)| format!("{s} on {n}")).collect::<Vec<_>>();
-        let held = self.0.look(held).unwrap_or_default();
-        if !held.is_empty() {
-            let text = format!("first placements of sensitive services are held: {}", held.join(", "));
-            all.push(alarm("first-placement", &text));
-        }
-        all.extend(complaint(holdfast_transport::now(), now).map(|text| alarm("clock", &text)));
-        all
-    }
 }
 
 fn wanted(r: &v1::ListRequest, namespace: &str, name: &str) -> bool {
@@ -131,7 +92,7 @@ impl Read for OperatorService {
             };
             s.voters().map(row).collect()
         })?;
-        view.alarms = self.alarms(&view, now);
+        view.alarms = super::alarms::all(&self.0, &view, now);
         Ok(Response::new(view))
     }
 

@@ -21,6 +21,25 @@ pub struct Hardened {
     pub files: Enforcement,
 }
 
+impl Hardened {
+    /// What could not be given up or was allowed to stay, for `status`; `None` stands for a process that gave up nothing.
+    pub fn weaknesses(hardened: Option<Self>) -> Vec<&'static str> {
+        let Some(h) = hardened else {
+            return vec![
+                "harden = false: nothing confines this process, its memory may be dumped, and swap was not looked at",
+            ];
+        };
+        let swap =
+            (h.swap == SwapState::AllowedUnencrypted).then_some("swap is not encrypted, which allow_swap permits");
+        let files = match h.files {
+            Enforcement::Full => None,
+            Enforcement::Partial => Some("this kernel confines the process to its files only in part"),
+            Enforcement::None => Some("this kernel does not confine the process to its files (no Landlock)"),
+        };
+        swap.into_iter().chain(files).collect()
+    }
+}
+
 impl Confined {
     /// Last step: installs the system call filters for this thread and those it starts.
     pub fn filter_syscalls(self) -> Result<Hardened, HardenError> {

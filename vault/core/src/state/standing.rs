@@ -1,7 +1,7 @@
 //! Whether a live grant could still be issued: asked when its ground moves, and before its lease is extended.
 //!
 //! What an operator moved under a grant (its node's place, its secrets' rules) takes it back at once. What only ran out
-//! (mandate, validity of its spec, a version that two newer ones replaced) ends its extensions: the task has the rest of
+//! (mandate, validity of its spec, work that no active version asks for) ends its extensions: the task has the rest of
 //! its lease and grace to be replaced. Decided from committed state alone, by every voter alike.
 
 use super::{GrantRow, GrantState, Identity, IdentityState, MandateRow, SecretRow, SpecVersion, State};
