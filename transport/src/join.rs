@@ -133,8 +133,11 @@ pub async fn await_approval(
         match ask(dialer, id, key).await {
             Ok(Some(issued)) => return Ok(issued),
             Ok(None) => {}
+            Err(failure) if failure.may_pass() => {
+                tracing::warn!(code = %failure.code, "the vault does not answer: {failure}");
+            }
             Err(failure) if waits(&failure) => {
-                tracing::warn!(code = %failure.code, "not approved yet: {}", failure.line());
+                tracing::warn!(code = %failure.code, "waiting for the clock to be right: {}", failure.line());
             }
             Err(failure) => return Err(failure),
         }
