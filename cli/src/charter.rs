@@ -4,12 +4,12 @@ use crate::errors::Failure;
 use crate::operator::Operator;
 use data_encoding::BASE32_NOPAD;
 use holdfast_types::{ClusterId, TrustDomain, sha256};
-use holdfast_wire::charter::{CharterChain, PUT_CHARTER};
+use holdfast_wire::charter::{CharterChain, MINT_ORCH, PUT_CHARTER};
 use holdfast_wire::keys::StatementSigner as _;
 use holdfast_wire::v1;
 
-/// The commands that a charter sets a threshold for, as the policy schema names them.
-pub const ACTIONS: [&str; 22] = [
+/// The commands that a charter sets a threshold for, as the policy schema names them; minting a token has two.
+pub const ACTIONS: [&str; 23] = [
     "deploy",
     "retire",
     "approvePlacement",
@@ -28,6 +28,7 @@ pub const ACTIONS: [&str; 22] = [
     "admitVoter",
     "evictVoter",
     "mintToken",
+    MINT_ORCH,
     "release",
     PUT_CHARTER,
     "lockdown",
@@ -117,6 +118,17 @@ mod tests {
         for half in [a.sign(&doc).unwrap(), b.sign(&doc).unwrap()] {
             assert!(verify_chain(&[first.clone(), half], &id).is_err());
         }
+    }
+
+    #[test]
+    fn one_person_founds_a_cluster_whose_every_threshold_is_met_by_one_signature() {
+        let op = Operator::generate("op-a").unwrap();
+        let (st, _) = charter(&op);
+        let c = statement::peek::<v1::Charter>(&st).unwrap();
+        for action in ACTIONS {
+            assert!(c.thresholds.iter().any(|t| t.action == action && t.k == 1), "{action}");
+        }
+        assert!(ACTIONS.contains(&"mintToken") && ACTIONS.contains(&MINT_ORCH));
     }
 
     #[test]

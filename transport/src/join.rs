@@ -141,8 +141,11 @@ pub async fn await_approval(
         match ask(dialer, id, key).await {
             Ok(Some(issued)) => return Ok(issued),
             Ok(None) => {}
+            Err(failure) if failure.may_pass() => {
+                tracing::warn!(code = %failure.code, "the vault does not answer: {failure}");
+            }
             Err(failure) if waits(&failure) => {
-                tracing::warn!(code = %failure.code, "not approved yet: {}", failure.line());
+                tracing::warn!(code = %failure.code, "waiting for the clock to be right: {}", failure.line());
             }
             Err(failure) => return Err(failure),
         }
@@ -156,18 +159,22 @@ fn waits(failure: &Failure) -> bool {
 }
 
 async fn ask(dialer: &Dialer, id: &str, key: &PrivateKey) -> Result<Option<Issued>, Failure> {
-    let at_ms = now().0;
-    let signature = key.sign(&await_message(id, at_ms)).map_err(|e| Failure::failed("join-key", e.to_string()))?;
-    let request = AwaitRequest { id: id.to_owned(), at_ms, signature, spki: key.spki_der().to_vec() };
     let op = |channel| {
-        let request = request.clone();
-        async move { JoinClient::new(channel).r#await(request).await }
+        let request = question(id, key);
+        async move { JoinClient::new(channel).r#await(request?).await }
     };
     match dialer.call(ANSWER, op).await?.step {
         Some(await_reply::Step::Issued(issued)) => Ok(Some(issued)),
         Some(await_reply::Step::Pending(_)) => Ok(None),
         None => Err(out_of_turn()),
     }
+}
+
+/// Signed anew for each attempt: no question is answered twice.
+fn question(id: &str, key: &PrivateKey) -> Result<AwaitRequest, tonic::Status> {
+    let at_ms = now().0;
+    let signature = key.sign(&await_message(id, at_ms)).map_err(|e| Failure::failed("join-key", e.to_string()))?;
+    Ok(AwaitRequest { id: id.to_owned(), at_ms, signature, spki: key.spki_der().to_vec() })
 }
 
 /// What the applicant's key signs: `"holdfast/v1/await" ‖ id ‖ at_ms`.

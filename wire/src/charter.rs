@@ -16,6 +16,8 @@ pub const DEPLOYER: &str = "Deployer";
 pub const PUT_CHARTER: &str = "putCharter";
 /// The action whose threshold a spec needs.
 pub const DEPLOY: &str = "deploy";
+/// The entry whose threshold a token needs that admits anything but a node; a node's needs that of the act, `mintToken`.
+pub const MINT_ORCH: &str = "mintToken(orch)";
 /// Deployers needed for a sensitive service, whatever the charter says of others.
 const SENSITIVE: usize = 2;
 /// Bytes of the founding nonce: no two clusters have one name.

@@ -53,8 +53,8 @@ fn from_an_empty_machine_to_a_container_that_holds_a_secret() {
 #[test]
 fn an_orchestrator_on_a_voters_machine_is_told_by_an_alarm_and_hinders_nothing() {
     let w = World::everything();
-    let node = &w.json(&["node", "ls"])["nodes"];
-    let orch = node.as_array().unwrap().iter().find(|n| n["role"] == "orchestrator").unwrap()["id"].clone();
+    let all = w.json(&["node", "ls"]);
+    let orch = all["nodes"].as_array().unwrap().iter().find(|n| n["role"] == "orchestrator").unwrap()["id"].clone();
     let alarm = eventually("the alarm", || {
         let status = w.json(&["status"]);
         assert!(status["state"] == "ready" && status["hsm"].is_null() && status.get("hsm").is_some(), "{status}");

@@ -1,7 +1,8 @@
-//! A vault whose clock is wrong. What its callers are told of theirs is in `verbs` and `daemons`.
+//! A vault whose clock is wrong, and an applicant's that goes wrong while it waits. What other callers are told of theirs is
+//! in `verbs` and `daemons`.
 
 use super::{run, with_clock};
-use crate::world::{World, eventually};
+use crate::world::{Daemon, World, eventually};
 
 #[test]
 fn a_vault_whose_clock_is_behind_its_own_log_stays_sealed_and_says_why() {
@@ -36,4 +37,35 @@ fn a_vault_without_autolock_ends_if_its_clock_is_behind_its_log() {
     );
     w.start_vault();
     assert_eq!(w.json(&["status"])["state"], "ready");
+}
+
+#[test]
+fn an_applicant_whose_clock_goes_off_while_it_waits_is_told_so_and_admitted_once_it_is_right() {
+    let mut w = World::founded();
+    w.write_agent_config(0, "");
+    let token = w.token("node", &["--approval", "--zone", "eu"]);
+    let vault = format!("127.0.0.1:{}", w.join);
+    w.start_agent(0, &["--join-token-file", token.to_str().unwrap(), "--vault", &vault]);
+    let node = eventually("the node to wait", || {
+        let all = w.json(&["node", "ls"]);
+        all["nodes"].as_array().unwrap().iter().find(|n| n["state"] == "pending").cloned()
+    });
+    let (id, key) = (node["id"].as_str().unwrap(), node["key"].as_str().unwrap());
+    w.agents[0].kill();
+    // By less than certificates are dated back: TLS does not find it, and its questions are too old.
+    let mut late = with_clock("holdfast-agent", "-4m");
+    late.args(["--config", &w.text("agent0.toml")]);
+    w.agents[0] = Daemon::spawn(late, w.path("agent0.log"));
+    w.ok(&["node", "approve", id, "--key", key]);
+    eventually("the difference in its log", || {
+        assert_eq!(w.agents[0].exited(), None, "it did not wait: {}", w.agents[0].log_text());
+        w.agents[0].log_text().contains("behind the vault's").then_some(())
+    });
+    w.agents[0].kill();
+    w.start_agent(0, &[]);
+    eventually("the node to be connected", || {
+        let all = w.json(&["node", "ls"]);
+        let up = |n: &serde_json::Value| n["id"] == id && n["state"] == "ready" && n["connected"] == true;
+        all["nodes"].as_array().unwrap().iter().any(up).then_some(())
+    });
 }

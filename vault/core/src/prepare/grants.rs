@@ -42,7 +42,7 @@ struct Looked<'a> {
 }
 
 /// A secret that the task may be given. LAW: it is boxed by taking the policy's leave, so what nobody asked about is boxed
-/// nowhere.
+/// nowhere (`a_secret_that_no_longer_lists_the_service_is_refused_by_name`).
 struct Mountable<'l> {
     name: &'l SecretRef,
     row: &'l SecretRow,

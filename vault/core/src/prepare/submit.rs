@@ -15,6 +15,7 @@ use holdfast_wire::boxes::{self, Context};
 use holdfast_wire::images::repository_of;
 use holdfast_wire::keys::key_id;
 use holdfast_wire::statement::{Document, peek};
+use holdfast_wire::token::TokenRole;
 use holdfast_wire::{charter, specs, v1};
 use prost::Message as _;
 use v1::command::Action;
@@ -253,7 +254,9 @@ impl Leader<'_> {
             Action::DeleteSecret(d) => Ok(Wish::new(A::DeleteSecret, self.secret_target(&d.namespace, &d.name)?)),
             Action::MintToken(t) => {
                 bounds::token(t, self.now)?;
-                cluster(A::MintToken)
+                let wish = Wish::new(A::MintToken, Target::Cluster);
+                let node = TokenRole::parse(&t.role) == Some(TokenRole::Node);
+                Ok(if node { wish } else { Wish { threshold: charter::MINT_ORCH, ..wish } })
             }
             Action::RevokeToken(_) => cluster(A::MintToken),
             Action::ApproveIdentity(a) => Ok(Wish::new(A::ApproveNode, self.node_target(&a.id)?)),

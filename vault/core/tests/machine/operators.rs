@@ -44,7 +44,10 @@ fn a_charter_whose_thresholds_cannot_be_met_founds_nothing() {
         let signers: Vec<_> = keys.iter().map(|k| k as &dyn holdfast_wire::keys::StatementSigner).collect();
         holdfast_vault_core::prepare::founding_cluster(&statement::sign(&c, &signers).unwrap())
     };
-    founds(&[("putPolicy", 2), ("rotateSecret", 1), ("seal", 7)]).unwrap();
+    founds(&[("putPolicy", 2), ("mintToken(orch)", 2), ("rotateSecret", 1), ("seal", 7)]).unwrap();
+    for bad in [("mintToken(orch)", 3), ("mintToken(node)", 1), ("mintToken", 1)] {
+        assert_eq!(code(founds(&[bad])), Code::InvalidInput, "{bad:?}");
+    }
     for bad in [("putPolicy", 3), ("rotateSecret", 2), ("seal", 8), ("putPolicy", 0), ("deploy", 1), ("fly", 1)] {
         assert_eq!(code(founds(&[bad])), Code::InvalidInput, "{bad:?}");
     }

@@ -155,3 +155,18 @@ fn an_applicant_whose_clock_is_off_is_told_by_how_much_and_a_stranger_is_told_no
         }
     }
 }
+
+#[test]
+fn one_admin_mints_a_nodes_token_and_an_orchestrators_takes_two() {
+    let mut w = World::new();
+    let node = w.token("node");
+    w.mint_as(&["ada"], node).unwrap();
+    for role in ["orchestrator", "voter"] {
+        let token = w.token(role);
+        let refused = w.mint_as(&["ada"], token.clone()).err().unwrap();
+        assert_eq!(refused.code, Code::Threshold);
+        assert!(refused.reason.starts_with("mintToken(orch) needs 2 operators"), "{refused}");
+        assert_eq!(w.mint_as(&["ada", "sam"], token.clone()).err().unwrap().code, Code::PolicyDenied, "no Admin");
+        w.mint_as(&["ada", "ben"], token).unwrap();
+    }
+}
