@@ -1,15 +1,35 @@
 //! From an image as a service file names it to what is signed: repository, digest, and where nodes fetch it.
 
+use crate::args::RegistryOptions;
 use crate::errors::{Code, Failure};
 use crate::spec::ResolvedImage;
-use holdfast_image::{ImageError, Registries, Source, resolve};
+use holdfast_image::{ImageError, Registries, Source, is_registry, read_roots, resolve};
 use holdfast_wire::images::repository_of;
 use std::path::Path;
 
+/// How registries are reached, as the command line says.
+pub fn registries(given: &RegistryOptions) -> Result<Registries, Failure> {
+    let wrong = |what: String, help: &str| Failure::new(Code::Usage, what, help);
+    if let Some(name) = given.insecure.iter().find(|name| !is_registry(name)) {
+        return Err(wrong(format!("--insecure-registry {name:?} is no registry"), "write HOST or HOST:PORT"));
+    }
+    let mut extra_roots = Vec::new();
+    for file in &given.roots {
+        let roots = read_roots(file).map_err(|e| {
+            wrong(
+                format!("--registry-roots {e}"),
+                "give a file with the certificate of whoever vouches for the registry",
+            )
+        });
+        extra_roots.extend(roots?);
+    }
+    Ok(Registries { insecure: given.insecure.clone(), extra_roots })
+}
+
 /// Resolves `image`; a relative path in it is relative to the folder `base` of the service file.
-pub async fn image(image: &str, base: &Path) -> Result<ResolvedImage, Failure> {
+pub async fn image(image: &str, base: &Path, registries: &Registries) -> Result<ResolvedImage, Failure> {
     let source = absolute(Source::parse(image).map_err(no_image)?, base)?;
-    let digest = resolve(&source, &Registries::default()).await.map_err(no_image)?;
+    let digest = resolve(&source, registries).await.map_err(no_image)?;
     let source = source.to_string();
     // As vault and nodes will read it.
     Ok(ResolvedImage { repository: repository_of(&source).to_owned(), digest, source })
@@ -42,6 +62,27 @@ fn no_image(e: ImageError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_registry_that_is_none_and_roots_that_are_none_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("roots.pem");
+        std::fs::write(&file, "no certificate\n").unwrap();
+        let options = |insecure: &[&str], roots: &[&Path]| RegistryOptions {
+            insecure: insecure.iter().map(|s| (*s).to_owned()).collect(),
+            roots: roots.iter().map(|p| (*p).to_owned()).collect(),
+        };
+        for (given, named) in [
+            (options(&["r.example", "https://r.example"], &[]), "\"https://r.example\""),
+            (options(&[], &[&file]), "roots.pem: holds no certificate"),
+            (options(&[], &[Path::new("/nowhere/r.pem")]), "/nowhere/r.pem"),
+        ] {
+            let failure = registries(&given).unwrap_err();
+            assert_eq!(failure.exit_code(), 2);
+            assert!(failure.message.contains(named), "{}", failure.message);
+        }
+        assert_eq!(registries(&options(&["r.example:5000"], &[])).unwrap().insecure, ["r.example:5000"]);
+    }
 
     #[test]
     fn a_relative_path_is_taken_from_the_service_file_and_made_absolute() {

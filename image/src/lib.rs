@@ -21,7 +21,7 @@ mod source;
 pub use blobs::Blobs;
 pub use manifest::{Image, Layer};
 pub use origin::{fetch, held, resolve};
-pub use registry::Registries;
+pub use registry::{Registries, RootsError, is_registry, read_roots};
 pub use source::Source;
 
 use holdfast_types::Digest;

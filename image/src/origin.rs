@@ -132,7 +132,7 @@ impl Origin {
                 let path = path.clone();
                 blocking(move || Archive::open(&path)).await.map(|a| Self::Archive(Arc::new(a)))
             }
-            Source::Registry(reference) => Ok(Self::Registry(Box::new(Remote::new(reference, registries)))),
+            Source::Registry(reference) => Ok(Self::Registry(Box::new(Remote::new(reference, registries)?))),
         }
     }
 

@@ -214,6 +214,17 @@ pub struct ServiceName {
     pub namespace: String,
 }
 
+/// How registries are reached.
+#[derive(Debug, Args)]
+pub struct RegistryOptions {
+    /// A registry to be reached without TLS, as loopback addresses are; may be repeated
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    pub insecure: Vec<String>,
+    /// Certificates, PEM, that vouch for registries beside the system's own; may be repeated
+    #[arg(long = "registry-roots", value_name = "FILE")]
+    pub roots: Vec<PathBuf>,
+}
+
 /// `service …`
 #[derive(Debug, Subcommand)]
 pub enum Service {
@@ -222,6 +233,9 @@ pub enum Service {
         /// The service, as TOML
         #[arg(long, short, value_name = "SPEC")]
         file: PathBuf,
+        /// Where its image is looked up.
+        #[command(flatten)]
+        registries: RegistryOptions,
         /// Return as soon as it is accepted
         #[arg(long)]
         detach: bool,

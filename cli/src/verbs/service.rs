@@ -2,7 +2,7 @@
 
 use super::{grant, logs, names, rollout};
 use crate::app::App;
-use crate::args::{Service, ServiceName};
+use crate::args::{RegistryOptions, Service, ServiceName};
 use crate::client::Cluster;
 use crate::clock;
 use crate::errors::{Code, Failure};
@@ -23,7 +23,7 @@ use v1::command::Action;
 /// Runs the verb.
 pub async fn run(app: &App, verb: Service) -> Result<(), Failure> {
     match verb {
-        Service::Deploy { file, detach } => deploy(app, &file, detach).await,
+        Service::Deploy { file, registries, detach } => deploy(app, &file, &registries, detach).await,
         Service::Ls { namespace } => ls(app, namespace.as_deref()).await,
         Service::Ps { service, all } => ps(app, &names::service(&service)?, all).await,
         Service::Inspect(s) => inspect(app, &names::service(&s)?).await,
@@ -53,13 +53,14 @@ fn scale_target(target: &str, replicas: Option<u32>, namespace: String) -> Resul
     Ok((names::service(&ServiceName { name: name.to_owned(), namespace })?, n))
 }
 
-async fn deploy(app: &App, file: &Path, detach: bool) -> Result<(), Failure> {
+async fn deploy(app: &App, file: &Path, registries: &RegistryOptions, detach: bool) -> Result<(), Failure> {
+    let registries = resolve::registries(registries)?;
     let service = spec::read(file)?;
     for note in service.notes() {
         app.out.note(note);
     }
     let base = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let image = resolve::image(&service.image, base).await?;
+    let image = resolve::image(&service.image, base, &registries).await?;
     app.out.note(&format!("image {} is {}", service.image, image.digest.oci()));
     let c = Cluster::connect(app).await?;
     let name = service.name.clone();

@@ -6,8 +6,8 @@ use crate::state::StateError;
 use crate::state::memory::MemoryFile;
 use crate::state::trust::TrustFiles;
 use holdfast_orchestrator_core::verify::{
-    Accepted, Extended, Gap, News, NodeSelf, NodeTrust, Refusal, RunningTask, StopAllowed, TaskMemory, verify_assign,
-    verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
+    Accepted, Extended, Gap, News, NodeSelf, NodeTrust, Refusal, RunningTask, StopAllowed, TaskMemory, use_up,
+    verify_assign, verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
 };
 use holdfast_pki::chain::{Anchors, ChainError};
 use holdfast_transport::tls::TrustCell;
@@ -175,13 +175,7 @@ impl Believed {
     ) -> Result<Accepted, Denied> {
         self.judge(move |i| {
             let accepted = verify_assign(&i.trust, &i.me, &i.memory, &peer, i.now(), &assign)?;
-            match &accepted.gap {
-                Some(gap) if proven.as_ref() != Some(gap) => return Err(Denied::Unproven(gap.clone())),
-                Some(_) | None => {}
-            }
-            let mut memory = i.memory.clone();
-            memory.forget_expired(i.trust.time_floor());
-            memory.consume(&accepted);
+            let memory = use_up(&i.trust, &i.memory, &accepted, proven.as_ref()).map_err(Denied::Unproven)?;
             i.memory_file.save(&memory)?;
             i.memory = memory;
             Ok(accepted)

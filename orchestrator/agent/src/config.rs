@@ -1,5 +1,6 @@
 //! The agent's configuration: TOML, unknown keys refused, all faults told together. Nothing in it is a secret.
 
+use holdfast_image::{is_registry, read_roots};
 use holdfast_transport::daemon::{ConfigError, LogFormat, is_dialable, load_toml};
 use holdfast_types::parse_size;
 use serde::Deserialize;
@@ -42,6 +43,7 @@ struct RawConfig {
     runtime: RuntimeKind,
     capacity: RawCapacity,
     insecure_registries: Vec<String>,
+    registry_roots: Vec<PathBuf>,
     log_format: LogFormat,
     cgroup: PathBuf,
     log_size: String,
@@ -64,6 +66,7 @@ impl Default for RawConfig {
             runtime: RuntimeKind::default(),
             capacity: RawCapacity::default(),
             insecure_registries: Vec::new(),
+            registry_roots: Vec::new(),
             log_format: LogFormat::default(),
             cgroup: "/holdfast".into(),
             log_size: "10Mi".into(),
@@ -100,6 +103,8 @@ pub struct Config {
     pub capacity: Capacity,
     /// Registries, `host[:port]`, that are spoken to without TLS.
     pub insecure_registries: Vec<String>,
+    /// Roots of trust for registries, DER, beside the system's.
+    pub registry_roots: Vec<Vec<u8>>,
     /// How events are written.
     pub log_format: LogFormat,
     /// The cgroup above all containers.
@@ -137,10 +142,11 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
         faults.extend(addrs.iter().filter(|a| !is_dialable(a)).map(|a| format!("{key}: {a:?} is not host:port")));
     }
     for registry in &raw.insecure_registries {
-        if registry.is_empty() || registry.contains('/') {
+        if !is_registry(registry) {
             faults.push(format!("insecure_registries: {registry:?} is not host or host:port"));
         }
     }
+    let registry_roots = roots(&raw.registry_roots, &mut faults);
     let health = raw.health.parse::<SocketAddr>();
     match &health {
         Err(_) => faults.push(format!("health: {:?} is not address:port", raw.health)),
@@ -164,6 +170,7 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
             runtime: raw.runtime,
             capacity: Capacity { cpu_milli: cpu.unwrap_or_default(), memory_bytes: memory.unwrap_or_default() },
             insecure_registries: raw.insecure_registries,
+            registry_roots,
             log_format: raw.log_format,
             cgroup: raw.cgroup,
             log_bytes,
@@ -171,6 +178,22 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
         }),
         _ => Err(faults),
     }
+}
+
+/// The certificates in all `files`; a fault for each file that gives none.
+fn roots(files: &[PathBuf], faults: &mut Vec<String>) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for file in files {
+        if !file.is_absolute() {
+            faults.push(format!("registry_roots: {} must be an absolute path", file.display()));
+            continue;
+        }
+        match read_roots(file) {
+            Ok(roots) => all.extend(roots),
+            Err(e) => faults.push(format!("registry_roots: {e}")),
+        }
+    }
+    all
 }
 
 /// `2`, `1.5` processors or `250m`, thousandths of one; at least one thousandth.
@@ -250,6 +273,22 @@ mod tests {
         ] {
             assert!(error.contains(fault), "{fault:?} is not in {error}");
         }
+    }
+
+    #[test]
+    fn roots_for_registries_are_certificates_in_files_that_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = dir.path().join("text.pem");
+        std::fs::write(&text, "no certificate\n").unwrap();
+        let error = loaded(&format!("registry_roots = [\"r.pem\", \"/nowhere/r.pem\", {text:?}]\n"), &[]).unwrap_err();
+        for fault in [
+            "registry_roots: r.pem must be an absolute path",
+            "registry_roots: /nowhere/r.pem: No such file",
+            "text.pem: holds no certificate in PEM",
+        ] {
+            assert!(error.contains(fault), "{fault:?} is not in {error}");
+        }
+        assert!(loaded("registry_roots = []\n", &[]).unwrap().registry_roots.is_empty());
     }
 
     #[test]

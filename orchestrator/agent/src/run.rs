@@ -205,7 +205,8 @@ fn machine(config: &Config, state: &StateDir) -> Result<Machine, Failure> {
         RuntimeKind::Runc => Backend::Runc { program: "runc".into(), root },
     };
     let layout = Layout { state_dir: state.root().to_owned(), program, backend, log_bytes: config.log_bytes };
-    let registries = Registries { insecure: config.insecure_registries.clone(), ..Registries::default() };
+    let registries =
+        Registries { insecure: config.insecure_registries.clone(), extra_roots: config.registry_roots.clone() };
     let images = ImageStore::open(&state.images(), registries, Limits::default(), UnpackLimits::default());
     Ok(Machine {
         containers: Containers::open(layout).map_err(|e| broken("state", &e))?,

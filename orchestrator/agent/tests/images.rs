@@ -9,11 +9,10 @@ use holdfast_image::{ImageError, Limits, Registries, Source};
 use holdfast_types::{Digest, sha256};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use support::oci::{LayerTar, Layout, Pack, busybox_layer, pack};
+use support::registry::run;
 use support::{need_root, within};
 use tar::EntryType;
 use tempfile::TempDir;
@@ -277,11 +276,6 @@ async fn an_image_that_is_in_use_or_was_lately_outlives_a_pruning() {
     assert!(all[0].rootfs.exists() && all[3].rootfs.exists());
 }
 
-fn run(program: &str, args: &[&str]) {
-    let out = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("install {program}: {e}"));
-    assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-}
-
 #[tokio::test]
 async fn a_docker_archive_has_one_digest_wherever_it_is_read() {
     let shop = Shop::new();
@@ -297,89 +291,4 @@ async fn a_docker_archive_has_one_digest_wherever_it_is_read() {
     assert!(ready.rootfs.join("bin/busybox").exists());
     let error = shop.store.ensure(&source, sha256(&[b"another"])).await.unwrap_err();
     assert!(matches!(error, StoreError::Image(ImageError::Mismatch { .. })), "{error}");
-}
-
-/// Debian's `docker-registry`, on a free port of the loopback.
-struct Registry {
-    process: Child,
-    address: String,
-    storage: PathBuf,
-}
-impl Registry {
-    fn start(dir: &Path) -> Self {
-        let storage = dir.join("registry");
-        let config = dir.join("registry.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{ level: info, formatter: json }}\n\
-             storage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: \"127.0.0.1:0\" }}\n",
-            storage.display()
-        );
-        fs::write(&config, text).unwrap();
-        let mut process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("docker-registry is missing: apt-get install docker-registry");
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let heard = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            let after = line.split_once("listening on ")?.1.to_owned();
-            Some(after.chars().take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':')).collect::<String>())
-        });
-        // The registry must not stop at a full pipe.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Self { process, address: heard.expect("the registry did not say where it listens"), storage }
-    }
-}
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
-#[tokio::test]
-async fn an_image_comes_from_a_registry_by_digest_and_a_lying_registry_is_found_out() {
-    let shop = Shop::new();
-    let registry = Registry::start(shop.dir.path());
-    let layout = shop.layout_dir();
-    let pinned = Layout(&layout).image("x", &[busybox_layer()], Pack::Gzip, |_| ());
-    let name = format!("{}/shop/web:1.4", registry.address);
-    let from = format!("oci:{}:x", layout.display());
-    run(
-        "skopeo",
-        &[
-            "--insecure-policy",
-            "copy",
-            "--preserve-digests",
-            "--dest-tls-verify=false",
-            &from,
-            &format!("docker://{name}"),
-        ],
-    );
-
-    let source = Source::parse(&name).unwrap();
-    assert_eq!(within(holdfast_image::resolve(&source, &Registries::default())).await.unwrap(), pinned);
-    let ready = within(shop.store.ensure(&source, pinned)).await.unwrap();
-    assert!(ready.rootfs.join("bin/busybox").exists());
-
-    let absent = within(shop.store.ensure(&source, sha256(&[b"absent"]))).await.unwrap_err();
-    assert!(matches!(absent, StoreError::Image(ImageError::Registry { .. })), "{absent}");
-
-    // The same name and digests, other bytes: for the layer, then for the manifest.
-    shop.store.prune(&BTreeSet::new, 0).await.unwrap();
-    for digest in [ready.image.layers[0].digest, pinned] {
-        let hex = digest.hex();
-        let data = registry.storage.join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
-        let mut bytes = fs::read(&data).unwrap();
-        let last = bytes.len() - 2;
-        bytes[last] ^= 1;
-        fs::write(&data, bytes).unwrap();
-        let error = within(shop.store.ensure(&source, pinned)).await.unwrap_err();
-        let is_told = matches!(error, StoreError::Image(ImageError::Mismatch { .. } | ImageError::Registry { .. }));
-        assert!(is_told, "{error}");
-        assert!(!ready.rootfs.exists());
-        shop.store.prune(&BTreeSet::new, 0).await.unwrap();
-    }
 }

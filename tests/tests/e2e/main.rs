@@ -21,6 +21,7 @@ mod lives;
 mod locks;
 mod matrix;
 mod pages;
+mod registry;
 mod renewal;
 mod shims;
 mod signals;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 pub mod oci;
+pub mod registry;
 
 use holdfast_agent::host::Host;
 use holdfast_agent::runtime::{Backend, ContainerId, Containers, Exit, Layout, Status, logs};

@@ -1,24 +1,19 @@
-//! The ten checks of an assignment, in the protocol's order (protocol, grant). Nine are here; the tenth is the shell's:
-//! persist [`TaskMemory::consume`] with fsync, mount, write the secrets, start.
+//! The ten checks of an assignment, in the protocol's order (protocol, grant): [`verify_assign`] makes the first nine,
+//! [`use_up`] is the tenth. What each looks at is in the file that it calls; this one is to be read from top to bottom.
 //!
 //! LAW: whatever is not proven refuses; no content that differs from what was signed is ever accepted. Tested by
-//! `flipped_bytes_never_change_what_is_accepted` and one test for each check.
+//! `flipped_bytes_never_change_what_is_accepted` and by the tests named at each check.
 
 use super::memory::TaskMemory;
 use super::receipt::{self, Gap};
 use super::refusal::{Refusal, require};
-use super::spec;
 use super::trust::NodeTrust;
 use super::vouchers::{self, AcceptedImage};
-use holdfast_types::{Digest, GrantId, Millis, NodeId, Role, SecretBytes, SpiffeId, sha256};
-use holdfast_wire::boxes::{self, PrivateKey, Psk};
-use holdfast_wire::padding;
+use super::{boxes, spec, times};
+use holdfast_types::{Digest, GrantId, Millis, NodeId, Role, SecretBytes, SpiffeId};
+use holdfast_wire::boxes::{PrivateKey, Psk};
 use holdfast_wire::statement::{self, Verified};
-use holdfast_wire::v1::{Assign, Grant, GrantSecret, Limits, Spec};
-use std::time::Duration;
-
-/// Oldest Status that even a standby grant may start under (protocol: standby ≤ 24 h).
-const MAX_STATUS_AGE_S: u32 = 24 * 3600;
+use holdfast_wire::v1::{Assign, Grant, Spec, Statement};
 
 /// One generation of the node's keys: the HPKE key pair and PSK of one renewal period.
 pub struct NodeKey {
@@ -85,25 +80,63 @@ pub fn verify_assign(
     now: Millis,
     assign: &Assign,
 ) -> Result<Accepted, Refusal> {
-    let st = assign
-        .grant
-        .as_ref()
-        .ok_or_else(|| Refusal::new(2, "grant-missing", "the assignment comes without a grant"))?;
-    let shown: Grant = statement::peek(st).map_err(Refusal::statement(2, "grant-malformed"))?;
+    let (st, shown) = shown(assign)?;
+    // 1. The peer is the orchestrator that the grant was given to, and nobody revoked it.
+    //    `check_1_only_the_grants_own_unrevoked_orchestrator_delivers_it`
     check_1_peer(trust, peer, &shown.orch_id)?;
-    let Verified { doc: grant, sha256: grant_sha256, .. } =
-        statement::verify::<Grant>(st, &trust.stks(now), 1).map_err(Refusal::statement(2, "grant-signature"))?;
+    // 2. The vault signed the grant, with a key that my bundle lists for now.
+    //    `check_2_a_grant_counts_only_under_a_listed_statement_key_in_its_window`
+    let Verified { doc: grant, sha256: grant_sha256, .. } = check_2_signature(trust, now, st)?;
+    // 3. It is for this cluster, this era, this node, and keys that I still hold.
+    //    `c6_another_nodes_grant_is_refused`
     let (grant_id, key) = check_3_addressee(trust, me, &grant)?;
-    check_4_times(trust, trust.clock(now), &grant)?;
+    // 4. It may start now, under a Status that is fresh and whose documents I hold.
+    //    `c14_a_grant_that_was_sat_on_does_not_start`, `c25_without_a_fresh_status_nothing_starts`
+    times::check(trust, trust.clock(now), &grant)?;
+    // 5. It was never used, is newer than what ran, and comes from no older lease.
+    //    `c13_a_used_grant_an_older_generation_and_an_older_fence_are_refused`
     memory.check(&grant_id, &grant, trust.holder(&grant.namespace).map_or(0, |h| h.fence))?;
+    // 6. It is in the log, and the log is the one that I know; a gap is left for `use_up`.
+    //    `j1_a_grant_that_was_never_logged_is_refused`, `j3_two_logs_of_one_size_are_a_split_view`
     let gap = receipt::check(trust, now, &grant_sha256, assign.receipt.as_ref())?;
+    // 7. Deployers of my charter signed the spec that it names, and it says nothing else.
+    //    `c9_a_spec_by_anybody_but_an_owning_deployer_is_refused`, `check_7_the_grant_says_nothing_that_the_spec_does_not`
     let spec = spec::check(trust, memory, now, &grant, assign.spec.as_ref())?;
+    // 8. Publishers of my charter vouch for each image, in its own repository.
+    //    `c10_an_image_that_no_charter_publisher_vouches_for_is_refused`, `k7_a_denied_digest_is_refused`
     let images = vouchers::check(trust, &grant, &spec, &assign.vouchers)?;
-    let secrets = check_9_boxes(trust, me, key, &grant, &assign.boxes)?;
+    // 9. Each box is the one that was granted, and opens with my keys of this period.
+    //    `check_9_a_box_is_bound_to_grant_secret_version_generation_and_purpose`
+    let secrets = boxes::check(trust, me, key, &grant, &assign.boxes)?;
     Ok(Accepted { grant_id, grant_sha256, grant, spec, images, secrets, gap })
 }
 
-/// Check 1: the peer is the orchestrator that the grant was given to, and not revoked.
+/// 10. It is used up: what the node must remember from now on. The caller keeps it, durably, before it mounts, writes or
+/// starts anything. `proven` is the gap of check 6 whose proof was observed; without the one that is asked for, that gap
+/// is the answer. `check_10_a_grant_is_used_up_once_and_not_before_its_log_is_proven_to_be_one`
+pub fn use_up(
+    trust: &NodeTrust,
+    memory: &TaskMemory,
+    accepted: &Accepted,
+    proven: Option<&Gap>,
+) -> Result<TaskMemory, Gap> {
+    match &accepted.gap {
+        Some(gap) if proven != Some(gap) => return Err(gap.clone()),
+        Some(_) | None => {}
+    }
+    let mut next = memory.clone();
+    next.forget_expired(trust.time_floor());
+    next.consume(accepted);
+    Ok(next)
+}
+
+/// The grant as it is shown, of which nothing is believed yet.
+fn shown(assign: &Assign) -> Result<(&Statement, Grant), Refusal> {
+    let missing = || Refusal::new(2, "grant-missing", "the assignment comes without a grant");
+    let st = assign.grant.as_ref().ok_or_else(missing)?;
+    Ok((st, statement::peek(st).map_err(Refusal::statement(2, "grant-malformed"))?))
+}
+
 fn check_1_peer(trust: &NodeTrust, peer: &SpiffeId, orch_id: &str) -> Result<(), Refusal> {
     check_orchestrator(trust, peer, 1)?;
     require(peer.name == orch_id, 1, "peer", || format!("{} delivers a grant of orch/{orch_id}", peer.short()))
@@ -116,7 +149,10 @@ pub(crate) fn check_orchestrator(trust: &NodeTrust, peer: &SpiffeId, check: u8) 
     require(!trust.is_revoked(&peer.name), check, "peer-revoked", || format!("{} is revoked", peer.short()))
 }
 
-/// Check 3: this cluster, this era, this node, keys that I still hold.
+fn check_2_signature(trust: &NodeTrust, now: Millis, st: &Statement) -> Result<Verified<Grant>, Refusal> {
+    statement::verify::<Grant>(st, &trust.stks(now), 1).map_err(Refusal::statement(2, "grant-signature"))
+}
+
 fn check_3_addressee<'a>(trust: &NodeTrust, me: &'a NodeSelf, g: &Grant) -> Result<(GrantId, &'a NodeKey), Refusal> {
     require(g.cluster_id == trust.cluster().0, 3, "cluster", || "the grant belongs to another cluster".into())?;
     require(g.era == trust.era(), 3, "era", || format!("the grant is of era {}, this is era {}", g.era, trust.era()))?;
@@ -127,83 +163,4 @@ fn check_3_addressee<'a>(trust: &NodeTrust, me: &'a NodeSelf, g: &Grant) -> Resu
     let key = key.ok_or_else(|| Refusal::new(3, "node-seq", format!("I hold no keys of generation {}", g.node_seq)))?;
     let id = GrantId::from_slice(&g.grant_id).ok_or_else(|| Refusal::new(3, "grant-id", "a grant id has 16 bytes"))?;
     Ok((id, key))
-}
-
-/// Check 4: start while the grant says so, under a Status that is fresh and whose documents I hold.
-fn check_4_times(trust: &NodeTrust, clock: Millis, g: &Grant) -> Result<(), Refusal> {
-    require(clock.0 <= g.start_before_ms, 4, "start-before", || {
-        format!("the grant was to start before {}", Millis(g.start_before_ms))
-    })?;
-    require(clock.0 <= g.lease_until_ms, 4, "lease-over", || "the grant's lease is over".into())?;
-    let s = trust.status().ok_or_else(|| Refusal::new(4, "status-missing", "no status yet"))?;
-    let age = clock.since(Millis(s.issued_at_ms));
-    let most = Duration::from_secs(g.max_status_age_s.min(MAX_STATUS_AGE_S).into());
-    require(age <= most, 4, "status-age", || {
-        format!("the newest status is {} s old, at most {} s are allowed", age.as_secs(), most.as_secs())
-    })?;
-    require(trust.keeps_up_with(s), 4, "status-ahead", || {
-        "the status names a charter or bundle that I do not hold yet".into()
-    })?;
-    require(trust.revocations().is_some(), 4, "revocations-missing", || {
-        "I do not hold the revocations that the status names".into()
-    })?;
-    require(!s.lockdown, 4, "lockdown", || "the cluster is locked down".into())?;
-    trust.charter().head().limits.as_ref().map_or(Ok(()), |l| check_limits(l, g))
-}
-
-/// The charter bounds what the vault may promise; 0 = no bound.
-fn check_limits(l: &Limits, g: &Grant) -> Result<(), Refusal> {
-    let lease = Millis(g.lease_until_ms).since(Millis(g.issued_at_ms));
-    let within = |limit: u32, value: Duration| limit == 0 || value <= Duration::from_secs(limit.into());
-    require(within(l.max_lease_s, lease), 4, "lease-limit", || "the lease is longer than the charter allows".into())?;
-    require(within(l.max_grace_s, Duration::from_secs(g.grace_s.into())), 4, "grace-limit", || {
-        "the grace is longer than the charter allows".into()
-    })
-}
-
-/// Check 9: each box is the one granted, sealed for this grant and this generation by someone who knows the PSK.
-fn check_9_boxes(
-    trust: &NodeTrust,
-    me: &NodeSelf,
-    key: &NodeKey,
-    g: &Grant,
-    sealed: &[Vec<u8>],
-) -> Result<Vec<OpenedSecret>, Refusal> {
-    require(sealed.len() == g.secrets.len(), 9, "boxes", || {
-        format!("{} boxes for {} secrets", sealed.len(), g.secrets.len())
-    })?;
-    g.secrets.iter().zip(sealed).map(|(s, b)| open(trust, me, key, g, s, b)).collect()
-}
-
-fn open(
-    trust: &NodeTrust,
-    me: &NodeSelf,
-    key: &NodeKey,
-    g: &Grant,
-    s: &GrantSecret,
-    sealed: &[u8],
-) -> Result<OpenedSecret, Refusal> {
-    let no = |code, why: String| Refusal::new(9, code, format!("secret {:?}: {why}", s.name));
-    if s.box_sha256 != sha256(&[sealed]).0 {
-        return Err(no("box-hash", "the box is not the one granted".into()));
-    }
-    let kid = boxes::parse(sealed).map_err(|e| no("box", e.to_string()))?.kid;
-    if g.hpke_kid != kid {
-        return Err(no("box-kid", "the grant names another key than the box".into()));
-    }
-    let aad = boxes::secret_aad(&g.grant_id, &s.name, s.version, me.node_id.as_str(), g.node_seq);
-    let c = boxes::Context { purpose: "secret", cluster: trust.cluster(), aad: &aad };
-    let padded = boxes::open(&key.hpke, &c, Some(&key.psk), sealed).map_err(|e| no("box", e.to_string()))?;
-    let value = padding::unpad(padded.expose())
-        .ok_or_else(|| no("box-padding", "the value is not padded as it must be".into()))?;
-    let bytes = SecretBytes::new(value.to_vec());
-    Ok(OpenedSecret {
-        name: s.name.clone(),
-        version: s.version,
-        target: s.target.clone(),
-        mode: s.mode,
-        uid: s.uid,
-        gid: s.gid,
-        bytes,
-    })
 }

@@ -2,6 +2,7 @@
 
 use crate::lies::{granted, refused, tampered};
 use crate::world::*;
+use holdfast_orchestrator_core::verify::{Accepted, Gap, use_up};
 use holdfast_types::{Millis, SpiffeId};
 use holdfast_wire::v1;
 use prost::Message as _;
@@ -232,4 +233,29 @@ fn consumed_grants_are_forgotten_only_when_their_time_floor_has_passed() {
     assert_eq!(s.memory.consumed.len(), 1);
     s.memory.forget_expired(Millis(NOW + 5 * MINUTE + 1));
     assert_eq!(s.memory.consumed.len(), 0);
+}
+
+// ---- 10: used up -------------------------------------------------------------------------------------------
+
+#[test]
+fn check_10_a_grant_is_used_up_once_and_not_before_its_log_is_proven_to_be_one() {
+    let mut s = Scene::honest();
+    let a = s.verify().unwrap();
+    let untouched = s.memory.clone();
+    s.memory = use_up(&s.trust, &s.memory, &a, None).unwrap();
+    assert_ne!(s.memory, untouched);
+    assert_eq!(s.memory.consumed.get(&a.grant_id), Some(&Millis(a.grant.start_before_ms)));
+    let r = s.verify().unwrap_err();
+    assert_eq!((r.check, r.code), (5, "grant-consumed"));
+
+    // A receipt of a longer log than the one that is known: only the proof for this very gap will do.
+    s.memory = untouched;
+    let gap = Gap { from: 1, to: 2, note: b"note".to_vec() };
+    let unproven = Accepted { gap: Some(gap.clone()), ..a };
+    let other = Gap { to: 3, ..gap.clone() };
+    for proven in [None, Some(&other)] {
+        assert_eq!(use_up(&s.trust, &s.memory, &unproven, proven), Err(gap.clone()));
+    }
+    s.memory = use_up(&s.trust, &s.memory, &unproven, Some(&gap)).unwrap();
+    assert_eq!(s.verify().unwrap_err().code, "grant-consumed");
 }
