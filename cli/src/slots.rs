@@ -102,7 +102,7 @@ fn damaged(why: &str) -> Failure {
     Failure::new(
         Code::Failed,
         format!("a slot is damaged: {why}"),
-        "use the recovery key, or evict this voter and admit a new one",
+        "use the recovery key; without it, restore the vault's state directory whole, from its newest copy",
     )
 }
 

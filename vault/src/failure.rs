@@ -4,6 +4,10 @@ use crate::raft::{ProposeError, Stopped};
 use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_vault_core::{Code, Refusal};
 
+/// What to do about a disk that is not what was written. Nothing else helps yet: no voter can be admitted anew.
+pub const WHOLE: &str =
+    "restore the state directory whole, from this voter's newest copy; without a copy, found a new cluster";
+
 fn kind(code: Code) -> FailureKind {
     match code {
         Code::PolicyDenied | Code::BadCredential | Code::Threshold | Code::Pending => FailureKind::Refused,
@@ -56,6 +60,21 @@ pub fn stopped(e: Stopped) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::StoreError;
+
+    #[test]
+    fn damage_advises_what_can_be_done_today() {
+        let damage = [
+            StoreError::Corrupt { keyspace: "log", index: 1 },
+            StoreError::Gap { purged: Some(3), applied: None },
+            StoreError::CutOff { last: None, committed: Some(3) },
+        ];
+        for e in damage {
+            assert!(e.to_string().ends_with(WHOLE), "{e}");
+        }
+        let damaged = crate::disk::DiskError::Corrupt { what: "the slots", why: "cut short" };
+        assert_eq!(crate::found::disk(damaged).help.as_deref(), Some(WHOLE));
+    }
 
     #[test]
     fn every_code_of_the_core_is_in_the_list_with_the_kind_that_it_is_sent_as() {

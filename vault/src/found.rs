@@ -3,7 +3,7 @@
 use crate::disk::ident::Ident;
 use crate::disk::slots::{Recipient, Slots};
 use crate::disk::{DiskError, keys};
-use crate::failure::{refused, unproposed};
+use crate::failure::{WHOLE, refused, unproposed};
 use crate::keystore::{PortSigner, random32};
 use crate::raft::{Options, Store, Voter};
 use crate::registry::Registry;
@@ -23,9 +23,8 @@ use tokio::sync::broadcast;
 /// Where a voter's disk lies within the state directory, and where it is while it is being made.
 pub const VOTER_DIR: &str = "voter";
 const MAKING_DIR: &str = "founding";
-/// What to do about a disk that cannot be used, and about one that is not what was written.
+/// What to do about a disk that cannot be used.
 const ROOM: &str = "check that the state directory exists, is writable and has room";
-const WHOLE: &str = "restore the state directory whole, from this voter's newest copy";
 /// The first voter's number.
 const FIRST: VoterId = VoterId(1);
 

@@ -54,10 +54,7 @@ pub fn random32() -> Result<[u8; 32], Failure> {
 }
 
 fn corrupt(what: &'static str) -> impl Fn() -> Failure {
-    move || {
-        Failure::failed("corrupt", format!("the {what} of this vault cannot be opened"))
-            .help("restore this voter by evicting and admitting it again")
-    }
+    move || Failure::failed("corrupt", format!("the {what} of this vault cannot be opened")).help(crate::failure::WHOLE)
 }
 
 /// Opens the keyring with the voter's KEM key, and with the keyring everything sealed under it.

@@ -75,6 +75,10 @@ impl Service {
         ];
         notes.into_iter().filter_map(|(asked, note)| asked.then_some(note)).collect()
     }
+    /// Whether more than one deployer must sign it.
+    pub fn is_sensitive(&self) -> bool {
+        self.content.sensitive
+    }
     /// The Spec to sign.
     pub fn into_spec(self, cluster: &ClusterId, version: u64, image: &ResolvedImage, now_ms: i64) -> v1::Spec {
         v1::Spec {

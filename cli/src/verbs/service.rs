@@ -11,7 +11,7 @@ use crate::resolve;
 use crate::spec::{self, ResolvedImage};
 use data_encoding::HEXLOWER;
 use holdfast_types::ServiceRef;
-use holdfast_wire::charter::verify_spec as verify_spec_of;
+use holdfast_wire::charter::{deployers_needed, verify_spec as verify_spec_of};
 use holdfast_wire::keys::StatementSigner as _;
 use holdfast_wire::specs::template;
 use holdfast_wire::statement::{self, Verified};
@@ -64,6 +64,7 @@ async fn deploy(app: &App, file: &Path, registries: &RegistryOptions, detach: bo
     app.out.note(&format!("image {} is {}", service.image, image.digest.oci()));
     let c = Cluster::connect(app).await?;
     let name = service.name.clone();
+    one_signature_is_enough(c.trust.charter(), &name, service.is_sensitive())?;
     let last = view(&c, &name).await?;
     let version = last.as_ref().and_then(|s| s.versions.last()).map_or(0, |v| v.version) + 1;
     vouch(&c, &image).await?;
@@ -73,6 +74,20 @@ async fn deploy(app: &App, file: &Path, registries: &RegistryOptions, detach: bo
         .and_then(|st| statement::peek::<v1::Spec>(&st).ok());
     let same = before.is_some_and(|b| template(&b) == template(&spec));
     submit_and_follow(app, &c, &name, &spec, same, detach).await
+}
+
+/// A spec that needs more deployers than this tool can sign for is refused before anything of it is signed.
+fn one_signature_is_enough(charter: &v1::Charter, name: &ServiceRef, sensitive: bool) -> Result<(), Failure> {
+    let needed = deployers_needed(charter, sensitive);
+    if needed <= 1 {
+        return Ok(());
+    }
+    let what = format!("{name} needs the signatures of {needed} deployers, and collecting them is not available yet");
+    let help = match sensitive {
+        true => "deploy it without `sensitive = true`, and give it to few nodes by its zones and labels instead",
+        false => "a charter that asks for one deployer can be deployed under",
+    };
+    Err(Failure::new(Code::NotAvailableYet, what, help).with("needed", needed))
 }
 
 /// `same`: tasks of the version before are not replaced, so they count.
@@ -152,6 +167,7 @@ async fn scale(app: &App, name: &ServiceRef, replicas: u32, detach: bool) -> Res
     if (last.namespace.as_str(), last.service.as_str()) != (name.namespace.as_str(), name.name.as_str()) {
         return Err(Failure::untrusted("the spec shown is of another service"));
     }
+    one_signature_is_enough(c.trust.charter(), name, last.sensitive)?;
     let spec = v1::Spec { version: last.version + 1, replicas_min: replicas, replicas_max: replicas, ..last };
     submit_and_follow(app, &c, name, &spec, true, detach).await
 }
@@ -233,6 +249,20 @@ pub fn rollout_failure(code: Code, name: &ServiceRef, why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_more_than_one_deployer_must_sign_is_refused_before_it_is_signed() {
+        let op = crate::operator::Operator::generate("op-a").unwrap();
+        let td = holdfast_types::TrustDomain::parse("a.example").unwrap();
+        let mut charter = crate::charter::founding(&op, [1; 32], &td, [2; 32]);
+        let name = ServiceRef::parse("shop/web", "default").unwrap();
+        one_signature_is_enough(&charter, &name, false).unwrap();
+        let refused = one_signature_is_enough(&charter, &name, true).unwrap_err();
+        assert_eq!((refused.code.as_ref(), refused.exit_code()), ("not-available-yet", 2));
+        assert!(refused.message.contains("2 deployers") && refused.help.contains("sensitive"), "{refused:?}");
+        charter.thresholds.iter_mut().filter(|t| t.action == "deploy").for_each(|t| t.k = 3);
+        assert!(one_signature_is_enough(&charter, &name, false).unwrap_err().message.contains("3 deployers"));
+    }
 
     #[test]
     fn scale_takes_both_spellings_and_never_zero() {

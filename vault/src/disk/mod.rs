@@ -16,9 +16,7 @@ pub enum DiskError {
     #[error("{} does not exist: has this voter been initialised?", .0.display())]
     Missing(PathBuf),
     /// Cut short, altered, or not what it says it is.
-    #[error(
-        "{what} is damaged: {why}; evict this voter and admit it again, a copy from elsewhere must not be put in its place"
-    )]
+    #[error("{what} is damaged: {why}")]
     Corrupt {
         /// Which file or store.
         what: &'static str,

@@ -6,6 +6,7 @@ use super::audit::AuditStore;
 use super::codec;
 use crate::disk::keys::{At, DiskKeys, SealError};
 use crate::disk::keyspace;
+use crate::failure::WHOLE;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use holdfast_types::SecretBytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A value does not open: altered, moved, or of another generation.
-    #[error("corrupt: value {index} of keyspace {keyspace} does not open; evict this voter and admit it again")]
+    #[error("corrupt: value {index} of keyspace {keyspace} does not open; {whole}", whole = WHOLE)]
     Corrupt {
         /// Keyspace name.
         keyspace: &'static str,
@@ -27,9 +28,7 @@ pub enum StoreError {
     #[error("this store was written by another voter or with another disk key")]
     NotOurs,
     /// The log does not reach back to what is applied: replaying it would skip entries.
-    #[error(
-        "the log begins after entry {purged:?} but the snapshot ends at {applied:?}; evict this voter and admit it again"
-    )]
+    #[error("the log begins after entry {purged:?} but the snapshot ends at {applied:?}; {whole}", whole = WHOLE)]
     Gap {
         /// Index of the last purged entry.
         purged: Option<u64>,
@@ -37,7 +36,7 @@ pub enum StoreError {
         applied: Option<u64>,
     },
     /// Entries that were known to be committed are gone: the disk lost what it had confirmed, or an older copy was put back.
-    #[error("the log ends at {last:?} but entry {committed:?} was committed; evict this voter and admit it again")]
+    #[error("the log ends at {last:?} but entry {committed:?} was committed; {whole}", whole = WHOLE)]
     CutOff {
         /// Index of the last entry.
         last: Option<u64>,

@@ -173,6 +173,11 @@ fn the_tool_uses_the_promised_exit_codes() {
     let spec = w.write_spec("bad", "name = \"web\"\nimage = \"oci-layout:/nowhere\"\nreplicsa = 3\n");
     let said = w.refused(&["service", "deploy", "-f", &spec], 2);
     assert!(said.contains("replicsa"), "{said}");
+    let image = w.busybox();
+    let text = format!("name = \"web\"\nnamespace = \"shop\"\nimage = {image:?}\nsensitive = true\n");
+    let said = w.refused(&["service", "deploy", "-f", &w.write_spec("sensitive", &text)], 2);
+    assert!(said.contains("2 deployers") && said.contains("not available yet"), "{said}");
+    assert!(!w.ok(&["log", "tail", "-n", "100"]).contains("image.vouch"), "something was signed");
     let unreachable = format!("/nonexistent-{}", free_port());
     w.refused(&["unlock", "--vault-socket", &unreachable, "--key-file", "/dev/null"], 5);
     let doc = w.cli(&["secret", "rm", "shop/none", "--json"]);
