@@ -12,6 +12,7 @@
 mod callers;
 mod canary;
 mod crash;
+mod demo;
 mod documents;
 mod evil;
 mod image;
@@ -20,6 +21,7 @@ mod leftovers;
 mod lives;
 mod locks;
 mod matrix;
+mod outside;
 mod pages;
 mod renewal;
 mod shims;

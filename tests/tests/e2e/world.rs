@@ -61,7 +61,7 @@ impl Daemon {
         c.args(args);
         Self::spawn(c, log)
     }
-    fn spawn(mut c: Command, log: PathBuf) -> Self {
+    pub fn spawn(mut c: Command, log: PathBuf) -> Self {
         let out = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         c.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
         Self { child: c.spawn().unwrap_or_else(|e| panic!("cannot start {c:?}: {e}")), log }
