@@ -15,6 +15,7 @@ mod crash;
 mod demo;
 mod documents;
 mod evil;
+mod heartbeat;
 mod image;
 mod input;
 mod leftovers;
