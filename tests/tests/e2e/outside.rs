@@ -1,4 +1,4 @@
-//! Each daemon as its machine sees it: what it tells the service manager, the ports that it opens and says that it opened,
+//! Each daemon as its machine sees it: what it tells its supervisor, the ports that it opens and says that it opened,
 //! and how its health listener answers.
 
 use super::world::{Daemon, World, eventually};
@@ -14,17 +14,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use suite::programs::program;
 
-/// How long the manager lets a daemon be silent, in microseconds: it says that it lives twice in that time.
+/// How long the supervisor lets a daemon be silent, in microseconds: it says that it lives twice in that time.
 const WATCHDOG: &str = "2000000";
 
-/// A service manager: it hears what daemons say to `NOTIFY_SOCKET` (sd_notify(3)).
-struct Manager {
+/// The supervisor of a service: it hears what daemons say to `NOTIFY_SOCKET` (sd_notify(3)).
+struct Supervisor {
     socket: PathBuf,
     ports: PathBuf,
     heard: Arc<Mutex<Vec<String>>>,
 }
 
-impl Manager {
+impl Supervisor {
     fn of(w: &World) -> Self {
         let (socket, heard) = (w.path("notify.sock"), Arc::<Mutex<Vec<String>>>::default());
         let (ear, told) = (UnixDatagram::bind(&socket).unwrap(), heard.clone());
@@ -38,7 +38,7 @@ impl Manager {
         });
         Self { socket, ports: w.path("ports.json"), heard }
     }
-    /// A daemon's command, as this manager starts it.
+    /// A daemon's command, as this supervisor starts it.
     fn command(&self, name: &str) -> Command {
         let mut c = Command::new(program(name).unwrap());
         c.env("NOTIFY_SOCKET", &self.socket).env("WATCHDOG_USEC", WATCHDOG).env_remove("WATCHDOG_PID");
@@ -72,12 +72,12 @@ impl Manager {
         let ports = self.ports();
         assert_eq!(ports.keys().map(String::as_str).collect::<Vec<_>>(), names);
         assert!(ports.values().all(|port| *port != 0), "{ports:?}");
-        assert_eq!(listening(pid), ports.values().copied().collect(), "{ports:?}");
+        assert_eq!(listening(pid), ports.values().copied().collect::<BTreeSet<_>>(), "{ports:?}");
         ports["health"]
     }
 }
 
-impl Drop for Manager {
+impl Drop for Supervisor {
     fn drop(&mut self) {
         drop(UnixDatagram::unbound().and_then(|s| s.send_to(&[], &self.socket)));
     }
@@ -127,70 +127,70 @@ fn a_sealed_vault_lives_is_not_ready_and_listens_on_its_health_port_alone() {
     w.kill_vault();
     (w.join, w.service) = (0, 0);
     w.write_vault_config();
-    let manager = Manager::of(&w);
+    let supervisor = Supervisor::of(&w);
     let start = |w: &mut World| {
-        manager.forget();
-        w.start_vault_with(|name| manager.command(name));
-        manager.hears("READY=1");
+        supervisor.forget();
+        w.start_vault_with(|name| supervisor.command(name));
+        supervisor.hears("READY=1");
         w.vault.as_ref().unwrap().pid()
     };
     let pid = start(&mut w);
-    manager.hears("STATUS=uninitialized");
-    assert_not_ready(manager.opened(pid, &["health"]), "uninitialized");
+    supervisor.hears("STATUS=uninitialized");
+    assert_not_ready(supervisor.opened(pid, &["health"]), "uninitialized");
 
     w.found();
-    assert_ready(manager.opened(pid, &["health", "join", "service"]));
-    manager.hears("STATUS=ready");
-    manager.hears_that_it_lives();
+    assert_ready(supervisor.opened(pid, &["health", "join", "service"]));
+    supervisor.hears("STATUS=ready");
+    supervisor.hears_that_it_lives();
 
     w.ok(&["seal"]);
     let vault = w.vault.as_mut().unwrap();
     assert_eq!(eventually("the sealed process to end", || vault.exited()), Some(75));
     let pid = start(&mut w);
-    manager.hears("STATUS=sealed");
-    assert_not_ready(manager.opened(pid, &["health"]), "sealed");
-    manager.hears_that_it_lives();
+    supervisor.hears("STATUS=sealed");
+    assert_not_ready(supervisor.opened(pid, &["health"]), "sealed");
+    supervisor.hears_that_it_lives();
 
     w.unlock();
-    assert_ready(manager.opened(pid, &["health", "join", "service"]));
-    manager.hears_that_it_lives();
+    assert_ready(supervisor.opened(pid, &["health", "join", "service"]));
+    supervisor.hears_that_it_lives();
     w.vault.as_ref().unwrap().signal(rustix::process::Signal::TERM);
-    manager.hears("STOPPING=1");
+    supervisor.hears("STOPPING=1");
 }
 
 #[test]
 fn an_orchestrator_lives_while_it_waits_to_be_admitted_and_without_a_vault() {
     let mut w = World::founded();
-    let manager = Manager::of(&w);
+    let supervisor = Supervisor::of(&w);
     let text = format!("state_dir = {:?}\nlisten = \"127.0.0.1:0\"\nhealth = \"127.0.0.1:0\"\n", w.text("orch"));
     fs::write(w.path("orch.toml"), text).unwrap();
     let token = w.token("orchestrator", &[]);
-    let mut c = manager.command("holdfast-orchestrator");
+    let mut c = supervisor.command("holdfast-orchestrator");
     c.args(["--config", &w.text("orch.toml"), "--vault", &format!("127.0.0.1:{}", w.join), "--join-token-file"])
         .arg(token);
     w.orchestrator = Some(Daemon::spawn(c, w.path("orch.log")));
     let pid = w.orchestrator.as_ref().unwrap().pid();
-    manager.hears("READY=1");
+    supervisor.hears("READY=1");
     let pending = |w: &World| -> Option<Value> {
         let all = w.json(&["node", "ls"]);
         all["nodes"].as_array()?.iter().find(|n| n["state"] == "pending").cloned()
     };
     let applicant = eventually("the orchestrator to wait", || pending(&w));
-    let health = manager.opened(pid, &["health", "session"]);
+    let health = supervisor.opened(pid, &["health", "session"]);
     assert_not_ready(health, "joining the cluster");
-    manager.hears_that_it_lives();
+    supervisor.hears_that_it_lives();
 
     let (id, key) = (applicant["id"].as_str().unwrap(), applicant["key"].as_str().unwrap());
     w.ok(&["node", "approve", id, "--key", key]);
     w.ok(&["mandate", "put", "--orchestrator", id]);
     assert_ready(health);
-    manager.hears("STATUS=at work");
-    manager.hears_that_it_lives();
+    supervisor.hears("STATUS=at work");
+    supervisor.hears_that_it_lives();
     w.kill_vault();
     assert_not_ready(health, "the vault has not answered about leases");
-    manager.hears_that_it_lives();
+    supervisor.hears_that_it_lives();
     w.orchestrator.as_ref().unwrap().signal(rustix::process::Signal::TERM);
-    manager.hears("STOPPING=1");
+    supervisor.hears("STOPPING=1");
 }
 
 #[test]
@@ -198,18 +198,18 @@ fn an_agent_is_ready_with_its_stream_to_the_vault_and_lives_without() {
     let mut w = World::founded();
     let n = w.add_node("eu");
     w.agents[n].kill();
-    let manager = Manager::of(&w);
-    let mut c = manager.command("holdfast-agent");
+    let supervisor = Supervisor::of(&w);
+    let mut c = supervisor.command("holdfast-agent");
     c.arg("--config").arg(w.path(&format!("agent{n}.toml")));
     w.agents[n] = Daemon::spawn(c, w.path(&format!("agent{n}.log")));
-    manager.hears("READY=1");
-    let health = manager.opened(w.agents[n].pid(), &["health"]);
+    supervisor.hears("READY=1");
+    let health = supervisor.opened(w.agents[n].pid(), &["health"]);
     assert_ready(health);
-    manager.hears("STATUS=connected to the vault");
-    manager.hears_that_it_lives();
+    supervisor.hears("STATUS=connected to the vault");
+    supervisor.hears_that_it_lives();
     w.kill_vault();
     assert_not_ready(health, "no stream to the vault");
-    manager.hears_that_it_lives();
+    supervisor.hears_that_it_lives();
     w.agents[n].signal(rustix::process::Signal::TERM);
-    manager.hears("STOPPING=1");
+    supervisor.hears("STOPPING=1");
 }
