@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # The whole main job on this machine, each step with what just happened and what it proves.
-# Leaves nothing running; its files are in demo/, which it replaces.
+# Leaves nothing running; its files are in demo/, which it replaces, or in a new folder that HOLDFAST_DEMO_DIR names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${HOLDFAST_BIN:-${CARGO_TARGET_DIR:-target}/debug}
-dir=$PWD/demo
+dir=${HOLDFAST_DEMO_DIR:-$PWD/demo}
 export HOLDFAST_HOME=$dir/cluster/home HOLDFAST_CONTEXT=dev NO_COLOR=1
 hf=$bin/holdfast
 secret='correct horse battery staple'
 
 if [ "$(id -u)" != 0 ]; then echo "demo: makes containers, so it needs root: sudo make demo" >&2; exit 1; fi
+if [ -n "${HOLDFAST_DEMO_DIR:-}" ] && [ -e "$dir" ]; then echo "demo: $dir exists already: name a new folder" >&2; exit 1; fi
 say() { printf '\n== %s\n' "$*"; }
 proves() { printf '   -> %s\n' "$*"; }
 end() {
@@ -99,4 +100,4 @@ removed=yes
 for _ in $(seq 200); do [ "$(alive)" = 0 ] && break; read -rt 0.1 <> <(:) || true; done
 [ "$(alive)" = 0 ]
 proves "the vault revoked the grants, the nodes stopped the tasks and unmounted their secrets"
-say "done: the files are in demo/"
+say "done: the files are in $dir"

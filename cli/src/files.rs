@@ -5,7 +5,7 @@ use holdfast_transport::files::{PRIVATE, must_be_private, remove, replace};
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Makes a folder with mode 0700, its parents too; an existing one is narrowed to 0700.
@@ -18,6 +18,21 @@ pub fn make_private_dir(dir: &Path) -> Result<(), Failure> {
 /// Replaces `path` by `bytes`, readable by its owner alone.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     replace(path, bytes, PRIVATE).map_err(|e| Failure::io("write", path, &e))
+}
+
+/// The folders in a folder; none if it cannot be read.
+pub fn folders(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+/// Removes a folder and the folders in it, but no file: for cgroups, whose files go with them.
+pub fn remove_empty(dir: &Path) -> std::io::Result<()> {
+    folders(dir).iter().try_for_each(|below| remove_empty(below))?;
+    match std::fs::remove_dir(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Takes a folder for this process alone, for as long as what is returned lives.
@@ -100,6 +115,21 @@ pub(crate) mod tests {
         assert_eq!(read_private(&path, 10).unwrap().as_slice(), b"x");
         std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         assert!(read_private(&path, 10).unwrap_err().help.contains("chmod 600"));
+    }
+
+    #[test]
+    fn folders_are_removed_with_those_in_them_and_a_file_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (top, full) = (dir.path().join("top"), dir.path().join("top/full"));
+        std::fs::create_dir_all(top.join("a/b")).unwrap();
+        std::fs::create_dir(&full).unwrap();
+        std::fs::write(full.join("file"), "x").unwrap();
+        assert!(remove_empty(&top).is_err());
+        assert_eq!(std::fs::read_to_string(full.join("file")).unwrap(), "x");
+        std::fs::remove_file(full.join("file")).unwrap();
+        remove_empty(&top).unwrap();
+        assert!(!top.exists());
+        remove_empty(&top).unwrap();
     }
 
     #[test]

@@ -71,6 +71,43 @@ fn each_default_that_an_example_shows_is_accepted() {
     }
 }
 
+/// The configuration that a daemon works by, in words.
+fn parsed(daemon: &str, text: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    match daemon {
+        "vault" => format!("{:#?}", holdfast_vault::config::load(&path, |_| None).unwrap()),
+        "orchestrator" => format!("{:#?}", holdfast_orchestrator::config::load(Some(&path), |_| None).unwrap()),
+        _ => format!("{:#?}", holdfast_agent::config::load(&path, |_| None).unwrap()),
+    }
+}
+
+#[test]
+fn each_default_that_an_example_shows_is_the_one_that_counts() {
+    // By default a task may use what the machine has: the example shows how less is written.
+    let is_default = |line: &&str| !["cpu", "memory"].map(Some).contains(&key_of(line));
+    for daemon in DAEMONS {
+        let example = repository::read(&format!("dist/config/{daemon}.toml")).unwrap();
+        let full: String = in_full(&example).lines().filter(is_default).map(|l| format!("{l}\n")).collect();
+        let keys = |text: &str| text.lines().filter(|l| key_of(l).is_some()).count();
+        assert!(keys(&full) >= keys(&example) + 7, "{daemon}: the defaults were not read");
+        assert_eq!(parsed(daemon, &full), parsed(daemon, &example), "{daemon}");
+    }
+}
+
+#[test]
+fn the_default_ports_are_the_promised_ones() {
+    let path = |daemon: &str| repository::root().join(format!("dist/config/{daemon}.toml"));
+    let vault = holdfast_vault::config::load(&path("vault"), |_| None).unwrap();
+    assert_eq!([vault.join, vault.service, vault.health].map(|a| a.port()), [7400, 7401, 7403]);
+    let orchestrator = holdfast_orchestrator::config::load(Some(&path("orchestrator")), |_| None).unwrap();
+    assert_eq!([orchestrator.listen, orchestrator.health].map(|a| a.port()), [7410, 7413]);
+    let agent = holdfast_agent::config::load(&path("agent"), |_| None).unwrap();
+    assert_eq!(agent.health.port(), 7423);
+    assert!([vault.health, orchestrator.health, agent.health].iter().all(|a| a.ip().is_loopback()));
+}
+
 #[test]
 fn an_unknown_key_is_wrong_usage() {
     for daemon in DAEMONS {

@@ -215,6 +215,18 @@ mod tests {
     }
 
     #[test]
+    fn a_status_is_signed_every_15_seconds_unless_said_otherwise() {
+        let with = |lives: &str| {
+            let start = "state_dir = \"/x\"\nsocket = \"/s\"\n[advertise]\njoin = \"v:1\"\nservice = \"v:2\"\n";
+            load_text(&format!("{start}[lives]\n{lives}\n")).unwrap()
+        };
+        assert_eq!(with("").status_every, Duration::from_secs(15));
+        // Every node hears several while one is valid.
+        assert!(with("").lives.status >= 4 * with("").status_every);
+        assert_eq!(with("status_every = \"2s\"").status_every, Duration::from_secs(2));
+    }
+
+    #[test]
     fn an_unknown_key_is_an_error() {
         let e = load_text("state_dir = \"/x\"\nsocket = \"/s\"\nstate_dri = 1\n").unwrap_err().to_string();
         assert!(e.contains("state_dri"), "{e}");

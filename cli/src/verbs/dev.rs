@@ -140,8 +140,8 @@ impl<'a> DevCluster<'a> {
         let is_new = !self.dir.join(&name).exists();
         let (state, runtime) = (self.folder(&name)?, self.folder(&format!("{name}-run"))?);
         let text = format!(
-            "state_dir = {state:?}\nruntime_dir = {runtime:?}\nhealth = \"127.0.0.1:0\"\ncgroup = \"/holdfast-dev-{}/{name}\"\nallow_swap = true\n",
-            std::process::id()
+            "state_dir = {state:?}\nruntime_dir = {runtime:?}\nhealth = \"127.0.0.1:0\"\ncgroup = \"/{}/{name}\"\nallow_swap = true\n",
+            cgroup()
         );
         let join = if is_new { self.join("node").await? } else { Vec::new() };
         self.start("holdfast-agent", &name, &text, &join)
@@ -247,17 +247,33 @@ impl<'a> DevCluster<'a> {
         }
     }
 
+    /// Takes away the cgroups above the agents' containers, in every hierarchy, unless a container runs on.
+    fn remove_cgroups(&self) {
+        let root = Path::new("/sys/fs/cgroup");
+        for hierarchy in files::folders(root).into_iter().chain([root.to_owned()]) {
+            let mine = hierarchy.join(cgroup());
+            if let Err(e) = files::remove_empty(&mine) {
+                self.app.out.note(&format!("cannot remove {}: {e}", mine.display()));
+            }
+        }
+    }
+
     async fn down(&mut self) -> Result<(), Failure> {
         self.app.out.note("ending");
         while let Some(daemon) = self.daemons.pop() {
             daemon.stop().await;
         }
         self.unmount();
+        self.remove_cgroups();
         self.app.out.note(&format!("ended; its files are in {}", self.dir.display()));
         Ok(())
     }
 }
 
+/// The cgroup above those of this cluster's agents.
+fn cgroup() -> String {
+    format!("holdfast-dev-{}", std::process::id())
+}
 fn is(v: &Value, key: &str, wanted: &str) -> bool {
     v.get(key).and_then(Value::as_str) == Some(wanted)
 }

@@ -253,7 +253,10 @@ impl<G: Ground> VaultSync<G> {
     fn denied(&self, denied: &Denied, st: &Statement) {
         match denied {
             Denied::Refused(refusal) => self.node.accuser.document(refusal, Some(st)),
-            Denied::State(_) | Denied::Keys(_) | Denied::Roots(_) | Denied::Unproven(_) | Denied::Interrupted => {
+            Denied::State(error) => {
+                tracing::error!(%error, help = error.help(), kind = %st.r#type, "a document was not put into force");
+            }
+            Denied::Keys(_) | Denied::Roots(_) | Denied::Unproven(_) | Denied::Interrupted => {
                 tracing::error!(error = %denied, kind = %st.r#type, "a document was not put into force");
             }
         }

@@ -1,15 +1,23 @@
 //! The canary rule: a planted secret is nowhere but in the container it was granted to.
+//!
+//! Each search is shown to find what it looks for, where it is.
 
 use super::world::{World, eventually};
 use std::fs;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 const CANARY: &[u8] = b"canary-7f3a91c2e5d84b60-in-the-coal-mine";
+/// Sent in clear: when it is in the capture, so is everything that was sent before it.
+const MARK: &[u8] = b"sparrow-59d1e07c4b8a2f36-before-the-canary";
+const PAGE: usize = 4096;
 
-fn contains(hay: &[u8]) -> bool {
-    hay.windows(CANARY.len()).any(|w| w == CANARY)
+fn contains(hay: &[u8], needle: &[u8]) -> bool {
+    let begins = |at: &usize| hay[*at] == needle[0];
+    (0..hay.len()).filter(begins).any(|at| hay[at..].starts_with(needle))
 }
 
 fn files_with_canary(dir: &Path, found: &mut Vec<String>) {
@@ -17,22 +25,46 @@ fn files_with_canary(dir: &Path, found: &mut Vec<String>) {
         let (path, kind) = (e.path(), e.file_type().unwrap());
         if kind.is_dir() {
             files_with_canary(&path, found);
-        } else if kind.is_file() && fs::read(&path).is_ok_and(|b| contains(&b)) {
+        } else if kind.is_file() && fs::read(&path).is_ok_and(|b| contains(&b, CANARY)) {
             found.push(path.display().to_string());
         }
     }
 }
 
-/// Whether any readable page of a process holds the canary.
+/// Whether any readable page of a process holds the canary. A page that cannot be read hides none of the others.
 fn memory_has_canary(pid: u32) -> bool {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let mut mem = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mem = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
     maps.lines().filter(|l| l.split(' ').nth(1).is_some_and(|p| p.starts_with('r'))).any(|l| {
         let (from, to) = l.split(' ').next().unwrap().split_once('-').unwrap();
         let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
-        let mut buf = vec![0; usize::try_from(to - from).unwrap()];
-        mem.seek(SeekFrom::Start(from)).is_ok() && mem.read_exact(&mut buf).is_ok() && contains(&buf)
+        // The end of the page before goes with each page: a canary may lie across the two.
+        let (mut seen, mut page) = (Vec::<u8>::new(), [0_u8; PAGE]);
+        (from..to).step_by(PAGE).any(|at| {
+            if mem.read_exact_at(&mut page, at).is_err() {
+                seen.clear();
+                return false;
+            }
+            seen.extend_from_slice(&page);
+            let found = contains(&seen, CANARY);
+            seen.drain(..seen.len() - (CANARY.len() - 1));
+            found
+        })
     })
+}
+
+/// Sends `text` in clear to a port that is captured.
+fn send_in_clear(port: u16, text: &[u8]) {
+    TcpStream::connect(("127.0.0.1", port)).unwrap().write_all(text).unwrap();
+}
+
+/// A process of ours, gone when this is dropped.
+struct Control(Child);
+impl Drop for Control {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 #[test]
@@ -61,10 +93,47 @@ fn a_secret_is_in_no_file_no_log_no_packet_and_no_orchestrator() {
     assert_eq!(in_memory.len(), 2, "the tasks' own tmpfs hold it: {in_memory:?}");
 
     assert!(!memory_has_canary(w.orchestrator.as_ref().unwrap().pid()), "the orchestrator's memory holds the secret");
-    eventually("packets in the capture", || pcap.metadata().is_ok_and(|m| m.len() > 10_000).then_some(()));
+    let captured = |text: &[u8]| contains(&fs::read(&pcap).unwrap(), text);
+    send_in_clear(w.join, MARK);
+    eventually("all packets so far in the capture", || captured(MARK).then_some(()));
+    assert!(pcap.metadata().unwrap().len() > 10_000, "the traffic was not captured");
+    assert!(!captured(CANARY), "a packet holds the secret");
+    send_in_clear(w.service, CANARY);
+    eventually("the canary that was sent in clear", || captured(CANARY).then_some(()));
     dump.kill().unwrap();
     dump.wait().unwrap();
+    fs::remove_file(&pcap).unwrap();
     let mut on_disk = Vec::new();
     files_with_canary(w.dir.path(), &mut on_disk);
     assert!(on_disk.is_empty(), "the secret is in {on_disk:?}");
+}
+
+#[test]
+fn the_search_of_memory_finds_what_a_process_holds_also_beside_a_page_that_cannot_be_read() {
+    let sleeping = |value: &[u8]| {
+        let value = String::from_utf8(value.to_vec()).unwrap();
+        Control(Command::new("sleep").arg("600").env("HELD", value).spawn().unwrap())
+    };
+    assert!(memory_has_canary(sleeping(CANARY).0.id()), "not found in an environment");
+    assert!(!memory_has_canary(sleeping(&CANARY[1..]).0.id()), "found where it is not");
+
+    // A mapping of three pages of a file that has one: the first holds the canary, the others cannot be read.
+    let dir = tempfile::tempdir().unwrap();
+    let program = "import mmap, os, sys, time\n\
+                   f = open(sys.argv[1], 'w+b')\n\
+                   f.truncate(3 * 4096)\n\
+                   m = mmap.mmap(f.fileno(), 3 * 4096)\n\
+                   os.readv(0, [memoryview(m)[4000:4000 + int(sys.argv[2])]])\n\
+                   f.truncate(4096)\n\
+                   print('held', flush=True)\n\
+                   time.sleep(600)\n";
+    let length = CANARY.len().to_string();
+    let mut c = Command::new("python3");
+    c.args(["-c", program]).arg(dir.path().join("held")).arg(length).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holder = Control(c.spawn().unwrap());
+    holder.0.stdin.take().unwrap().write_all(CANARY).unwrap();
+    let mut said = String::new();
+    BufReader::new(holder.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "held\n");
+    assert!(memory_has_canary(holder.0.id()), "not found beside a page that cannot be read");
 }

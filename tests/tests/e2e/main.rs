@@ -12,14 +12,17 @@
 mod callers;
 mod canary;
 mod crash;
+mod demo;
 mod documents;
 mod evil;
+mod heartbeat;
 mod image;
 mod input;
 mod leftovers;
 mod lives;
 mod locks;
 mod matrix;
+mod outside;
 mod pages;
 mod registry;
 mod renewal;

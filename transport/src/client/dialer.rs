@@ -75,7 +75,10 @@ impl Dialer {
             loop {
                 match self.dial().await {
                     Ok(link) => return link,
-                    Err(failure) => tracing::warn!(code = %failure.code, details = ?failure.details, "{failure}"),
+                    Err(failure) => {
+                        let help = failure.help.as_deref();
+                        tracing::warn!(code = %failure.code, details = ?failure.details, help, "{failure}");
+                    }
                 }
                 sleep(backoff.next_delay()).await;
             }

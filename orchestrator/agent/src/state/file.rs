@@ -44,6 +44,22 @@ pub enum StateError {
     Interrupted,
 }
 
+impl StateError {
+    /// What to do, where that is not said yet.
+    pub fn help(&self) -> Option<&'static str> {
+        use io::ErrorKind as K;
+        match self {
+            Self::Io { source, .. } if matches!(source.kind(), K::StorageFull | K::QuotaExceeded) => {
+                Some("make room on the disk of state_dir; what runs goes on meanwhile")
+            }
+            Self::Io { .. } => Some("check owner, mode and disk of state_dir"),
+            Self::Corrupt(_) | Self::Missing(_) | Self::Disbelieved { .. } | Self::Locked(_) | Self::Interrupted => {
+                None
+            }
+        }
+    }
+}
+
 /// The message in `path`; `None` if there is no such file.
 pub fn load<M: Message + Default>(path: &Path) -> Result<Option<M>, StateError> {
     let bytes = match fs::read(path) {

@@ -229,7 +229,7 @@ impl<G: Ground> Carrier<G> {
         match kept {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::error!(task = %self.job.task, %error, "the task's record was not written");
+                tracing::error!(task = %self.job.task, %error, help = error.help(), "the task's record was not written");
                 false
             }
             Err(_) => false,

@@ -1,12 +1,15 @@
 //! Bad input: every program and verb against every fault. One clear line that says what is wrong and what to do, the
 //! promised exit status, no panic, nothing half done.
 //!
-//! Rows and columns are told in `docs/reference/errors.md`; the verbs' rows are in `verbs`, the daemons' in `daemons`.
+//! Rows and columns are told in `docs/reference/errors.md`; the verbs' rows are in `verbs` and `dev`, the
+//! daemons' in `daemons` and, once they have joined, in `joined`.
 
 mod clock;
 mod daemons;
+mod dev;
 mod disk;
 mod founding;
+mod joined;
 mod verbs;
 
 use super::world::{PATIENCE, World, free_port};

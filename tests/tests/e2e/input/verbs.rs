@@ -39,7 +39,7 @@ const VERBS: &[&str] = &[
     "grant ls",
     "grant verify 00",
 ];
-/// Those that need none; each has tests of its own.
+/// Those that need none; each has tests of its own, `dev` in `super::dev` and `crate::demo`.
 const ALONE: &[&str] = &["init", "unlock", "seal", "scan", "dev", "completions"];
 
 /// A founded cluster and copies of its operator's home, each of which may be spoilt.
