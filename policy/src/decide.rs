@@ -26,7 +26,7 @@ pub enum Svid {}
 
 /// Leave to do one `Act`, once: made by a decision alone, and used up by whoever takes it.
 ///
-/// LAW: what needs leave takes a `Permit` by value, so that it does not compile where nobody asked. Nothing outside this
+/// What needs leave takes a `Permit` by value, so that it does not compile where nobody asked. Nothing outside this
 /// crate makes one,
 ///
 /// ```compile_fail,E0451

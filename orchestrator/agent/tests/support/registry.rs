@@ -82,7 +82,7 @@ impl Drop for Registry {
     }
 }
 
-/// Makes a root, `root.crt`, and what it certifies, `server.pem` and `server.key`, in `dir`.
+/// Makes a root, `root.crt`, and what it certifies, `server.pem` and `server-key.pem`, in `dir`.
 fn certify(dir: &Path) {
     let file = |name: &str| dir.join(name).to_str().unwrap().to_owned();
     let config = "[req]\ndistinguished_name = name\nprompt = no\n[name]\nCN = unused\n\
@@ -97,7 +97,7 @@ fn certify(dir: &Path) {
     };
     make("root", "/CN=registry root", "root.key.pem", "root.crt", &[]);
     let by = ["-CA", &file("root.crt"), "-CAkey", &file("root.key.pem")];
-    make("server", "/CN=registry", "server.key", "server.pem", &by);
+    make("server", "/CN=registry", "server-key.pem", "server.pem", &by);
 }
 
 /// Runs a program, which must succeed.
