@@ -5,13 +5,13 @@ use super::world::{Daemon, World, eventually};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use suite::programs::program;
 
 /// How long the supervisor lets a daemon be silent, in microseconds: it says that it lives twice in that time.
@@ -60,6 +60,17 @@ impl Supervisor {
     fn hears_that_it_lives(&self) {
         let before = self.times("WATCHDOG=1");
         eventually("signs of life", || (self.times("WATCHDOG=1") > before + 1).then_some(()));
+    }
+    /// The daemon does not say any more that it lives: not for longer than it is given.
+    fn hears_nothing_of_its_life(&self) {
+        let mut last = (self.times("WATCHDOG=1"), Instant::now());
+        eventually("silence", || {
+            let now = self.times("WATCHDOG=1");
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+            (last.1.elapsed() > Duration::from_secs(3)).then_some(())
+        });
     }
     /// The listeners that the ports file names.
     fn ports(&self) -> BTreeMap<String, u16> {
@@ -119,6 +130,71 @@ fn assert_not_ready(health: u16, reason: &str) {
     let expected = (503, format!("{reason}\n"));
     eventually(&format!("/readyz to say {reason:?}"), || (get(health, "/readyz") == expected).then_some(()));
     assert_eq!(get(health, "/livez"), (200, "ok\n".to_owned()));
+}
+
+/// A process whose first thread stands still, as by a debugger, while its others go on; until this is dropped (ptrace(2)).
+struct Held(Child);
+
+impl Held {
+    fn hold(pid: u32) -> Self {
+        // PTRACE_SEIZE and PTRACE_INTERRUPT, then __WALL.
+        let program = "import ctypes, os, sys, time\n\
+                       libc = ctypes.CDLL(None, use_errno=True)\n\
+                       libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]\n\
+                       pid = int(sys.argv[1])\n\
+                       for request in (0x4206, 0x4207):\n\
+                       \x20   if libc.ptrace(request, pid, None, None) != 0:\n\
+                       \x20       sys.exit(os.strerror(ctypes.get_errno()))\n\
+                       os.waitpid(pid, 0x40000000)\n\
+                       print('held', flush=True)\n\
+                       time.sleep(600)\n";
+        let mut c = Command::new("python3");
+        let mut holder = Self(c.args(["-c", program, &pid.to_string()]).stdout(Stdio::piped()).spawn().unwrap());
+        let mut said = String::new();
+        BufReader::new(holder.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "held\n", "the thread cannot be held");
+        holder
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn the_watchdog_hears_nothing_of_a_vault_whose_unix_socket_is_stuck() {
+    let mut w = World::empty();
+    w.kill_vault();
+    let supervisor = Supervisor::of(&w);
+    w.start_vault_with(|name| supervisor.command(name));
+    stuck_and_back(&supervisor, w.vault.as_ref().unwrap().pid());
+}
+
+#[test]
+fn the_watchdog_hears_nothing_of_an_agent_that_is_stuck_and_all_is_well_without_a_vault() {
+    let mut w = World::founded();
+    let n = w.add_node("eu");
+    w.agents[n].kill();
+    w.kill_vault();
+    let supervisor = Supervisor::of(&w);
+    let mut c = supervisor.command("holdfast-agent");
+    c.arg("--config").arg(w.path(&format!("agent{n}.toml")));
+    w.agents[n] = Daemon::spawn(c, w.path(&format!("agent{n}.log")));
+    stuck_and_back(&supervisor, w.agents[n].pid());
+}
+
+/// Holds the main loop of `pid`, which is silent then and alive; and lets it go on.
+fn stuck_and_back(supervisor: &Supervisor, pid: u32) {
+    supervisor.hears("READY=1");
+    supervisor.hears_that_it_lives();
+    let held = Held::hold(pid);
+    supervisor.hears_nothing_of_its_life();
+    assert_eq!(get(supervisor.opened(pid, &["health"]), "/livez"), (200, "ok\n".to_owned()));
+    drop(held);
+    supervisor.hears_that_it_lives();
 }
 
 #[test]
