@@ -21,6 +21,14 @@ fn betrayed(nodes: usize) -> (World, Evil, Vec<String>) {
     (w, evil, ids)
 }
 
+/// The genuine assignment is accepted after all the lies about it, and under the honest orchestrator work goes on.
+fn assert_still_counts(mut w: World, evil: Evil, node: &str, genuine: &Assign) {
+    let answer = evil.assign(node, genuine);
+    assert!(answer.accepted, "{answer:?}");
+    drop(evil);
+    assert_honest_work_goes_on(&mut w, 1);
+}
+
 fn edit_grant(assign: &mut Assign, edit: impl FnOnce(&mut Grant)) {
     let st = assign.grant.as_mut().unwrap();
     let mut grant: Grant = statement::peek(st).unwrap();
@@ -47,7 +55,7 @@ fn own_box(assign: &Assign) -> Vec<u8> {
 
 #[test]
 fn a_grant_that_was_altered_in_any_field_is_refused_and_the_genuine_one_still_counts() {
-    let (mut w, evil, nodes) = betrayed(1);
+    let (w, evil, nodes) = betrayed(1);
     let genuine = evil.genuine(&nodes[0], "shop.web.1");
     let edits: [fn(&mut Grant); 6] = [
         |g| g.images[0].digest[0] ^= 1,
@@ -73,10 +81,7 @@ fn a_grant_that_was_altered_in_any_field_is_refused_and_the_genuine_one_still_co
     assert_untouched(&w, 0);
 
     // Lies about a grant do not use it up: only the vault's word does.
-    let answer = evil.assign(&nodes[0], &genuine);
-    assert!(answer.accepted, "{answer:?}");
-    drop(evil);
-    assert_honest_work_goes_on(&mut w, 1);
+    assert_still_counts(w, evil, &nodes[0], &genuine);
 }
 
 #[test]
@@ -137,17 +142,14 @@ fn a_grant_without_proof_that_it_was_logged_is_refused() {
 
 #[test]
 fn a_grant_for_one_node_is_refused_by_another() {
-    let (mut w, evil, nodes) = betrayed(2);
+    let (w, evil, nodes) = betrayed(2);
     let for_first = evil.genuine(&nodes[0], "shop.web.1");
     evil.refused(&nodes[1], &for_first, "node");
     assert!(evidence(&w, "node").contains(&nodes[1]), "the evidence names another node");
     assert_untouched(&w, 0);
     assert_untouched(&w, 1);
     // Nor was the grant ended by it: where it belongs, it counts.
-    let answer = evil.assign(&nodes[0], &for_first);
-    assert!(answer.accepted, "{answer:?}");
-    drop(evil);
-    assert_honest_work_goes_on(&mut w, 1);
+    assert_still_counts(w, evil, &nodes[0], &for_first);
 }
 
 #[test]

@@ -5,12 +5,18 @@ use crate::world::{World, eventually};
 use std::process::Command;
 use suite::programs::program;
 
-#[test]
-fn an_init_on_a_full_disk_leaves_nothing_and_succeeds_with_room() {
+/// A cluster whose vault keeps its state on a small disk and is not founded yet.
+fn on_a_small_disk() -> (World, SmallDisk) {
     let mut w = World::empty();
     w.kill_vault();
     let disk = SmallDisk::mount(&w.path("vault"), "200m");
     w.start_vault();
+    (w, disk)
+}
+
+#[test]
+fn an_init_on_a_full_disk_leaves_nothing_and_succeeds_with_room() {
+    let (w, disk) = on_a_small_disk();
     disk.fill();
     let init = || {
         let mut c = Command::new(program("holdfast").unwrap());
@@ -28,10 +34,7 @@ fn an_init_on_a_full_disk_leaves_nothing_and_succeeds_with_room() {
 
 #[test]
 fn a_vault_whose_disk_fills_up_says_so_keeps_what_it_acknowledged_and_goes_on_with_room() {
-    let mut w = World::empty();
-    w.kill_vault();
-    let disk = SmallDisk::mount(&w.path("vault"), "200m");
-    w.start_vault();
+    let (mut w, disk) = on_a_small_disk();
     w.found();
     let mut acknowledged = Vec::new();
     let put = |w: &World, n: usize| {

@@ -1,6 +1,6 @@
 //! No empty guard opens: what a document does not say is refused, never filled in by the vault.
 
-use crate::world::World;
+use crate::world::{World, secret};
 use holdfast_vault_core::Code;
 use holdfast_wire::v1;
 
@@ -33,14 +33,7 @@ fn a_spec_says_its_zones_and_its_end() {
 #[test]
 fn a_secret_says_its_readers_and_zones() {
     let (mut w, ..) = World::shop();
-    let good = v1::PutSecret {
-        namespace: "shop".into(),
-        name: "db".into(),
-        version: 2,
-        readers: vec!["shop/web".into()],
-        zones: vec!["*".into()],
-        ..Default::default()
-    };
+    let good = secret("db", 2, &["shop/web"]);
     for (bad, word) in [
         (v1::PutSecret { readers: Vec::new(), ..good.clone() }, "services"),
         (v1::PutSecret { zones: Vec::new(), ..good.clone() }, "zones"),

@@ -1,6 +1,6 @@
 //! Operators' statements: who, how many, for which cluster, until when, once.
 
-use crate::world::{World, image};
+use crate::world::{World, image, secret};
 use holdfast_vault_core::{Code, Refusal};
 use holdfast_wire::{statement, v1};
 use v1::command::Action;
@@ -105,15 +105,7 @@ fn a_command_id_counts_once_even_with_other_words() {
 #[test]
 fn a_statement_whose_answer_was_lost_is_answered_the_same_and_carried_out_once() {
     let mut w = World::new();
-    let put = v1::PutSecret {
-        namespace: "shop".into(),
-        name: "db".into(),
-        version: 1,
-        readers: vec!["shop/*".into()],
-        zones: vec!["*".into()],
-        ..Default::default()
-    };
-    let (st, sealed) = w.secret_statement(&["sam"], put, b"value");
+    let (st, sealed) = w.secret_statement(&["sam"], secret("db", 1, &["shop/*"]), b"value");
     assert_eq!(w.state.accepted(&st.payload), None);
     let prepared_twice = holdfast_vault_core::prepare::submit(&w.leader(), &st, &sealed, &mut w.entropy());
     let first = w.submit(&st, &sealed).unwrap();
@@ -145,14 +137,8 @@ fn the_expected_revision_holds_at_the_commit_too() {
 #[test]
 fn a_secret_is_the_one_that_was_signed_the_next_version_and_its_owners() {
     let mut w = World::new();
-    let put = |version, namespace: &str| v1::PutSecret {
-        namespace: namespace.into(),
-        name: "db".into(),
-        version,
-        readers: vec!["shop/*".into()],
-        zones: vec!["*".into()],
-        ..Default::default()
-    };
+    let put =
+        |version, namespace: &str| v1::PutSecret { namespace: namespace.into(), ..secret("db", version, &["shop/*"]) };
     let (st, sealed) = w.secret_statement(&["sam"], put(1, "shop"), b"value");
     let mut other = sealed.clone();
     *other.last_mut().unwrap() ^= 1;

@@ -1,6 +1,6 @@
 //! Live grants whose ground moves: taken back at once where an operator moved it, not extended where it ran out.
 
-use crate::world::{Machine, World};
+use crate::world::{Machine, World, secret};
 use holdfast_types::GrantId;
 use holdfast_vault_core::{Command, Event, GrantState};
 use holdfast_wire::{statement, v1};
@@ -77,13 +77,9 @@ fn a_node_that_leaves_the_mandates_zones_loses_its_grants() {
 #[test]
 fn grants_are_taken_back_when_their_service_may_no_longer_read_a_secret_of_theirs() {
     let rules = |readers: &str, zone: &str, attested_only| v1::PutSecret {
-        namespace: "shop".into(),
-        name: "db".into(),
-        version: 2,
-        readers: vec![readers.into()],
         zones: vec![zone.into()],
         attested_only,
-        ..Default::default()
+        ..secret("db", 2, &[readers])
     };
     for (p, keeps) in [
         (rules("shop/*", "eu", false), true),

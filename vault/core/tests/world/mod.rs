@@ -7,7 +7,7 @@ mod machines;
 mod operators;
 
 pub use machines::{Machine, csr};
-pub use operators::{charter, image};
+pub use operators::{charter, image, secret};
 
 use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::rand::SystemRandom;

@@ -73,6 +73,18 @@ pub fn charter() -> v1::Statement {
     statement::sign(&c, &signers).unwrap()
 }
 
+/// A secret of the namespace `shop` for every zone, without its value.
+pub fn secret(name: &str, version: u64, readers: &[&str]) -> v1::PutSecret {
+    v1::PutSecret {
+        namespace: "shop".into(),
+        name: name.into(),
+        version,
+        readers: all(readers),
+        zones: all(&["*"]),
+        ..Default::default()
+    }
+}
+
 /// The digest of an image by name.
 pub fn image(name: &str) -> Digest {
     sha256(&[b"image", name.as_bytes()])
@@ -133,15 +145,7 @@ impl World {
         value: &[u8],
         readers: &[&str],
     ) -> Result<Committed, Refusal> {
-        let p = v1::PutSecret {
-            namespace: "shop".into(),
-            name: name.into(),
-            version,
-            readers: all(readers),
-            zones: all(&["*"]),
-            ..Default::default()
-        };
-        let (st, sealed) = self.secret_statement(&["sam"], p, value);
+        let (st, sealed) = self.secret_statement(&["sam"], secret(name, version, readers), value);
         self.submit(&st, &sealed)
     }
     pub fn voucher(&self, publisher: &str, repository: &str, digest: Digest) -> v1::Statement {
