@@ -26,4 +26,5 @@ mod shims;
 mod signals;
 mod story;
 mod tokens;
+mod tunnel;
 mod world;
