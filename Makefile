@@ -26,9 +26,12 @@ build: setup ## the four programs, for development
 	@cargo build --locked --workspace --bins
 
 .PHONY: demo
-demo: setup ## a cluster on this machine, from nothing to a container that holds a secret
+demo: ## a cluster on this machine, from nothing to a container that holds a secret
+	@# Containers are made by root: whether that can be had is asked before anything is built, and only the last step runs so.
+	@[ "$$(id -u)" = 0 ] || sudo -v || { echo 'make demo: it makes containers as root: run it as a user of sudo' >&2; exit 1; }
+	@scripts/setup.sh demo
 	@cargo build --locked --quiet --workspace --bins
-	@scripts/demo.sh
+	@if [ "$$(id -u)" = 0 ]; then scripts/demo.sh; else sudo env HOLDFAST_BIN='$(abspath $(or $(CARGO_TARGET_DIR),target))/debug' scripts/demo.sh; fi
 
 .PHONY: lint
 lint: ## format, clippy, and the licences, bans and sources of libraries

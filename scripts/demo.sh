@@ -9,7 +9,7 @@ export HOLDFAST_HOME=$dir/cluster/home HOLDFAST_CONTEXT=dev NO_COLOR=1
 hf=$bin/holdfast
 secret='correct horse battery staple'
 
-if [ "$(id -u)" != 0 ]; then echo "demo: makes containers, so it needs root: sudo make demo" >&2; exit 1; fi
+if [ "$(id -u)" != 0 ]; then echo "demo: makes containers, so it needs root: make demo asks for it" >&2; exit 1; fi
 if [ -n "${HOLDFAST_DEMO_DIR:-}" ] && [ -e "$dir" ]; then echo "demo: $dir exists already: name a new folder" >&2; exit 1; fi
 say() { printf '\n== %s\n' "$*"; }
 proves() { printf '   -> %s\n' "$*"; }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build, the demo and the tests need and this machine does not have. Run again, it does nothing.
+# `setup.sh demo` installs what the build and the demo need, and nothing for the tests.
 #
 # Debian or Ubuntu with Rust installed. Without the right to install, or elsewhere, it names what is missing and fails.
 set -euo pipefail
@@ -8,11 +9,14 @@ set -euo pipefail
 commands=(
   "cc gcc"
   "pkg-config pkg-config"
+  "busybox busybox-static"
+  "python3 python3"
+)
+for_tests=(
   "runc runc"
   "certtool gnutls-bin"
   "gnutls-cli gnutls-bin"
   "skopeo skopeo"
-  "busybox busybox-static"
   "docker-registry docker-registry"
   "openssl openssl"
   "strace strace"
@@ -79,8 +83,19 @@ install_deny() {
   cargo install --quiet --locked --debug "$deny"
 }
 
-command -v cargo >/dev/null || { say "please install Rust: https://rustup.rs"; exit 1; }
+what=${1:-all}
+case $what in
+  all) commands+=("${for_tests[@]}") ;;
+  demo) ;;
+  *) say "what is $what? give nothing, or: demo"; exit 2 ;;
+esac
+if ! command -v cargo >/dev/null; then
+  say "please install Rust: https://rustup.rs"
+  [ -z "${SUDO_USER:-}" ] || say "if $SUDO_USER has it: run this without sudo, it asks for root where it needs it"
+  exit 1
+fi
 install_packages
+[ "$what" = all ] || exit 0
 install_linter
 install_nextest
 install_deny

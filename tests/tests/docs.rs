@@ -202,6 +202,31 @@ fn the_page_of_rights_is_the_table_in_the_code() {
 }
 
 #[test]
+fn the_table_of_checks_has_the_words_of_the_code() {
+    let pages = repository::pages().unwrap();
+    let verify = pages.iter().filter(|p| p.path.starts_with("orchestrator/core/src/verify/"));
+    let code: String = verify.flat_map(Page::shipped_lines).map(|(_, line)| line.trim().to_owned() + "\n").collect();
+    let text = repository::read("docs/architecture.md").unwrap();
+    let mut seen = 0;
+    for check in 1..10 {
+        let row = text.lines().find(|l| l.starts_with(&format!("| {check} | "))).unwrap();
+        let listed: BTreeSet<&str> = quoted(row).collect();
+        for word in &listed {
+            assert!(code.contains(&format!("\"{word}\"")), "check {check} never refuses with {word}");
+        }
+        let made = code.split(&format!("{check}, \"")).skip(1).filter_map(|rest| rest.split('"').next());
+        for word in made {
+            assert!(
+                listed.contains(word),
+                "check {check} refuses with {word}, which docs/architecture.md does not list"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "the refusals were not read: {seen}");
+}
+
+#[test]
 fn every_decision_has_its_four_parts() {
     let decisions: Vec<Page> = documents().into_iter().filter(|p| p.path.starts_with("docs/decisions/0")).collect();
     assert!(!decisions.is_empty());

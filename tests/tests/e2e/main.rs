@@ -30,4 +30,5 @@ mod shims;
 mod signals;
 mod story;
 mod tokens;
+mod tunnel;
 mod world;

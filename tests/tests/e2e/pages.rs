@@ -1,10 +1,13 @@
 //! The pages of `docs/operations`, followed word for word: each command that they show is run, in their order, on a
 //! cluster of its own. Only paths, addresses and the ids that a reader fills in are put in their places.
 
-use super::world::{World, eventually, write_key};
+use super::leftovers;
+use super::tunnel;
+use super::world::{World, eventually, free_port, write_key};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use suite::programs::program;
 use suite::repository;
@@ -16,21 +19,47 @@ struct Reader {
     names: BTreeMap<&'static str, String>,
     /// Of the terminal in which the page is followed.
     umask: String,
+    /// What stands for `~/.config/holdfast` on the machine at which the reader sits.
+    home: PathBuf,
+}
+
+/// The commands that a page shows: the lines of its blocks without a language.
+fn commands(text: &str) -> Vec<&str> {
+    let mut fence = None;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        match (line.strip_prefix("```"), fence) {
+            (Some(language), None) => fence = Some(language),
+            (Some(_), Some(_)) => fence = None,
+            (None, Some("")) => found.push(line),
+            (None, _) => {}
+        }
+    }
+    found
 }
 
 impl Reader {
+    fn of(w: World) -> Self {
+        let home = w.path("home");
+        Self { w, names: BTreeMap::new(), umask: String::new(), home }
+    }
     /// Follows `page` and returns what its commands printed.
     fn follow(&mut self, page: &str) -> String {
         let text = repository::read(&format!("docs/operations/{page}")).unwrap();
-        let blocks = text.split("\n```\n").skip(1).step_by(2);
-        let lines: Vec<&str> = blocks.flat_map(str::lines).collect();
+        let lines = commands(&text);
         assert!(!lines.is_empty(), "{page} shows no command");
         self.umask = "022".to_owned();
         lines.iter().map(|line| self.type_in(page, line)).collect()
     }
 
     fn type_in(&mut self, page: &str, line: &str) -> String {
+        if line.starts_with("install -d -m 0700 ~/") {
+            self.home = self.w.path("elsewhere");
+        }
         let mut line = line
+            .replace("~/.config/holdfast", self.home.to_str().unwrap())
+            .replace("/var/lib/holdfast-vault", &self.w.text("vault"))
+            .replace("/var/lib/holdfast-agent", &self.w.text("agent0"))
             .replace("/run/holdfast-vault/vault.sock", &self.w.socket())
             .replace("vault.example.org:7400", &format!("127.0.0.1:{}", self.w.join))
             .replace("/etc/holdfast/agent.toml", &self.w.text("agent0.toml"))
@@ -42,13 +71,25 @@ impl Reader {
         }
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
+            ["systemctl", "restart", unit] => self.unit("stop", unit) + &self.unit("start", unit),
             ["systemctl", verb, unit] => self.unit(verb, unit),
+            ["ssh", .., "-L", paths, _host] => {
+                let (here, there) = paths.split_once(':').unwrap();
+                tunnel::forward(&self.w.dir.path().join(here), there.into());
+                String::new()
+            }
+            ["install", "-d", .., dir] if dir == self.w.text("vault") => {
+                self.come_to_the_new_machine();
+                String::new()
+            }
+            // Here everything belongs to root.
+            ["chown", ..] => String::new(),
             ["umask", mask] => {
                 self.umask = mask.to_owned();
                 String::new()
             }
             // The programs under test are the new ones already.
-            ["install", ..] => String::new(),
+            ["install", "-m", ..] => String::new(),
             ["holdfast-agent", "--config", _, ref more @ ..] => {
                 self.w.start_agent(0, more);
                 let agent = &self.w.agents[0];
@@ -60,7 +101,7 @@ impl Reader {
                 self.meet_the_new_orchestrator();
                 String::new()
             }
-            ["holdfast", ..] => {
+            ["holdfast" | "install" | "tar" | "shred" | "df" | "du", ..] => {
                 let o = self.tool(&line);
                 assert!(o.status.success(), "{page}: {line}: {}", String::from_utf8_lossy(&o.stderr));
                 String::from_utf8(o.stdout).unwrap()
@@ -75,7 +116,7 @@ impl Reader {
         let path = format!("{}:/usr/bin:/bin", bin.parent().unwrap().display());
         let mut c = Command::new("sh");
         c.args(["-c", &format!("umask {}; {line}", self.umask)]).current_dir(self.w.dir.path());
-        c.env("PATH", path).env("HOLDFAST_HOME", self.w.path("home")).env("NO_COLOR", "1");
+        c.env("PATH", path).env("HOLDFAST_HOME", &self.home).env("NO_COLOR", "1");
         c.stdin(File::open(&self.w.unlock_key).map_or_else(|_| Stdio::null(), Stdio::from)).output().unwrap()
     }
 
@@ -101,6 +142,28 @@ impl Reader {
         String::new()
     }
 
+    /// A vault as it is after a reboot.
+    fn reseal(&mut self) {
+        self.w.ok(&["seal"]);
+        let vault = self.w.vault.as_mut().unwrap();
+        eventually("the sealed process to end", || vault.exited());
+        self.w.start_vault();
+    }
+    /// What the old machine had is out of reach; the vault gets another address, and everybody is told of it.
+    fn come_to_the_new_machine(&mut self) {
+        fs::rename(self.w.path("vault"), self.w.path("vault-of-the-old-machine")).unwrap();
+        fs::create_dir(self.w.path("vault")).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(self.w.path("vault"), private).unwrap();
+        (self.w.join, self.w.service) = (free_port(), free_port());
+        self.w.write_vault_config();
+        let told = format!("vault_service = [\"127.0.0.1:{}\"]\n", self.w.service);
+        self.w.write_agent_config(0, &told);
+        let orchestrator = self.w.path("orch.toml");
+        let text = fs::read_to_string(&orchestrator).unwrap();
+        fs::write(&orchestrator, text + &told).unwrap();
+    }
+
     fn machine(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         eventually(what, || self.w.json(&["node", "ls"])["nodes"].as_array()?.iter().find(|n| is(n)).cloned())
     }
@@ -122,21 +185,27 @@ impl Reader {
     }
 }
 
+fn said_key(said: &str, kind: &str) -> String {
+    said.split_whitespace().find(|w| w.starts_with(kind)).unwrap().to_owned()
+}
+
 #[test]
 fn each_page_of_operations_can_be_followed_as_it_is_written() {
-    let mut r = Reader { w: World::empty(), names: BTreeMap::new(), umask: String::new() };
+    let mut r = Reader::of(World::empty());
     let said = r.follow("found.md");
     assert!(said.contains("uninitialized") && said.contains("\nok "), "{said}");
-    let key = said.split_whitespace().find(|w| w.starts_with("hf_unlock_v1_")).unwrap();
+    let key = said_key(&said, "hf_unlock_v1_");
     // Under the name that the page uses.
     assert_eq!(r.w.unlock_key, r.w.path("unlock.key"));
-    write_key(&r.w.unlock_key, key);
-    r.w.ok(&["seal"]);
-    let vault = r.w.vault.as_mut().unwrap();
-    eventually("the sealed process to end", || vault.exited());
-    r.w.start_vault();
+    write_key(&r.w.unlock_key, &key);
+    let recovery = said_key(&said, "hf_recovery_v1_");
+    write_key(&r.w.path("recovery.key"), &recovery);
+    r.reseal();
     let said = r.follow("unlock.md");
     assert!(said.contains("sealed") && said.contains("voter 1 is ready"), "{said}");
+    r.reseal();
+    let said = r.follow("lost-keys.md");
+    assert!(said.contains("voter 1 is ready"), "{said}");
 
     r.w.write_agent_config(0, "");
     let said = r.follow("add-node.md");
@@ -173,4 +242,68 @@ fn each_page_of_operations_can_be_followed_as_it_is_written() {
     let said = r.follow("remove-node.md");
     assert!(said.contains("shop/db-password") && said.contains("node.remove"), "{said}");
     assert!(r.w.ok(&["log", "verify"]).starts_with("ok "));
+}
+
+#[test]
+fn the_pages_for_bad_days_can_be_followed_as_they_are_written() {
+    let mut r = Reader::of(World::everything());
+    r.w.put_secret("shop/db-password", b"value", &["--reader", "web"]);
+    let spec = r.w.web_spec(1);
+    r.w.ok(&["service", "deploy", "-f", &spec]);
+    // Brings the vault's socket over.
+    r.follow("unlock.md");
+    r.reseal();
+    let said = r.follow("full-disk.md");
+    assert!(said.contains("voter 1 is ready") && said.contains("\nok "), "{said}");
+
+    let said = r.follow("operator-context.md");
+    assert!(said.contains("\nok "), "{said}");
+    assert!(r.home.join("contexts/default/operator.key").exists() && !r.w.path("operator.tar").exists());
+    r.home = r.w.path("home");
+
+    let (task, old) = (r.w.running("shop/web")[0]["id"].clone(), r.w.service);
+    let said = r.follow("restore-vault.md");
+    assert!(said.contains("voter 1 is ready") && said.contains("\nok "), "{said}");
+    assert_ne!(r.w.service, old);
+    r.machine("the node at the new address", |n| n["role"] == "node" && n["connected"] == true);
+    assert_eq!(r.w.running("shop/web")[0]["id"], task, "a task was replaced");
+    // The orchestrator found it too: what is deployed now is placed.
+    r.w.ok(&["service", "scale", "shop/web=2"]);
+}
+
+#[test]
+fn a_node_that_reboots_gets_its_tasks_back_as_the_page_says() {
+    let mut r = Reader::of(World::everything());
+    r.w.put_secret("shop/db-password", b"value", &["--reader", "web"]);
+    let spec = r.w.web_spec(1);
+    r.w.ok(&["service", "deploy", "-f", &spec]);
+    r.reads(b"value");
+    let before = r.w.running("shop/web")[0].clone();
+    r.name("ID", &before["node"]);
+    // All processes are gone, and all that was in memory or mounted.
+    r.w.agents[0].kill();
+    leftovers::end_tasks(&r.w.agent_state(0));
+    let run = r.w.agent_run(0);
+    leftovers::unmount_below(&run);
+    leftovers::unmount_below(&r.w.agent_state(0));
+    fs::remove_dir_all(&run).unwrap();
+    r.w.start_agent(0, &[]);
+    let after = eventually("the task under a new grant", || {
+        r.w.running("shop/web").into_iter().find(|t| t["id"] != before["id"])
+    });
+    assert_eq!(after["node"], before["node"]);
+    let said = r.follow("reboot-node.md");
+    assert!(said.contains("ready") && said.contains("node.renew"), "{said}");
+    r.reads(b"value");
+}
+
+#[test]
+fn every_page_of_operations_is_followed_by_a_test() {
+    let here = include_str!("pages.rs");
+    for page in repository::pages().unwrap().iter().filter(|p| p.path.starts_with("docs/operations/")) {
+        let name = page.path.trim_start_matches("docs/operations/");
+        // What the others share, and no course of commands.
+        let followed = name == "running.md" || here.contains(&format!("follow(\"{name}\")"));
+        assert!(followed, "nobody follows {name}");
+    }
 }

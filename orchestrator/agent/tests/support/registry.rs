@@ -32,7 +32,7 @@ impl Registry {
     fn serve(dir: &Path, certificates: Option<PathBuf>) -> Self {
         let (storage, config) = (dir.join("registry"), dir.join("registry.yml"));
         let tls = certificates.as_ref().map_or_else(String::new, |c| {
-            format!(", tls: {{ certificate: {0}/server.pem, key: {0}/server.key }}", c.display())
+            format!(", tls: {{ certificate: {0}/server.pem, key: {0}/server-key.pem }}", c.display())
         });
         let text = format!(
             "version: 0.1\nlog: {{ level: info, formatter: json }}\n\
