@@ -56,6 +56,7 @@ const BYTES: &[(&str, &[&str])] = &[
             "GrantSecret.box_sha256",
             "GrantView.grant_id",
             "GrantView.grant_sha256",
+            "GrantView.template",
             "InclusionReply.hashes",
             "LogChunk.request_id",
             "Mandate.cluster_id",
