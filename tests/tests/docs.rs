@@ -214,8 +214,8 @@ fn the_table_of_checks_has_the_words_of_the_code() {
         for word in &listed {
             assert!(code.contains(&format!("\"{word}\"")), "check {check} never refuses with {word}");
         }
-        let refusal = format!("{check}, \"");
-        let made = code.split(&refusal).skip(1).filter_map(|rest| rest.split('"').next());
+        let mark = format!("{check}, \"");
+        let made = code.split(mark.as_str()).skip(1).filter_map(|rest| rest.split('"').next());
         for word in made {
             assert!(
                 listed.contains(word),

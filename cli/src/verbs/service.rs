@@ -229,6 +229,9 @@ fn spec_document(s: &v1::Spec, signed_by: &[String], sha256: &str) -> Value {
     });
     let resources =
         s.resources.map(|r| json!({"cpu_milli": r.cpu_milli, "memory_bytes": r.memory_bytes, "pids": r.pids}));
+    let tmpfs = |t: &v1::TmpfsMount| json!({"target": t.target, "size_bytes": t.size_bytes});
+    let param =
+        |p: &v1::ParamDecl| json!({"name": p.name, "kind": p.kind, "min": p.min, "max": p.max, "max_len": p.max_len});
     let env: serde_json::Map<String, Value> = s.env.iter().map(|e| (e.name.clone(), e.value.clone().into())).collect();
     json!({
         "namespace": s.namespace, "service": s.service, "version": s.version, "spec_sha256": sha256, "signed_by": signed_by,
@@ -237,6 +240,7 @@ fn spec_document(s: &v1::Spec, signed_by: &[String], sha256: &str) -> Value {
         "replicas": s.replicas_max, "zones": s.zones, "node_labels": s.node_labels, "resources": resources, "health": health,
         "update": update, "isolation": s.isolation, "exclusive": s.exclusive, "protected": s.protected,
         "sensitive": s.sensitive, "on_expiry": s.on_expiry, "restart": s.restart, "user": s.user, "workdir": s.workdir,
+        "tmpfs": s.tmpfs.iter().map(tmpfs).collect::<Vec<_>>(), "params": s.params.iter().map(param).collect::<Vec<_>>(),
     })
 }
 
@@ -262,6 +266,18 @@ mod tests {
         assert!(refused.message.contains("2 deployers") && refused.help.contains("sensitive"), "{refused:?}");
         charter.thresholds.iter_mut().filter(|t| t.action == "deploy").for_each(|t| t.k = 3);
         assert!(one_signature_is_enough(&charter, &name, false).unwrap_err().message.contains("3 deployers"));
+    }
+
+    #[test]
+    fn what_is_shown_of_a_spec_leaves_nothing_of_it_out() {
+        let spec = v1::Spec {
+            tmpfs: vec![v1::TmpfsMount { target: "/cache".into(), size_bytes: 7 }],
+            params: vec![v1::ParamDecl { name: "n".into(), kind: "int".into(), min: 1, max: 2, max_len: 0 }],
+            ..v1::Spec::default()
+        };
+        let shown = spec_document(&spec, &[], "00");
+        assert_eq!(shown["tmpfs"], json!([{"target": "/cache", "size_bytes": 7}]));
+        assert_eq!(shown["params"], json!([{"name": "n", "kind": "int", "min": 1, "max": 2, "max_len": 0}]));
     }
 
     #[test]

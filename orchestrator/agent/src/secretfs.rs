@@ -221,7 +221,7 @@ pub fn ensure_memory(dir: &Path, swap_in_clear: bool) -> Result<Swap, SecretFsEr
         path: dir.to_owned(),
         source: e,
     })?;
-    let dir = &fs::canonicalize(dir).map_err(failed("find", dir))?;
+    let dir: &Path = &fs::canonicalize(dir).map_err(failed("find", dir))?;
     let in_memory = rustix::fs::statfs(dir).is_ok_and(|s| s.f_type == TMPFS_MAGIC);
     if in_memory && has_noswap(&fs::read_to_string("/proc/self/mounts").unwrap_or_default(), dir) {
         return Ok(Swap::Never);

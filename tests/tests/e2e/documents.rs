@@ -4,6 +4,7 @@ use super::world::{World, eventually};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 
 const PAGE: &str = "docs/reference/json.md";
 /// Objects whose keys are data: counts by state, variables, fields of an entry.
@@ -35,6 +36,36 @@ fn fields(v: &Value, at: &str, found: &mut BTreeSet<String>) {
     }
 }
 
+/// The service of the story with everything said that a service file can say about it.
+fn full_spec(w: &World) -> String {
+    let text = fs::read_to_string(w.web_spec(1)).unwrap();
+    let more = "env = { MODE = \"full\" }\nresources = { cpu = \"100m\", memory = \"64Mi\", pids = 64 }\n\
+                health = { command = [\"/bin/busybox\", \"true\"] }\nupdate = { parallelism = 1 }\n\
+                tmpfs = [{ target = \"/cache\", size = \"1Mi\" }]\n";
+    w.write_spec("full", &format!("{more}{text}"))
+}
+
+/// A file with what looks like a join token: its checksum is wrong, or `scan` would fail.
+fn example_of_a_token(w: &World, token: &Value) -> String {
+    let altered = |(n, c): (usize, char)| if n == 30 { if c == '0' { '1' } else { '0' } } else { c };
+    let text: String = token["token"].as_str().unwrap().chars().enumerate().map(altered).collect();
+    fs::write(w.path("example.txt"), text).unwrap();
+    w.text("example.txt")
+}
+
+/// A node that waits for its approval: its id and key.
+fn applicant(w: &mut World) -> (String, String) {
+    let n = w.agents.len();
+    w.write_agent_config(n, "");
+    let token = w.token("node", &["--approval"]);
+    let vault = format!("127.0.0.1:{}", w.join);
+    w.start_agent(n, &["--join-token-file", token.to_str().unwrap(), "--vault", &vault]);
+    let node = eventually("a node that waits", || {
+        w.json(&["node", "ls"])["nodes"].as_array()?.iter().find(|n| n["state"] == "pending").cloned()
+    });
+    (node["id"].as_str().unwrap().to_owned(), node["key"].as_str().unwrap().to_owned())
+}
+
 /// The documents of one life of a cluster, each under the verb that printed it.
 fn documents() -> Vec<(&'static str, Value)> {
     let w = World::empty();
@@ -50,7 +81,7 @@ fn documents() -> Vec<(&'static str, Value)> {
     let put = w.cli_with(&["secret", "put", "shop/db-password", "--json"], b"value");
     all.push(("secret put`", serde_json::from_slice(&put.stdout).unwrap()));
     all.push(("secret ls`", w.json(&["secret", "ls"])));
-    let spec = w.web_spec(1);
+    let spec = full_spec(&w);
     all.push(("service deploy`", w.json(&["service", "deploy", "-f", &spec])));
     all.push(("status`", w.json(&["status"])));
     all.push(("service ls`", w.json(&["service", "ls"])));
@@ -64,6 +95,7 @@ fn documents() -> Vec<(&'static str, Value)> {
     all.push(("token ls`", w.json(&["token", "ls"])));
     let id =
         all.last().unwrap().1["tokens"].as_array().unwrap().iter().find(|t| t["uses_left"] != 0).unwrap()["id"].clone();
+    let example = example_of_a_token(&w, &token);
     all.push(("token create`", token));
     all.push(("token revoke`", w.json(&["token", "revoke", id.as_str().unwrap()])));
     let nodes = w.json(&["node", "ls"]);
@@ -88,7 +120,9 @@ fn documents() -> Vec<(&'static str, Value)> {
     all.push(("node activate`", w.json(&["node", "activate", &node])));
     all.push(("node rm`", w.json(&["node", "rm", &node])));
     all.push(("node ls`", nodes));
-    all.push(("scan`", w.json(&["scan", &w.text("vault.toml")])));
+    let (waiting, its_key) = applicant(&mut w);
+    all.push(("node approve`", w.json(&["node", "approve", &waiting, "--key", &its_key])));
+    all.push(("scan`", w.json(&["scan", &example])));
     all.push(("seal`", w.json(&["seal"])));
     let vault = w.vault.as_mut().unwrap();
     eventually("the sealed process to end", || vault.exited());

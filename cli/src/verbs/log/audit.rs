@@ -100,8 +100,7 @@ impl Auditor {
 }
 
 /// Takes a log whole: its leaves as `next` brings them, until there are as many as the signed checkpoint of `size` and
-/// `root` says. `each` sees every entry; what it made of them
-/// counts only if this returns `Ok`.
+/// `root` says. `each` sees every entry; what it made of them counts only if this returns `Ok`.
 pub async fn whole(
     cluster: ClusterId,
     (size, root): (u64, &Digest),
