@@ -50,9 +50,10 @@ fn start(w: &mut World, name: &str, clock: Option<&str>) -> Log {
     log
 }
 
-/// The certificates of the two, as they lie on their disks.
+/// The certificates of the two, as they lie on their disks once both have collected theirs.
 fn identities(w: &World) -> [Vec<u8>; 2] {
-    [w.path("orch"), w.agent_state(0)].map(|dir| fs::read(dir.join("identity/identity.pem")).unwrap())
+    [w.path("orch"), w.agent_state(0)]
+        .map(|dir| eventually("an identity", || fs::read(dir.join("identity/identity.pem")).ok()))
 }
 
 /// Both work together: what is deployed runs.
