@@ -90,6 +90,11 @@ pub(crate) struct Remote {
     reference: Reference,
 }
 
+/// Why no client could be made: on a usual machine because nothing has installed the system's roots.
+fn no_client(e: &dyn Error) -> String {
+    format!("{}; install the package ca-certificates", told(e))
+}
+
 impl Remote {
     pub(crate) fn new(reference: &Reference, registries: &Registries) -> Result<Self, ImageError> {
         // The client is built without a cryptography of its own: it takes the process's, which is aws-lc-rs.
@@ -99,6 +104,8 @@ impl Remote {
         }
         let name = reference.resolve_registry();
         let is_open = is_loopback(name) || registries.insecure.iter().any(|r| r == name);
+        // The library makes a client without further roots beside each of ours, and panics where it cannot.
+        Client::try_from(ClientConfig::default()).map_err(|e| failed(reference, &no_client(&e)))?;
         let root = |der: &Vec<u8>| Certificate { encoding: CertificateEncoding::Der, data: der.clone() };
         let client = Client::try_from(ClientConfig {
             protocol: if is_open { ClientProtocol::Http } else { ClientProtocol::Https },
@@ -108,7 +115,7 @@ impl Remote {
             user_agent: concat!("holdfast/", env!("CARGO_PKG_VERSION")),
             ..Default::default()
         });
-        let client = client.map_err(|e| failed(reference, &told(&e)))?;
+        let client = client.map_err(|e| failed(reference, &no_client(&e)))?;
         Ok(Self { client, reference: reference.clone() })
     }
 

@@ -168,3 +168,22 @@ fn the_reference_names_every_key_of_a_service_file_and_no_other() {
     }
     assert_eq!(rows(&repository::read("docs/reference/service.md").unwrap()), keys);
 }
+
+/// A machine without any root certificates, as small images are: the library below panicked where further ones were given.
+#[test]
+fn a_machine_without_root_certificates_is_told_what_to_install() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(file("web.toml"), "name = \"web\"\nnamespace = \"shop\"\nimage = \"127.0.0.1:9/web:1\"\n").unwrap();
+    let made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=root"];
+    let made = Command::new("openssl").args(made).args(["-keyout", &file("key"), "-out", &file("root")]).output();
+    assert!(made.unwrap().status.success());
+    for more in [vec![], vec!["--registry-roots".to_owned(), file("root")]] {
+        let mut command = Command::new(program("holdfast").unwrap());
+        command.args(["service", "deploy", "-f", &file("web.toml")]).args(more).env("HOLDFAST_HOME", file("home"));
+        let out = command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", file("none")).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(said.contains("install the package ca-certificates") && !said.contains("panicked"), "{said}");
+        assert_eq!(out.status.code(), Some(5), "{said}");
+    }
+}
