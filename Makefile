@@ -48,6 +48,8 @@ test: setup lint ## everything that CI runs
 	@# Programs and tests in one command: each selection of its own would build the large libraries once more.
 	@cargo build --locked --quiet --workspace --bins --tests
 	@cargo nextest run --locked --workspace --profile ci
+	@# What must not compile is shown in the documentation, which nextest does not run.
+	@cargo test --locked --quiet --doc --workspace
 
 .PHONY: bench
 bench: ## measures release builds: make bench [NAME=part-of-a-name]
