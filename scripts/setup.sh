@@ -9,7 +9,6 @@ set -euo pipefail
 commands=(
   "cc gcc"
   "pkg-config pkg-config"
-  "busybox busybox-static"
   "python3 python3"
 )
 for_tests=(
@@ -42,6 +41,8 @@ missing_packages() {
   for entry in "${commands[@]}"; do
     command -v "${entry%% *}" >/dev/null || printf '%s\n' "${entry#* }"
   done
+  # It is the whole of an image: linked to a library that is not in there, it could not start.
+  ldd "$(command -v busybox || echo /none)" 2>&1 | grep -q 'not a dynamic executable\|statically linked' || printf 'busybox-static\n'
   # The embedded container runtime loads its filters through this library.
   pkg-config --exists libseccomp 2>/dev/null || printf 'libseccomp-dev\n'
 }
@@ -91,7 +92,10 @@ case $what in
 esac
 if ! command -v cargo >/dev/null; then
   say "please install Rust: https://rustup.rs"
-  [ -z "${SUDO_USER:-}" ] || say "if $SUDO_USER has it: run this without sudo, it asks for root where it needs it"
+  if [ -n "${SUDO_USER:-}" ]; then
+    say "if $SUDO_USER has it: run the demo without sudo, it asks for root where it needs it, and the tests with"
+    say "  sudo env \"PATH=\$PATH\" \"HOME=\$HOME\" make test"
+  fi
   exit 1
 fi
 install_packages

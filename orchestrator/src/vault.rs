@@ -9,10 +9,12 @@ use holdfast_transport::client::{Backoff, Dialer, Link};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::now;
 use holdfast_transport::rpc::sched_plane_client::SchedPlaneClient;
+use holdfast_types::GrantId;
 use holdfast_wire::v1::{
     DirectoryEvent, GrantRequest, GrantResult, KeepLeaseReply, KeepLeaseRequest, ReleaseGrantsRequest,
     RequestGrantsRequest, Statement, WatchDirectoryRequest,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -31,6 +33,8 @@ const WITHOUT_LEASE: Duration = Duration::from_secs(5);
 const ASK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(20));
 /// A hundred grants with a secret of 500 KiB each, twice.
 const MAX_GRANTS: usize = 128 << 20;
+/// Most grants that the vault takes back in one call.
+const MAX_RELEASES: usize = 1000;
 
 /// What the connection is made of.
 pub struct Vault {
@@ -124,13 +128,13 @@ impl Vault {
         tracing::info!(vault = %link.addr, "connected to the vault");
         self.pins.begin();
         self.open.send_replace(Some(link.clone()));
-        let mut calls = JoinSet::new();
+        let (mut calls, mut releases) = (JoinSet::new(), Releases::default());
         let mut lease = LeaseClock::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 _ = self.renewed.changed() => {
-                    finish(calls).await;
+                    finish(calls, releases.call).await;
                     return Ok(());
                 }
                 () = sleep_until(lease.next) => {
@@ -157,22 +161,49 @@ impl Vault {
                         });
                     }
                     VaultOrder::Release { grants, reason } => {
-                        let grant_ids = grants.iter().map(|g| g.to_vec()).collect();
-                        let mut client = s.client.clone();
-                        calls.spawn(async move {
-                            let r = ReleaseGrantsRequest { grant_ids, reason: reason.to_owned() };
-                            timeout(ANSWER, client.release_grants(r)).await.map_err(late)?.map(drop).map_err(Failure::from)
-                        });
+                        releases.waiting.entry(reason).or_default().extend(grants);
+                        releases.next(&s.client);
                     }
                 },
-                // A release that failed is derived again from the next picture.
                 Some(done) = calls.join_next() => done.unwrap_or_else(|_| Err(stopping()))?,
+                // A release that failed is derived again from the next picture.
+                Some(done) = releases.call.join_next() => {
+                    done.unwrap_or_else(|_| Err(stopping()))?;
+                    releases.next(&s.client);
+                }
             }
         }
     }
 
     async fn tell(&self, input: Input) -> Result<(), Failure> {
         self.inbox.send(input).await.map_err(|_| stopping())
+    }
+}
+
+/// Grants to give back: one call at a time, since the vault takes so many a second, and what queues behind it goes together.
+#[derive(Default)]
+struct Releases {
+    /// By reason.
+    waiting: BTreeMap<&'static str, Vec<GrantId>>,
+    /// The one under way.
+    call: JoinSet<Result<(), Failure>>,
+}
+
+impl Releases {
+    /// Makes the next call, if none is under way.
+    fn next(&mut self, client: &SchedPlaneClient<Channel>) {
+        let Some((reason, mut grants)) = self.call.is_empty().then(|| self.waiting.pop_first()).flatten() else {
+            return;
+        };
+        if grants.len() > MAX_RELEASES {
+            self.waiting.insert(reason, grants.split_off(MAX_RELEASES));
+        }
+        let grant_ids = grants.iter().map(|g| g.to_vec()).collect();
+        let mut client = client.clone();
+        self.call.spawn(async move {
+            let r = ReleaseGrantsRequest { grant_ids, reason: reason.to_owned() };
+            timeout(ANSWER, client.release_grants(r)).await.map_err(late)?.map(drop).map_err(Failure::from)
+        });
     }
 }
 
@@ -187,8 +218,11 @@ async fn request(
 }
 
 /// Waits for calls that were begun: each must be judged before our next certificate is in use.
-async fn finish(mut calls: JoinSet<Result<(), Failure>>) {
-    let all = async { while calls.join_next().await.is_some() {} };
+async fn finish(mut calls: JoinSet<Result<(), Failure>>, mut release: JoinSet<Result<(), Failure>>) {
+    let all = async {
+        while calls.join_next().await.is_some() {}
+        while release.join_next().await.is_some() {}
+    };
     if timeout(ANSWER, all).await.is_err() {
         tracing::warn!("calls to the vault did not end in time");
     }

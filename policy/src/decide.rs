@@ -51,6 +51,21 @@ pub enum Svid {}
 ///     p
 /// }
 /// ```
+///
+/// The same names, used as they may be, compile: it is not for a name that the above does not.
+///
+/// ```
+/// use holdfast_policy::{Grant, Mount, Permit};
+/// fn once(p: Permit<Mount>) -> Permit<Mount> {
+///     drop((p.policies().len(), p.policy_version()));
+///     p
+/// }
+/// fn used(p: Permit<Grant>) -> Vec<String> {
+///     drop(once);
+///     p.used()
+/// }
+/// # drop(used);
+/// ```
 #[derive(Debug)]
 pub struct Permit<Act> {
     policy_version: u64,

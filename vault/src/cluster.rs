@@ -71,6 +71,8 @@ pub struct Cluster {
     pub awaits: Awaits,
     /// How fast one machine may make entries of the log.
     pub entries: Pace,
+    /// How fast one orchestrator may ask for its leases.
+    pub leases: Pace,
     /// How fast one machine may be given certificates.
     pub certificates: Pace,
 }
@@ -284,8 +286,9 @@ impl Cluster {
         let p = self.decide(|l, e| prepare::voter_up(l, self.id, term, &subject, service, join, e))?;
         let (chain, _) = self.commit(p).await?;
         ident.chain = chain;
-        ident.store(&self.dir, &self.disk_keys).map_err(crate::found::disk)?;
-        self.identify(&ident)
+        // It is committed, so it is the one that counts, also where the disk does not take it: after a start there is another.
+        self.identify(&ident)?;
+        ident.store(&self.dir, &self.disk_keys).map_err(crate::found::disk)
     }
 
     /// Uses the certificate that this voter holds.

@@ -15,7 +15,7 @@ use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::v1::{self, node_push::Push};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,10 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_millis(500);
 /// How long a removed node keeps its connection, to hear that its grants are revoked.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a leader among several voters waits for them.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After an own key or certificate could not be renewed.
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
 /// Most leases extended in one entry.
 const EXTEND_BATCH: usize = 500;
 
@@ -172,19 +176,58 @@ pub fn reopen(cluster: &Cluster) -> Result<(), Failure> {
 pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToken) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut renew_after = Instant::now();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = every.tick() => work.beat(),
         }
-        if let Err(e) = one_tick(&cluster).await {
+        if let Err(e) = in_time(&cluster, one_tick(&cluster)).await {
             tracing::warn!(error = %e, "periodic work was not done");
+        }
+        if Instant::now() >= renew_after
+            && let Err(e) = in_time(&cluster, renewals(&cluster)).await
+        {
+            // Each attempt is in the log for ever.
+            renew_after = Instant::now() + RENEW_AGAIN;
+            tracing::warn!(error = %e, "the vault's own keys and certificate are not renewed");
         }
     }
 }
 
+/// A leader that its peers cannot hear waits, and is not stuck: its work is given up and begun again. Alone, what does not
+/// end is this machine's disk, and nothing here may hide it.
+async fn in_time(cluster: &Cluster, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    if cluster.look(|s| s.voters().count())? == 1 {
+        return work.await;
+    }
+    let late = |_| Failure::unavailable("no-quorum", "too few voters answer");
+    tokio::time::timeout(PATIENCE, work).await.map_err(late)?
+}
+
+fn leads(cluster: &Cluster) -> bool {
+    cluster.voter.status().leader == Some(cluster.id)
+}
+
+/// Replaces what a third of its life is over of.
+async fn renewals(cluster: &Arc<Cluster>) -> Result<(), Failure> {
+    if !leads(cluster) {
+        return Ok(());
+    }
+    let now = cluster.now()?;
+    renew_keys(cluster, now).await?;
+    if cluster.identity.current().is_some_and(|i| third_over(now, i.not_before().plus(BACKDATE), i.not_after())) {
+        cluster.certify_self().await?;
+    }
+    Ok(())
+}
+
 async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
-    if cluster.voter.status().leader != Some(cluster.id) {
+    if !leads(cluster) {
+        // Nodes belong to whoever leads: what is told here reaches nobody's lease.
+        if cluster.hub.len() > 0 {
+            cluster.hub.end_all();
+        }
         return Ok(());
     }
     let now = cluster.now()?;
@@ -193,10 +236,6 @@ async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     }
     if cluster.look(|s| s.is_due(now))? {
         cluster.propose(Command::Tick).await?;
-    }
-    renew_keys(cluster, now).await?;
-    if cluster.identity.current().is_some_and(|i| third_over(now, i.not_before().plus(BACKDATE), i.not_after())) {
-        cluster.certify_self().await?;
     }
     Ok(())
 }

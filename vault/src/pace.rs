@@ -3,13 +3,18 @@
 //! An identity with a good certificate can still be hostile: what it may add to the log and to a leader's work is bounded
 //! by its name, however many connections and streams it opens.
 
+use holdfast_transport::failure::Failure;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Entries of the log that one machine causes by reports, leases, requests and releases of grants: 200 at once, 20 a second.
+/// Entries of the log that one machine causes by reports, requests and releases of grants: 200 at once, 20 a second.
 pub const ENTRIES: (Duration, u32) = (Duration::from_millis(50), 200);
+/// Turns of `KeepLease`, which has a pace of its own: what an orchestrator gives back must not cost it its lease.
+pub const LEASES: (Duration, u32) = (Duration::from_millis(200), 5);
+/// Longest wait for a turn.
+const LINE: Duration = Duration::from_secs(10);
 /// Certificates that one machine is given: this many at once, and as many again in the life of one.
 pub const CERTIFICATES: u32 = 32;
 /// Callers remembered before those whose burst is whole again are forgotten.
@@ -36,26 +41,54 @@ impl Pace {
 
     /// Takes a turn for `who` at `now`, or says how long until there is one.
     pub fn take(&self, who: &str, now: Instant) -> Result<(), Duration> {
-        let mut c = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let even = c.even.get(who).copied().map_or(now, |t| t.max(now));
-        let ahead = even.duration_since(now);
-        let most = self.every * self.burst.saturating_sub(1);
-        if ahead > most {
-            return Err(ahead.saturating_sub(most));
+        let mut c = self.lock();
+        let (even, wait) = self.next(&c, who, now);
+        if !wait.is_zero() {
+            return Err(wait);
         }
+        self.keep(&mut c, who, even, now);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Callers> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When `who` would be even, and how long until its next turn.
+    fn next(&self, c: &Callers, who: &str, now: Instant) -> (Instant, Duration) {
+        let even = c.even.get(who).copied().map_or(now, |t| t.max(now));
+        (even, even.duration_since(now).saturating_sub(self.every * self.burst.saturating_sub(1)))
+    }
+
+    fn keep(&self, c: &mut Callers, who: &str, even: Instant, now: Instant) {
         c.even.insert(who.to_owned(), even + self.every);
         if c.even.len() >= c.sweep_at {
             c.even.retain(|_, t| *t > now);
             c.sweep_at = SWEEP.max(c.even.len() * 2);
         }
+    }
+
+    /// Takes the next turn of `who` there is, behind those that were asked for before, and waits for it; refuses where that
+    /// would take longer than [`LINE`].
+    pub async fn turn(&self, who: &str) -> Result<(), Failure> {
+        let wait = self.reserve(who, Instant::now()).ok_or_else(|| {
+            Failure::exhausted("too-many-requests", format!("{who} asks faster than it is answered"))
+                .help("ask less often; what was asked before is answered first")
+        })?;
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
         Ok(())
     }
 
-    /// Waits for a turn of `who`.
-    pub async fn turn(&self, who: &str) {
-        while let Err(wait) = self.take(who, Instant::now()) {
-            tokio::time::sleep(wait).await;
-        }
+    /// How long until the next turn of `who`, which is taken; `None` if too many wait already.
+    fn reserve(&self, who: &str, now: Instant) -> Option<Duration> {
+        let mut c = self.lock();
+        let (even, wait) = self.next(&c, who, now);
+        (wait <= LINE).then(|| {
+            self.keep(&mut c, who, even, now);
+            wait
+        })
     }
 }
 
@@ -93,8 +126,17 @@ mod tests {
         let every = Duration::from_millis(10);
         let (p, t) = (Pace::new(every, 2), Instant::now());
         for _ in 0..5 {
-            p.turn("a").await;
+            p.turn("a").await.unwrap();
         }
         assert!(t.elapsed() >= every * 3);
+    }
+
+    #[test]
+    fn whoever_waits_is_served_in_turn_and_the_line_is_bounded() {
+        let (p, t) = (Pace::new(EVERY, 2), Instant::now());
+        let waits: Vec<_> = (0..100).map_while(|_| p.reserve("a", t)).map(|w| w.as_secs()).collect();
+        assert_eq!(waits, [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "each a turn of its own, none beyond ten seconds");
+        assert_eq!(p.reserve("b", t), Some(Duration::ZERO), "another's line is empty");
+        assert_eq!(p.reserve("a", t + EVERY), Some(LINE), "as the line moves on, one more finds room");
     }
 }

@@ -33,7 +33,7 @@ impl Machine for Registry {
 
     fn apply(&mut self, index: u64, _term: u64, command: &[u8]) -> Result<Self::Reply, MachineError> {
         let stamped = Stamped::decode(command)
-            .ok_or_else(|| MachineError(format!("entry {index} is of a newer version or damaged")))?;
+            .ok_or_else(|| MachineError(format!("entry {index} is of another version or damaged")))?;
         let applied = self.state.apply(stamped);
         self.leaves.extend(applied.leaves);
         if !applied.events.is_empty() && self.events.receiver_count() > 0 {

@@ -326,6 +326,7 @@ impl Daemon {
             strangers: Throttle::of_strangers(),
             awaits: crate::awaits::Awaits::default(),
             entries: Pace::new(pace::ENTRIES.0, pace::ENTRIES.1),
+            leases: Pace::new(pace::LEASES.0, pace::LEASES.1),
             certificates: Pace::new(
                 self.config.lives.node.min(self.config.lives.orch) / pace::CERTIFICATES,
                 pace::CERTIFICATES,

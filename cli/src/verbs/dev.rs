@@ -141,7 +141,7 @@ impl<'a> DevCluster<'a> {
         let (state, runtime) = (self.folder(&name)?, self.folder(&format!("{name}-run"))?);
         let text = format!(
             "state_dir = {state:?}\nruntime_dir = {runtime:?}\nhealth = \"127.0.0.1:0\"\ncgroup = \"/{}/{name}\"\nallow_swap = true\n",
-            cgroup()
+            self.cgroup()
         );
         let join = if is_new { self.join("node").await? } else { Vec::new() };
         self.start("holdfast-agent", &name, &text, &join)
@@ -247,11 +247,17 @@ impl<'a> DevCluster<'a> {
         }
     }
 
+    /// The cgroup above those of its agents: the folder's, so that a cluster that is started again finds its containers there.
+    fn cgroup(&self) -> String {
+        let name = holdfast_types::sha256(&[self.dir.as_os_str().as_encoded_bytes()]).hex();
+        format!("holdfast-dev-{}", name.get(..12).unwrap_or(&name))
+    }
+
     /// Takes away the cgroups above the agents' containers, in every hierarchy, unless a container runs on.
     fn remove_cgroups(&self) {
         let root = Path::new("/sys/fs/cgroup");
         for hierarchy in files::folders(root).into_iter().chain([root.to_owned()]) {
-            let mine = hierarchy.join(cgroup());
+            let mine = hierarchy.join(self.cgroup());
             if let Err(e) = files::remove_empty(&mine) {
                 self.app.out.note(&format!("cannot remove {}: {e}", mine.display()));
             }
@@ -270,10 +276,6 @@ impl<'a> DevCluster<'a> {
     }
 }
 
-/// The cgroup above those of this cluster's agents.
-fn cgroup() -> String {
-    format!("holdfast-dev-{}", std::process::id())
-}
 fn is(v: &Value, key: &str, wanted: &str) -> bool {
     v.get(key).and_then(Value::as_str) == Some(wanted)
 }

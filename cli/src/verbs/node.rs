@@ -128,13 +128,14 @@ async fn drain(app: &App, c: &Cluster, id: &str, drain: bool) -> Result<(), Fail
 /// is removed already gives its list again.
 async fn rm(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
     let n = find(c, id).await?;
+    if n.id != id {
+        let help = format!("a removal is for ever, so it takes the whole id: holdfast node rm {}", n.id);
+        return Err(Failure::new(Code::Usage, format!("{id} is only the start of an id"), help));
+    }
     if n.state != REMOVED {
         c.command(Action::RemoveNode(v1::RemoveNode { id: n.id.clone() })).await?;
     }
-    let given = exposure(app, c, &n.id).await.map_err(|f| Failure {
-        help: format!("{} is removed; repeat `holdfast node rm {}` to see what it was given. {}", n.id, n.id, f.help),
-        ..f
-    })?;
+    let given = exposure(app, c, &n.id).await.map_err(|f| unlisted(&n.id, f))?;
     let secrets: Vec<Value> = given.iter().map(|(s, v)| json!({"secret": s, "version": v})).collect();
     app.out.show(&json!({"id": n.id, "removed": true, "secrets": secrets}), || {
         let rows: Vec<_> = given.iter().map(|(s, v)| vec![s.clone(), v.to_string()]).collect();
@@ -143,6 +144,16 @@ async fn rm(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
         }
         format!("{} is removed; it had been given\n\n{}", n.id, app.out.table(&["secret", "version"], rows))
     })
+}
+
+/// The node is removed, and what it was given cannot be told.
+fn unlisted(id: &str, f: Failure) -> Failure {
+    let again = if f.code == Code::LogWrong.word() {
+        "take every secret that it could read for known".to_owned()
+    } else {
+        format!("repeat `holdfast node rm {id}` to see what it was given")
+    };
+    Failure { help: format!("{id} is removed; {again}. {}", f.help), ..f }.with("id", id).with("removed", true)
 }
 
 /// Every secret version that was ever boxed to `node`: the log remembers what the registry has forgotten. It is read whole

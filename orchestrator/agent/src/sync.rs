@@ -263,7 +263,8 @@ impl<G: Ground> VaultSync<G> {
     }
 }
 
-/// Sends without waiting: the queue holds more than a vault that lives leaves unread.
+/// Sends without waiting. A vault reads at a pace, and the queue holds a burst; whoever has still more to say begins anew, with
+/// one report of everything.
 fn report(
     out: &mpsc::Sender<NodeReport>,
     (bundle_epoch, charter_version): (u64, u64),

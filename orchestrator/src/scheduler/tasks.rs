@@ -11,7 +11,7 @@ use holdfast_wire::v1::{GrantView, Stop};
 use std::time::Duration;
 
 /// How long the vault is given to let a protected task go, before it is asked again.
-const LET_GO: Duration = Duration::from_secs(5);
+const LET_GO: Duration = Duration::from_secs(15);
 
 /// Whether the node may have the grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub(super) struct Task {
     pub(super) running_since: Option<Millis>,
     /// Somebody will look when it has run for long enough.
     watched: bool,
+    /// The vault was asked to let it go, and will be asked again.
+    asked_for: bool,
 }
 
 impl Task {
@@ -65,6 +67,7 @@ impl Task {
             refused: false,
             running_since: None,
             watched: false,
+            asked_for: false,
         }
     }
     fn grant(&self) -> Option<GrantId> {
@@ -200,7 +203,9 @@ impl Scheduler {
         let Some((t, id)) = self.tasks.get(task).and_then(|t| Some((t, t.grant()?))) else { return };
         let Some(g) = self.grants.get(&id).cloned() else { return };
         let (lost, here) = self.nodes.get(&t.node).map_or((true, false), |n| (n.lost, n.session.is_some()));
-        if lost && g.is_live() {
+        if lost && g.is_live() && g.protected {
+            self.ask_to_let_go(now, task, id, "its node is lost");
+        } else if lost && g.is_live() {
             self.release(task, id, "its node is lost");
         } else if here && g.state == GrantState::Issued && handed(t) == Some(Handed::No) {
             self.release(task, id, "its node never got it");
@@ -262,10 +267,12 @@ impl Scheduler {
     /// Sends the order to stop, if the task is to end and its node is here to take the order. Of a protected task the node
     /// takes none from us: the vault is asked to let it go, and asked again while it does not.
     pub(super) fn send_stop(&mut self, now: Millis, task: &TaskId) {
-        let Some(t) = self.tasks.get(task).filter(|t| t.stop && !t.released) else { return };
-        if let Some((id, _)) = t.grant().and_then(|id| Some((id, self.grants.get(&id).filter(|g| g.protected)?))) {
-            self.release(task, id, "its service changed");
-            return self.timers.add(now.plus(LET_GO), Due::LetGo(task.clone(), id));
+        let Some(t) = self.tasks.get(task).filter(|t| t.stop) else { return };
+        if let Some(id) = self.protected_grant(task) {
+            return self.ask_to_let_go(now, task, id, "its service changed");
+        }
+        if t.released {
+            return;
         }
         let here = self.nodes.get(&t.node).is_some_and(|n| n.session.is_some());
         let revoked = t.grant().and_then(|g| self.grants.get(&g)).is_some_and(|g| g.state == GrantState::Revoked);
@@ -280,12 +287,30 @@ impl Scheduler {
         self.orders.push(super::Order::Stop { node: t.node.clone(), stop });
     }
 
+    /// The grant of a task that only the vault's word ends.
+    fn protected_grant(&self, task: &TaskId) -> Option<GrantId> {
+        let id = self.tasks.get(task)?.grant()?;
+        let shown = self.grants.get(&id).map(|g| g.protected);
+        shown.unwrap_or_else(|| self.version_of(task).is_some_and(|v| v.spec.protected)).then_some(id)
+    }
+
+    /// Gives a protected task's grant back. The vault may have reasons to keep it, and does not say so: it is asked again.
+    fn ask_to_let_go(&mut self, now: Millis, task: &TaskId, id: GrantId, reason: &'static str) {
+        let Some(t) = self.tasks.get_mut(task).filter(|t| !t.asked_for) else { return };
+        (t.asked_for, t.released) = (true, false);
+        self.release(task, id, reason);
+        self.timers.add(now.plus(LET_GO), Due::LetGo(task.clone(), id));
+    }
+
     /// The vault was asked to let a protected task go: if it did not, it is asked again.
     pub(super) fn ask_again(&mut self, now: Millis, task: &TaskId, id: &GrantId) {
         let live = self.grants.get(id).is_some_and(Grant::is_live);
-        if let Some(t) = self.tasks.get_mut(task).filter(|t| live && t.stop && t.grant() == Some(*id)) {
-            t.released = false;
+        let Some(t) = self.tasks.get_mut(task).filter(|t| t.grant() == Some(*id)) else { return };
+        t.asked_for = false;
+        if live && t.stop {
             self.send_stop(now, task);
+        } else if live {
+            self.claim(now, task);
         }
     }
 

@@ -23,6 +23,7 @@ mod lives;
 mod locks;
 mod matrix;
 mod outside;
+mod pace;
 mod pages;
 mod registry;
 mod renewal;

@@ -1,5 +1,7 @@
 //! The pages of `docs/operations`, followed word for word: each command that they show is run, in their order, on a
-//! cluster of its own. Only paths, addresses and the ids that a reader fills in are put in their places.
+//! cluster of its own. Paths, addresses and the ids that a reader fills in are put in their places; `systemctl` starts and
+//! stops the daemons of this cluster, `ssh -L` is a forwarding of ours, and what needs other users or packages is left out
+//! (`chown`, `install -m`, the two files of a vault's new address, which are written where the page says so).
 
 use super::leftovers;
 use super::tunnel;
@@ -21,6 +23,8 @@ struct Reader {
     umask: String,
     /// What stands for `~/.config/holdfast` on the machine at which the reader sits.
     home: PathBuf,
+    /// The vault is at another address than it was.
+    moved: bool,
 }
 
 /// The commands that a page shows: the lines of its blocks without a language.
@@ -41,7 +45,7 @@ fn commands(text: &str) -> Vec<&str> {
 impl Reader {
     fn of(w: World) -> Self {
         let home = w.path("home");
-        Self { w, names: BTreeMap::new(), umask: String::new(), home }
+        Self { w, names: BTreeMap::new(), umask: String::new(), home, moved: false }
     }
     /// Follows `page` and returns what its commands printed.
     fn follow(&mut self, page: &str) -> String {
@@ -71,11 +75,18 @@ impl Reader {
         }
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
-            ["systemctl", "restart", unit] => self.unit("stop", unit) + &self.unit("start", unit),
+            ["systemctl", "restart", unit] => {
+                self.tell_of_the_new_address(unit);
+                self.unit("stop", unit) + &self.unit("start", unit)
+            }
             ["systemctl", verb, unit] => self.unit(verb, unit),
             ["ssh", .., "-L", paths, _host] => {
                 let (here, there) = paths.split_once(':').unwrap();
                 tunnel::forward(&self.w.dir.path().join(here), there.into());
+                String::new()
+            }
+            ["ssh", "-S", _, "-O", "exit", _host] => {
+                fs::remove_file(self.w.path("forwarded.sock")).unwrap();
                 String::new()
             }
             ["install", "-d", .., dir] if dir == self.w.text("vault") => {
@@ -130,8 +141,7 @@ impl Reader {
         match (verb, unit) {
             ("stop", _) => {
                 let daemon = daemon.unwrap();
-                let asked = Command::new("kill").args(["-TERM", &daemon.pid().to_string()]).status().unwrap();
-                assert!(asked.success());
+                daemon.signal(rustix::process::Signal::TERM);
                 assert_eq!(eventually("the daemon to end", || daemon.exited()), Some(0), "{unit}");
             }
             ("start", "holdfast-vault") => self.w.start_vault(),
@@ -144,12 +154,12 @@ impl Reader {
 
     /// A vault as it is after a reboot.
     fn reseal(&mut self) {
-        self.w.ok(&["seal"]);
+        self.w.ok(&["seal", "--vault-socket", &self.w.socket()]);
         let vault = self.w.vault.as_mut().unwrap();
         eventually("the sealed process to end", || vault.exited());
         self.w.start_vault();
     }
-    /// What the old machine had is out of reach; the vault gets another address, and everybody is told of it.
+    /// What the old machine had is out of reach, and the vault gets another address in its configuration.
     fn come_to_the_new_machine(&mut self) {
         fs::rename(self.w.path("vault"), self.w.path("vault-of-the-old-machine")).unwrap();
         fs::create_dir(self.w.path("vault")).unwrap();
@@ -157,11 +167,20 @@ impl Reader {
         fs::set_permissions(self.w.path("vault"), private).unwrap();
         (self.w.join, self.w.service) = (free_port(), free_port());
         self.w.write_vault_config();
+        self.moved = true;
+    }
+    /// Once the vault has moved, the configuration of whoever is restarted names its new address.
+    fn tell_of_the_new_address(&self, unit: &str) {
         let told = format!("vault_service = [\"127.0.0.1:{}\"]\n", self.w.service);
-        self.w.write_agent_config(0, &told);
-        let orchestrator = self.w.path("orch.toml");
-        let text = fs::read_to_string(&orchestrator).unwrap();
-        fs::write(&orchestrator, text + &told).unwrap();
+        match unit {
+            "holdfast-agent" if self.moved => self.w.write_agent_config(0, &told),
+            "holdfast-orchestrator" if self.moved => {
+                let path = self.w.path("orch.toml");
+                let text = fs::read_to_string(&path).unwrap();
+                fs::write(&path, text + &told).unwrap();
+            }
+            _ => {}
+        }
     }
 
     fn machine(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {

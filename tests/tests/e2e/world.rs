@@ -289,14 +289,18 @@ impl World {
     pub fn agent_run(&self, n: usize) -> PathBuf {
         self.run.path().join(self.agent_name(n))
     }
+    /// The cgroup above those of its agents.
+    pub fn cgroup(&self) -> String {
+        self.dir.path().file_name().unwrap().to_str().unwrap().to_owned()
+    }
     pub fn write_agent_config(&self, n: usize, more: &str) {
         let run = self.agent_run(n);
         fs::create_dir_all(&run).unwrap();
         let text = format!(
-            "state_dir = {:?}\nruntime_dir = {:?}\nhealth = \"127.0.0.1:0\"\ncgroup = \"/hf-e2e-{}-{n}\"\n{more}\n",
+            "state_dir = {:?}\nruntime_dir = {:?}\nhealth = \"127.0.0.1:0\"\ncgroup = \"/{}/{n}\"\n{more}\n",
             self.agent_state(n),
             run,
-            self.join
+            self.cgroup()
         );
         fs::write(self.path(&format!("agent{n}.toml")), text).unwrap();
     }
@@ -384,5 +388,6 @@ impl Drop for World {
         }
         leftovers::unmount_below(self.run.path());
         leftovers::unmount_below(self.dir.path());
+        leftovers::remove_cgroups(&self.cgroup());
     }
 }

@@ -24,7 +24,7 @@ impl Stamped {
         // Serializing plain data into a growing vector cannot fail; an empty entry is refused by `decode`.
         postcard::to_stdvec(self).unwrap_or_default()
     }
-    /// Decodes from the Raft log; `None` if the bytes are not a command of this or an older version.
+    /// Decodes from the Raft log; `None` if the bytes are not a command as this version writes it.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (s, rest) = postcard::take_from_bytes(bytes).ok()?;
         rest.is_empty().then_some(s)

@@ -71,7 +71,7 @@ impl NodeSession {
         if r.tasks.len() > MAX_TASKS {
             return Err(Failure::invalid("invalid-input", "too many tasks in one report"));
         }
-        self.cluster.entries.turn(self.node.as_str()).await;
+        self.cluster.entries.turn(self.node.as_str()).await?;
         let mut tasks: Vec<_> = r.tasks.iter().filter_map(report).collect();
         if r.complete {
             self.give_all(&r).await?;

@@ -140,7 +140,10 @@ impl SchedPlane for SchedService {
         tokio::spawn(async move {
             while let Ok(Some(r)) = inbound.message().await {
                 // Each is an entry of the log: who asks faster waits.
-                cluster.entries.turn(orch.as_str()).await;
+                if let Err(f) = cluster.leases.turn(orch.as_str()).await {
+                    drop(tx.send(Err(f.into())).await);
+                    return;
+                }
                 let addr = r.session_addr.chars().take(255).collect();
                 let reply = Self::keep(&cluster, &orch, addr).await.map_err(Status::from);
                 if tx.send(reply).await.is_err() {
@@ -157,7 +160,7 @@ impl SchedPlane for SchedService {
     ) -> Result<Response<v1::RequestGrantsReply>, Status> {
         let caller = self.0.admit(&request, Rpc::RequestGrants).await?;
         let orch = orch_of(&caller)?;
-        self.0.entries.turn(orch.as_str()).await;
+        self.0.entries.turn(orch.as_str()).await?;
         let r = request.into_inner();
         let cluster = Arc::clone(&self.0);
         // Policy, boxes and signatures are work: not on the threads that serve connections.
@@ -176,7 +179,7 @@ impl SchedPlane for SchedService {
     async fn release_grants(&self, request: Request<v1::ReleaseGrantsRequest>) -> Result<Response<v1::Ack>, Status> {
         let caller = self.0.admit(&request, Rpc::ReleaseGrants).await?;
         let orch = orch_of(&caller)?;
-        self.0.entries.turn(orch.as_str()).await;
+        self.0.entries.turn(orch.as_str()).await?;
         let r = request.into_inner();
         if r.grant_ids.len() > prepare::MAX_BATCH {
             return Err(Failure::invalid("invalid-input", "too many grants at a time").into());

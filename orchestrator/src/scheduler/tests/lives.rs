@@ -198,12 +198,12 @@ fn the_vault_is_asked_to_let_protected_tasks_go_until_it_does() {
     w.settle();
     let old = w.live(1).unwrap();
     w.service(&[spec(1, 1), Spec { command: vec!["other".into()], ..spec(2, 1) }]);
-    w.keep_lease_and_wait(12);
+    w.keep_lease_and_wait(40);
     assert!(w.stops().is_empty(), "its node would refuse, and hold it against us");
-    assert_eq!(w.released(), [old; 3], "now, after 5 s and after 10 s");
+    assert_eq!(w.released(), [old; 3], "now, after 15 s and after 30 s");
     assert_eq!(w.placed.len(), 1);
     w.protects = false;
-    w.keep_lease_and_wait(5);
+    w.keep_lease_and_wait(15);
     w.ends(&old, "stopped", 0);
     w.run();
     assert_eq!(w.placed.last().unwrap().version, 2);
@@ -228,4 +228,26 @@ fn work_whose_version_is_not_shown_any_more_is_known_by_its_template() {
     w.service(&[spec(3, 1), Spec { command: vec!["other".into()], ..spec(4, 1) }]);
     w.keep_lease_and_wait(10);
     assert_eq!(w.stops().len(), 1);
+}
+
+#[test]
+fn a_protected_task_that_was_kept_while_its_node_was_lost_is_asked_for_when_its_service_changes() {
+    let mut w = World::new(1);
+    w.protects = true;
+    w.service(&[spec(1, 1)]);
+    w.run();
+    w.settle();
+    let old = w.live(1).unwrap();
+    w.s.session_closed(w.now, &node(1));
+    w.node_is(1, "ready", false);
+    w.keep_lease_and_wait(40);
+    assert_eq!(w.released().first(), Some(&old), "its node is lost");
+    w.node_is(1, "ready", true);
+    w.greet(1, &[old]);
+    w.keep_lease_and_wait(40);
+    let before = w.released().len();
+    w.service(&[spec(1, 1), Spec { command: vec!["other".into()], ..spec(2, 1) }]);
+    w.keep_lease_and_wait(20);
+    assert!(w.released().len() > before, "nobody asks for it any more");
+    assert!(w.stops().is_empty());
 }

@@ -19,8 +19,10 @@ use v1::command::Action;
 const ACTIVE_VERSIONS: usize = 2;
 /// How long an accepted statement is answered again as it was: as long as a command can live.
 const ACCEPTED_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// Vouchers kept for one digest.
+/// Vouchers kept for one digest in one repository.
 const MAX_VOUCHERS: usize = 8;
+/// Vouchers kept for one digest, in all repositories.
+const MAX_VOUCHERS_OF_DIGEST: usize = 256;
 
 impl Step<'_> {
     pub(super) fn submit(&mut self, s: &Submission) -> Result<(), Refusal> {
@@ -85,6 +87,7 @@ impl Step<'_> {
         let digest =
             Digest::from_slice(&v.digest).ok_or_else(|| Refusal::invalid("a voucher names a SHA-256 digest"))?;
         let list = self.state.vouchers.entry(digest).or_default();
+        let full = list.len() >= MAX_VOUCHERS_OF_DIGEST;
         let same =
             list.iter_mut().find_map(|k| Command::statement(k).filter(|s| s.payload == by.st.payload).map(|s| (k, s)));
         match same {
@@ -96,10 +99,22 @@ impl Step<'_> {
                 }
                 *stored = st.encode_to_vec();
             }
+            None if full => {
+                return Err(Refusal::invalid(format!("{} has vouchers for too many repositories", digest.oci())));
+            }
             None => list.push(raw.to_vec()),
         }
-        let surplus = list.len().saturating_sub(MAX_VOUCHERS);
-        list.drain(..surplus);
+        // Each counts for its own repository alone: those for others take no room from it.
+        let for_this = |k: &Vec<u8>| {
+            Command::statement(k)
+                .and_then(|st| peek::<v1::Voucher>(&st).ok())
+                .is_some_and(|k| k.repository == v.repository)
+        };
+        if list.iter().filter(|k| for_this(k)).count() > MAX_VOUCHERS
+            && let Some(oldest) = list.iter().position(for_this)
+        {
+            list.remove(oldest);
+        }
         self.leaf(by.draft("image.vouch", digest.oci()).with("repository", &v.repository));
         Ok(())
     }

@@ -36,8 +36,8 @@ use std::collections::BTreeMap;
 /// Why a snapshot is not a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// Not a state or of a newer version.
-    #[error("snapshot does not decode: of a newer version, or damaged")]
+    /// Not a state, or of another version.
+    #[error("snapshot does not decode: of another version, or damaged")]
     Decode,
     /// Decodes, and contradicts itself.
     #[error("snapshot contradicts itself: {0}")]

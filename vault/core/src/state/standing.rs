@@ -70,24 +70,26 @@ impl State {
         self.mandates.get(&g.mandate).is_some_and(covers) || self.mandates.values().any(covers)
     }
 
-    /// Whether a protected task may be given up, because its owner changed what is wanted: its node does not take work any
-    /// more, or without it there still run as many as are wanted, less those that an update may have stopped at a time.
+    /// Whether a protected task may be given up, because its owner changed what is wanted since it was granted: its node does
+    /// not take work any more; or its number is beyond the replicas, or its work is no longer the newest version's, and
+    /// without it as many run as are wanted, less those that an update may stop at a time. One that was never reported
+    /// may go at any time.
     pub(crate) fn may_let_go(&self, id: &GrantId, g: &GrantRow) -> bool {
-        if self.identities.get(g.node.as_str()).is_none_or(|n| n.state != IdentityState::Ready) {
+        let takes_work = self.identities.get(g.node.as_str()).is_some_and(|n| n.state == IdentityState::Ready);
+        if g.state == GrantState::Issued || !takes_work {
             return true;
         }
         let Some(row) = self.services.get(&g.service).filter(|s| s.active) else { return true };
         let Some(newest) = row.newest() else { return false };
-        let outdated = template(newest) != g.template;
-        let at_a_time = match newest.update.as_ref().map_or(1, |u| u.parallelism) {
-            _ if !outdated => 0,
-            0 => usize::MAX,
-            n => n as usize,
+        let at_a_time = match () {
+            () if template(newest) != g.template => newest.update.as_ref().map_or(1, |u| u.parallelism.max(1)),
+            () if g.version < newest.version && g.task.slot() > newest.replicas_max => 0,
+            () => return false,
         };
-        let wanted = (newest.replicas_max as usize).saturating_sub(row.done.len());
-        let others =
-            self.grants_of_service(&g.service).filter(|(other, g)| *other != id && g.state == GrantState::Running);
-        others.count() >= wanted.saturating_sub(at_a_time)
+        let done = row.done.iter().filter(|slot| **slot <= newest.replicas_max).count();
+        let wanted = (newest.replicas_max.saturating_sub(at_a_time) as usize).saturating_sub(done);
+        let runs = |g: &GrantRow| g.state == GrantState::Running && g.task_state == "running";
+        self.grants_of_service(&g.service).filter(|(other, g)| *other != id && runs(g)).count() >= wanted
     }
 
     /// Live grants on `node` that its place does not fit any more.

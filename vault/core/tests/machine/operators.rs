@@ -297,3 +297,13 @@ fn operators_log_in_with_a_charter_key_and_are_nobodys_to_remove() {
     assert_eq!(code(w.act(&["oz"], brake)), Code::NotFound);
     assert_eq!(code(w.renew("ada", &csr, &[])), Code::NotFound, "operators log in again");
 }
+
+#[test]
+fn vouchers_for_other_repositories_take_no_room_from_the_one_that_counts() {
+    let (mut w, orch, node) = World::shop();
+    for n in 0..20 {
+        let st = w.voucher("ci", &format!("r.example/shop/mirror{n}"), image("web"));
+        w.submit(&st, &[]).unwrap();
+    }
+    w.grant(&orch, w.ask("web", &node, 1)).unwrap();
+}

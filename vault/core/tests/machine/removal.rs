@@ -102,7 +102,8 @@ fn an_orchestrator_gives_back_what_is_not_protected() {
     let spec = v1::Spec { protected: true, ..w.spec("safe", 1, &[]) };
     w.deploy(&spec).unwrap();
     let plain = *w.grants(&orch, vec![w.ask("web", &node, 1)]).map(|_| w.state.grants().next().unwrap().0).unwrap();
-    w.grant(&orch, w.ask("safe", &node, 1)).unwrap();
+    let safe = id_of(&w.grant(&orch, w.ask("safe", &node, 1)).unwrap().0);
+    w.report(&node, &safe, "running").unwrap();
     let all: Vec<_> = w.state.grants().map(|(id, _)| *id).collect();
     let stranger = w.orchestrator();
     for (who, live) in [(stranger.orch(), 2), (orch.orch(), 1)] {
@@ -154,9 +155,46 @@ fn a_protected_task_is_let_go_only_where_its_owner_left_no_place_for_it() {
     assert_eq!(given_back(|w, _, s| next(w, &v1::Spec { replicas_min: 1, replicas_max: 1, ..s.clone() })), 2);
     assert_eq!(given_back(|w, _, s| next(w, &other(s))), 1, "one at a time, unless the owner says more");
     assert_eq!(given_back(|w, _, s| next(w, &v1::Spec { update: update(2), ..other(s) })), 2);
-    assert_eq!(given_back(|w, _, s| next(w, &v1::Spec { update: update(0), ..other(s) })), 3);
+    assert_eq!(given_back(|w, _, s| next(w, &v1::Spec { update: update(0), ..other(s) })), 1, "unset is one");
     let drain = |id: &str| Action::SetDrain(v1::SetDrain { id: id.to_owned(), drain: true });
     assert_eq!(given_back(|w, n, _| drop(w.act(&["ada"], drain(&n.id)).unwrap())), 3);
+}
+
+/// A hostile orchestrator fills the place of a change with a task of its own making, and gives the protected one back.
+#[test]
+fn a_protected_task_is_not_replaced_by_whom_it_is_protected_from() {
+    let (mut w, orch, node) = World::shop();
+    let spec = v1::Spec { protected: true, replicas_max: 1, ..w.spec("safe", 1, &[]) };
+    w.deploy(&spec).unwrap();
+    let run = |w: &mut World, slot: u32, state: &str| {
+        let id = id_of(&w.grant(&orch, w.ask("safe", &node, slot))?.0);
+        w.report(&node, &id, state).unwrap();
+        Ok::<_, holdfast_vault_core::Refusal>(holdfast_types::GrantId::from_slice(&id).unwrap())
+    };
+    let give_back = |w: &mut World, id: holdfast_types::GrantId| {
+        let release = Command::ReleaseGrants { orch: orch.orch(), grants: vec![id], reason: "r".into() };
+        w.propose(release).result.unwrap();
+        w.state.grant(&id).unwrap().state
+    };
+    let first = run(&mut w, 1, "running").unwrap();
+    assert_eq!(
+        run(&mut w, 1, "running").err().unwrap().code,
+        Code::BudgetExhausted,
+        "its node would end the first one"
+    );
+    let second = run(&mut w, 2, "running").unwrap();
+    assert_eq!(give_back(&mut w, first), GrantState::Running, "nobody changed anything");
+    assert_eq!(give_back(&mut w, second), GrantState::Running, "nobody changed anything");
+    w.deploy(&v1::Spec { version: 2, command: vec!["other".into()], replicas_max: 2, ..spec }).unwrap();
+    let third = run(&mut w, 3, "started").unwrap();
+    w.report(&node, &second.0, "restarting").unwrap();
+    assert_eq!(give_back(&mut w, first), GrantState::Running, "what has not come up counts for nothing");
+    w.report(&node, &third.0, "running").unwrap();
+    assert_eq!(give_back(&mut w, first), GrantState::Revoked);
+    // What was never reported blocks no place.
+    let issued = id_of(&w.grant(&orch, w.ask("safe", &node, 1)).unwrap().0);
+    let issued = holdfast_types::GrantId::from_slice(&issued).unwrap();
+    assert_eq!(give_back(&mut w, issued), GrantState::Revoked);
 }
 
 #[test]
