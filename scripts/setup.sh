@@ -42,7 +42,10 @@ missing_packages() {
     command -v "${entry%% *}" >/dev/null || printf '%s\n' "${entry#* }"
   done
   # It is the whole of an image: linked to a library that is not in there, it could not start.
-  ldd "$(command -v busybox || echo /none)" 2>&1 | grep -q 'not a dynamic executable\|statically linked' || printf 'busybox-static\n'
+  case "$(ldd "$(command -v busybox || echo /none)" 2>&1 || true)" in
+    *"not a dynamic executable"* | *"statically linked"*) ;;
+    *) printf 'busybox-static\n' ;;
+  esac
   # The embedded container runtime loads its filters through this library.
   pkg-config --exists libseccomp 2>/dev/null || printf 'libseccomp-dev\n'
 }
