@@ -54,7 +54,7 @@ test: root setup lint ## everything that CI runs
 # Asked before anything is built.
 .PHONY: root
 root:
-	@[ "$$(id -u)" = 0 ] || { echo 'make test: it makes containers, mounts and networks: sudo env "PATH=$$PATH" "HOME=$$HOME" make test' >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo 'make $(MAKECMDGOALS): it makes containers, mounts and networks: sudo env "PATH=$$PATH" "HOME=$$HOME" make $(MAKECMDGOALS)' >&2; exit 1; }
 
 .PHONY: bench
 bench: ## measures release builds: make bench [NAME=part-of-a-name]

@@ -42,7 +42,7 @@ missing_packages() {
     command -v "${entry%% *}" >/dev/null || printf '%s\n' "${entry#* }"
   done
   # It is the whole of an image: linked to a library that is not in there, it could not start.
-  case "$(ldd "$(command -v busybox || echo /none)" 2>&1 || true)" in
+  case "$(LC_ALL=C ldd "$(command -v busybox || echo /none)" 2>&1 || true)" in
     *"not a dynamic executable"* | *"statically linked"*) ;;
     *) printf 'busybox-static\n' ;;
   esac

@@ -286,7 +286,8 @@ impl Cluster {
         let p = self.decide(|l, e| prepare::voter_up(l, self.id, term, &subject, service, join, e))?;
         let (chain, _) = self.commit(p).await?;
         ident.chain = chain;
-        // It is committed, so it is the one that counts, also where the disk does not take it: after a start there is another.
+        // It is committed, so it is the one that counts, also where the disk does not take it: whoever leads after a start makes
+        // another.
         self.identify(&ident)?;
         ident.store(&self.dir, &self.disk_keys).map_err(crate::found::disk)
     }

@@ -190,7 +190,7 @@ pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToke
         {
             // Each attempt is in the log for ever.
             renew_after = Instant::now() + RENEW_AGAIN;
-            tracing::warn!(error = %e, "the vault's own keys and certificate are not renewed");
+            tracing::warn!(error = %e, "not all of the vault's own keys and certificates were renewed and stored");
         }
     }
 }

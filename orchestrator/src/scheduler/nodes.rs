@@ -59,6 +59,9 @@ impl Node {
     fn is_here(&self) -> bool {
         self.connected && self.session.is_some()
     }
+    pub(super) fn takes_work(&self) -> bool {
+        matches!(self.standing, Standing::Ready)
+    }
     pub(super) fn holds(&self, grant: &GrantId) -> bool {
         self.session.as_ref().is_some_and(|s| s.held.contains(grant))
     }

@@ -307,11 +307,32 @@ impl Scheduler {
         let live = self.grants.get(id).is_some_and(Grant::is_live);
         let Some(t) = self.tasks.get_mut(task).filter(|t| t.grant() == Some(*id)) else { return };
         t.asked_for = false;
-        if live && t.stop {
+        if live && t.stop && self.wanted_again(task) {
+            self.keep(now, task, id);
+        } else if live && self.tasks.get(task).is_some_and(|t| t.stop) {
             self.send_stop(now, task);
         } else if live {
             self.claim(now, task);
         }
+    }
+
+    /// What was to end is what its service wants, after another change: the vault does not let it go any more.
+    fn wanted_again(&self, task: &TaskId) -> bool {
+        let Some(t) = self.tasks.get(task) else { return false };
+        let newest = self.services.get(&t.service).and_then(|s| s.newest());
+        let same = |v: &Version| newest.is_some_and(|(_, n)| n.template == v.template);
+        let within = newest.is_some_and(|(_, n)| task.slot() <= n.spec.replicas_max);
+        let stays = self.nodes.get(&t.node).is_some_and(super::nodes::Node::takes_work);
+        within && stays && self.work_of(task).is_some_and(same)
+    }
+    /// A task that was told to stop goes on, for the planner as well.
+    fn keep(&mut self, now: Millis, task: &TaskId, id: &GrantId) {
+        let (Some(t), Some(g)) = (self.tasks.get_mut(task), self.grants.get(id).cloned()) else { return };
+        t.stop = false;
+        let node = t.node.clone();
+        tracing::info!(%task, %node, "task is wanted again");
+        self.planner.apply(ended(task, &node, false, Retry::Now));
+        self.follow(now, &g);
     }
 
     /// Takes a task out of the queue as if it had never been placed.

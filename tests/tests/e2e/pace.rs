@@ -104,7 +104,10 @@ fn an_orchestrator_that_asks_without_end_is_refused_and_keeps_its_lease() {
                 tokio::spawn(async move { client.release_grants(ReleaseGrantsRequest::default()).await.map(drop) })
             })
             .collect();
-        // While they wait in their line, another one goes on.
+        // Its burst is used up: while the others wait in their line, its lease goes on.
+        while all.iter().filter(|call| call.is_finished()).count() < 201 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let mut client = SchedPlaneClient::new(lease.channel.clone());
         let ask = KeepLeaseRequest { session_addr: format!("127.0.0.1:{}", w.session) };
         let kept = tokio::time::timeout(Duration::from_secs(5), async {

@@ -158,6 +158,7 @@ impl NodePlane for NodeService {
         let caller = self.0.admit(&request, Rpc::Sync).await?;
         self.0.confirm_leading().await?;
         let node = node_of(&caller)?;
+        self.0.entries.turn(node.as_str()).await?;
         let (number, pushes) = self.0.hub.enter(&node);
         tracing::info!(node = %node, "sync session begins");
         self.0.announce(Event::Identity(node.to_string()));

@@ -194,7 +194,8 @@ impl SchedPlane for SchedService {
         &self,
         request: Request<v1::WatchDirectoryRequest>,
     ) -> Result<Response<Self::WatchDirectoryStream>, Status> {
-        self.0.admit(&request, Rpc::WatchDirectory).await?;
+        let caller = self.0.admit(&request, Rpc::WatchDirectory).await?;
+        self.0.entries.turn(&caller.id).await?;
         self.0.confirm_leading().await?;
         let (tx, rx) = mpsc::channel(256);
         let cluster = Arc::clone(&self.0);

@@ -52,6 +52,8 @@ pub(super) struct Service {
     held: BTreeSet<u32>,
     current: BTreeSet<u32>,
     outdated: BTreeSet<u32>,
+    /// Those of them that do not run.
+    outdated_down: BTreeSet<u32>,
     displaced: BTreeSet<u32>,
     stopping: BTreeSet<u32>,
     retiring: BTreeSet<u32>,
@@ -72,6 +74,7 @@ impl Service {
             held: BTreeSet::new(),
             current: BTreeSet::new(),
             outdated: BTreeSet::new(),
+            outdated_down: BTreeSet::new(),
             displaced: BTreeSet::new(),
             stopping: BTreeSet::new(),
             retiring: BTreeSet::new(),
@@ -100,6 +103,9 @@ impl Service {
             self.spread.add(&task);
         }
         self.members(group).insert(slot);
+        if group == Group::Outdated && task.state != TaskState::Running {
+            self.outdated_down.insert(slot);
+        }
         self.current_running += u32::from(group == Group::Current && task.state == TaskState::Running);
         self.tasks.insert(slot, (task, group));
     }
@@ -111,6 +117,7 @@ impl Service {
             self.spread.remove(&task);
         }
         self.members(group).remove(&slot);
+        self.outdated_down.remove(&slot);
         self.current_running -= u32::from(group == Group::Current && task.state == TaskState::Running);
         self.lowest = self.lowest.min(slot);
         Some(task)
@@ -179,11 +186,12 @@ impl Service {
         self.current.last().max(outdated).copied().map(Cut::Task)
     }
 
-    /// The task to replace first: one that has to leave its node, if `may_move`, then an outdated one, the highest slot
-    /// first.
+    /// The task to replace first: one that has to leave its node, if `may_move`, then an outdated one: what does not run
+    /// before what does, the highest slot first.
     pub(super) fn to_retire(&self, may_move: bool) -> Option<(u32, StopReason)> {
         let displaced = self.displaced.last().filter(|_| may_move).map(|slot| (*slot, StopReason::Displaced));
-        let outdated = self.outdated.last().filter(|_| !self.halted).map(|slot| (*slot, StopReason::Outdated));
+        let outdated = self.outdated_down.last().or(self.outdated.last());
+        let outdated = outdated.filter(|_| !self.halted).map(|slot| (*slot, StopReason::Outdated));
         displaced.or(outdated)
     }
 

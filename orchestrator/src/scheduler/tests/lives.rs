@@ -251,3 +251,28 @@ fn a_protected_task_that_was_kept_while_its_node_was_lost_is_asked_for_when_its_
     assert!(w.released().len() > before, "nobody asks for it any more");
     assert!(w.stops().is_empty());
 }
+
+#[test]
+fn a_protected_task_that_is_wanted_again_before_it_was_let_go_is_kept() {
+    let mut w = World::new(2);
+    w.protects = true;
+    let (first, other) = (spec(1, 1), Spec { command: vec!["other".into()], ..spec(2, 1) });
+    w.service(&[first.clone()]);
+    w.run();
+    w.settle();
+    let old = w.live(1).unwrap();
+    w.service(&[first, other.clone()]);
+    w.keep_lease_and_wait(5);
+    assert_eq!(w.released(), [old]);
+    w.service(&[other, spec(3, 1)]);
+    w.keep_lease_and_wait(20);
+    // What was placed in between is one too many: that one is let go.
+    w.protects = false;
+    w.keep_lease_and_wait(20);
+    let over: Vec<_> = w.grants.iter().filter(|(_, g)| g.state == "revoked").map(|(id, _)| *id).collect();
+    over.iter().for_each(|id| w.ends(id, "stopped", 0));
+    let asked = w.released().len();
+    w.keep_lease_and_wait(120);
+    assert_eq!((w.live(1), w.live_count()), (Some(old), 1));
+    assert_eq!(w.released().len(), asked, "asked for without end");
+}

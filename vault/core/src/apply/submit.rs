@@ -21,8 +21,8 @@ const ACTIVE_VERSIONS: usize = 2;
 const ACCEPTED_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// Vouchers kept for one digest in one repository.
 const MAX_VOUCHERS: usize = 8;
-/// Vouchers kept for one digest, in all repositories.
-const MAX_VOUCHERS_OF_DIGEST: usize = 256;
+/// Vouchers of one publisher kept for one digest, in all repositories.
+const MAX_VOUCHERS_OF_SIGNER: usize = 256;
 
 impl Step<'_> {
     pub(super) fn submit(&mut self, s: &Submission) -> Result<(), Refusal> {
@@ -61,6 +61,9 @@ impl Step<'_> {
         if !row.active {
             row.versions.clear();
         }
+        if row.newest().is_some_and(|old| spec.replicas_max < old.replicas_max) {
+            row.shrunk = next;
+        }
         // What has done its work has more to do only if there is other work.
         if row.newest().is_none_or(|old| template(old) != template(&spec)) {
             row.done.clear();
@@ -87,7 +90,16 @@ impl Step<'_> {
         let digest =
             Digest::from_slice(&v.digest).ok_or_else(|| Refusal::invalid("a voucher names a SHA-256 digest"))?;
         let list = self.state.vouchers.entry(digest).or_default();
-        let full = list.len() >= MAX_VOUCHERS_OF_DIGEST;
+        // Each counts for its own repository alone, and takes room from nobody else's.
+        let read = |k: &Vec<u8>| Command::statement(k);
+        let for_this = |k: &Vec<u8>| {
+            read(k).and_then(|st| peek::<v1::Voucher>(&st).ok()).is_some_and(|k| k.repository == v.repository)
+        };
+        let by_these = |k: &Vec<u8>| {
+            read(k).is_some_and(|st| st.sigs.iter().any(|s| by.st.sigs.iter().any(|t| t.key_id == s.key_id)))
+        };
+        let here = list.iter().filter(|k| for_this(k)).count();
+        let full = here < MAX_VOUCHERS && list.iter().filter(|k| by_these(k)).count() >= MAX_VOUCHERS_OF_SIGNER;
         let same =
             list.iter_mut().find_map(|k| Command::statement(k).filter(|s| s.payload == by.st.payload).map(|s| (k, s)));
         match same {
@@ -100,16 +112,11 @@ impl Step<'_> {
                 *stored = st.encode_to_vec();
             }
             None if full => {
-                return Err(Refusal::invalid(format!("{} has vouchers for too many repositories", digest.oci())));
+                let why = format!("this publisher vouches for {} in too many repositories", digest.oci());
+                return Err(Refusal::invalid(why));
             }
             None => list.push(raw.to_vec()),
         }
-        // Each counts for its own repository alone: those for others take no room from it.
-        let for_this = |k: &Vec<u8>| {
-            Command::statement(k)
-                .and_then(|st| peek::<v1::Voucher>(&st).ok())
-                .is_some_and(|k| k.repository == v.repository)
-        };
         if list.iter().filter(|k| for_this(k)).count() > MAX_VOUCHERS
             && let Some(oldest) = list.iter().position(for_this)
         {

@@ -120,6 +120,8 @@ pub struct ServiceRow {
     pub last_version: u64,
     /// Directory revision of the last change.
     pub rev: u64,
+    /// The last version that wanted fewer replicas than the one before it; 0 if none did.
+    pub shrunk: u64,
     /// False once removed; the row stays so that an old spec cannot come back.
     pub active: bool,
     /// By slot, the last incarnation of its task.

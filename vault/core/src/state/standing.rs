@@ -70,10 +70,11 @@ impl State {
         self.mandates.get(&g.mandate).is_some_and(covers) || self.mandates.values().any(covers)
     }
 
-    /// Whether a protected task may be given up, because its owner changed what is wanted since it was granted: its node does
-    /// not take work any more; or its number is beyond the replicas, or its work is no longer the newest version's, and
-    /// without it as many run as are wanted, less those that an update may stop at a time. One that was never reported
-    /// may go at any time.
+    /// Whether a protected task may be given up, because its owner changed what is wanted since it was granted.
+    ///
+    /// Its node does not take work any more, or it was never reported. Or its work is no longer the newest version's; or its
+    /// number is beyond the replicas, since there were more of them, or it is one too many beside older ones: then it may go
+    /// if it does not run, or if without it as many run as are wanted, less those that an update may stop at a time.
     pub(crate) fn may_let_go(&self, id: &GrantId, g: &GrantRow) -> bool {
         let takes_work = self.identities.get(g.node.as_str()).is_some_and(|n| n.state == IdentityState::Ready);
         if g.state == GrantState::Issued || !takes_work {
@@ -81,15 +82,21 @@ impl State {
         }
         let Some(row) = self.services.get(&g.service).filter(|s| s.active) else { return true };
         let Some(newest) = row.newest() else { return false };
-        let at_a_time = match () {
-            () if template(newest) != g.template => newest.update.as_ref().map_or(1, |u| u.parallelism.max(1)),
-            () if g.version < newest.version && g.task.slot() > newest.replicas_max => 0,
-            () => return false,
-        };
+        let outdated = template(newest) != g.template;
+        let beyond = g.task.slot() > newest.replicas_max;
+        if !outdated && !beyond {
+            return false;
+        }
+        let runs = |g: &GrantRow| g.state == GrantState::Running && g.task_state == "running";
+        if !runs(g) {
+            return true;
+        }
+        let at_a_time = if outdated { newest.update.as_ref().map_or(1, |u| u.parallelism.max(1)) } else { 0 };
         let done = row.done.iter().filter(|slot| **slot <= newest.replicas_max).count();
         let wanted = (newest.replicas_max.saturating_sub(at_a_time) as usize).saturating_sub(done);
-        let runs = |g: &GrantRow| g.state == GrantState::Running && g.task_state == "running";
-        self.grants_of_service(&g.service).filter(|(other, g)| *other != id && runs(g)).count() >= wanted
+        // Of one that nobody's change made too many, younger ones cannot take the place.
+        let counts = |other: &GrantRow| runs(other) && (outdated || row.shrunk > g.version || other.leaf < g.leaf);
+        self.grants_of_service(&g.service).filter(|(other, g)| *other != id && counts(g)).count() >= wanted
     }
 
     /// Live grants on `node` that its place does not fit any more.

@@ -184,7 +184,6 @@ fn a_protected_task_is_not_replaced_by_whom_it_is_protected_from() {
     );
     let second = run(&mut w, 2, "running").unwrap();
     assert_eq!(give_back(&mut w, first), GrantState::Running, "nobody changed anything");
-    assert_eq!(give_back(&mut w, second), GrantState::Running, "nobody changed anything");
     w.deploy(&v1::Spec { version: 2, command: vec!["other".into()], replicas_max: 2, ..spec }).unwrap();
     let third = run(&mut w, 3, "started").unwrap();
     w.report(&node, &second.0, "restarting").unwrap();
@@ -195,6 +194,58 @@ fn a_protected_task_is_not_replaced_by_whom_it_is_protected_from() {
     let issued = id_of(&w.grant(&orch, w.ask("safe", &node, 1)).unwrap().0);
     let issued = holdfast_types::GrantId::from_slice(&issued).unwrap();
     assert_eq!(give_back(&mut w, issued), GrantState::Revoked);
+}
+
+/// A protected service whose newest version wants `replicas`, with a task in each of `slots`, in this order.
+fn in_slots(slots: &[u32], replicas: u32) -> (World, crate::world::Machine, crate::world::Machine, v1::Spec) {
+    let (mut w, orch, node) = World::shop();
+    let spec = v1::Spec { protected: true, replicas_max: replicas, ..w.spec("safe", 1, &[]) };
+    w.deploy(&spec).unwrap();
+    for slot in slots {
+        let id = id_of(&w.grant(&orch, w.ask("safe", &node, *slot)).unwrap().0);
+        w.report(&node, &id, "running").unwrap();
+    }
+    (w, orch, node, spec)
+}
+
+/// What becomes of the task in `slot` when it is given back.
+fn given_back_from(w: &mut World, orch: &crate::world::Machine, slot: u32) -> GrantState {
+    let of_slot =
+        |(_, g): &(_, &holdfast_vault_core::GrantRow)| g.task.slot() == slot && g.state == GrantState::Running;
+    let id = *w.state.grants().find(of_slot).unwrap().0;
+    w.propose(Command::ReleaseGrants { orch: orch.orch(), grants: vec![id], reason: "r".into() }).result.unwrap();
+    w.state.grant(&id).unwrap().state
+}
+
+#[test]
+fn a_protected_task_beyond_the_replicas_goes_if_there_were_more_or_if_it_is_the_youngest() {
+    // As a rollout that starts first leaves them. The owner prolongs, and changes neither work nor number.
+    let (mut w, orch, node, spec) = in_slots(&[4, 3, 2], 3);
+    let prolonged = v1::Spec { version: 2, valid_until_ms: spec.valid_until_ms + 1, ..spec.clone() };
+    w.deploy(&prolonged).unwrap();
+    let id = id_of(&w.grant(&orch, w.ask("safe", &node, 1)).unwrap().0);
+    w.report(&node, &id, "running").unwrap();
+    assert_eq!(given_back_from(&mut w, &orch, 4), GrantState::Running, "its place was filled by a younger one");
+    w.deploy(&v1::Spec { version: 3, replicas_min: 1, replicas_max: 2, ..spec }).unwrap();
+    assert_eq!(given_back_from(&mut w, &orch, 4), GrantState::Revoked, "now there are fewer");
+
+    let (mut w, orch, ..) = in_slots(&[1, 2, 3, 4], 3);
+    assert_eq!(given_back_from(&mut w, &orch, 3), GrantState::Running);
+    assert_eq!(given_back_from(&mut w, &orch, 4), GrantState::Revoked, "one too many beside three older ones");
+}
+
+#[test]
+fn a_protected_task_that_does_not_run_goes_when_its_service_changes() {
+    let (mut w, orch, node, spec) = in_slots(&[1, 2, 3], 3);
+    let all: Vec<_> = w.state.grants().map(|(id, _)| *id).collect();
+    for id in all {
+        w.report(&node, &id.0, "restarting").unwrap();
+    }
+    assert_eq!(given_back_from(&mut w, &orch, 3), GrantState::Running, "nobody changed anything");
+    w.deploy(&v1::Spec { version: 2, command: vec!["mended".into()], ..spec }).unwrap();
+    for slot in 1..=3 {
+        assert_eq!(given_back_from(&mut w, &orch, slot), GrantState::Revoked);
+    }
 }
 
 #[test]
