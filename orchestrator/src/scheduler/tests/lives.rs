@@ -257,7 +257,7 @@ fn a_protected_task_that_is_wanted_again_before_it_was_let_go_is_kept() {
     let mut w = World::new(2);
     w.protects = true;
     let (first, other) = (spec(1, 1), Spec { command: vec!["other".into()], ..spec(2, 1) });
-    w.service(&[first.clone()]);
+    w.service(std::slice::from_ref(&first));
     w.run();
     w.settle();
     let old = w.live(1).unwrap();
