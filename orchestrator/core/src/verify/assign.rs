@@ -111,8 +111,8 @@ pub fn verify_assign(
     Ok(Accepted { grant_id, grant_sha256, grant, spec, images, secrets, gap })
 }
 
-/// Check 10: it is used up. This is what the node must remember from now on. The caller keeps it, durably, before it mounts, writes or
-/// starts anything. `proven` is the gap of check 6 whose proof was observed; without the one that is asked for, that gap
+/// Check 10: it is used up. This is what the node must remember from now on. The caller keeps it, durably, before it mounts,
+/// writes or starts anything. `proven` is the gap of check 6 whose proof was observed; without the one that is asked for, that gap
 /// is the answer. `check_10_a_grant_is_used_up_once_and_not_before_its_log_is_proven_to_be_one`
 pub fn use_up(
     trust: &NodeTrust,

@@ -349,12 +349,11 @@ impl State {
             let (max, surge) = (spec.replicas_max, specs::surge(spec));
             return Err(over(format!("the service may have {max} replicas and {surge} more while it changes")));
         }
-        let mut earlier = self.grants_of_service(service).filter(|(_, g)| g.task == *task);
-        if spec.exclusive && earlier.next().is_some() {
+        if spec.exclusive && self.grants_of_task(task).next().is_some() {
             return Err(over(format!("task {task} is exclusive and its last grant is not over")));
         }
         // Its node ends the incarnation before it: nobody may order that of a protected task.
-        if earlier.any(|(_, g)| g.protected && g.state == GrantState::Running) {
+        if self.grants_of_task(task).any(|g| g.protected && g.state == GrantState::Running) {
             return Err(over(format!("task {task} is protected and runs")));
         }
         if spec.sensitive { self.placement_allowed(service, node, at) } else { Ok(()) }

@@ -189,6 +189,10 @@ impl super::State {
     pub fn grants_of_node<'a>(&'a self, node: &NodeId) -> impl Iterator<Item = (&'a GrantId, &'a GrantRow)> + use<'a> {
         self.index.by_node.get(node).into_iter().flatten().filter_map(|id| self.grants.get_key_value(id))
     }
+    /// Grants of one task that are not over.
+    pub fn grants_of_task<'a>(&'a self, task: &TaskId) -> impl Iterator<Item = &'a GrantRow> + use<'a> {
+        self.index.by_task.get(task).into_iter().flatten().filter_map(|id| self.grants.get(id))
+    }
     /// Grants of one service that are not over.
     pub fn grants_of_service<'a>(
         &'a self,

@@ -2,7 +2,7 @@
 
 use super::{GrantRow, GrantState, State};
 use crate::command::Command;
-use holdfast_types::{GrantId, Millis, NodeId, ServiceRef};
+use holdfast_types::{GrantId, Millis, NodeId, ServiceRef, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Look-ups that must not scan.
@@ -12,6 +12,8 @@ pub(crate) struct Index {
     pub by_node: BTreeMap<NodeId, BTreeSet<GrantId>>,
     /// Grants that are not over, by service.
     pub by_service: BTreeMap<ServiceRef, BTreeSet<GrantId>>,
+    /// Grants that are not over, by task.
+    pub by_task: BTreeMap<TaskId, BTreeSet<GrantId>>,
     /// Number of live grants, by service.
     pub live_of: BTreeMap<ServiceRef, usize>,
     /// Live grants, by the full name of a secret that they were given.
@@ -57,6 +59,7 @@ impl Index {
         if g.may_run() {
             self.by_node.entry(g.node.clone()).or_default().insert(*id);
             self.by_service.entry(g.service.clone()).or_default().insert(*id);
+            self.by_task.entry(g.task.clone()).or_default().insert(*id);
         }
         if g.state.is_live() {
             self.live += 1;
@@ -76,6 +79,7 @@ impl Index {
         let Some(g) = s.grants.get(id) else { return };
         take(&mut self.by_node, &g.node, id);
         take(&mut self.by_service, &g.service, id);
+        take(&mut self.by_task, &g.task, id);
         if g.state.is_live() {
             self.live = self.live.saturating_sub(1);
             match self.live_of.get_mut(&g.service) {
