@@ -1,7 +1,7 @@
 //! Callers with good credentials that do too much: each is answered at a pace, once, and keeps nobody else waiting.
 
 use super::callers::{Calls, machine};
-use super::world::{World, eventually};
+use super::world::{PATIENCE, World, eventually};
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::join::{Admitted, Applicant, read_token};
@@ -105,9 +105,12 @@ fn an_orchestrator_that_asks_without_end_is_refused_and_keeps_its_lease() {
             })
             .collect();
         // Its burst is used up: while the others wait in their line, its lease goes on.
-        while all.iter().filter(|call| call.is_finished()).count() < 201 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let used_up = async {
+            while all.iter().filter(|call| call.is_finished()).count() < 201 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, used_up).await.expect("its burst is not answered");
         let mut client = SchedPlaneClient::new(lease.channel.clone());
         let ask = KeepLeaseRequest { session_addr: format!("127.0.0.1:{}", w.session) };
         let kept = tokio::time::timeout(Duration::from_secs(5), async {
