@@ -19,7 +19,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// The text does not start with the expected prefix.
-    #[error("not a {0}: it must start with {1}")]
+    #[error("this is no {0}: it must start with {1}")]
     Prefix(&'static str, &'static str),
     /// A role letter other than n, o, v.
     #[error("join token of an unknown role")]

@@ -17,7 +17,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 /// What to do about a server that does not answer.
-const LOOK: &str = "check that it runs there, and the address";
+const LOOK: &str = "check that it runs there, that a vault there is unlocked, and the address";
 
 /// How long the client waits for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
