@@ -13,6 +13,8 @@ pub enum Listener {
     Service,
     /// U: unix socket, root on the host.
     Local,
+    /// P: mTLS, members only.
+    Peer,
 }
 
 macro_rules! rights {
@@ -48,6 +50,8 @@ rights! {
     ListTokens = "Read/ListTokens", Service, [Op], "any operator; never token secrets";
     ListMandates = "Read/ListMandates", Service, [Op], "any operator";
     GetTrust = "Read/GetTrust", Service, [Op], "public documents";
+    ListVoters = "Read/ListVoters", Service, [Op], "any operator";
+    GetUnlock = "Read/GetUnlock", Service, [Op], "any operator; never an unlock secret";
     Checkpoint = "Log/Checkpoint", Service, [Orch, Node, Op], "sizes and hashes";
     Inclusion = "Log/Inclusion", Service, [Op], "policy readAudit";
     Consistency = "Log/Consistency", Service, [Orch, Node, Op], "sizes and hashes";
@@ -57,6 +61,16 @@ rights! {
     GetSlotBoxes = "Local/GetSlotBoxes", Local, [], "root on the host";
     OpenSlot = "Local/OpenSlot", Local, [], "root on the host, with the disk key";
     Seal = "Local/Seal", Local, [], "root on the host";
+    Backup = "Local/Backup", Local, [], "root on the host; opens with the recovery key alone";
+    Recover = "Local/Recover", Local, [], "root on the host, with the recovery key's boxes opened and a Reset signed";
+    Append = "Peer/Append", Peer, [Vault], "a member, as itself";
+    Vote = "Peer/Vote", Peer, [Vault], "a member, as itself";
+    PreVote = "Peer/PreVote", Peer, [Vault], "a member, as itself";
+    Snapshot = "Peer/Snapshot", Peer, [Vault], "a member, as itself";
+    TransferLeader = "Peer/TransferLeader", Peer, [Vault], "a member, as itself";
+    HighWater = "Peer/HighWater", Peer, [Vault], "about itself alone";
+    Report = "Peer/Report", Peer, [Vault], "about itself alone";
+    Backfill = "Peer/Backfill", Peer, [Vault], "a member";
 }
 
 impl Rpc {

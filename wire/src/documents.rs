@@ -28,4 +28,6 @@ documents! {
     Revoke = "revoke", 1 << 20;
     LogsRequest = "logs-request", 4 << 10;
     Login = "login", 4 << 10;
+    Backup = "backup", 64 << 10;
+    Reset = "reset", 256 << 10;
 }

@@ -4,7 +4,9 @@
 //! Variants are only ever appended, never reordered.
 
 use crate::observation::NoteFacts;
-use holdfast_types::{ClusterId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, TaskId, TokenId, VoterId};
+use holdfast_types::{
+    ClusterId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, SecretRef, TaskId, TokenId, VoterId,
+};
 use holdfast_wire::v1;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +93,8 @@ pub struct Founding {
     pub voter: VoterFacts,
     /// Keyring term 1, boxed to the first voter.
     pub term_box: Vec<u8>,
+    /// The same, boxed to the recovery key.
+    pub recovery_box: Vec<u8>,
     /// Public half of the unlock key; `None` = autolock off.
     pub unlock_pk: Option<[u8; 32]>,
 }
@@ -130,7 +134,8 @@ pub struct Submission {
     pub charter_version: u64,
     /// Policy under which they were permitted: a precondition.
     pub policy_version: u64,
-    /// The value of a PutSecret or the MAC key of a MintToken, as a record.
+    /// The value of a PutSecret or the MAC key of a MintToken, as a record; for an AdmitVoter, [`crate::prepare::Admission`]
+    /// in postcard; for a Charter with another recovery key, the keyring's terms boxed to it, in postcard.
     pub sealed: Option<Vec<u8>>,
 }
 
@@ -213,19 +218,6 @@ pub struct NodeTaskReport {
 pub enum Command {
     /// The first entry of a cluster.
     Found(Box<Founding>),
-    /// A voter is up: its addresses and its TLS certificate.
-    VoterUp {
-        /// Which voter.
-        id: VoterId,
-        /// Its Raft term as leader.
-        term: u64,
-        /// Listener S.
-        service_addr: String,
-        /// Listener J.
-        join_addr: String,
-        /// Its certificate, issued by itself.
-        cert: CertFacts,
-    },
     /// An operator's Command, Spec, Voucher or Mandate.
     Submit(Submission),
     /// A token admits an identity, at once or pending approval.
@@ -347,6 +339,94 @@ pub enum Command {
     Note(NoteFacts),
     /// Time passed: what has run out is removed.
     Tick,
+    /// A voter said something new of itself.
+    VoterReported {
+        /// Which voter.
+        id: VoterId,
+        /// Its Raft term, if it leads.
+        leads: Option<u64>,
+        /// What it said.
+        facts: VoterSaid,
+        /// Its certificate, if it asked for one.
+        cert: Option<CertFacts>,
+        /// Keyring terms boxed to its next KEM key, if it has one.
+        terms: Vec<(u32, Vec<u8>)>,
+    },
+    /// How far voters are known to have been, so that one whose disk is set back is known.
+    Progress(Vec<VoterMark>),
+    /// The next keyring term: boxed to each voter and to the recovery key, with the Bundle that names its intake key.
+    KeyringAdd(Box<NewTerm>),
+    /// Records sealed anew under the active term.
+    Rewrap(Vec<Rewrapped>),
+    /// No record and no node's key is left under these terms: they are destroyed.
+    KeyringDestroy(Vec<u32>),
+}
+
+/// What a voter says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterSaid {
+    /// Where other voters reach it.
+    pub peer_addr: String,
+    /// Listener S.
+    pub service_addr: String,
+    /// Listener J.
+    pub join_addr: String,
+    /// Which start of its process said it, and that process's random mark.
+    pub boot: (u64, [u8; 16]),
+    /// Newest unlock epoch that a slot on its disk is sealed to; 0 = none.
+    pub unlock_epoch: u64,
+    /// Charter version that its recovery slot is sealed for.
+    pub recovery_version: u64,
+    /// Newest order to replace its disk key that it has carried out.
+    pub disk_key_order: u64,
+    /// Its KEM key and the generation of it.
+    pub kem: (u32, [u8; 32]),
+}
+
+/// How far one voter is known to have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterMark {
+    /// Which voter.
+    pub id: VoterId,
+    /// The log up to this index was on its disk.
+    pub index: u64,
+    /// It granted a vote, or led, in this Raft term.
+    pub vote_term: u64,
+}
+
+/// A keyring term, with everything that follows from it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewTerm {
+    /// Its number: the active one + 1, a precondition.
+    pub term: u32,
+    /// The term boxed to each voter's KEM key, with the key's generation: preconditions.
+    pub boxes: Vec<(VoterId, u32, Vec<u8>)>,
+    /// The term boxed to the recovery key.
+    pub recovery_box: Vec<u8>,
+    /// The Bundle with the term's intake key, signed by a root.
+    pub bundle: Vec<u8>,
+}
+
+/// Which record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RecordAt {
+    /// A secret's newest version.
+    Secret(SecretRef),
+    /// A join token's MAC key.
+    Token(TokenId),
+    /// A CA key or statement key, by its name.
+    Key(String),
+}
+
+/// A record sealed anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rewrapped {
+    /// Which.
+    pub at: RecordAt,
+    /// Its revision: a precondition.
+    pub rev: u64,
+    /// The record under the active term.
+    pub record: Vec<u8>,
 }
 
 impl Command {

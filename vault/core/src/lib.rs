@@ -23,8 +23,8 @@ pub mod views;
 
 pub use apply::{Applied, Committed, Event};
 pub use command::{
-    CertFacts, Command, Founding, GrantFact, GrantOrder, HpkeFacts, NodeTaskReport, SealedKey, Stamped, Submission,
-    VoterFacts, command_voter,
+    CertFacts, Command, Founding, GrantFact, GrantOrder, HpkeFacts, NewTerm, NodeTaskReport, RecordAt, Rewrapped,
+    SealedKey, Stamped, Submission, VoterFacts, VoterMark, VoterSaid, command_voter,
 };
 pub use entropy::Entropy;
 pub use held::{Held, Prepared};
@@ -34,6 +34,6 @@ pub use observation::{NoteFacts, NoteKind};
 pub use refusal::{Code, Refusal};
 pub use state::{
     Accepted, Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, Presented,
-    RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, VoterRow,
-    third_over,
+    NextUnlock, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock,
+    UnlockKey, VoterRow, VoterState, third_over,
 };

@@ -1,11 +1,11 @@
 //! The first entry, the voters' own certificates, and the rotation of issuers and statement keys.
 
 use super::{Event, Step};
-use crate::command::{CertFacts, Command, Founding, SealedKey, StkFacts};
+use crate::command::{Command, Founding, SealedKey, StkFacts};
 use crate::log::Draft;
 use crate::refusal::Refusal;
-use crate::state::{Issuer, RootRow, State, StkRow, VoterRow};
-use holdfast_types::{ClusterId, Millis, TrustDomain, VoterId, sha256};
+use crate::state::{Issuer, RootRow, State, StkRow, Unlock, UnlockKey, VoterRow};
+use holdfast_types::{ClusterId, Millis, TrustDomain, sha256};
 use holdfast_wire::statement;
 use holdfast_wire::v1;
 
@@ -29,23 +29,18 @@ impl Step<'_> {
             trust_domain: td.clone(),
             era: 1,
             charters: vec![f.charter],
-            unlock_pk: f.unlock_pk,
-            unlock_epoch: 1,
             // The policies that are compiled in; a PutPolicy counts from 1.
             policy_version: 0,
         });
         s.charter = charter;
         s.term = 1;
-        let terms = vec![(1, f.term_box)];
-        let voter = VoterRow {
-            kem_pk: f.voter.kem_pk,
-            kem_gen: f.voter.kem_gen,
-            terms,
-            service_addr: String::new(),
-            join_addr: String::new(),
-            cert: None,
-        };
-        s.voters.insert(f.voter.id, voter);
+        s.term_since = self.at;
+        s.recovery_terms.insert(1, f.recovery_box);
+        let key = f.unlock_pk.map(|pk| UnlockKey { pk, threshold: 0, share_digests: Vec::new() });
+        s.unlock = Unlock { epoch: 1, key, ..Unlock::default() };
+        let row = VoterRow::new(f.voter.kem_pk, f.voter.kem_gen, vec![(1, f.term_box)], None);
+        s.voters.insert(f.voter.id, row);
+        s.last_voter = f.voter.id.0;
         s.roots.push(RootRow { der: f.root_der.clone(), not_after: f.root_not_after, key: f.root_key, signer: true });
         s.issuers.push(Issuer {
             der: f.issuer_der.clone(),
@@ -64,25 +59,6 @@ impl Step<'_> {
         self.leaf(Draft::new("issuer.create", "vault", sha256(&[&f.issuer_der]).hex()));
         self.leaf(Draft::new("stk.rotate", "vault", "1"));
         self.leaf(Draft::new("keyring.add", "vault", "1"));
-        Ok(())
-    }
-
-    pub(super) fn voter_up(
-        &mut self,
-        id: VoterId,
-        term: u64,
-        service_addr: String,
-        join_addr: String,
-        cert: CertFacts,
-    ) -> Result<(), Refusal> {
-        let v = self.state.voters.get_mut(&id).ok_or_else(|| Refusal::not_found("voter", id))?;
-        v.service_addr = service_addr;
-        v.join_addr = join_addr;
-        let (serial, spki) = (cert.serial.clone(), cert.spki);
-        v.cert = Some(cert);
-        self.event(Event::Trust);
-        self.leaf(Draft::new("cert.issue", "vault", format!("vault/{id}")).with("serial", serial).with("spki", spki));
-        self.leaf(Draft::new("voter.up", "vault", format!("vault/{id}")).with("term", term));
         Ok(())
     }
 

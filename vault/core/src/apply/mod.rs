@@ -2,13 +2,17 @@
 //!
 //! LAW: the same commands give the same state everywhere (test `replaying_the_log_gives_the_same_state`).
 
+mod charter;
 mod denials;
 mod founding;
 mod grants;
 mod identity;
+mod keyring;
 mod secrets;
 mod submit;
 mod tick;
+mod unlock;
+mod voters;
 
 use crate::command::{Command, Stamped};
 use crate::log::{Draft, Leaf, append};
@@ -67,6 +71,10 @@ pub enum Event {
     Trust,
     /// Keys were created: the shell opens them.
     Keys,
+    /// The unlock key, the recovery key or the order to replace disk keys changed: each voter sees to its slots.
+    Slots,
+    /// A voter was admitted, evicted, or said something new of itself.
+    Voters,
 }
 
 /// What applying one command gave.
@@ -154,9 +162,6 @@ impl Step<'_> {
     fn run(&mut self, command: Command) -> Result<(), Refusal> {
         match command {
             Command::Found(f) => self.found(*f),
-            Command::VoterUp { id, term, service_addr, join_addr, cert } => {
-                self.voter_up(id, term, service_addr, join_addr, cert)
-            }
             Command::Submit(s) => self.submit(&s),
             Command::Join { token, id, role, cert, spki_der, spki, hpke } => {
                 let applicant = identity::Applicant { id, role, cert, spki_der, spki, hpke };
@@ -176,6 +181,13 @@ impl Step<'_> {
             Command::NewStk { stk, bundle } => self.new_stk(stk, bundle),
             Command::Note(n) => self.note(n),
             Command::Tick => self.tick(),
+            Command::VoterReported { id, leads, facts, cert, terms } => {
+                self.voter_reported(id, leads, facts, cert, terms)
+            }
+            Command::Progress(marks) => self.progress(&marks),
+            Command::KeyringAdd(t) => self.keyring_add(*t),
+            Command::Rewrap(records) => self.rewrap(records),
+            Command::KeyringDestroy(terms) => self.keyring_destroy(&terms),
         }
     }
     fn note(&mut self, n: NoteFacts) -> Result<(), Refusal> {

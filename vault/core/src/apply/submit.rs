@@ -43,6 +43,7 @@ impl Step<'_> {
             v1::Voucher::TYPE => return self.put_voucher(&by, &peek(&st)?, &s.statement),
             v1::Mandate::TYPE => self.put_mandate(&by, &peek(&st)?, &s.statement)?,
             v1::Command::TYPE => self.command(&by, peek(&st)?, s.sealed.as_deref())?,
+            v1::Charter::TYPE => self.put_charter(&by, peek(&st)?, &s.statement, s.sealed.as_deref())?,
             other => return Err(Refusal::invalid(format!("statements of type {other} are not submitted here"))),
         }
         let answer = Accepted { leaf: self.frontier.size().saturating_sub(1), rev: self.state.rev };
@@ -198,6 +199,13 @@ impl Step<'_> {
                 let draft = by.draft("node.quarantine", &q.id).with("reason", q.reason);
                 self.quarantine(&q.id, draft)
             }
+            Action::AdmitVoter(a) => self.admit_voter(by, &a, sealed),
+            Action::EvictVoter(e) => self.evict_voter(by, &e),
+            Action::UnlockPrepare(u) => self.unlock_prepare(by, u),
+            Action::UnlockFinalize(u) => self.unlock_finalize(by, &u),
+            Action::AutolockOff(_) => self.autolock_off(by),
+            Action::RotateKeyring(_) => self.order_keyring(by),
+            Action::RotateDiskKeys(_) => self.order_disk_keys(by),
         }
     }
 

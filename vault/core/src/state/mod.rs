@@ -12,13 +12,17 @@ mod placements;
 mod rhythm;
 mod rows;
 mod standing;
+mod unlock;
+mod voters;
 
 pub use grants::{Budget, GrantRow, GrantState};
 pub use identity::{CertRow, Identity, IdentityState, Presented};
 pub use rhythm::third_over;
 pub use rows::{
-    Issuer, Lease, MandateRow, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, StkRow, TokenRow, VoterRow,
+    Issuer, Lease, MandateRow, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, StkRow, TokenRow,
 };
+pub use unlock::{NextUnlock, Unlock, UnlockKey};
+pub use voters::{VoterRow, VoterState};
 
 pub(crate) use charter::publisher_vouches;
 pub(crate) use grants::Denials;
@@ -44,13 +48,20 @@ pub enum StateError {
     Inconsistent(&'static str),
 }
 
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 
 /// Everything the voters agree on.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct State {
     pub(crate) founded: Option<Cluster>,
     pub(crate) voters: BTreeMap<VoterId, VoterRow>,
+    /// The highest number given to a voter.
+    pub(crate) last_voter: u64,
+    pub(crate) unlock: Unlock,
+    /// Every live keyring term, boxed to the recovery key.
+    pub(crate) recovery_terms: BTreeMap<u32, Vec<u8>>,
+    /// When the active keyring term began.
+    pub(crate) term_since: Millis,
     pub(crate) roots: Vec<RootRow>,
     pub(crate) issuers: Vec<Issuer>,
     pub(crate) stks: Vec<StkRow>,
@@ -93,8 +104,6 @@ pub(crate) struct Cluster {
     pub trust_domain: TrustDomain,
     pub era: u64,
     pub charters: Vec<Vec<u8>>,
-    pub unlock_pk: Option<[u8; 32]>,
-    pub unlock_epoch: u64,
     pub policy_version: u64,
 }
 
@@ -171,7 +180,7 @@ impl State {
     }
     /// Whether an unlock key guards the voters' disks.
     pub fn autolock(&self) -> bool {
-        self.founded.as_ref().is_some_and(|c| c.unlock_pk.is_some())
+        self.unlock.key.is_some()
     }
     /// What a statement with this payload came to, if it was accepted within the last day: who repeats it because the
     /// answer was lost is answered the same.
@@ -219,14 +228,6 @@ impl State {
     /// The active keyring term.
     pub fn active_term(&self) -> u32 {
         self.term
-    }
-    /// The voters.
-    pub fn voters(&self) -> impl Iterator<Item = (VoterId, &VoterRow)> {
-        self.voters.iter().map(|(k, v)| (*k, v))
-    }
-    /// One voter.
-    pub fn voter(&self, id: VoterId) -> Option<&VoterRow> {
-        self.voters.get(&id)
     }
     /// The Bundle chain, encoded Statements, oldest first.
     pub fn bundle_chain(&self) -> Vec<v1::Statement> {

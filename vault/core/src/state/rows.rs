@@ -45,23 +45,6 @@ pub struct StkRow {
     pub until: Millis,
 }
 
-/// A voter.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VoterRow {
-    /// X25519 public key to which keyring terms are boxed.
-    pub kem_pk: [u8; 32],
-    /// Generation of that key.
-    pub kem_gen: u32,
-    /// Keyring terms boxed to it.
-    pub terms: Vec<(u32, Vec<u8>)>,
-    /// Listener S.
-    pub service_addr: String,
-    /// Listener J.
-    pub join_addr: String,
-    /// Its TLS certificate.
-    pub cert: Option<crate::CertFacts>,
-}
-
 /// A join token, without its secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TokenRow {
