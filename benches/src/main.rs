@@ -9,14 +9,18 @@ extern crate self as suite;
 mod bare;
 mod cluster;
 mod deploy;
+mod etcd;
 mod floor;
 mod grants;
 mod idle;
 mod leaves;
 mod line;
+mod load;
 mod planner;
 mod programs;
+mod puts;
 mod verify;
+mod writes;
 
 use line::Line;
 use std::process::ExitCode;
@@ -32,13 +36,15 @@ struct Measurement {
     measure: fn() -> Result<Line, Failed>,
 }
 
-const MEASUREMENTS: [Measurement; 7] = [
+const MEASUREMENTS: [Measurement; 9] = [
     Measurement { name: "issue-leaves", how: leaves::HOW, measure: leaves::over_open_connections },
     Measurement { name: "bare-leaves", how: bare::HOW, measure: bare::over_open_connections },
     Measurement { name: "grants", how: grants::HOW, measure: grants::in_batches },
     Measurement { name: "verify-assign", how: verify::HOW, measure: verify::one_assignment },
     Measurement { name: "deploy", how: deploy::HOW, measure: deploy::one_replica },
     Measurement { name: "planner", how: planner::HOW, measure: planner::from_nothing },
+    Measurement { name: "writes-1", how: writes::HOW, measure: writes::one_voter },
+    Measurement { name: "writes-1-p99", how: writes::HOW_P99, measure: writes::one_voter_p99 },
     Measurement { name: "idle-rss", how: idle::HOW, measure: idle::unlocked },
 ];
 
