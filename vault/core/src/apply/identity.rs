@@ -32,13 +32,20 @@ impl Step<'_> {
         if taken {
             return Err(Refusal::changed("this identity exists already"));
         }
+        if a.role == Role::Vault && a.cert.is_some() {
+            return Err(Refusal::credential("a voter is admitted by operators who name its key"));
+        }
         t.uses_left -= 1;
         let state = if a.cert.is_some() { IdentityState::Ready } else { IdentityState::Pending };
         let mut row = Identity::new(a.role, state, t.zone.clone(), t.labels.clone(), at);
         let zone = t.zone.clone();
         let actor = format!("{}/{}", a.role, a.id);
         self.leaf(Draft::new("token.use", actor.clone(), token.hex()));
-        let create = if a.role == Role::Node { "node.create" } else { "orch.create" };
+        let create = match a.role {
+            Role::Node => "node.create",
+            Role::Vault => "voter.join",
+            Role::Orch | Role::Op | Role::Svc => "orch.create",
+        };
         self.leaf(
             Draft::new(create, actor.clone(), a.id.clone())
                 .with("state", state.as_str())
@@ -57,11 +64,11 @@ impl Step<'_> {
         }
         row.rev = self.next_rev();
         self.state.identities.insert(a.id.clone(), row);
-        self.event(Event::Identity(a.id));
+        self.event(told(a.role, a.id));
         Ok(())
     }
 
-    fn cert_leaf(&mut self, subject: &str, cert: &CertFacts) {
+    pub(super) fn cert_leaf(&mut self, subject: &str, cert: &CertFacts) {
         let d = Draft::new("cert.issue", "vault", subject).with("serial", &cert.serial).with("spki", cert.spki);
         self.leaf(d.with("not_after", cert.not_after).with("seq", cert.seq));
     }
@@ -84,12 +91,16 @@ impl Step<'_> {
         }
         f(row)?;
         row.rev = next;
+        let role = row.role;
         self.state.rev = next;
-        self.event(Event::Identity(id.to_owned()));
+        self.event(told(role, id.to_owned()));
         Ok(())
     }
 
     pub(super) fn issue_first(&mut self, id: &str, cert: CertFacts, hpke: Option<HpkeFacts>) -> Result<(), Refusal> {
+        if self.state.role_of(id) == Some(Role::Vault) {
+            return self.issue_voter(id, cert);
+        }
         let mut subject = String::new();
         let issued = cert.clone();
         self.with_identity(id, |row| {
@@ -194,11 +205,17 @@ impl Step<'_> {
         let certs = row.current.iter().chain(&row.pending).chain(&row.retired);
         let until = certs.map(|c| c.not_after).max().unwrap_or(self.at);
         let revoked = Revoked { not_before_seq: row.next_seq(), until };
+        let role = row.role;
         self.state.revoked.insert(id.to_owned(), revoked);
         for lease in self.state.leases.values_mut().filter(|l| l.orch.as_str() == id) {
             lease.until = lease.until.min(self.at);
         }
         self.next_epoch();
-        self.event(Event::Revoked(id.to_owned()));
+        self.event(if role == Role::Vault { Event::Voters } else { Event::Revoked(id.to_owned()) });
     }
+}
+
+/// Applicants for a voter's place are no machines of the directory: who watches voters hears of them.
+fn told(role: Role, id: String) -> Event {
+    if role == Role::Vault { Event::Voters } else { Event::Identity(id) }
 }
