@@ -1,7 +1,7 @@
 //! Voters: admitted by the key that operators named, under a number of their own; evicted for good; and believed about
 //! themselves only as far as it can be true.
 
-use crate::world::{World, boot, csr_of};
+use crate::world::{SoftKey, World, boot, csr_of};
 use holdfast_types::{Role, TokenId, VoterId, sha256};
 use holdfast_vault_core::prepare::{self, Admission, PeerPin, peer_pin};
 use holdfast_vault_core::{
@@ -261,8 +261,10 @@ fn what_a_compromised_voter_held_stays_on_the_list_until_something_took_its_plac
     let field = |name: &str| leaf.fields.iter().find(|f| f.name == name).unwrap().value.clone();
     assert_eq!(field("compromised"), "true");
     assert_eq!(field("open"), "keyring, statement key, issuer");
-    let key = holdfast_vault_core::SealedKey { name: "issuer/2".into(), record: vec![1] };
-    w.propose(Command::NewIssuer { der: vec![9], key, not_after: w.now }).result.unwrap();
+    let (issuer, life) = (SoftKey::new(), w.lives.issuer);
+    let pkcs8 = issuer.private();
+    let p = prepare::new_issuer(&w.state, &w.keys, &w.root, &issuer, &pkcs8, life, w.now, &mut w.entropy());
+    w.commit(p).unwrap();
     assert_eq!(w.state.compromised_voters(), [(VoterId(second), vec!["keyring", "statement key"])]);
 }
 
