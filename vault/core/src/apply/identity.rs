@@ -64,7 +64,7 @@ impl Step<'_> {
         }
         row.rev = self.next_rev();
         self.state.identities.insert(a.id.clone(), row);
-        self.event(told(a.role, a.id));
+        self.event(Event::Identity(a.id));
         Ok(())
     }
 
@@ -91,16 +91,12 @@ impl Step<'_> {
         }
         f(row)?;
         row.rev = next;
-        let role = row.role;
         self.state.rev = next;
-        self.event(told(role, id.to_owned()));
+        self.event(Event::Identity(id.to_owned()));
         Ok(())
     }
 
     pub(super) fn issue_first(&mut self, id: &str, cert: CertFacts, hpke: Option<HpkeFacts>) -> Result<(), Refusal> {
-        if self.state.role_of(id) == Some(Role::Vault) {
-            return self.issue_voter(id, cert);
-        }
         let mut subject = String::new();
         let issued = cert.clone();
         self.with_identity(id, |row| {
@@ -205,17 +201,11 @@ impl Step<'_> {
         let certs = row.current.iter().chain(&row.pending).chain(&row.retired);
         let until = certs.map(|c| c.not_after).max().unwrap_or(self.at);
         let revoked = Revoked { not_before_seq: row.next_seq(), until };
-        let role = row.role;
         self.state.revoked.insert(id.to_owned(), revoked);
         for lease in self.state.leases.values_mut().filter(|l| l.orch.as_str() == id) {
             lease.until = lease.until.min(self.at);
         }
         self.next_epoch();
-        self.event(if role == Role::Vault { Event::Voters } else { Event::Revoked(id.to_owned()) });
+        self.event(Event::Revoked(id.to_owned()));
     }
-}
-
-/// Applicants for a voter's place are no machines of the directory: who watches voters hears of them.
-fn told(role: Role, id: String) -> Event {
-    if role == Role::Vault { Event::Voters } else { Event::Identity(id) }
 }

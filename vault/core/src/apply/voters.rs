@@ -6,8 +6,8 @@ use crate::command::{CertFacts, VoterMark, VoterSaid};
 use crate::log::Draft;
 use crate::prepare::Admission;
 use crate::refusal::{Code, Refusal};
-use crate::state::{Exposed, IdentityState, Revoked, State, VoterRow, VoterState};
-use holdfast_types::{Digest, Role, VoterId, sha256};
+use crate::state::{IdentityState, Revoked, State, VoterRow, VoterState};
+use holdfast_types::{Digest, Role, VoterId};
 use holdfast_wire::v1;
 use std::collections::BTreeSet;
 
@@ -197,15 +197,5 @@ impl State {
             return Ok(());
         }
         Err(Refusal::changed("the keyring changed meanwhile; try again"))
-    }
-    /// What a voter that runs holds.
-    fn held_now(&self) -> Exposed {
-        Exposed {
-            at: self.last_at,
-            term: self.term,
-            stks: self.stks.iter().map(|k| k.public).collect(),
-            issuer: self.issuer().map(|i| sha256(&[&i.der])),
-            unlock_epoch: self.unlock.epoch,
-        }
     }
 }

@@ -22,7 +22,7 @@ pub use rows::{
     Issuer, Lease, MandateRow, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, StkRow, TokenRow,
 };
 pub use unlock::{NextUnlock, Unlock, UnlockKey};
-pub use voters::{Exposed, VoterRow, VoterState};
+pub use voters::{VoterRow, VoterState};
 
 pub(crate) use charter::publisher_vouches;
 pub(crate) use grants::Denials;

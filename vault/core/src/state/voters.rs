@@ -5,7 +5,7 @@
 use super::{Identity, IdentityState, State, Unlock};
 use crate::command::{CertFacts, VoterSaid};
 use crate::refusal::{Code, Refusal};
-use holdfast_types::{Digest, Millis, Role, VoterId};
+use holdfast_types::{Digest, Millis, Role, VoterId, sha256};
 use serde::{Deserialize, Serialize};
 
 /// Longest address that a voter may give.
@@ -227,6 +227,16 @@ impl State {
     pub(crate) fn voter_with_key(&self, spki: &Digest) -> Option<(VoterId, &VoterRow)> {
         self.voters().find(|(_, v)| v.spki.as_ref() == Some(spki))
     }
+    /// What a voter that runs holds.
+    pub(crate) fn held_now(&self) -> Exposed {
+        Exposed {
+            at: self.last_at,
+            term: self.term,
+            stks: self.stks.iter().map(|k| k.public).collect(),
+            issuer: self.issuer().map(|i| sha256(&[&i.der])),
+            unlock_epoch: self.unlock.epoch,
+        }
+    }
     /// Evicted voters whose keys count as known to others, each with what has not been replaced since.
     pub fn compromised_voters(&self) -> Vec<(VoterId, Vec<&'static str>)> {
         let open = |id: VoterId, x: &Exposed| {
@@ -237,7 +247,7 @@ impl State {
             if self.stks.iter().any(|k| k.until > self.last_at && x.stks.contains(&k.public)) {
                 left.push("statement key");
             }
-            if self.issuer().is_some_and(|i| Some(holdfast_types::sha256(&[&i.der])) == x.issuer) {
+            if self.issuer().is_some_and(|i| Some(sha256(&[&i.der])) == x.issuer) {
                 left.push("issuer");
             }
             if self.unlock.key.is_some() && self.unlock.epoch <= x.unlock_epoch {
