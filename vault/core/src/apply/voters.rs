@@ -118,17 +118,14 @@ impl Step<'_> {
         }
         let first = !row.has_been_up();
         let moved = row.service_addr != facts.service_addr || row.join_addr != facts.join_addr;
-        let up = row.boot != facts.boot || leads.is_some_and(|t| t > row.led);
-        let up = up || moved || next_kem || cert.is_some() || row.peer_addr != facts.peer_addr;
-        let slots = row.unlock_epoch != facts.unlock_epoch
-            || row.recovery_version != facts.recovery_version
-            || row.disk_key_order != facts.disk_key_order;
+        let up = !row.knows_process(&facts) || cert.is_some() || leads.is_some_and(|t| t > row.led);
+        let slots = !row.knows_slots(&facts);
+        let kem_gen = row.kem_gen.max(facts.kem.0);
         if let Some(c) = &cert {
             self.cert_leaf(&name(id), c);
         }
         if up {
-            let leaf =
-                Draft::new("voter.up", "vault", name(id)).with("boot", facts.boot.0).with("kem_gen", facts.kem.0);
+            let leaf = Draft::new("voter.up", "vault", name(id)).with("boot", facts.boot.0).with("kem_gen", kem_gen);
             self.leaf(leads.into_iter().fold(leaf, |leaf, term| leaf.with("term", term)));
         }
         if slots {

@@ -91,7 +91,11 @@ pub fn voter_said(
         let m = leader.mint(request.key(), Role::Vault, &id.to_string(), row.next_seq(), entropy)?;
         (cert, reply.chain) = (Some(m.facts), m.chain);
     }
-    if cert.is_none() && row.knows(&facts) && leads.is_none_or(|term| term <= row.led) {
+    if cert.is_none()
+        && row.knows_process(&facts)
+        && row.knows_slots(&facts)
+        && leads.is_none_or(|term| term <= row.led)
+    {
         return Ok(None);
     }
     let command = Command::VoterReported { id, leads, facts, cert, terms };

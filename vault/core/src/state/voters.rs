@@ -102,18 +102,18 @@ impl VoterRow {
     pub(crate) fn next_seq(&self) -> u64 {
         self.cert.as_ref().map_or(1, |c| c.seq + 1)
     }
-    /// Notes what it said. What only grows, only grows: see [`Self::hears`].
+    /// Notes what it said. What only grows is not taken back: a voter that has not caught up yet says less than it did.
     pub(crate) fn take(&mut self, said: VoterSaid, leads: Option<u64>) {
-        let VoterSaid { peer_addr, service_addr, join_addr, boot, unlock_epoch, recovery_version, disk_key_order, kem } =
-            said;
-        self.peer_addr = peer_addr;
-        self.service_addr = service_addr;
-        self.join_addr = join_addr;
-        self.boot = boot;
-        self.unlock_epoch = unlock_epoch;
-        self.recovery_version = recovery_version;
-        self.disk_key_order = disk_key_order;
-        (self.kem_gen, self.kem_pk) = kem;
+        if self.has_next_kem(&said) {
+            (self.kem_gen, self.kem_pk) = said.kem;
+        }
+        self.unlock_epoch = said.unlock_epoch;
+        self.recovery_version = self.recovery_version.max(said.recovery_version);
+        self.disk_key_order = self.disk_key_order.max(said.disk_key_order);
+        self.boot = said.boot;
+        self.peer_addr = said.peer_addr;
+        self.service_addr = said.service_addr;
+        self.join_addr = said.join_addr;
         self.led = leads.map_or(self.led, |t| t.max(self.led));
         self.vote_term = self.vote_term.max(self.led);
     }
@@ -125,16 +125,19 @@ impl VoterRow {
     pub fn has_next_kem(&self, said: &VoterSaid) -> bool {
         said.kem.0 > self.kem_gen
     }
-    /// Whether `said` is what is known already.
-    pub(crate) fn knows(&self, said: &VoterSaid) -> bool {
+    /// Whether `said` is what is known already of its process, its addresses and its KEM key.
+    pub(crate) fn knows_process(&self, said: &VoterSaid) -> bool {
         self.boot == said.boot
             && !self.has_next_kem(said)
             && self.peer_addr == said.peer_addr
             && self.service_addr == said.service_addr
             && self.join_addr == said.join_addr
-            && self.unlock_epoch == said.unlock_epoch
-            && self.recovery_version == said.recovery_version
-            && self.disk_key_order == said.disk_key_order
+    }
+    /// Whether `said` is what is known already of its slots and its disk key.
+    pub(crate) fn knows_slots(&self, said: &VoterSaid) -> bool {
+        self.unlock_epoch == said.unlock_epoch
+            && self.recovery_version >= said.recovery_version
+            && self.disk_key_order >= said.disk_key_order
     }
     /// Why `said` cannot be of this voter now. Asked when a report is prepared, and again when it is applied.
     pub(crate) fn hears(&self, id: VoterId, said: &VoterSaid, unlock: &Unlock) -> Result<(), Refusal> {
@@ -153,14 +156,12 @@ impl VoterRow {
         if addrs.iter().any(|a| a.len() > MAX_ADDR || a.chars().any(|c| c.is_control() || c.is_whitespace())) {
             return Err(Refusal::invalid("a voter's address is not one"));
         }
+        // An older generation is of a voter that has not caught up: its address counts all the same.
         let (kem_gen, kem_pk) = said.kem;
-        let same = kem_gen == self.kem_gen && kem_pk == self.kem_pk;
-        let next = kem_gen.checked_sub(1) == Some(self.kem_gen) && kem_pk != self.kem_pk;
-        if !(same || next) {
+        let other = kem_gen == self.kem_gen && kem_pk != self.kem_pk;
+        let skips = kem_gen.saturating_sub(self.kem_gen) > 1;
+        if other || skips || (self.has_next_kem(said) && kem_pk == self.kem_pk) {
             return Err(Refusal::changed(format!("voter {id} has another KEM key than the one known, or the next")));
-        }
-        if said.disk_key_order < self.disk_key_order || said.recovery_version < self.recovery_version {
-            return Err(Refusal::changed(format!("voter {id} said more of its slots before")));
         }
         let newest = unlock.next.as_ref().map_or(unlock.epoch, |n| n.epoch);
         if said.disk_key_order > unlock.disk_key_order || said.unlock_epoch > newest {

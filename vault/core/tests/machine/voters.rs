@@ -306,7 +306,11 @@ fn a_report_is_an_entry_only_if_it_says_something_new() {
     let slots = v1::VoterReport { recovery_version: 2, ..moved.clone() };
     w.says(second, &slots, None).unwrap().unwrap();
     assert_eq!(w.kinds_since(from), ["voter.up", "unlock.slotready"]);
-    refused_twice(&mut w, second, &moved, Code::Changed);
+    assert_eq!(w.says(second, &moved, None), Ok(None), "less than before is no news");
+    let elsewhere = v1::VoterReport { peer_addr: "e:7402".into(), ..moved };
+    w.says(second, &elsewhere, None).unwrap().unwrap();
+    let row = w.state.voter(VoterId(second)).unwrap();
+    assert_eq!((row.peer_addr.as_str(), row.recovery_version), ("e:7402", 2), "who has not caught up is found");
     for addr in ["two words", "a\nb", &"x".repeat(301)] {
         refused_twice(&mut w, second, &v1::VoterReport { peer_addr: addr.into(), ..slots.clone() }, Code::InvalidInput);
     }
@@ -347,7 +351,8 @@ fn a_next_kem_key_gets_every_live_term_and_no_generation_is_skipped() {
     let said = w.voter_report(second, 1);
     let (sk, pk) = derive_keypair(&[77; 32]);
     let with = |kem_gen, pk: [u8; 32]| v1::VoterReport { kem_gen, kem_pk: pk.to_vec(), ..said.clone() };
-    for bad in [with(0, pk), with(1, pk), with(3, pk)] {
+    assert_eq!(w.says(second, &with(0, pk), None), Ok(None), "an older generation is no news");
+    for bad in [with(1, pk), with(3, pk), v1::VoterReport { kem_gen: 2, ..said.clone() }] {
         refused_twice(&mut w, second, &bad, Code::Changed);
     }
     let next = with(2, pk);
