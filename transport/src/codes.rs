@@ -86,6 +86,7 @@ codes! {
     TooManyRequests = "too-many-requests", Exhausted, "Too many such requests at a time.";
     NotFound = "not-found", NotFound, "There is no such thing.";
     Changed = "changed", Changed, "It changed meanwhile; look again and repeat.";
+    RolledBack = "rolled-back", Changed, "A voter's disk is older than what the others know of it, or a copy of it runs elsewhere.";
     AlreadyInitialized = "already-initialized", Changed, "This vault has been founded already.";
     NotSealed = "not-sealed", Changed, "The vault is not sealed.";
     NotOpen = "not-open", Changed, "The vault is not open.";

@@ -83,6 +83,14 @@ impl OrchId {
 /// A vault voter's number. Allocated by the cluster, never reused (openraft requires it).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct VoterId(pub u64);
+impl VoterId {
+    /// What the id of every applicant begins with.
+    pub const APPLICANT: &str = "v-";
+    /// The id of whoever waits to become a voter, from 16 random bytes: it has no number yet.
+    pub fn applicant(r: [u8; 16]) -> String {
+        format!("{}{}", Self::APPLICANT, HEXLOWER.encode(&r))
+    }
+}
 impl fmt::Display for VoterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)

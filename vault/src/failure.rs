@@ -14,7 +14,7 @@ fn kind(code: Code) -> FailureKind {
         Code::BudgetExhausted => FailureKind::Exhausted,
         Code::InvalidInput => FailureKind::Invalid,
         Code::NotFound => FailureKind::NotFound,
-        Code::Changed => FailureKind::Changed,
+        Code::Changed | Code::RolledBack => FailureKind::Changed,
         Code::Unavailable => FailureKind::Unavailable,
         Code::Corrupt | Code::Clock => FailureKind::Failed,
     }
@@ -28,6 +28,7 @@ fn help(code: Code) -> Option<&'static str> {
         Code::Changed => Some("look at the current state and try again"),
         Code::Unavailable => Some("see holdfast status"),
         Code::Clock => Some("set both clocks right, for instance with `timedatectl set-ntp true`"),
+        Code::RolledBack => Some("evict this voter and admit it anew; its disk cannot be used any more"),
         Code::BadCredential | Code::Pending | Code::InvalidInput | Code::NotFound | Code::Corrupt => None,
     }
 }

@@ -32,6 +32,8 @@ pub enum NoteKind {
     UnlockOpen,
     /// A voter was sealed.
     Seal,
+    /// A voter's disk is older than what is known of it: it was refused.
+    RolledBack,
 }
 impl NoteKind {
     /// The entry kind.
@@ -43,6 +45,7 @@ impl NoteKind {
             NoteKind::Evidence => "evidence",
             NoteKind::UnlockOpen => "unlock.open",
             NoteKind::Seal => "seal",
+            NoteKind::RolledBack => "voter.rolledback",
         }
     }
 }

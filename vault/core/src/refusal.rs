@@ -27,10 +27,12 @@ pub enum Code {
     Corrupt,
     /// The caller's clock and the leader's are too far apart.
     Clock,
+    /// A voter's disk is older than what is known of it, or a copy of it runs elsewhere.
+    RolledBack,
 }
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::PolicyDenied,
         Self::BadCredential,
         Self::Threshold,
@@ -42,6 +44,7 @@ impl Code {
         Self::Unavailable,
         Self::Corrupt,
         Self::Clock,
+        Self::RolledBack,
     ];
     /// The code as users and programs see it.
     pub fn as_str(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Code {
             Code::Unavailable => "unavailable",
             Code::Corrupt => "corrupt",
             Code::Clock => "clock",
+            Code::RolledBack => "rolled-back",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is known about things, as messages for operators and orchestrators. Never a secret, never a record.
 
-use crate::state::{GrantRow, Identity, SpecVersion, State};
-use holdfast_types::{Digest, GrantId, Millis, OrchId, Role, SecretRef, ServiceRef, TokenId, sha256};
+use crate::state::{GrantRow, Identity, SpecVersion, State, VoterRow, VoterState};
+use holdfast_types::{Digest, GrantId, Millis, OrchId, Role, SecretRef, ServiceRef, TokenId, VoterId, sha256};
 use holdfast_wire::v1;
 
 impl State {
@@ -9,9 +9,20 @@ impl State {
     pub fn node_view(&self, id: &str, connected: bool) -> Option<v1::NodeView> {
         self.identities.get(id).filter(|i| i.role != Role::Op).map(|i| node_view(id, i, connected))
     }
-    /// Ids of all nodes and orchestrators, removed ones included.
+    /// Ids of all nodes and orchestrators, removed ones included. Who waits to become a voter is neither: see
+    /// [`Self::applicants`].
     pub fn machine_ids(&self) -> impl Iterator<Item = &str> {
-        self.identities.iter().filter(|(_, i)| i.role != Role::Op).map(|(id, _)| id.as_str())
+        self.identities.iter().filter(|(_, i)| !matches!(i.role, Role::Op | Role::Vault)).map(|(id, _)| id.as_str())
+    }
+    /// The voters as committed state knows them, evicted ones included: `evicted`, `joining` until it said something of
+    /// itself, or `unknown`. Who leads and who follows is the leader's to say.
+    pub fn voter_views(&self) -> Vec<v1::VoterView> {
+        self.all_voters().map(|(id, v)| voter_view(id, v)).collect()
+    }
+    /// Who joined with a voter's token and waits to be admitted.
+    pub fn applicants(&self) -> Vec<v1::NodeView> {
+        let waiting = self.applicant_rows().filter(|(_, i)| i.state == crate::IdentityState::Pending);
+        waiting.map(|(id, i)| node_view(id, i, false)).collect()
     }
     /// Role of an identity.
     pub fn role_of(&self, id: &str) -> Option<Role> {
@@ -164,8 +175,29 @@ impl State {
             services: self.service_names().count() as u64,
             secrets: self.secrets.len() as u64,
             live_grants: self.index.live,
+            voters: self.voters().map(|(id, v)| voter_view(id, v)).collect(),
             ..Default::default()
         }
+    }
+}
+
+fn voter_view(id: VoterId, v: &VoterRow) -> v1::VoterView {
+    let state = match v.state {
+        VoterState::Evicted => "evicted",
+        VoterState::Member if v.has_been_up() => "unknown",
+        VoterState::Member => "joining",
+    };
+    v1::VoterView {
+        id: id.0,
+        state: state.to_owned(),
+        service_addr: v.service_addr.clone(),
+        join_addr: v.join_addr.clone(),
+        peer_addr: v.peer_addr.clone(),
+        unlock_epoch: v.unlock_epoch,
+        disk_key_order: v.disk_key_order,
+        keyring_term: v.terms.iter().map(|(t, _)| *t).max().unwrap_or(0),
+        recovery_version: v.recovery_version,
+        ..Default::default()
     }
 }
 
@@ -185,7 +217,12 @@ fn node_view(id: &str, i: &Identity, connected: bool) -> v1::NodeView {
         not_after_ms: cur.map_or(0, |c| c.not_after.0),
         connected,
         joined_at_ms: i.joined.0,
-        role: if i.role == Role::Orch { "orchestrator" } else { "node" }.to_owned(),
+        role: match i.role {
+            Role::Orch => "orchestrator",
+            Role::Vault => "voter",
+            Role::Node | Role::Op | Role::Svc => "node",
+        }
+        .to_owned(),
         rev: i.rev,
     }
 }

@@ -32,13 +32,20 @@ impl Step<'_> {
         if taken {
             return Err(Refusal::changed("this identity exists already"));
         }
+        if a.role == Role::Vault && a.cert.is_some() {
+            return Err(Refusal::credential("a voter is admitted by operators who name its key"));
+        }
         t.uses_left -= 1;
         let state = if a.cert.is_some() { IdentityState::Ready } else { IdentityState::Pending };
         let mut row = Identity::new(a.role, state, t.zone.clone(), t.labels.clone(), at);
         let zone = t.zone.clone();
         let actor = format!("{}/{}", a.role, a.id);
         self.leaf(Draft::new("token.use", actor.clone(), token.hex()));
-        let create = if a.role == Role::Node { "node.create" } else { "orch.create" };
+        let create = match a.role {
+            Role::Node => "node.create",
+            Role::Vault => "voter.join",
+            Role::Orch | Role::Op | Role::Svc => "orch.create",
+        };
         self.leaf(
             Draft::new(create, actor.clone(), a.id.clone())
                 .with("state", state.as_str())
@@ -61,7 +68,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn cert_leaf(&mut self, subject: &str, cert: &CertFacts) {
+    pub(super) fn cert_leaf(&mut self, subject: &str, cert: &CertFacts) {
         let d = Draft::new("cert.issue", "vault", subject).with("serial", &cert.serial).with("spki", cert.spki);
         self.leaf(d.with("not_after", cert.not_after).with("seq", cert.seq));
     }

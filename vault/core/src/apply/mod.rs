@@ -19,7 +19,7 @@ use crate::log::{Draft, Leaf, append};
 use crate::observation::NoteFacts;
 use crate::refusal::Refusal;
 use crate::state::{Accepted, State};
-use holdfast_types::{GrantId, Millis, ServiceRef};
+use holdfast_types::{GrantId, Millis, Role, ServiceRef};
 use holdfast_wire::merkle::Frontier;
 use std::collections::HashSet;
 
@@ -111,6 +111,10 @@ impl Step<'_> {
         index
     }
     pub fn event(&mut self, e: Event) {
+        // Who applies for a voter's place is no machine of the directory: those who watch voters hear of it.
+        let is_applicant = |id: &str| self.state.role_of(id) == Some(Role::Vault);
+        let applicant = matches!(&e, Event::Identity(id) | Event::Revoked(id) if is_applicant(id));
+        let e = if applicant { Event::Voters } else { e };
         if self.told.insert(e.clone()) {
             self.events.push(e);
         }
@@ -166,6 +170,9 @@ impl Step<'_> {
             Command::Join { token, id, role, cert, spki_der, spki, hpke } => {
                 let applicant = identity::Applicant { id, role, cert, spki_der, spki, hpke };
                 self.join(token, applicant)
+            }
+            Command::IssueFirst { id, cert, .. } if self.state.role_of(&id) == Some(Role::Vault) => {
+                self.issue_voter(&id, cert)
             }
             Command::IssueFirst { id, cert, hpke } => self.issue_first(&id, cert, hpke),
             Command::Login { id, statement, cert } => self.login(&id, &statement, cert),

@@ -6,7 +6,7 @@ use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
 use crate::state::{Accepted, AcceptedRow, IdentityState, MandateRow, Placement, SpecVersion, TokenRow};
 use holdfast_types::{
-    CommandId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, ServiceRef, TokenId, Zone, sha256,
+    CommandId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, ServiceRef, TokenId, Zone, sha256,
 };
 use holdfast_wire::specs::template;
 use holdfast_wire::statement::{Document, MAX_SIGS, peek};
@@ -242,6 +242,9 @@ impl Step<'_> {
     fn approve(&mut self, by: &By<'_>, a: &v1::ApproveIdentity) -> Result<(), Refusal> {
         let key =
             Digest::from_slice(&a.spki_sha256).ok_or_else(|| Refusal::invalid("a key fingerprint has 32 bytes"))?;
+        if self.state.role_of(&a.id) == Some(Role::Vault) {
+            return Err(Refusal::invalid(format!("{} is to be a voter: it is admitted, not approved", a.id)));
+        }
         self.with_identity(&a.id, |row| match (&row.state, &row.applicant) {
             (IdentityState::Pending, Some((_, spki))) if *spki == key => {
                 row.state = IdentityState::Ready;

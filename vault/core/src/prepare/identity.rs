@@ -5,10 +5,10 @@ use crate::command::{Command, HpkeFacts};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
 use crate::refusal::{Code, Refusal};
-use crate::state::{Identity, IdentityState, Presented, State};
+use crate::state::{Identity, IdentityState, Presented, State, VoterState};
 use holdfast_pki::csr::{MAX_CSR, Request};
 use holdfast_pki::keys::SubjectKey;
-use holdfast_types::{Digest, Millis, NodeId, OrchId, Role, Secret, TokenId, rough};
+use holdfast_types::{Digest, Millis, NodeId, OrchId, Role, Secret, TokenId, VoterId, rough};
 use holdfast_wire::token::join_mac_matches;
 use holdfast_wire::v1;
 use prost::Message as _;
@@ -25,6 +25,16 @@ pub enum JoinOutcome {
 
 fn parse_csr(der: &[u8]) -> Result<Request, Refusal> {
     Request::parse(der).map_err(|e| Refusal::invalid(e.to_string()))
+}
+
+/// What somebody who waits is told.
+pub enum Approved {
+    /// Nobody has approved or admitted it yet.
+    Waits,
+    /// A node or orchestrator: its first certificate.
+    Issued(Prepared<v1::Issued>),
+    /// A voter: its number, its first certificate, and what it makes its disk with.
+    Voter(Prepared<v1::VoterAdmitted>),
 }
 
 /// Checks a join's proof and admits it: at once, or pending approval if the token says so.
@@ -54,11 +64,13 @@ pub fn join(
     let (role, id) = match t.role.as_str() {
         "node" => (Role::Node, NodeId::from_random(entropy.draw16("id")).to_string()),
         "orchestrator" => (Role::Orch, OrchId::from_random(entropy.draw16("id")).to_string()),
-        _ => return Err(Refusal::credential("a voter's token is not used here")),
+        "voter" => (Role::Vault, VoterId::applicant(entropy.draw16("id"))),
+        _ => return Err(Refusal::corrupt("token")),
     };
-    let hpke = if role == Role::Node { Some(leader.hpke(1, &proof.hpke_pub)?) } else { None };
+    // Of a voter it is the KEM key that keyring terms will be boxed to.
+    let hpke = if role == Role::Orch { None } else { Some(leader.hpke(1, &proof.hpke_pub)?) };
     let (spki_der, spki) = (request.spki_der().to_vec(), request.spki_sha256());
-    if t.approval {
+    if t.approval || role == Role::Vault {
         let reply = JoinOutcome::Pending(v1::Pending { id: id.clone(), spki_sha256: spki.to_vec() });
         return Ok(prepared(
             leader.now,
@@ -92,13 +104,9 @@ pub fn await_message(id: &str, at_ms: i64) -> Vec<u8> {
 /// How far an `Await`'s time may be off, either way.
 pub const AWAIT_SKEW: Duration = Duration::from_secs(120);
 
-/// `Await`: whoever proves the applicant's key learns that it still waits (`Ok(None)`), that its clock is off, or gets its
+/// `Await`: whoever proves the applicant's key learns that it still waits, that its clock is off, or gets its
 /// certificate. To anybody else nobody waits here. That no question is answered twice is the caller's to see to.
-pub fn approved(
-    leader: &Leader<'_>,
-    r: &v1::AwaitRequest,
-    entropy: &mut Entropy,
-) -> Result<Option<Prepared<v1::Issued>>, Refusal> {
+pub fn approved(leader: &Leader<'_>, r: &v1::AwaitRequest, entropy: &mut Entropy) -> Result<Approved, Refusal> {
     let unknown = || Refusal::credential("nobody with this id and key waits here");
     let row = leader.state.identities.get(&r.id).ok_or_else(unknown)?;
     let (spki_der, spki) = row.applicant.as_ref().ok_or_else(unknown)?;
@@ -107,14 +115,25 @@ pub fn approved(
         return Err(unknown());
     }
     match row.state {
-        IdentityState::Pending => asked_in_time(leader.now, Millis(r.at_ms)).map(|()| None),
+        IdentityState::Pending => asked_in_time(leader.now, Millis(r.at_ms)).map(|()| Approved::Waits),
+        IdentityState::Ready if row.approved == Some(*spki) && row.role == Role::Vault => {
+            asked_in_time(leader.now, Millis(r.at_ms))?;
+            let (id, voter) = leader.state.voter_with_key(spki).ok_or_else(unknown)?;
+            if voter.has_been_up() {
+                return Err(unknown());
+            }
+            let m = leader.mint(&key, Role::Vault, &id.to_string(), 1, entropy)?;
+            let command = Command::IssueFirst { id: r.id.clone(), cert: m.facts, hpke: None };
+            Ok(Approved::Voter(prepared(leader.now, entropy, command, leader.admitted(id, m.chain))))
+        }
         IdentityState::Ready if row.approved == Some(*spki) => {
             asked_in_time(leader.now, Millis(r.at_ms))?;
             let m = leader.mint(&key, row.role, &r.id, 1, entropy)?;
             let hpke = row.hpke.first().map(|h| HpkeFacts { term: leader.keys.active(), ..h.clone() });
             let facts = m.facts.clone();
             let reply = issued(leader, &r.id, m, hpke.as_ref())?;
-            Ok(Some(prepared(leader.now, entropy, Command::IssueFirst { id: r.id.clone(), cert: facts, hpke }, reply)))
+            let command = Command::IssueFirst { id: r.id.clone(), cert: facts, hpke };
+            Ok(Approved::Issued(prepared(leader.now, entropy, command, reply)))
         }
         IdentityState::Ready | IdentityState::Draining | IdentityState::Quarantined | IdentityState::Removed => {
             Err(unknown())
@@ -166,12 +185,12 @@ pub fn renew(
     r: &v1::RenewRequest,
     entropy: &mut Entropy,
 ) -> Result<Prepared<Option<v1::Issued>>, Refusal> {
-    // Operators log in again instead: a chain would make a fork of their second terminal.
+    // Operators log in again instead: a chain would make a fork of their second terminal. Voters report for theirs.
     let row = leader
         .state
         .identities
         .get(id)
-        .filter(|i| i.role != Role::Op)
+        .filter(|i| !matches!(i.role, Role::Op | Role::Vault))
         .ok_or_else(|| Refusal::not_found("machine", id))?;
     let request = parse_csr(&r.csr)?;
     let spki = request.spki_sha256();
@@ -208,7 +227,8 @@ pub enum Pin {
 /// Looks a client certificate up: pin, don't just chain (protocol, registry pin).
 pub fn pin(state: &State, role: Role, id: &str, serial: &str, spki: &Digest, now: Millis) -> Pin {
     if role == Role::Vault {
-        let of = id.parse().ok().and_then(|n| state.voter(holdfast_types::VoterId(n))).and_then(|v| v.cert.as_ref());
+        let voter = id.parse().ok().and_then(|n| state.voter(VoterId(n)));
+        let of = voter.filter(|v| v.state == VoterState::Member).and_then(|v| v.cert.as_ref());
         return if of.is_some_and(|c| c.serial == serial && c.spki == *spki) { Pin::Good } else { Pin::Unknown };
     }
     let Some(row) = state.identities.get(id).filter(|r| r.role == role) else { return Pin::Unknown };

@@ -8,13 +8,15 @@ mod grants;
 mod identity;
 mod submit;
 mod trust;
+mod voters;
 
 pub use found::{FoundingKeys, found, founding_cluster, new_issuer, new_stk, voter_up};
 pub use grant_batch::{GrantBatch, GrantReply, MAX_BATCH};
-pub use identity::{AWAIT_SKEW, JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
+pub use identity::{AWAIT_SKEW, Approved, JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
 pub use trust::{checkpoint, lease_ext, revocations, revoke, status};
+pub use voters::{Admission, PeerPin, peer_pin, progress, voter_said};
 
 use crate::command::{CertFacts, Command, HpkeFacts, Stamped};
 use crate::entropy::Entropy;

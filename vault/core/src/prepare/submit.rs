@@ -282,6 +282,8 @@ impl Leader<'_> {
                 };
                 Ok(Wish::new(A::PutMandate, Target::Orchestrator(facts)))
             }
+            Action::AdmitVoter(_) => cluster(A::AdmitVoter),
+            Action::EvictVoter(_) => cluster(A::EvictVoter),
             // Taking a grant back is a brake on one task: anyone with a role may pull it.
             Action::RevokeGrant(_) | Action::Lockdown(_) => cluster(A::Lockdown),
             Action::Release(_) => cluster(A::Release),
@@ -299,7 +301,9 @@ impl Leader<'_> {
         let (subject, rev, box_sha256, purpose) = match action {
             Action::PutSecret(p) => (format!("{}/{}", p.namespace, p.name), p.version, &p.box_sha256, "secret"),
             Action::MintToken(t) => (format!("token/{}", hex(&t.token_id)), 0, &t.box_sha256, "token"),
+            Action::AdmitVoter(a) => return self.admission(a, entropy).map(Some),
             Action::DeleteSecret(_)
+            | Action::EvictVoter(_)
             | Action::RevokeToken(_)
             | Action::ApproveIdentity(_)
             | Action::RemoveNode(_)

@@ -5,7 +5,7 @@ use holdfast_wire::merkle::{Frontier, leaf_hash};
 use std::collections::BTreeSet;
 
 /// Every kind of entry that this machine writes. The protocol's list, with `operator.login`, `service.*`,
-/// `image.vouch`, `token.revoke`, `orch.create`, `node.drain`, `identity.fork` and the two that begin with `alarm/`.
+/// `image.vouch`, `token.revoke`, `orch.create`, `voter.join`, `node.drain`, `identity.fork` and the two that begin with `alarm/`.
 pub const KINDS: &[&str] = &[
     "init",
     "root.add",
@@ -14,6 +14,11 @@ pub const KINDS: &[&str] = &[
     "keyring.add",
     "cert.issue",
     "voter.up",
+    "voter.join",
+    "voter.admit",
+    "voter.evict",
+    "voter.rolledback",
+    "unlock.slotready",
     "service.deploy",
     "service.remove",
     "image.vouch",

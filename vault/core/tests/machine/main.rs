@@ -29,3 +29,5 @@ mod rhythm;
 mod standing;
 mod stored;
 mod tokens;
+mod voter_histories;
+mod voters;

@@ -6,7 +6,7 @@ use holdfast_types::{
 };
 use holdfast_vault_core::{
     CertFacts, Command, GrantFact, GrantOrder, HpkeFacts, NodeTaskReport, NoteFacts, NoteKind, SealedKey, Stamped,
-    State, Submission,
+    State, Submission, VoterMark, VoterSaid,
 };
 use std::path::PathBuf;
 
@@ -32,6 +32,19 @@ fn key() -> SealedKey {
 }
 fn hpke() -> Option<HpkeFacts> {
     Some(HpkeFacts { seq: 2, pk: [6; 32], term: 1 })
+}
+
+fn voter_said() -> VoterSaid {
+    VoterSaid {
+        peer_addr: "p".into(),
+        service_addr: "s".into(),
+        join_addr: "j".into(),
+        boot: (3, [5; 16]),
+        unlock_epoch: 1,
+        recovery_version: 2,
+        disk_key_order: 3,
+        kem: (4, [6; 32]),
+    }
 }
 
 fn grant_fact() -> GrantFact {
@@ -80,6 +93,7 @@ fn samples() -> Vec<Command> {
         NoteKind::Evidence,
         NoteKind::UnlockOpen,
         NoteKind::Seal,
+        NoteKind::RolledBack,
     ];
     let note =
         |kind| Command::Note(NoteFacts { kind, actor: "a".into(), subject: "s".into(), detail: "d".into(), count: 3 });
@@ -91,7 +105,6 @@ fn samples() -> Vec<Command> {
         sealed: Some(vec![3]),
     };
     let mut all = vec![
-        Command::VoterUp { id: VoterId(1), term: 2, service_addr: "s".into(), join_addr: "j".into(), cert: cert() },
         Command::Submit(submission),
         Command::Join {
             token: TokenId([1; 8]),
@@ -114,6 +127,14 @@ fn samples() -> Vec<Command> {
         Command::Extend { grants: vec![(GrantId([1; 16]), Millis(11))], away: vec![GrantId([2; 16])] },
         Command::NewIssuer { der: vec![1], key: key(), not_after: Millis(12) },
         Command::Tick,
+        Command::VoterReported {
+            id: VoterId(2),
+            leads: Some(7),
+            facts: voter_said(),
+            cert: Some(cert()),
+            terms: vec![(1, vec![4])],
+        },
+        Command::Progress(vec![VoterMark { id: VoterId(2), index: 300, vote_term: 7 }]),
     ];
     all.extend(kinds.map(note));
     all
@@ -123,23 +144,27 @@ fn samples() -> Vec<Command> {
 fn variant(c: &Command) -> usize {
     match c {
         Command::Found(_) => 0,
-        Command::VoterUp { .. } => 1,
-        Command::Submit(_) => 2,
-        Command::Join { .. } => 3,
-        Command::IssueFirst { .. } => 4,
-        Command::Login { .. } => 5,
-        Command::Renew { .. } => 6,
-        Command::Activate { .. } => 7,
-        Command::Fork { .. } => 8,
-        Command::KeepLease { .. } => 9,
-        Command::Grants { .. } => 10,
-        Command::Reports { .. } => 11,
-        Command::ReleaseGrants { .. } => 12,
-        Command::Extend { .. } => 13,
-        Command::NewIssuer { .. } => 14,
-        Command::NewStk { .. } => 15,
-        Command::Note(_) => 16,
-        Command::Tick => 17,
+        Command::Submit(_) => 1,
+        Command::Join { .. } => 2,
+        Command::IssueFirst { .. } => 3,
+        Command::Login { .. } => 4,
+        Command::Renew { .. } => 5,
+        Command::Activate { .. } => 6,
+        Command::Fork { .. } => 7,
+        Command::KeepLease { .. } => 8,
+        Command::Grants { .. } => 9,
+        Command::Reports { .. } => 10,
+        Command::ReleaseGrants { .. } => 11,
+        Command::Extend { .. } => 12,
+        Command::NewIssuer { .. } => 13,
+        Command::NewStk { .. } => 14,
+        Command::Note(_) => 15,
+        Command::Tick => 16,
+        Command::VoterReported { .. } => 17,
+        Command::Progress(_) => 18,
+        Command::KeyringAdd(_) => 19,
+        Command::Rewrap(_) => 20,
+        Command::KeyringDestroy(_) => 21,
     }
 }
 
@@ -187,7 +212,7 @@ fn stored_commands_and_states_are_read_as_they_were_written() {
     let mut variants: Vec<usize> = read.iter().map(|c| variant(&c.command)).collect();
     variants.sort_unstable();
     variants.dedup();
-    assert_eq!(variants, (0..18).collect::<Vec<_>>(), "each variant has a sample");
+    assert_eq!(variants, (0..22).collect::<Vec<_>>(), "each variant has a sample");
 
     // The first line is the state; the others are the log that led to it: old logs replay to the same state for ever.
     let stored = lines("state.hex");

@@ -2,12 +2,12 @@
 
 use super::World;
 use holdfast_types::{Digest, GrantId, NodeId, OrchId, Role, Secret, TokenId, kind, sha256};
-use holdfast_vault_core::prepare::{self, GrantBatch, GrantReply, JoinOutcome, Pin};
+use holdfast_vault_core::prepare::{self, Approved, GrantBatch, GrantReply, JoinOutcome, Pin};
 use holdfast_vault_core::{Command, Committed, NodeTaskReport, Refusal};
 use holdfast_wire::boxes::{PrivateKey, derive_keypair};
 use holdfast_wire::token::join_mac;
 use holdfast_wire::v1;
-use rcgen::{CertificateParams, KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
+use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
 use v1::command::Action;
 
 pub struct Token {
@@ -18,7 +18,7 @@ pub struct Token {
 /// A CSR of a fresh key.
 pub fn csr() -> (KeyPair, Vec<u8>) {
     let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-    let csr = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+    let csr = super::csr_of(&key);
     (key, csr)
 }
 
@@ -75,7 +75,11 @@ impl World {
         v1::Proof { csr: csr.to_vec(), hpke_pub: hpke_pub.to_vec(), mac: join_mac(&token.mac, nonce, csr, hpke_pub) }
     }
     pub fn try_join(&mut self, token: &Token) -> Result<Machine, Refusal> {
-        let (key, csr) = csr();
+        self.try_join_with(token, csr().0)
+    }
+    /// The same with a TLS key of the caller's.
+    pub fn try_join_with(&mut self, token: &Token, key: KeyPair) -> Result<Machine, Refusal> {
+        let csr = super::csr_of(&key);
         let (hpke, hpke_pub) = derive_keypair(&self.entropy().draw("node hpke"));
         let nonce = self.entropy().draw("nonce");
         let proof = self.proof(token, &nonce, &csr, &hpke_pub);
@@ -102,8 +106,9 @@ impl World {
     pub fn collect(&mut self, m: &Machine) -> Result<Option<v1::Issued>, Refusal> {
         let r = self.await_request(m);
         match prepare::approved(&self.leader(), &r, &mut self.entropy())? {
-            Some(p) => self.commit(Ok(p)).map(|(i, _)| Some(i)),
-            None => Ok(None),
+            Approved::Issued(p) => self.commit(Ok(p)).map(|(i, _)| Some(i)),
+            Approved::Waits => Ok(None),
+            Approved::Voter(_) => panic!("{} is admitted as a voter", m.id),
         }
     }
     pub fn approve(&mut self, m: &Machine) -> Result<Committed, Refusal> {

@@ -1,19 +1,21 @@
-//! A small, deterministic cluster of one voter: software keys, no clock, no socket. Every step goes prepare → apply.
+//! A small, deterministic cluster, of one voter at first: software keys, no clock, no socket. Every step goes prepare → apply.
 //!
 //! LAW checked at each step here: a refused command that writes no leaf leaves the state as it was but for the time
 //! (test `a_refused_command_changes_nothing`); leaves are numbered without gaps.
 
 mod machines;
 mod operators;
+mod voters;
 
 pub use machines::{Machine, csr};
 pub use operators::{charter, image, secret};
+pub use voters::{boot, csr_of};
 
 use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use holdfast_pki::issue::IssuerCa;
-use holdfast_pki::keys::{CertSigner, SubjectKey};
+use holdfast_pki::keys::CertSigner;
 use holdfast_policy::Policies;
 use holdfast_types::{ClusterId, Millis, Secret, SecretBytes, VoterId, sha256};
 use holdfast_vault_core::prepare::{self, FoundingKeys, Leader, Lives};
@@ -115,9 +117,14 @@ impl World {
         let (named, _) = w.commit(p).unwrap();
         assert_eq!(named, cluster);
         w.issuer = Some(IssuerCa::open(&w.state.issuer().unwrap().der, issuer).unwrap());
-        let key = SubjectKey::from_sec1(&SoftKey::new().sec1()).unwrap();
-        let p = prepare::voter_up(&w.leader(), VoterId(1), 1, &key, "v:7443".into(), "v:7444".into(), &mut w.entropy());
-        w.commit(p).unwrap();
+        let said = v1::VoterReport {
+            peer_addr: "v:7402".into(),
+            service_addr: "v:7443".into(),
+            join_addr: "v:7444".into(),
+            csr: csr().1,
+            ..w.voter_report(1, 1)
+        };
+        w.says(1, &said, Some(1)).unwrap().unwrap();
         w
     }
     pub fn leader(&self) -> Leader<'_> {
