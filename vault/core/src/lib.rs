@@ -35,5 +35,5 @@ pub use refusal::{Code, Refusal};
 pub use state::{
     Accepted, Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, Presented,
     NextUnlock, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock,
-    UnlockKey, VoterRow, VoterState, third_over,
+    UnlockKey, VoterRow, VoterState, WantedSlots, third_over,
 };
