@@ -64,7 +64,7 @@ impl UnlockKey {
         let share_digests = digests.ok_or_else(|| Refusal::invalid("a share's digest has 32 bytes"))?;
         let (k, n) = (p.threshold as usize, share_digests.len());
         let one_secret = k == 0 && n == 0;
-        if !(one_secret || (1 <= k && k <= n && n <= MAX_SHARES)) {
+        if !(one_secret || ((1..=n).contains(&k) && n <= MAX_SHARES)) {
             return Err(Refusal::invalid(format!("an unlock key of {n} shares cannot need {k} of them")));
         }
         if !p.chain.is_empty() {

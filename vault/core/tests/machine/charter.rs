@@ -4,8 +4,9 @@ use super::keyring::add_term;
 use crate::world::World;
 use holdfast_types::{ClusterId, Role, Secret, sha256};
 use holdfast_vault_core::prepare;
-use holdfast_vault_core::{Code, Command, Keyring, State};
+use holdfast_vault_core::{Code, Command, Keyring, NewTerm, State};
 use holdfast_wire::boxes::{PrivateKey, derive_keypair};
+use holdfast_wire::keys::StatementSigner as _;
 use holdfast_wire::v1;
 
 /// The charter that follows the one in force, with what `change` does to it.
@@ -101,18 +102,37 @@ fn a_new_recovery_key_opens_every_live_term_and_the_old_one_nothing_new() {
 }
 
 #[test]
-fn a_term_for_the_former_recovery_key_is_refused() {
+fn a_charter_that_brings_no_box_of_the_newest_term_is_refused() {
     let mut w = World::new();
-    let fresh = Secret::take(&mut [31; 32]);
-    let term = prepare::new_term(&w.leader(), &w.root, fresh, &mut w.entropy());
     let (_, pk) = derive_keypair(&[22; 32]);
     let c = next(&w, |c| recovery(c, &pk));
     let st = w.sign(&c, &["ada", "ben"]);
-    let charter = prepare::submit(&w.leader(), &st, &[], &mut w.entropy());
+    let early = prepare::submit(&w.leader(), &st, &[], &mut w.entropy());
     add_term(&mut w).unwrap();
-    assert_eq!(w.commit(charter).err().unwrap().code, Code::Changed, "it brings no box of the newest term");
+    assert_eq!(w.commit(early).err().unwrap().code, Code::Changed);
     w.submit(&st, &[]).unwrap();
-    assert_eq!(w.commit(term).err().unwrap().code, Code::Changed);
+    assert_eq!(boxes_in(&w).len(), 2);
+}
+
+#[test]
+fn a_term_boxed_to_a_former_recovery_key_is_refused() {
+    let mut w = World::new();
+    let term = |w: &World| {
+        let fresh = Secret::take(&mut [31; 32]);
+        let p = prepare::new_term(&w.leader(), &w.root, fresh, &mut w.entropy()).ok().unwrap();
+        let Command::KeyringAdd(t) = p.command.command else { panic!("no new term") };
+        t
+    };
+    let former = term(&w);
+    let (_, pk) = derive_keypair(&[22; 32]);
+    let c = next(&w, |c| recovery(c, &pk));
+    let st = w.sign(&c, &["ada", "ben"]);
+    w.submit(&st, &[]).unwrap();
+    let now = term(&w);
+    let mixed = NewTerm { recovery_box: former.recovery_box.clone(), ..(*now).clone() };
+    assert_eq!(w.propose(Command::KeyringAdd(Box::new(mixed))).result.unwrap_err().code, Code::Changed);
+    assert_eq!(w.propose(Command::KeyringAdd(former)).result.unwrap_err().code, Code::Changed);
+    w.propose(Command::KeyringAdd(now)).result.unwrap();
 }
 
 #[test]
