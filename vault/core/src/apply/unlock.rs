@@ -27,9 +27,9 @@ impl Step<'_> {
         if known.any(|k| k.pk == key.pk) {
             return Err(Refusal::invalid("the next unlock key is one that is in use"));
         }
-        // The sidecar has room for one chain, and only the older one opens these.
-        let asleep = self.state.on_the_chain();
-        if !p.chain.is_empty() && !asleep.is_empty() {
+        // The sidecar has room for one chain, and only the older one opens these; or only a key that nobody would keep.
+        let asleep = self.state.left_behind();
+        if (u.key.is_none() || !p.chain.is_empty()) && !asleep.is_empty() {
             return Err(Refusal::changed(format!(
                 "voters that still have an older unlock key: {}; open or evict them first",
                 listed(&asleep)

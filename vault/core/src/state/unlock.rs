@@ -134,10 +134,14 @@ impl State {
         let ids = |rows: Vec<(VoterId, &VoterRow)>| rows.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
         (ids(yes), ids(no))
     }
-    /// Members whose disks are sealed to an older unlock key than the one in force: only the chain opens them.
-    pub(crate) fn on_the_chain(&self) -> Vec<VoterId> {
+    /// Members that only an older unlock key than the one in force opens, be it by the chain; where autolock is off, those
+    /// that do not open by themselves yet.
+    pub(crate) fn left_behind(&self) -> Vec<VoterId> {
         let u = &self.unlock;
-        let waits = |v: &VoterRow| u.key.is_some() && u.chain.is_some() && v.unlock_epoch < u.epoch;
+        let waits = |v: &VoterRow| match &u.key {
+            Some(_) => u.chain.is_some() && v.unlock_epoch < u.epoch,
+            None => (1..=u.epoch).contains(&v.unlock_epoch),
+        };
         self.voters().filter(|(_, v)| waits(v)).map(|(id, _)| id).collect()
     }
     /// All about unlocking, as operators see it.

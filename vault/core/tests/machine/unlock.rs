@@ -235,8 +235,24 @@ fn no_epoch_is_ever_used_for_two_unlock_keys() {
     (1..=3).for_each(|id| has(&mut w, id, 4));
     finalize(&mut w, 4).unwrap();
     off(&mut w).unwrap();
+    (1..=3).for_each(|id| has(&mut w, id, 0));
     assert_eq!(prepare(&mut w, next(4)).err().unwrap().code, Code::Changed);
     prepare(&mut w, next(5)).unwrap();
+}
+
+#[test]
+fn autolock_comes_back_only_once_no_voter_needs_the_key_from_before() {
+    let mut w = locked();
+    off(&mut w).unwrap();
+    (1..=2).for_each(|id| has(&mut w, id, 0));
+    let refused = prepare(&mut w, next(3)).err().unwrap();
+    assert_eq!(refused.code, Code::Changed);
+    assert!(refused.reason.contains("older unlock key: 3;"), "{refused}");
+    has(&mut w, 3, 0);
+    prepare(&mut w, next(3)).unwrap();
+    // That key was lost before it took over: slots of it hold nothing up.
+    (1..=3).for_each(|id| has(&mut w, id, 3));
+    prepare(&mut w, next(4)).unwrap();
 }
 
 #[test]
