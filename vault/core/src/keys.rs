@@ -4,10 +4,14 @@ use crate::refusal::{Code, Refusal};
 use hkdf::Hkdf;
 use holdfast_types::{ClusterId, NodeId, Secret, SecretBytes, kind};
 use holdfast_wire::boxes::{self, PrivateKey, Psk};
+use holdfast_wire::keys::key_id;
 use holdfast_wire::record::{self, Place, RecordKey};
 use sha2::Sha256;
 use std::collections::BTreeMap;
 use zeroize::Zeroize as _;
+
+/// Purpose of a term's box to the recovery key.
+const RECOVERY: &str = "keyring-rec";
 
 /// Keyring terms that this voter has opened, and the key that hedges its salts.
 pub struct Keyring {
@@ -18,6 +22,15 @@ pub struct Keyring {
 }
 
 impl Keyring {
+    /// A keyring of all terms that are alive, of which `active` seals what is new.
+    pub fn open_all(
+        cluster: ClusterId,
+        hedge: Secret<kind::HedgeKey, 32>,
+        terms: Vec<(u32, Secret<kind::KeyringTerm, 32>)>,
+        active: u32,
+    ) -> Self {
+        Self { terms: terms.into_iter().collect(), active, cluster, hedge }
+    }
     /// A keyring with one active term.
     pub fn new(
         cluster: ClusterId,
@@ -30,6 +43,10 @@ impl Keyring {
     /// The term under which new records are sealed.
     pub fn active(&self) -> u32 {
         self.active
+    }
+    /// The terms that are open.
+    pub fn terms(&self) -> impl Iterator<Item = u32> {
+        self.terms.keys().copied()
     }
     fn term(&self, term: u32) -> Result<&Secret<kind::KeyringTerm, 32>, Refusal> {
         self.terms
@@ -85,6 +102,18 @@ impl Keyring {
         let ikm: Secret<kind::HpkeKey, 32> = Secret::take(&mut self.derive(term, b"intake", &[])?);
         Ok(boxes::derive_keypair(ikm.expose()))
     }
+    /// The private intake key to which a box was sealed, if its term is still open: an operator may have fetched the Bundle
+    /// just before a newer one.
+    pub fn intake_of(&self, sealed: &[u8]) -> Result<Option<PrivateKey>, Refusal> {
+        let Ok(kid) = boxes::parse(sealed).map(|b| b.kid) else { return Ok(None) };
+        for term in self.terms.keys().rev() {
+            let (sk, pk) = self.intake(*term)?;
+            if key_id(&pk) == kid {
+                return Ok(Some(sk));
+            }
+        }
+        Ok(None)
+    }
     /// Boxes a term to a voter's KEM key: `keyring` purpose, bound to term, voter and key generation.
     pub fn box_term(
         &self,
@@ -97,6 +126,24 @@ impl Keyring {
         let aad = term_aad(term, voter, kem_gen);
         let c = boxes::Context { purpose: "keyring", cluster: &self.cluster, aad: &aad };
         boxes::seal(kem_pk, &c, None, self.term(term)?.expose(), random).map_err(|e| Refusal::invalid(e.to_string()))
+    }
+    /// Boxes a term to the recovery key: `keyring-rec` purpose, bound to the term.
+    pub fn box_for_recovery(&self, term: u32, pk: &[u8], random: [u8; 32]) -> Result<Vec<u8>, Refusal> {
+        let aad = term.to_be_bytes();
+        let c = boxes::Context { purpose: RECOVERY, cluster: &self.cluster, aad: &aad };
+        boxes::seal(pk, &c, None, self.term(term)?.expose(), random).map_err(|e| Refusal::invalid(e.to_string()))
+    }
+    /// Opens the recovery key's box of a term.
+    pub fn open_recovery_box(
+        cluster: &ClusterId,
+        sk: &PrivateKey,
+        term: u32,
+        b: &[u8],
+    ) -> Result<Secret<kind::KeyringTerm, 32>, Refusal> {
+        let aad = term.to_be_bytes();
+        let c = boxes::Context { purpose: RECOVERY, cluster, aad: &aad };
+        let raw = boxes::open(sk, &c, None, b).map_err(|_| Refusal::corrupt("recovery box"))?;
+        Secret::from_slice(raw.expose()).ok_or_else(|| Refusal::corrupt("recovery box"))
     }
     /// Opens a voter's box of a term.
     pub fn open_term(

@@ -33,7 +33,7 @@ pub use log::{Leaf, grant_fields};
 pub use observation::{NoteFacts, NoteKind};
 pub use refusal::{Code, Refusal};
 pub use state::{
-    Accepted, Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, Presented,
-    NextUnlock, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock,
-    UnlockKey, VoterRow, VoterState, third_over,
+    Accepted, Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, NextUnlock,
+    Presented, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock,
+    UnlockKey, VoterRow, VoterState, WantedSlots, third_over,
 };

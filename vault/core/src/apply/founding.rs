@@ -1,4 +1,4 @@
-//! The first entry, the voters' own certificates, and the rotation of issuers and statement keys.
+//! The first entry, and the rotation of issuers and statement keys.
 
 use super::{Event, Step};
 use crate::command::{Command, Founding, SealedKey, StkFacts};
@@ -50,6 +50,7 @@ impl Step<'_> {
         });
         s.stks.push(stk_row(f.stk));
         s.bundles.push(f.bundle);
+        s.keys_moved();
         self.next_epoch();
         self.event(Event::Keys);
         self.leaf(
@@ -63,11 +64,13 @@ impl Step<'_> {
     }
 
     pub(super) fn new_issuer(&mut self, der: Vec<u8>, key: SealedKey, not_after: Millis) -> Result<(), Refusal> {
+        self.live_record(&key.record)?;
         self.leaf(Draft::new("issuer.create", "vault", sha256(&[&der]).hex()));
         let s = &mut *self.state;
         s.issuers.push(Issuer { der, key, since: self.at, not_after });
         let surplus = s.issuers.len().saturating_sub(KEEP_ISSUERS);
         s.issuers.drain(..surplus);
+        s.keys_moved();
         self.event(Event::Keys);
         Ok(())
     }
@@ -78,12 +81,14 @@ impl Step<'_> {
         if b.epoch != self.state.epoch + 1 {
             return Err(Refusal::changed("the epoch moved meanwhile"));
         }
+        self.live_record(&stk.key.record)?;
         self.leaf(Draft::new("stk.rotate", "vault", b.epoch.to_string()).with("bundle_sha256", sha256(&[&st.payload])));
         let at = self.at;
         let s = &mut *self.state;
         s.stks.retain(|k| k.until > at);
         s.stks.push(stk_row(stk));
         s.bundles.push(bundle);
+        s.keys_moved();
         self.next_epoch();
         self.event(Event::Keys);
         Ok(())

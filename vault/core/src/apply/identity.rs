@@ -19,6 +19,7 @@ pub(super) struct Applicant {
 
 impl Step<'_> {
     pub(super) fn join(&mut self, token: TokenId, a: Applicant) -> Result<(), Refusal> {
+        self.live_hpke(a.hpke.as_ref().filter(|_| a.role == Role::Node))?;
         let at = self.at;
         let taken = self.state.identities.contains_key(&a.id);
         let t = self
@@ -64,6 +65,7 @@ impl Step<'_> {
         }
         row.rev = self.next_rev();
         self.state.identities.insert(a.id.clone(), row);
+        self.state.identity_moved(&a.id);
         self.event(Event::Identity(a.id));
         Ok(())
     }
@@ -92,11 +94,13 @@ impl Step<'_> {
         f(row)?;
         row.rev = next;
         self.state.rev = next;
+        self.state.identity_moved(id);
         self.event(Event::Identity(id.to_owned()));
         Ok(())
     }
 
     pub(super) fn issue_first(&mut self, id: &str, cert: CertFacts, hpke: Option<HpkeFacts>) -> Result<(), Refusal> {
+        self.live_hpke(hpke.as_ref())?;
         let mut subject = String::new();
         let issued = cert.clone();
         self.with_identity(id, |row| {
@@ -132,6 +136,7 @@ impl Step<'_> {
     }
 
     pub(super) fn renew(&mut self, id: &str, cert: CertFacts, hpke: Option<HpkeFacts>) -> Result<(), Refusal> {
+        self.live_hpke(hpke.as_ref())?;
         let mut subject = String::new();
         let next = cert.clone();
         self.with_identity(id, |row| {

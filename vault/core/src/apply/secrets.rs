@@ -11,6 +11,7 @@ impl Step<'_> {
     pub(super) fn put_secret(&mut self, by: &By<'_>, p: v1::PutSecret, sealed: Option<&[u8]>) -> Result<(), Refusal> {
         let name = SecretRef::of(&p.namespace, &p.name).map_err(invalid)?;
         let record = sealed.ok_or_else(|| Refusal::invalid("the sealed value is missing"))?.to_vec();
+        self.live_record(&record)?;
         let next = self.state.last_secret_version(&name) + 1;
         if p.version != next {
             return Err(Refusal::changed(format!(
@@ -26,6 +27,7 @@ impl Step<'_> {
             name.clone(),
             SecretRow { readers: p.readers, zones, attested_only: p.attested_only, version, created },
         );
+        self.state.secret_moved(&name);
         self.next_rev();
         self.leaf(by.draft("secret.put", &name).with("version", next));
         self.revoke_readers(&name, by);
@@ -44,6 +46,7 @@ impl Step<'_> {
         }
         self.state.deleted_secrets.insert(name.clone(), self.state.last_secret_version(&name));
         self.state.secrets.remove(&name);
+        self.state.secret_moved(&name);
         self.next_rev();
         self.leaf(by.draft("secret.delete", &name));
         self.revoke_readers(&name, by);

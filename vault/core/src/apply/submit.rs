@@ -215,11 +215,13 @@ impl Step<'_> {
             return Err(Refusal::changed("this token exists already"));
         }
         let zone = Zone::parse(&t.zone).map_err(invalid)?;
+        let mac = sealed.ok_or_else(|| Refusal::invalid("the sealed token key is missing"))?.to_vec();
+        self.live_record(&mac)?;
         let row = TokenRow {
             // Orchestrators and voters always need an operator who names their key (protocol, token).
             approval: t.approval || t.role != "node",
             role: t.role,
-            mac: sealed.ok_or_else(|| Refusal::invalid("the sealed token key is missing"))?.to_vec(),
+            mac,
             uses_left: t.uses,
             expires: Millis(t.expires_at_ms),
             zone,
@@ -229,6 +231,7 @@ impl Step<'_> {
         };
         self.leaf(by.draft("token.mint", id).with("role", &row.role).with("uses", row.uses_left));
         self.state.tokens.insert(id, row);
+        self.state.token_moved(id);
         Ok(())
     }
 

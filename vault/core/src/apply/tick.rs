@@ -3,8 +3,8 @@
 use super::{Event, Step};
 use crate::log::Draft;
 use crate::refusal::Refusal;
-use crate::state::GrantState;
-use holdfast_types::GrantId;
+use crate::state::{GrantState, TokenRow};
+use holdfast_types::{GrantId, TokenId};
 
 /// Most grants looked at in one tick, so that a tick never blocks other commands for long.
 const BATCH: usize = 1000;
@@ -34,7 +34,12 @@ impl Step<'_> {
         s.commands.retain(|_, t| *t > at);
         s.accepted.retain(|_, a| a.until > at);
         s.requests.retain(|_, t| *t > at);
-        s.tokens.retain(|_, t| t.expires.0.saturating_add(TOKEN_KEPT_MS) > at.0);
+        let over = |t: &TokenRow| t.expires.0.saturating_add(TOKEN_KEPT_MS) <= at.0;
+        let spent: Vec<TokenId> = s.tokens.iter().filter(|(_, t)| over(t)).map(|(id, _)| *id).collect();
+        for id in spent {
+            s.tokens.remove(&id);
+            s.token_moved(id);
+        }
         s.budgets.retain(|id, _| s.mandates.get(id).is_some_and(|m| at < m.not_after));
         let listed = s.revoked.len();
         s.revoked.retain(|_, r| r.until > at);

@@ -1,6 +1,6 @@
-//! Founding a cluster; issuers and statement keys that follow; a voter's own certificate.
+//! Founding a cluster; issuers and statement keys that follow.
 
-use super::{Leader, prepared};
+use super::prepared;
 use crate::command::{Command, Founding, SealedKey, StkFacts, VoterFacts};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
@@ -10,7 +10,7 @@ use crate::state::State;
 use holdfast_pki::issue::{RootCa, new_root};
 use holdfast_pki::keys::{CertSigner, RootStatementSigner, SubjectKey};
 use holdfast_policy::OperatorAct;
-use holdfast_types::{ClusterId, Millis, SecretBytes, VoterId};
+use holdfast_types::{ClusterId, Millis, SecretBytes};
 use holdfast_wire::charter::{CharterChain, MINT_ORCH};
 use holdfast_wire::keys::{Ed25519Key, StatementSigner as _};
 use holdfast_wire::{statement, v1};
@@ -38,13 +38,19 @@ fn internal(e: impl std::fmt::Display) -> Refusal {
 }
 
 /// Checks charter v1: complete, and signed by every operator it names.
-fn check_charter(st: &v1::Statement) -> Result<ClusterId, Refusal> {
+fn check_charter(st: &v1::Statement) -> Result<(ClusterId, [u8; 32]), Refusal> {
     let chain = CharterChain::found(st)?;
-    if chain.head().recovery.as_ref().is_none_or(|r| r.public_key.len() != 32) {
-        return Err(Refusal::invalid("the charter names no recovery key"));
-    }
-    check_thresholds(chain.head())?;
-    Ok(*chain.cluster())
+    let recovery = usable(chain.head())?;
+    Ok((*chain.cluster(), recovery))
+}
+
+/// Checks what no reader of a charter checks: that it names a recovery key, and that its thresholds can be met. Answers with
+/// the recovery key.
+pub(super) fn usable(c: &v1::Charter) -> Result<[u8; 32], Refusal> {
+    let recovery = c.recovery.as_ref().and_then(|r| <[u8; 32]>::try_from(r.public_key.as_slice()).ok());
+    let recovery = recovery.ok_or_else(|| Refusal::invalid("the charter names no recovery key"))?;
+    check_thresholds(c)?;
+    Ok(recovery)
 }
 
 /// Each threshold is of an act that exists and can be met: one that cannot would lock everybody out for good. That none is
@@ -69,7 +75,7 @@ fn check_thresholds(c: &v1::Charter) -> Result<(), Refusal> {
 
 /// The cluster that charter v1 founds, if it is acceptable.
 pub fn founding_cluster(charter: &v1::Statement) -> Result<ClusterId, Refusal> {
-    check_charter(charter)
+    check_charter(charter).map(|(cluster, _)| cluster)
 }
 
 /// Everything that founds a cluster, in one command; replies with its name.
@@ -83,7 +89,7 @@ pub fn found(
     now: Millis,
     entropy: &mut Entropy,
 ) -> Result<Prepared<ClusterId>, Refusal> {
-    let cluster = check_charter(charter)?;
+    let (cluster, recovery) = check_charter(charter)?;
     let root = new_root(made.root, &cluster, entropy.draw16("root-serial"), now, ROOT_LIFE).map_err(internal)?;
     let ca = RootCa::open(&root.der, made.root).map_err(internal)?;
     let key = SubjectKey::from_sec1(&made.issuer.sec1()).map_err(internal)?;
@@ -112,6 +118,7 @@ pub fn found(
         stk,
         bundle: bundle.encode_to_vec(),
         term_box: keys.box_term(1, voter.id.0, &voter.kem_pk, voter.kem_gen, entropy.draw("term-box"))?,
+        recovery_box: keys.box_for_recovery(1, &recovery, entropy.draw("recovery-box"))?,
         voter,
         unlock_pk,
     };
@@ -171,31 +178,27 @@ pub fn new_stk(
     now: Millis,
     entropy: &mut Entropy,
 ) -> Result<Prepared<()>, Refusal> {
-    let chain = state.bundle_chain();
-    let last = chain.last().ok_or_else(|| internal("there is no bundle"))?;
-    let old: v1::Bundle = statement::peek(last)?;
     let from = now.plus(state.stk_lead(now, life));
     let facts = sealed_stk(keys, stk, from, now.plus(life), entropy)?;
-    let mut stks: Vec<_> = old.stks.into_iter().filter(|s| s.until_ms > now.0).collect();
-    stks.push(v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 });
-    let prev = holdfast_types::sha256(&[&last.payload]).to_vec();
-    let bundle = v1::Bundle { stks, epoch: state.epoch() + 1, prev_sha256: prev, ..old };
-    let st = statement::sign(&bundle, &[&RootStatementSigner(root)]).map_err(internal)?;
-    Ok(prepared(now, entropy, Command::NewStk { stk: facts, bundle: st.encode_to_vec() }, ()))
+    let listed = v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 };
+    let bundle = next_bundle(state, root, now, |b| b.stks.push(listed))?;
+    Ok(prepared(now, entropy, Command::NewStk { stk: facts, bundle }, ()))
 }
 
-/// A voter's own certificate and addresses; replies with the chain: leaf, issuer, root.
-pub fn voter_up(
-    leader: &Leader<'_>,
-    id: VoterId,
-    term: u64,
-    key: &SubjectKey,
-    service_addr: String,
-    join_addr: String,
-    entropy: &mut Entropy,
-) -> Result<Prepared<Vec<Vec<u8>>>, Refusal> {
-    let seq = leader.state.voter(id).and_then(|v| v.cert.as_ref()).map_or(1, |c| c.seq + 1);
-    let m = leader.mint(key, holdfast_types::Role::Vault, &id.to_string(), seq, entropy)?;
-    let command = Command::VoterUp { id, term, service_addr, join_addr, cert: m.facts };
-    Ok(prepared(leader.now, entropy, command, m.chain))
+/// The Bundle that follows the newest one, with what `change` says and without statement keys that are over, signed by the
+/// root. It counts only at the epoch it names.
+pub(super) fn next_bundle(
+    state: &State,
+    root: &dyn CertSigner,
+    now: Millis,
+    change: impl FnOnce(&mut v1::Bundle),
+) -> Result<Vec<u8>, Refusal> {
+    let chain = state.bundle_chain();
+    let last = chain.last().ok_or_else(|| internal("there is no bundle"))?;
+    let mut bundle: v1::Bundle = statement::peek(last)?;
+    bundle.stks.retain(|s| s.until_ms > now.0);
+    bundle.epoch = state.epoch() + 1;
+    bundle.prev_sha256 = holdfast_types::sha256(&[&last.payload]).to_vec();
+    change(&mut bundle);
+    Ok(statement::sign(&bundle, &[&RootStatementSigner(root)]).map_err(internal)?.encode_to_vec())
 }

@@ -6,13 +6,16 @@ mod grant_batch;
 mod grant_parts;
 mod grants;
 mod identity;
+mod keyring;
 mod submit;
 mod trust;
+mod unlock;
 mod voters;
 
-pub use found::{FoundingKeys, found, founding_cluster, new_issuer, new_stk, voter_up};
+pub use found::{FoundingKeys, found, founding_cluster, new_issuer, new_stk};
 pub use grant_batch::{GrantBatch, GrantReply, MAX_BATCH};
 pub use identity::{AWAIT_SKEW, Approved, JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
+pub use keyring::{new_term, rewrap};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
 pub use trust::{checkpoint, lease_ext, revocations, revoke, status};

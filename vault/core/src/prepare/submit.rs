@@ -1,7 +1,7 @@
 //! Operators' statements: signatures, each signer's permission, thresholds, and what only the leader can add.
 
 use super::grants::MOUNT;
-use super::{Leader, bounds, prepared};
+use super::{Leader, bounds, prepared, unlock};
 use crate::command::{Command, Submission};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
@@ -11,7 +11,7 @@ use holdfast_policy::{
     NodeFacts, Operator, OperatorAct, OperatorFacts, OrchestratorFacts, Permit, SecretFacts, ServiceFacts, Target,
 };
 use holdfast_types::{Digest, NodeId, OperatorId, OrchId, SecretRef, ServiceRef, Zone, sha256};
-use holdfast_wire::boxes::{self, Context};
+use holdfast_wire::boxes;
 use holdfast_wire::images::repository_of;
 use holdfast_wire::keys::key_id;
 use holdfast_wire::statement::{Document, peek};
@@ -28,7 +28,7 @@ fn invalid(e: impl std::fmt::Display) -> Refusal {
 }
 
 /// What a statement wants, in the policy's words.
-struct Wish {
+pub(super) struct Wish {
     act: OperatorAct,
     target: Target,
     /// The charter's threshold entry.
@@ -37,12 +37,12 @@ struct Wish {
     at_least: usize,
 }
 impl Wish {
-    fn new(act: OperatorAct, target: Target) -> Self {
+    pub(super) fn new(act: OperatorAct, target: Target) -> Self {
         Self { act, target, threshold: act.name(), at_least: 1 }
     }
 }
 
-/// Prepares an operator's Spec, Voucher, Mandate or Command. `sealed_box` goes with PutSecret and MintToken.
+/// Prepares an operator's Spec, Voucher, Mandate, Command or next Charter. `sealed_box` goes with PutSecret and MintToken.
 pub fn submit(
     leader: &Leader<'_>,
     st: &v1::Statement,
@@ -61,6 +61,11 @@ pub fn submit(
         v1::Mandate::TYPE => {
             let wish = leader.mandate_wish(&peek(st)?)?;
             (st.clone(), leader.permitted::<v1::Mandate>(st, &wish)?, None)
+        }
+        v1::Charter::TYPE => {
+            let behind = leader.admins(st)?;
+            let next = leader.state.next_charter(st)?;
+            (st.clone(), behind, leader.recovery_boxes(&next, entropy)?)
         }
         v1::Command::TYPE => {
             let c: v1::Command = peek(st)?;
@@ -106,6 +111,17 @@ impl Leader<'_> {
     /// The operators whose signatures count, if each is permitted and there are enough of them.
     fn permitted<T: Document>(&self, st: &v1::Statement, wish: &Wish) -> Result<Behind, Refusal> {
         let (_, who) = self.state.signed_by_operators::<T>(st)?;
+        self.behind(who, wish)
+    }
+
+    /// The Admins in force who put another charter in the place of theirs. Whoever else signed it counts by that one.
+    fn admins(&self, st: &v1::Statement) -> Result<Behind, Refusal> {
+        let (_, mut who) = self.state.signed_by_operators::<v1::Charter>(st)?;
+        who.retain(|o| o.roles.iter().any(|r| r == charter::ADMIN));
+        self.behind(who, &Wish::new(OperatorAct::PutCharter, Target::Cluster))
+    }
+
+    fn behind(&self, who: Vec<v1::Operator>, wish: &Wish) -> Result<Behind, Refusal> {
         let mut permitted = Vec::new();
         for o in who {
             let facts = OperatorFacts {
@@ -287,6 +303,9 @@ impl Leader<'_> {
             // Taking a grant back is a brake on one task: anyone with a role may pull it.
             Action::RevokeGrant(_) | Action::Lockdown(_) => cluster(A::Lockdown),
             Action::Release(_) => cluster(A::Release),
+            Action::UnlockPrepare(p) => unlock::prepare_wish(p),
+            Action::UnlockFinalize(_) | Action::AutolockOff(_) | Action::RotateDiskKeys(_) => Ok(unlock::slots_wish()),
+            Action::RotateKeyring(_) => Ok(unlock::keyring_wish()),
         }
     }
 
@@ -315,18 +334,18 @@ impl Leader<'_> {
             | Action::Lockdown(_)
             | Action::Release(_)
             | Action::ApprovePlacement(_)
-            | Action::QuarantineNode(_) => return Ok(None),
+            | Action::QuarantineNode(_)
+            | Action::UnlockPrepare(_)
+            | Action::UnlockFinalize(_)
+            | Action::AutolockOff(_)
+            | Action::RotateDiskKeys(_)
+            | Action::RotateKeyring(_) => return Ok(None),
         };
         if sha256(&[sealed_box]).0 != box_sha256.as_slice() {
             return Err(Refusal::invalid("the sealed value is not the one that was signed"));
         }
         let aad = boxes::intake_aad(&subject, rev, &c.command_id);
-        let (sk, _) = self.keys.intake(self.keys.active())?;
-        let cluster = self.state.cluster()?.id;
-        let value = boxes::open(&sk, &Context { purpose: "intake", cluster: &cluster, aad: &aad }, None, sealed_box)
-            .map_err(|e| {
-                Refusal::invalid(format!("the sealed value does not open: {e}; fetch the trust bundle again"))
-            })?;
+        let value = self.from_intake(&aad, sealed_box)?;
         if purpose == "secret" && holdfast_wire::padding::unpad(value.expose()).is_none_or(|v| v.len() > MAX_SECRET) {
             return Err(Refusal::invalid("a secret's value is padded and at most 500 KiB"));
         }

@@ -3,7 +3,7 @@
 use super::{State, StateError};
 use crate::refusal::{Code, Refusal};
 use holdfast_wire::images::{repository_of, vouched};
-use holdfast_wire::statement::{self, Document};
+use holdfast_wire::statement::{self, Document, News};
 use holdfast_wire::{charter, v1};
 
 impl State {
@@ -20,6 +20,14 @@ impl State {
     /// The charter in force.
     pub fn charter(&self) -> &v1::Charter {
         &self.charter
+    }
+    /// The charter that `st` puts in the place of the one in force: signed by enough Admins of both.
+    pub(crate) fn next_charter(&self, st: &v1::Statement) -> Result<v1::Charter, Refusal> {
+        let chain = charter::CharterChain::verify(&self.charter_chain())?;
+        match chain.observe(st)? {
+            News::Todo(_) => Ok(statement::peek(st)?),
+            News::AlreadyDone | News::Stale => Err(Refusal::changed("this charter is not a new one")),
+        }
     }
     /// An operator of the charter.
     pub fn operator(&self, id: &str) -> Option<&v1::Operator> {

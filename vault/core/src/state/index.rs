@@ -1,6 +1,6 @@
 //! Indexes: derived from the state, rebuilt after a snapshot, never stored.
 
-use super::{GrantRow, GrantState, State};
+use super::{GrantRow, GrantState, State, UnderTerms};
 use crate::command::Command;
 use holdfast_types::{GrantId, Millis, NodeId, ServiceRef, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,8 @@ pub(crate) struct Index {
     pub extend: BTreeSet<(Millis, GrantId)>,
     /// Number of live grants.
     pub live: u64,
+    /// What is sealed under which keyring term.
+    pub under: UnderTerms,
 }
 
 /// How long a grant that is over is still shown.
@@ -35,6 +37,7 @@ impl Index {
         for id in s.grants.keys() {
             ix.add(s, id);
         }
+        ix.under = UnderTerms::build(s);
         ix
     }
     /// When `id` needs attention next.

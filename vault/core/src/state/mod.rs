@@ -12,6 +12,7 @@ mod placements;
 mod rhythm;
 mod rows;
 mod standing;
+mod terms;
 mod unlock;
 mod voters;
 
@@ -21,13 +22,14 @@ pub use rhythm::third_over;
 pub use rows::{
     Issuer, Lease, MandateRow, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, StkRow, TokenRow,
 };
-pub use unlock::{NextUnlock, Unlock, UnlockKey};
+pub use unlock::{NextUnlock, Unlock, UnlockKey, WantedSlots};
 pub use voters::{VoterRow, VoterState};
 
 pub(crate) use charter::publisher_vouches;
 pub(crate) use grants::Denials;
 pub(crate) use index::Index;
 pub(crate) use placements::Placement;
+pub(crate) use terms::UnderTerms;
 
 use holdfast_types::{
     ClusterId, CommandId, Digest, GrantId, MandateId, Millis, Namespace, NodeId, OrchId, SecretRef, ServiceRef,
@@ -62,6 +64,8 @@ pub struct State {
     pub(crate) recovery_terms: BTreeMap<u32, Vec<u8>>,
     /// When the active keyring term began.
     pub(crate) term_since: Millis,
+    /// A new term is wanted at once: an operator said so, or a voter was evicted.
+    pub(crate) keyring_ordered: bool,
     pub(crate) roots: Vec<RootRow>,
     pub(crate) issuers: Vec<Issuer>,
     pub(crate) stks: Vec<StkRow>,

@@ -18,6 +18,11 @@ impl State {
         self.issuer().is_none_or(|i| third_over(now, i.since, i.not_after))
     }
 
+    /// Whether a new keyring term is to be made: one was ordered, or the active one has lived for `life`.
+    pub fn keyring_due(&self, now: Millis, life: Duration) -> bool {
+        self.is_founded() && (self.keyring_ordered || now >= self.term_since.plus(life))
+    }
+
     /// Whether a new statement key is to be made, where each lives for `life`. The newest counts, also while its window has
     /// not opened yet: its life began when it was made.
     pub fn stk_due(&self, now: Millis, life: Duration) -> bool {

@@ -12,12 +12,14 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod charter;
 mod denials;
 mod exclusive;
 mod grants;
 mod guards;
 mod histories;
 mod hosts;
+mod keyring;
 mod leases;
 mod log;
 mod operators;
@@ -29,5 +31,6 @@ mod rhythm;
 mod standing;
 mod stored;
 mod tokens;
+mod unlock;
 mod voter_histories;
 mod voters;

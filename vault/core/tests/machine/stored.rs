@@ -69,6 +69,20 @@ fn grant_fact() -> GrantFact {
     }
 }
 
+/// What becomes of a keyring term.
+fn keyring_samples() -> Vec<Command> {
+    use holdfast_vault_core::{NewTerm, RecordAt, Rewrapped};
+    let moved = |at| Rewrapped { at, rev: 3, record: vec![5, 6] };
+    let secret = RecordAt::Secret(holdfast_types::SecretRef::of("shop", "db").unwrap());
+    let all = [secret, RecordAt::Token(TokenId([1; 8])), RecordAt::Key("root/1".into())];
+    let boxes = vec![(VoterId(1), 4, vec![7]), (VoterId(3), 1, vec![8])];
+    vec![
+        Command::KeyringAdd(Box::new(NewTerm { term: 2, boxes, recovery_box: vec![9], bundle: vec![10] })),
+        Command::Rewrap(all.map(moved).to_vec()),
+        Command::KeyringDestroy(vec![1, 2]),
+    ]
+}
+
 /// One of each variant, in the order of the enum; built without a wildcard, so a new variant must come here too.
 fn samples() -> Vec<Command> {
     let (node, orch) = (NodeId::parse("node-1").unwrap(), OrchId::parse("orch-1").unwrap());
@@ -137,6 +151,7 @@ fn samples() -> Vec<Command> {
         Command::Progress(vec![VoterMark { id: VoterId(2), index: 300, vote_term: 7 }]),
     ];
     all.extend(kinds.map(note));
+    all.extend(keyring_samples());
     all
 }
 
