@@ -81,7 +81,7 @@ pub fn voter_said(
     let row = leader.state.voter(id).ok_or_else(|| Refusal::not_found("voter", id))?;
     row.hears(id, &facts, &leader.state.unlock)?;
     let (kem_gen, kem_pk) = facts.kem;
-    let terms = if row.has_next_kem(&facts) { leader.boxed(id, &kem_pk, kem_gen, entropy)? } else { Vec::new() };
+    let terms = if row.has_next_kem(&facts) { leader.boxed_terms(id, &kem_pk, kem_gen, entropy)? } else { Vec::new() };
     let (mut cert, mut reply) = (None, v1::VoterReportReply::default());
     if !said.csr.is_empty() {
         let request = Request::parse(&said.csr).map_err(|e| Refusal::invalid(e.to_string()))?;
@@ -125,10 +125,10 @@ impl Leader<'_> {
             Digest::from_slice(&a.spki_sha256).ok_or_else(|| Refusal::invalid("a key fingerprint has 32 bytes"))?;
         let (_, kem) = self.state.applicant(&a.id, &key)?;
         let id = VoterId(self.state.last_voter().0 + 1);
-        Ok(Admission { id, terms: self.boxed(id, &kem, 1, entropy)? }.encode())
+        Ok(Admission { id, terms: self.boxed_terms(id, &kem, 1, entropy)? }.encode())
     }
     /// Every live keyring term, boxed to a voter's KEM key.
-    fn boxed(
+    fn boxed_terms(
         &self,
         id: VoterId,
         kem_pk: &[u8; 32],

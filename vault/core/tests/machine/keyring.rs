@@ -79,8 +79,8 @@ fn renewed(w: &mut World, node: &Machine) {
 #[test]
 fn a_rewrap_keeps_the_value_and_moves_the_term() {
     let mut w = World::new();
-    w.put_secret("db", 1, b"first", &[]).unwrap();
-    w.put_secret("db", 2, b"second", &[]).unwrap();
+    w.put_secret("db", 1, b"first", &["shop/web"]).unwrap();
+    w.put_secret("db", 2, b"second", &["shop/web"]).unwrap();
     let token = w.mint("node");
     add_term(&mut w).unwrap();
     let before = w.state.keyring_view();
@@ -97,7 +97,7 @@ fn a_rewrap_keeps_the_value_and_moves_the_term() {
     assert!(w.keys.open("secret", "shop/db", 1, &secret.record).is_err());
     destroy(&mut w, &[1]).unwrap();
     w.try_join(&token).unwrap();
-    w.put_secret("db", 3, b"third", &[]).unwrap();
+    w.put_secret("db", 3, b"third", &["shop/web"]).unwrap();
     assert_eq!(record::term_of(&brought(&w)), Ok(2));
 }
 
@@ -117,10 +117,10 @@ fn grants_and_joins_go_on_while_two_terms_live() {
 #[test]
 fn a_record_that_was_replaced_meanwhile_keeps_its_own_value() {
     let mut w = World::new();
-    w.put_secret("db", 1, b"first", &[]).unwrap();
+    w.put_secret("db", 1, b"first", &["shop/web"]).unwrap();
     add_term(&mut w).unwrap();
     let batch = prepare::rewrap(&w.leader(), 100, &mut w.entropy()).unwrap().unwrap();
-    w.put_secret("db", 2, b"second", &[]).unwrap();
+    w.put_secret("db", 2, b"second", &["shop/web"]).unwrap();
     let newest = brought(&w);
     w.propose(batch).result.unwrap();
     add_term(&mut w).unwrap();
@@ -132,7 +132,7 @@ fn a_record_that_was_replaced_meanwhile_keeps_its_own_value() {
 #[test]
 fn a_rewrap_of_an_older_term_is_refused() {
     let mut w = World::new();
-    w.put_secret("db", 1, b"first", &[]).unwrap();
+    w.put_secret("db", 1, b"first", &["shop/web"]).unwrap();
     add_term(&mut w).unwrap();
     let batch = prepare::rewrap(&w.leader(), 100, &mut w.entropy()).unwrap().unwrap();
     add_term(&mut w).unwrap();
@@ -142,7 +142,7 @@ fn a_rewrap_of_an_older_term_is_refused() {
 #[test]
 fn nothing_opens_under_a_destroyed_term() {
     let mut w = World::new();
-    w.put_secret("db", 1, b"first", &[]).unwrap();
+    w.put_secret("db", 1, b"first", &["shop/web"]).unwrap();
     let old = brought(&w);
     add_term(&mut w).unwrap();
     w.keys.open("secret", "shop/db", 1, &old).unwrap();
@@ -175,7 +175,7 @@ fn a_record_of_a_destroyed_term_comes_in_no_more() {
 #[test]
 fn a_term_goes_only_when_no_record_and_no_node_needs_it() {
     let mut w = World::new();
-    w.put_secret("db", 1, b"first", &[]).unwrap();
+    w.put_secret("db", 1, b"first", &["shop/web"]).unwrap();
     let (stays, goes) = (w.node(), w.node());
     add_term(&mut w).unwrap();
     assert_eq!(destroy(&mut w, &[1]).err().unwrap().code, Code::Changed, "records are left");

@@ -6,6 +6,7 @@
     clippy::indexing_slicing,
     missing_docs,
     dead_code,
+    unused_imports,
     reason = "a test that meets the unexpected should stop there; the world offers more than each test takes"
 )]
 

@@ -73,7 +73,6 @@ pub struct Ack {
 }
 
 /// Everything that laws look at.
-#[derive(Default)]
 pub struct History {
     /// The log at the end.
     pub entries: Vec<v1::LogEntry>,
@@ -90,6 +89,22 @@ pub struct History {
     pub marks: Vec<(i64, u64, u64)>,
     /// The replicas at the end.
     pub ends: Vec<Vec<u8>>,
+}
+
+impl History {
+    fn empty() -> Self {
+        Self {
+            entries: Vec::new(),
+            leaves: Vec::new(),
+            head: (0, holdfast_wire::merkle::empty_root()),
+            all: Vec::new(),
+            acks: Vec::new(),
+            leases: Vec::new(),
+            grants: Vec::new(),
+            marks: Vec::new(),
+            ends: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,7 +227,7 @@ impl Play {
             tokens: Vec::new(),
             statements: Vec::new(),
             waiting: Vec::new(),
-            h: History::default(),
+            h: History::empty(),
             told: 0,
         };
         p.observe();

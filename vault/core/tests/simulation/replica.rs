@@ -23,7 +23,8 @@ impl Replica {
     pub fn follow(&mut self, log: &[Stamped], upto: usize) {
         for command in log.iter().take(upto).skip(self.applied) {
             let done = self.state.apply(command.clone());
-            self.leaves.extend(done.leaves.into_iter().filter(|l| l.index >= self.leaves.len() as u64));
+            let fresh = self.leaves.len() as u64;
+            self.leaves.extend(done.leaves.into_iter().filter(|l| l.index >= fresh));
         }
         self.applied = self.applied.max(upto.min(log.len()));
     }

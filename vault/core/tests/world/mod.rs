@@ -7,7 +7,7 @@ mod machines;
 mod operators;
 mod voters;
 
-pub use machines::{Machine, csr};
+pub use machines::{Machine, Token, csr};
 pub use operators::{charter, image, secret};
 pub use voters::{boot, csr_of};
 
