@@ -2,10 +2,10 @@
 //!
 //! Must never: change the voters but by joint consensus, or keep as a learner who has been taken out.
 
+use super::Types;
 use super::machine::Machine;
 use super::proposer::ProposeError;
 use super::voter::Voter;
-use super::Types;
 use holdfast_types::VoterId;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::error::{ClientWriteError, ForwardToLeader, RaftError};

@@ -192,8 +192,7 @@ pub fn samples() -> Vec<Vec<u8>> {
     let last = Some(super::codec::log_id(3, 7));
     let batch = super::Batch::pack([b"one".as_slice(), b"two"]).map(super::Payload::Normal);
     let entry = super::Entry { log_id: super::codec::log_id(3, 8), payload: batch.unwrap_or(super::Payload::Blank) };
-    let append =
-        AppendEntriesRequest::<Types> { vote, prev_log_id: last, entries: vec![entry], leader_commit: last };
+    let append = AppendEntriesRequest::<Types> { vote, prev_log_id: last, entries: vec![entry], leader_commit: last };
     let asked = VoteRequest::<Types>::new(vote, last);
     let moved: Transfer = (vote, 2, last);
     let meta = SnapshotMeta { last_log_id: last, last_membership: super::StoredMembership::default() };

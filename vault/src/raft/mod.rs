@@ -6,6 +6,7 @@
 mod audit;
 mod batch;
 mod codec;
+mod fill;
 mod log;
 mod machine;
 mod members;
@@ -19,6 +20,7 @@ mod writer;
 
 pub use audit::{AuditStore, Node};
 pub use batch::{Batch, MAX_COMMAND};
+pub use fill::{Filled, Filling};
 pub use log::LogStore;
 pub use machine::{Frozen, Machine, MachineError, Shared, StateMachine, Stopped};
 pub use members::Members;

@@ -128,9 +128,12 @@ impl PeerClient {
         patience: Duration,
     ) -> RpcResult<A> {
         let (wire, addr) = self.way()?;
-        let body = message::encode(question).ok_or_else(|| NetworkError::<Types>::from_string("a message cannot be encoded"))?;
+        let body = message::encode(question)
+            .ok_or_else(|| NetworkError::<Types>::from_string("a message cannot be encoded"))?;
         if body.len() > message::MAX_MESSAGE {
-            return Err(NetworkError::<Types>::from_string(format!("a message of {} bytes is too long", body.len())).into());
+            return Err(
+                NetworkError::<Types>::from_string(format!("a message of {} bytes is too long", body.len())).into()
+            );
         }
         let answer = tokio::time::timeout(patience, wire.call(VoterId(self.target), &addr, rpc, body)).await;
         let answer = answer.map_err(|_| self.timeout(me, rpc.kind(), patience))?;

@@ -136,12 +136,7 @@ impl<M: Machine> std::fmt::Debug for Voter<M> {
 impl<M: Machine> Voter<M> {
     /// Starts a voter over `store` with an empty `machine`: the snapshot is restored and the committed log replayed before this returns.
     /// The only voter of its cluster leads a moment later without waiting for an election timeout.
-    pub async fn start(
-        store: Store,
-        machine: M,
-        options: &Options,
-        network: PeerNetwork,
-    ) -> Result<Self, StartError> {
+    pub async fn start(store: Store, machine: M, options: &Options, network: PeerNetwork) -> Result<Self, StartError> {
         let config = Arc::new(options.config()?);
         let log = LogStore::open(store.clone())?;
         let state = StateMachine::new(machine, store);
