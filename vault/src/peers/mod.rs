@@ -11,6 +11,8 @@
 pub mod backfill;
 mod line;
 mod service;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use service::{Host, routes};
