@@ -85,6 +85,8 @@ pub(super) enum Mark {
     Purged = 3,
     /// The current snapshot's header.
     Snapshot = 4,
+    /// How far the log's leaves are whole.
+    Filled = 6,
 }
 
 const OWNER: &[u8] = b"holdfast store";

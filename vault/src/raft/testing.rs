@@ -1,6 +1,6 @@
 //! What the tests of this module share: a machine that remembers what it was told, and a store with known keys.
 
-use super::{Machine, MachineError, Options, Status, Store, Voter};
+use super::{Machine, MachineError, Options, PeerNetwork, Status, Store, Voter};
 use crate::disk::keys::{DiskKey, DiskKeys, Generation};
 use holdfast_types::{ClusterId, VoterId};
 use std::path::Path;
@@ -34,6 +34,7 @@ impl Machine for Recorder {
     fn settle(&mut self) -> Result<(), MachineError> {
         Ok(())
     }
+    type Frozen = Vec<u8>;
     fn snapshot(&self) -> Vec<u8> {
         self.commands.iter().flat_map(|c| c.to_be_bytes()).collect()
     }
@@ -46,7 +47,7 @@ impl Machine for Recorder {
 /// Starts voter 1 over the store in `dir`, founding its cluster the first time, and waits until it leads and has caught up.
 pub async fn start(dir: &Path, snapshot_every: u64) -> Voter<Recorder> {
     let options = Options { id: VoterId(1), snapshot_every };
-    let voter = Voter::start(store(dir), Recorder::default(), &options).await.unwrap();
+    let voter = Voter::start(store(dir), Recorder::default(), &options, PeerNetwork::alone()).await.unwrap();
     if !voter.is_founded().await.unwrap() {
         voter.found("127.0.0.1:1").await.unwrap();
     }

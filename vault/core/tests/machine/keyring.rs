@@ -164,7 +164,7 @@ fn nothing_opens_under_a_destroyed_term() {
 #[test]
 fn a_record_of_a_destroyed_term_comes_in_no_more() {
     let mut w = World::new();
-    let (st, sealed) = w.secret_statement(&["sam"], secret("db", 1, &[]), b"late");
+    let (st, sealed) = w.secret_statement(&["sam"], secret("db", 1, &["shop/web"]), b"late");
     let late = prepare::submit(&w.leader(), &st, &sealed, &mut w.entropy());
     add_term(&mut w).unwrap();
     rewrap_all(&mut w);
@@ -255,8 +255,8 @@ fn a_term_lives_for_its_time_or_until_another_is_ordered() {
 #[test]
 fn a_value_boxed_to_a_former_intake_key_opens_while_its_term_lives() {
     let mut w = World::new();
-    let (first, first_box) = w.secret_statement(&["sam"], secret("db", 1, &[]), b"just before");
-    let (second, second_box) = w.secret_statement(&["sam"], secret("late", 1, &[]), b"too late");
+    let (first, first_box) = w.secret_statement(&["sam"], secret("db", 1, &["shop/web"]), b"just before");
+    let (second, second_box) = w.secret_statement(&["sam"], secret("late", 1, &["shop/web"]), b"too late");
     let known = w.keys.intake(1).unwrap().1;
     add_term(&mut w).unwrap();
     let bundle = w.state.bundle_chain().pop().unwrap();
