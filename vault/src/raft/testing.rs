@@ -15,7 +15,8 @@ pub fn keys(voter: u64, byte: u8) -> Arc<DiskKeys> {
 }
 
 pub fn store(dir: &Path) -> Store {
-    Store::open(&dir.join("db"), keys(1, 9)).unwrap()
+    let dir = dir.join("db");
+    if dir.exists() { Store::open(&dir, keys(1, 9)).unwrap() } else { Store::create(&dir, keys(1, 9)).unwrap() }
 }
 
 /// Remembers every command; replies with its position.
