@@ -30,6 +30,11 @@ pub fn load(dir: &Path, cluster: &ClusterId, voter: VoterId) -> Result<Option<(u
     Ok(Some((u64::from_be_bytes(*epoch), sealed.to_vec())))
 }
 
+/// Whether there is such a file, whole or not.
+pub(super) fn is_there(dir: &Path) -> bool {
+    dir.join(KIND.name).exists()
+}
+
 /// Puts the file in place: atomic, and on disk when this returns.
 pub(super) fn store(dir: &Path, cluster: &ClusterId, voter: VoterId, epoch: u64, sealed: &[u8]) -> Result<(), DiskError> {
     let body = [epoch.to_be_bytes().as_slice(), sealed].concat();

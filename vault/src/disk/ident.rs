@@ -51,6 +51,15 @@ impl Ident {
         KIND.replace(dir, &KIND.frame(keys.cluster(), keys.voter(), &sealed))
     }
 
+    /// Changes `ident` in `dir`, one change at a time: a rotation of the disk key never undoes it. Atomic, and on disk when this
+    /// returns.
+    pub fn change(dir: &Path, keys: &DiskKeys, change: impl FnOnce(&mut Self)) -> Result<(), DiskError> {
+        let _alone = keys.changing();
+        let mut ident = Self::load(dir, keys)?;
+        change(&mut ident);
+        ident.store(dir, keys)
+    }
+
     /// Reads `ident` in `dir`.
     pub fn load(dir: &Path, keys: &DiskKeys) -> Result<Self, DiskError> {
         let file = KIND.read(dir)?;

@@ -12,6 +12,8 @@ pub mod ident;
 pub mod keys;
 pub mod rotation;
 pub mod slots;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::path::PathBuf;
 

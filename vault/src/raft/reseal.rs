@@ -23,7 +23,7 @@ impl Store {
     }
 
     fn reseal_audit(&self, progress: &mut impl FnMut(u64, u64) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let all = self.audit.len()? as u64;
+        let all = self.audit.approximate_len() as u64;
         let (mut seen, mut old) = (0, Vec::with_capacity(BATCH));
         // The iterator sees the keyspace as it was when it was made. What is written meanwhile is sealed with the newest key.
         for item in self.audit.iter() {
