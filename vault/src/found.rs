@@ -50,10 +50,8 @@ pub(crate) fn disk(e: DiskError) -> Failure {
         DiskError::Corrupt { .. } | DiskError::Format { .. } => ("corrupt", WHOLE),
         DiskError::Recipient(_) | DiskError::Entropy | DiskError::Io { .. } => ("disk", ROOM),
     };
-    let refused = matches!(
-        e,
-        DiskError::BadKey | DiskError::NoSlot | DiskError::NoCredential | DiskError::BadCredential(_)
-    );
+    let refused =
+        matches!(e, DiskError::BadKey | DiskError::NoSlot | DiskError::NoCredential | DiskError::BadCredential(_));
     let kind = if refused { FailureKind::Refused } else { FailureKind::Failed };
     Failure::new(kind, code, e.to_string()).help(help)
 }

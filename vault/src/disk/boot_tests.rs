@@ -99,7 +99,7 @@ fn an_anchor_that_is_missing_damaged_or_anothers_is_named() {
     for n in 0..file.len() {
         let mut bad = file.clone();
         bad[n] ^= 0x20;
-        for bad in [&bad, &file[..n]] {
+        for bad in [bad.as_slice(), &file[..n]] {
             std::fs::write(&path, bad).unwrap();
             let e = boot(dir.path()).unwrap_err();
             assert!(matches!(e, StoreError::File(DiskError::Corrupt { what: "anchor", .. })), "byte {n}: {e}");

@@ -36,7 +36,13 @@ pub(super) fn is_there(dir: &Path) -> bool {
 }
 
 /// Puts the file in place: atomic, and on disk when this returns.
-pub(super) fn store(dir: &Path, cluster: &ClusterId, voter: VoterId, epoch: u64, sealed: &[u8]) -> Result<(), DiskError> {
+pub(super) fn store(
+    dir: &Path,
+    cluster: &ClusterId,
+    voter: VoterId,
+    epoch: u64,
+    sealed: &[u8],
+) -> Result<(), DiskError> {
     let body = [epoch.to_be_bytes().as_slice(), sealed].concat();
     KIND.replace(dir, &KIND.frame(cluster, voter, &body))
 }

@@ -41,9 +41,13 @@ fn a_missing_wrong_or_malformed_credential_is_named() {
     assert!(matches!(open_from(&s, None), Err(DiskError::NoCredential)));
     assert!(matches!(open_from(&s, Some(empty.path())), Err(DiskError::NoCredential)));
     let wrong = given(&[5; 32]);
-    assert!(matches!(open_from(&s, Some(wrong.path())), Err(DiskError::BadCredential(why)) if why.contains("not the one")));
+    assert!(
+        matches!(open_from(&s, Some(wrong.path())), Err(DiskError::BadCredential(why)) if why.contains("not the one"))
+    );
     let short = given(&[4; 31]);
-    assert!(matches!(open_from(&s, Some(short.path())), Err(DiskError::BadCredential(why)) if why.contains("32 bytes")));
+    assert!(
+        matches!(open_from(&s, Some(short.path())), Err(DiskError::BadCredential(why)) if why.contains("32 bytes"))
+    );
 }
 
 #[test]

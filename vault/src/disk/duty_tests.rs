@@ -103,7 +103,7 @@ fn a_chain_that_is_damaged_or_anothers_is_named_and_made_anew() {
     for n in 0..file.len() {
         let mut bad = file.clone();
         bad[n] ^= 4;
-        for bad in [&bad, &file[..n]] {
+        for bad in [bad.as_slice(), &file[..n]] {
             std::fs::write(&path, bad).unwrap();
             assert!(matches!(read(), Err(DiskError::Corrupt { what: "unlock.chain", .. })), "byte {n}");
         }
