@@ -8,6 +8,8 @@ pub mod chain;
 pub mod credential;
 pub mod duty;
 mod envelope;
+#[cfg(test)]
+mod files_tests;
 pub mod ident;
 pub mod keys;
 pub mod rotation;

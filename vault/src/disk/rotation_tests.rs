@@ -28,6 +28,8 @@ async fn used_voter(dir: &Path) -> keys::DiskKey {
     }
     voter.until(PATIENCE, |s| s.snapshot.is_some()).await.unwrap().unwrap();
     voter.shutdown().await;
+    // The engine cuts a journal to what it holds when it opens it: copies are small then.
+    drop(Store::open(dir, opened(dir)).unwrap());
     dk
 }
 
@@ -48,6 +50,7 @@ async fn go_on(dir: &Path, steps: Steps, anew: bool) -> Result<(), RotationError
     let wanted = wanted();
     let rotation = Rotation { steps, ..Rotation::new(dir, &keys, &store, &voter, &wanted).unwrap() };
     let done = if anew { rotation.replace().await } else { rotation.resume().await };
+    drop(rotation);
     voter.shutdown().await;
     done
 }
@@ -63,9 +66,9 @@ async fn check(dir: &Path, old: &keys::DiskKey, generation: u32) {
     let store = Store::open(dir, Arc::clone(&keys)).unwrap();
     let by_old = keys::DiskKeys::new(CLUSTER, VOTER, Generation { number: 1, key: old.duplicate() }, None).unwrap();
     assert!(Ident::load(dir, &by_old).is_err());
-    let opened_by = |keys: &DiskKeys| values(&store, keys).values().filter(|v| v.is_some()).count();
+    let opened_by = |keys: &DiskKeys| values(&store, keys).unwrap().values().filter(|v| v.is_some()).count();
     assert_eq!(opened_by(&by_old), 0, "values that the old key opens");
-    assert_eq!(opened_by(&keys), values(&store, &keys).len(), "values that the new key opens");
+    assert_eq!(opened_by(&keys), values(&store, &keys).unwrap().len(), "values that the new key opens");
     let leaves = store.audit().range(0, LEAVES + 1).unwrap();
     assert!(leaves.iter().map(|l| l.expose().to_vec()).eq((0..LEAVES).map(leaf)));
     assert_eq!(store.audit().node(0, 0).unwrap(), Some([1; 32]));
@@ -162,7 +165,7 @@ async fn entries_from_before_the_rotation_are_gone_and_not_sealed_again() {
     used_voter(dir.path()).await;
     let keys = opened(dir.path());
     let store = Store::open(dir.path(), Arc::clone(&keys)).unwrap();
-    let before = values(&store, &keys);
+    let before = values(&store, &keys).unwrap();
     let last = store.last_log_index().unwrap();
     assert!(before.contains_key(&format!("log/{last}")));
     let voter = start_over(store.clone(), 1000).await;

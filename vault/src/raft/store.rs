@@ -160,8 +160,10 @@ impl Store {
         if !dir.join(ENGINE_MARKER).is_file() {
             return Err(StoreError::Missing { what: "the store" });
         }
+        if !has_all_trees(dir) {
+            return Err(StoreError::Missing { what: "a keyspace" });
+        }
         let db = database(dir)?;
-        // The engine would make a keyspace anew that is gone.
         let there = db.list_keyspace_names();
         if let Some(what) = KEYSPACES.into_iter().find(|k| !there.iter().any(|t| &**t == *k)) {
             return Err(StoreError::Missing { what });
@@ -209,7 +211,16 @@ impl Store {
     fn check_gap(&self) -> Result<(), StoreError> {
         let purged = self.mark::<super::LogId>(Mark::Purged)?.map(|l| l.index);
         let applied = self.snapshot_header()?.and_then(|h| h.last_applied()).map(|l| l.index);
-        if applied < purged { Err(StoreError::Gap { purged, applied }) } else { Ok(()) }
+        if applied < purged {
+            return Err(StoreError::Gap { purged, applied });
+        }
+        // Entries go from the start by purging alone, in one write with the mark.
+        let expected = purged.map_or(0, |p| p.saturating_add(1));
+        let Some(first) = self.log.first_key_value() else { return Ok(()) };
+        if super::log::index_of(&first.key()?)? > expected {
+            return Err(StoreError::Corrupt { keyspace: "log", index: expected });
+        }
+        Ok(())
     }
 
     /// The audit keyspace.
@@ -326,6 +337,16 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.put_mark_bytes(b, mark, &codec::encode(value)?)
     }
+}
+
+/// Whether the engine finds what it needs of its own catalogue and of every keyspace: it would make anew what is gone, and remove
+/// what belonged to it.
+fn has_all_trees(dir: &Path) -> bool {
+    let trees = dir.join("keyspaces");
+    let whole = |tree: &Path| tree.join("current").is_file();
+    let Ok(found) = std::fs::read_dir(&trees) else { return false };
+    let count = found.filter_map(Result::ok).filter(|tree| whole(&tree.path())).count();
+    whole(&trees.join("0")) && count > KEYSPACES.len()
 }
 
 fn database(dir: &Path) -> Result<Database, StoreError> {

@@ -1,6 +1,6 @@
 //! What the tests of this module share: a machine that remembers what it was told, and a store with known keys.
 
-use super::{Machine, MachineError, Options, Status, Store, Voter};
+use super::{LogStore, Machine, MachineError, Options, Status, Store, StoreError, Voter};
 use crate::disk::keys::{At, DiskKey, DiskKeys, Generation};
 use crate::disk::keyspace;
 use holdfast_types::{ClusterId, VoterId};
@@ -76,8 +76,11 @@ pub async fn one_voter_counts_to(dir: &Path, n: u64) {
     voter.shutdown().await;
 }
 
-/// Every value of the store, as `keyspace/index` with what it opens to by `keys`, if it does.
-pub fn values(store: &Store, keys: &DiskKeys) -> BTreeMap<String, Option<Vec<u8>>> {
+/// What a store holds: `keyspace/index`, and what the value opens to, if it does.
+pub type Values = BTreeMap<String, Option<Vec<u8>>>;
+
+/// Every value of the store, opened by `keys`.
+pub fn values(store: &Store, keys: &DiskKeys) -> Result<Values, StoreError> {
     let mut out = BTreeMap::new();
     let all = [
         ("log", keyspace::LOG, &store.log),
@@ -87,7 +90,7 @@ pub fn values(store: &Store, keys: &DiskKeys) -> BTreeMap<String, Option<Vec<u8>
     ];
     for (name, number, keyspace) in all {
         for item in keyspace.iter() {
-            let (key, value) = item.into_inner().unwrap();
+            let (key, value) = item.into_inner()?;
             let mut at = At::new(number, u64::from_be_bytes((*key).try_into().unwrap()));
             let sealed = if name == "log" {
                 let (term, sealed) = value.split_first_chunk::<8>().unwrap();
@@ -100,7 +103,18 @@ pub fn values(store: &Store, keys: &DiskKeys) -> BTreeMap<String, Option<Vec<u8>
             out.insert(format!("{name}/{}", at.index), opened);
         }
     }
-    out
+    Ok(out)
+}
+
+/// What a store holds, read as a voter does that starts; damage is an error.
+pub fn read_all(store: &Store, keys: &DiskKeys) -> Result<Values, StoreError> {
+    LogStore::open(store.clone())?;
+    store.load_snapshot()?;
+    let values = values(store, keys)?;
+    match values.values().position(Option::is_none) {
+        Some(n) => Err(StoreError::Corrupt { keyspace: "store", index: n as u64 }),
+        None => Ok(values),
+    }
 }
 
 /// Moves what lies in memory and journal into tables, so that a store has files of every kind.
