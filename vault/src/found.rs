@@ -5,7 +5,7 @@ use crate::disk::slots::{Recipient, Slots};
 use crate::disk::{DiskError, keys};
 use crate::failure::{WHOLE, refused, unproposed};
 use crate::keystore::{PortSigner, random32};
-use crate::raft::{Options, Store, Voter};
+use crate::raft::{Options, PeerNetwork, Store, Voter};
 use crate::registry::Registry;
 use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
 use holdfast_transport::failure::{Failure, FailureKind};
@@ -166,7 +166,7 @@ async fn commit_first(dir: &Path, keys: Arc<keys::DiskKeys>, command: Vec<u8>) -
     let machine = Registry::new(store.audit(), events);
     let options = Options { id: FIRST, snapshot_every: 10_000 };
     let failed = |e: crate::raft::StartError| Failure::failed("raft", e.to_string()).help(ROOM);
-    let voter = Voter::start(store, machine, &options).await.map_err(failed)?;
+    let voter = Voter::start(store, machine, &options, PeerNetwork::alone()).await.map_err(failed)?;
     voter.found("").await.map_err(failed)?;
     let done = voter.proposer().propose(command).await.map_err(unproposed)?.map_err(refused);
     voter.shutdown().await;

@@ -5,6 +5,7 @@
 pub mod config;
 pub mod disk;
 pub mod harden;
+pub mod peers;
 pub mod raft;
 pub mod rights;
 pub mod run;

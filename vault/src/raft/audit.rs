@@ -24,7 +24,7 @@ const LEVEL_SHIFT: u32 = 56;
 /// Reads and writes audit leaves and Merkle nodes. Clones share the store.
 #[derive(Debug, Clone)]
 pub struct AuditStore {
-    store: Store,
+    pub(super) store: Store,
     /// First key of the leaves that was free when this process started: below it a write may be a replay.
     replay_below: Arc<u64>,
 }
@@ -59,12 +59,17 @@ impl AuditStore {
 
     /// Adds leaves (index, salt ‖ entry) and nodes in one atomic write. The same values may be written again.
     pub fn append(&self, leaves: &[(u64, Vec<u8>)], nodes: &[Node]) -> Result<(), StoreError> {
-        let s = &self.store;
         for (i, leaf) in leaves.iter().filter(|(i, _)| *i < *self.replay_below) {
             if self.leaf(*i)?.is_some_and(|old| old.expose() != leaf) {
                 return Err(StoreError::Diverged { index: *i });
             }
         }
+        self.put(leaves, nodes)
+    }
+
+    /// Writes them without asking what is there.
+    pub(super) fn put(&self, leaves: &[(u64, Vec<u8>)], nodes: &[Node]) -> Result<(), StoreError> {
+        let s = &self.store;
         s.write(Flush::Kernel, |b| {
             let leaves = leaves.iter().map(|(i, v)| Ok::<_, StoreError>((leaf_key(*i)?, v.as_slice())));
             let nodes = nodes.iter().map(|(l, i, h)| Ok((node_key(*l, *i)?, h.as_slice())));

@@ -49,7 +49,7 @@ async fn a_flipped_bit_in_a_snapshot_stops_the_start() {
     flip(&store.snap, 100);
     assert!(matches!(store.load_snapshot(), Err(StoreError::Corrupt { keyspace: "snap", .. })));
     let options = Options { id: VoterId(1), snapshot_every: 10 };
-    let start = Voter::start(store, Recorder::default(), &options).await;
+    let start = Voter::start(store, Recorder::default(), &options, PeerNetwork::alone()).await;
     assert!(matches!(start, Err(StartError::Fatal(why)) if why.contains("corrupt")));
 }
 

@@ -115,10 +115,8 @@ pub(super) enum Mark {
     Snapshot = 4,
     /// The newest boot.
     Boot = 5,
-}
-
-impl Mark {
-    const ALL: [Self; 6] = [Self::Owner, Self::Vote, Self::Committed, Self::Purged, Self::Snapshot, Self::Boot];
+    /// How far the log's leaves are whole.
+    Filled = 6,
 }
 
 const OWNER: &[u8] = b"holdfast store";
@@ -238,6 +236,16 @@ impl Store {
         self.commit(flush, fill)
     }
 
+    /// The same, with no other write between the reading that `fill` does and its write. Keep it short.
+    pub(super) fn write_alone(
+        &self,
+        flush: Flush,
+        fill: impl FnOnce(&mut OwnedWriteBatch) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let _alone = self.committing.write().unwrap_or_else(PoisonError::into_inner);
+        self.commit(flush, fill)
+    }
+
     fn commit(
         &self,
         flush: Flush,
@@ -288,10 +296,11 @@ impl Store {
 
     /// Seals the marks again with the newest disk key, all in one write. No other write comes between reading and writing.
     pub(super) fn reseal_marks(&self) -> Result<(), StoreError> {
-        let _alone = self.committing.write().unwrap_or_else(PoisonError::into_inner);
-        self.commit(Flush::Sync, |b| {
-            for mark in Mark::ALL {
-                self.put_mark_again(b, mark)?;
+        self.write_alone(Flush::Sync, |b| {
+            for item in self.meta.iter() {
+                let (key, value) = item.into_inner()?;
+                let at = At::new(keyspace::META, super::log::index_of(&key)?);
+                b.insert(&self.meta, key, self.keys.seal(at, self.unseal(at, "meta", &value)?.expose())?);
             }
             Ok(())
         })
@@ -306,11 +315,6 @@ impl Store {
         let index = mark as u64;
         let value = self.meta.get(index.to_be_bytes())?;
         value.map(|v| self.unseal(At::new(keyspace::META, index), "meta", &v)).transpose()
-    }
-
-    fn put_mark_again(&self, b: &mut OwnedWriteBatch, mark: Mark) -> Result<(), StoreError> {
-        let plain = self.mark_bytes(mark)?;
-        plain.map_or(Ok(()), |plain| self.put_mark_bytes(b, mark, plain.expose()))
     }
 
     /// Reads a mark.

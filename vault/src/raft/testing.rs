@@ -1,6 +1,6 @@
 //! What the tests of this module share: a machine that remembers what it was told, and a store with known keys.
 
-use super::{LogStore, Machine, MachineError, Options, Status, Store, StoreError, Voter};
+use super::{LogStore, Machine, MachineError, Options, PeerNetwork, Status, Store, StoreError, Voter};
 use crate::disk::keys::{At, DiskKey, DiskKeys, Generation};
 use crate::disk::keyspace;
 use holdfast_types::{ClusterId, VoterId};
@@ -37,6 +37,7 @@ impl Machine for Recorder {
     fn settle(&mut self) -> Result<(), MachineError> {
         Ok(())
     }
+    type Frozen = Vec<u8>;
     fn snapshot(&self) -> Vec<u8> {
         self.commands.iter().flat_map(|c| c.to_be_bytes()).collect()
     }
@@ -54,7 +55,7 @@ pub async fn start(dir: &Path, snapshot_every: u64) -> Voter<Recorder> {
 /// The same over a store that is open.
 pub async fn start_over(store: Store, snapshot_every: u64) -> Voter<Recorder> {
     let options = Options { id: VoterId(1), snapshot_every };
-    let voter = Voter::start(store, Recorder::default(), &options).await.unwrap();
+    let voter = Voter::start(store, Recorder::default(), &options, PeerNetwork::alone()).await.unwrap();
     if !voter.is_founded().await.unwrap() {
         voter.found("127.0.0.1:1").await.unwrap();
     }
