@@ -32,7 +32,7 @@ async fn source(leaves: Vec<v1::LeafData>) -> (Two, Arc<dyn Source>) {
     let w = two().await;
     *w.one.ear.leaves.lock().unwrap() = leaves;
     let whom = vec![(w.one.id, w.one.addr.clone())];
-    let others = Arc::new(Others::new(Arc::clone(&w.two.peers), move || whom.clone()));
+    let others: Arc<dyn Source> = Arc::new(Others::new(Arc::clone(&w.two.peers), move || whom.clone()));
     (w, others)
 }
 
