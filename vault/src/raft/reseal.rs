@@ -51,7 +51,7 @@ impl Store {
         self.write_alone(Flush::Kernel, |b| {
             for ((key, value), again) in old.iter().zip(again) {
                 // What was written meanwhile, by a voter that fills its gaps, is newer and sealed with the newest key.
-                if self.audit.get(key)?.as_ref() == Some(value) {
+                if self.audit.get(key)?.is_some_and(|now| now == *value) {
                     b.insert(&self.audit, key.clone(), again);
                 }
             }
