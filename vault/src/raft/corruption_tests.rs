@@ -95,6 +95,7 @@ fn an_emptied_part_of_a_store_is_not_taken_for_a_new_one() {
             store.audit().append(&[(0, b"leaf".to_vec())], &[]).unwrap();
             let keyspace = if part == "audit" { &store.audit } else { &store.meta };
             keyspace.clear().unwrap();
+            store.flush().unwrap();
         }
         let again = Store::open(&dir.path().join("db"), keys(1, 9));
         assert!(matches!(again, Err(StoreError::Missing { what }) if what == part), "{part}: {again:?}");
@@ -109,6 +110,7 @@ async fn a_log_whose_first_entries_are_gone_is_refused() {
         let store = store(dir.path());
         let (key, _) = store.log.first_key_value().unwrap().into_inner().unwrap();
         store.log.remove(key).unwrap();
+        store.flush().unwrap();
     }
     let again = Store::open(&dir.path().join("db"), keys(1, 9));
     assert!(matches!(again, Err(StoreError::Corrupt { keyspace: "log", index: 0 })), "{again:?}");
