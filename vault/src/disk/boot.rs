@@ -4,7 +4,8 @@
 //! voters know better (`Peer/HighWater`).
 //! Must never: let the anchor be behind what it counts, or be mended by counting on.
 //!
-//! STORED: file `anchor`, `count u64 | id[16] | at_rest u8` inside the frame of `envelope`; mark `Boot` of the store.
+//! STORED: file `anchor`, `count u64 | id[16] | at_rest u8` inside the frame of `envelope`; golden file
+//! `vault/golden/anchor.hex`; mark `Boot` of the store.
 
 use super::DiskError;
 use super::envelope::Kind;

@@ -1,7 +1,7 @@
 //! Boots: an older copy of a disk is known as one, a crash between the two counts is not taken for one.
 
 use super::*;
-use crate::disk::testing::copy;
+use crate::disk::testing::{copy, unhex};
 use crate::raft::testing::{keys, store};
 use holdfast_types::{ClusterId, VoterId};
 
@@ -127,4 +127,16 @@ fn an_anchor_of_another_voter_does_not_hinder_a_new_one() {
     forget(dir.path()).unwrap();
     forget(dir.path()).unwrap();
     assert!(!dir.path().join("anchor").exists());
+}
+
+/// STORED: golden file. If this fails, the anchor of an old voter is not understood any more: make a new format instead.
+#[test]
+fn the_anchor_is_stored_as_it_always_was() {
+    let golden = unhex(include_str!("../../golden/anchor.hex").trim());
+    let file = KIND.unframe(&golden).unwrap();
+    assert_eq!((file.cluster, file.voter), (CLUSTER, VoterId(1)));
+    let mark = BootMark { boot: Boot { count: 5, id: [9; 16] }, at_rest: true };
+    assert_eq!(BootMark::decode(&file.body).unwrap(), mark);
+    assert_eq!(*KIND.frame(&CLUSTER, VoterId(1), &mark.encode()), golden);
+    assert!(BootMark::decode(&[&file.body[..], &[0]].concat()).is_err());
 }

@@ -3,7 +3,8 @@
 //! It opens a voter that slept through a rotation. It is no secret: any voter's copy may be handed out while that voter is sealed.
 //! Must never: be taken for another cluster's, or be gone before the slot that it replaces.
 //!
-//! STORED: file `unlock.chain`, `epoch u64 | box` inside the frame of `envelope`.
+//! STORED: file `unlock.chain`, `epoch u64 | box` inside the frame of `envelope`; golden file
+//! `vault/golden/unlock-chain.hex`.
 
 use super::DiskError;
 use super::envelope::Kind;

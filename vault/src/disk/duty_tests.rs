@@ -115,3 +115,16 @@ fn a_chain_that_is_damaged_or_anothers_is_named_and_made_anew() {
     bring(dir.path(), &keys, &both, None, &mut |_| Ok(())).unwrap();
     assert_eq!(read().unwrap(), both.chain);
 }
+
+/// STORED: golden file. If this fails, an old sidecar is not understood any more: make a new format instead.
+#[test]
+fn the_chain_is_stored_as_it_always_was() {
+    let golden = unhex(include_str!("../../golden/unlock-chain.hex").trim());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("unlock.chain");
+    std::fs::write(&path, &golden).unwrap();
+    let sealed = b"box of the first secret";
+    assert_eq!(chain::load(dir.path(), &CLUSTER, VOTER).unwrap(), Some((1, sealed.to_vec())));
+    chain::store(dir.path(), &CLUSTER, VOTER, 1, sealed).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), golden);
+}
