@@ -8,7 +8,8 @@
 //! Must never: count leaves as whole that do not hash to what the state says.
 
 use super::{LEAVES, Peers};
-use crate::raft::{AuditStore, Filled, Filling, Node, StoreError};
+use crate::raft::{AuditStore, Filled, Filling, Node, StoreError, Voter};
+use crate::registry::Registry;
 use futures::future::BoxFuture;
 use holdfast_transport::client::Backoff;
 use holdfast_transport::failure::Failure;
@@ -19,6 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// How often a voter that lacks nothing looks whether a snapshot brought a gap. Only what is new since is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Why leaves are still missing.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +103,19 @@ fn subtree_of(tree: &Frontier, index: u64) -> Option<Subtree> {
     None
 }
 
-/// Puts in what is missing below `tree`'s edge, until nothing is or `stop`.
+/// For as long as a voter is open: puts in what its log lacks now, and what it lacks after a snapshot that comes later.
+pub async fn attend(peers: Arc<Peers>, voter: Voter<Registry>, audit: AuditStore, stop: CancellationToken) {
+    let (me, members) = (peers.me, voter.clone());
+    let others = move || {
+        let there = members.members().addrs.into_iter();
+        there.filter(|(id, addr)| *id != me && !addr.is_empty()).collect::<Vec<_>>()
+    };
+    let source: Arc<dyn Source> = Arc::new(Others::new(peers, others));
+    let tree = || voter.machine().read(|r| r.state().frontier()).ok();
+    run(audit, tree, source, stop).await;
+}
+
+/// Puts in what is missing below `tree`'s edge, and looks again now and then, until `tree` is gone or `stop`.
 pub async fn run(
     audit: AuditStore,
     tree: impl Fn() -> Option<Frontier> + Send + Sync,
@@ -111,7 +127,10 @@ pub async fn run(
         loop {
             let Some(tree) = tree() else { return };
             match fill(&audit, &tree, source.as_ref()).await {
-                Ok(0) => return,
+                Ok(0) => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
+                }
                 Ok(leaves) => {
                     tracing::info!(leaves, "leaves of the log from before this voter's time were put in and verified");
                     backoff.reset();
@@ -145,7 +164,9 @@ pub async fn fill(audit: &AuditStore, tree: &Frontier, source: &dyn Source) -> R
     })
     .await?;
     let Some(part) = first.and_then(|index| subtree_of(tree, index)) else {
-        off(audit, move |a| a.set_filled(Filled { below: size, filling: Filling::No })).await?;
+        if filled.below != size {
+            mark(audit, size, Filling::No).await?;
+        }
         return Ok(0);
     };
     let anew = filled.filling == Filling::Wrong;

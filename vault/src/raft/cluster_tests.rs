@@ -96,6 +96,8 @@ impl World {
         world.begin(1).await;
         world[1].found("memory:1").await.unwrap();
         settled(&world[1], |s| s.state == ServerState::Leader).await;
+        // The membership changes only once the leader has committed something of its own.
+        world[1].confirm_leading().await.unwrap();
         world
     }
 
