@@ -66,7 +66,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir_in(dir)?;
     let id = VoterId(1);
     let keys = DiskKeys::new(ClusterId([0; 32]), id, Generation { number: 1, key: generate()? }, None)?;
-    let store = Store::open(dir.path(), Arc::new(keys))?;
+    let store = Store::create(dir.path(), Arc::new(keys))?;
     let voter =
         Voter::start(store, Counter::default(), &Options { id, snapshot_every: 10_000 }, PeerNetwork::alone()).await?;
     voter.found("127.0.0.1:0").await?;

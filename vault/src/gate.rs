@@ -74,6 +74,7 @@ pub fn slot_name(r: Recipient) -> String {
         Recipient::Unlock { epoch } => format!("unlock({epoch})"),
         Recipient::Recovery { charter_version } => format!("recovery({charter_version})"),
         Recipient::Plain => "plain".to_owned(),
+        Recipient::Credential { .. } => "credential".to_owned(),
     }
 }
 

@@ -23,7 +23,8 @@ fn boxes(slots: &Slots) -> v1::SlotBoxes {
         let (kind, epoch) = match s.recipient {
             Recipient::Unlock { epoch } => ("unlock", epoch),
             Recipient::Recovery { charter_version } => ("recovery", charter_version),
-            Recipient::Plain => return None,
+            // Nothing that an operator's key opens.
+            Recipient::Plain | Recipient::Credential { .. } => return None,
         };
         Some(v1::SlotBox { kind: kind.to_owned(), epoch, r#box: s.boxed()?.to_vec() })
     };

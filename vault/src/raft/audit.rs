@@ -8,11 +8,15 @@
 use super::store::{Flush, Store, StoreError};
 use crate::disk::keys::At;
 use crate::disk::keyspace;
+use fjall::OwnedWriteBatch;
 use holdfast_types::SecretBytes;
 use std::sync::Arc;
 
 /// A Merkle node: `(level, index in the level, hash)`; level 0 are the leaf hashes.
 pub type Node = (u8, u64, [u8; 32]);
+
+/// Where the store's owner mark lies among the leaves: behind every node. With it, an emptied keyspace is not taken for a new one.
+const OWNER_KEY: u64 = u64::MAX;
 
 /// Leaves lie at their index; nodes above them, the level in the top byte.
 const LEVEL_SHIFT: u32 = 56;
@@ -32,6 +36,18 @@ fn leaf_key(index: u64) -> Result<u64, StoreError> {
 fn node_key(level: u8, index: u64) -> Result<u64, StoreError> {
     let level = level.checked_add(1).ok_or(StoreError::Range(u64::from(level)))?;
     Ok(u64::from(level) << LEVEL_SHIFT | leaf_key(index)?)
+}
+
+impl Store {
+    pub(super) fn put_audit_owner(&self, b: &mut OwnedWriteBatch, plain: &[u8]) -> Result<(), StoreError> {
+        b.insert(&self.audit, OWNER_KEY.to_be_bytes(), self.keys.seal(At::new(keyspace::AUDIT, OWNER_KEY), plain)?);
+        Ok(())
+    }
+
+    pub(super) fn has_audit_owner(&self) -> Result<bool, StoreError> {
+        let value = self.audit.get(OWNER_KEY.to_be_bytes())?;
+        value.map(|v| self.unseal(At::new(keyspace::AUDIT, OWNER_KEY), "audit", &v)).transpose().map(|v| v.is_some())
+    }
 }
 
 impl AuditStore {

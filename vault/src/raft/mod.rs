@@ -13,6 +13,7 @@ mod members;
 mod message;
 mod network;
 mod proposer;
+mod reseal;
 mod snapshot;
 mod store;
 mod voter;

@@ -214,6 +214,11 @@ impl<M: Machine> Voter<M> {
         self.raft.trigger().snapshot().await.map_err(|_| Stopped)
     }
 
+    /// Drops the log up to the entry `upto`, which the snapshot must reach. It goes from the disk a moment later.
+    pub(crate) async fn purge(&self, upto: u64) -> Result<(), Stopped> {
+        self.raft.trigger().purge_log(upto).await.map_err(|_| Stopped)
+    }
+
     /// Stops taking part. What was acknowledged is on disk.
     pub async fn shutdown(self) {
         if let Err(e) = self.raft.shutdown().await {
