@@ -6,6 +6,7 @@
 mod audit;
 mod batch;
 mod codec;
+mod heard;
 mod log;
 mod machine;
 mod network;
