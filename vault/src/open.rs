@@ -100,6 +100,12 @@ impl Daemon {
         }
     }
 
+    /// Opens a disk that was made just now, of a voter that is alone.
+    pub async fn open_founded(self: &Arc<Self>, slots: Slots, key: DiskKey) -> Result<Arc<Cluster>, Failure> {
+        let not_alone = || Failure::unavailable("no-quorum", "this voter waits for others");
+        self.open(slots, vec![key]).await?.wait().await?.ok_or_else(not_alone)
+    }
+
     /// Opens the disk and starts the log; the rest is under way when this returns. On failure the voter is sealed as before.
     pub async fn open(self: &Arc<Self>, slots: Slots, keys: Vec<DiskKey>) -> Result<Opening, Failure> {
         let mut who = Who { cluster: *slots.cluster(), voter: slots.voter(), log: None };

@@ -21,8 +21,8 @@ use zeroize::Zeroize as _;
 /// Serves U.
 pub struct LocalService(pub Arc<Daemon>);
 
-/// The boxes that an operator's keys open, and the chain to an older unlock key.
-fn boxes(slots: &Slots, dir: &Path) -> Result<v1::SlotBoxes, Failure> {
+/// A voter's slots, as they are shown: the boxes that an operator's keys open.
+pub fn boxes(slots: &Slots) -> v1::SlotBoxes {
     let slot = |s: &crate::disk::slots::Slot| {
         let (kind, epoch) = match s.recipient {
             Recipient::Unlock { epoch } => ("unlock", epoch),
@@ -32,23 +32,27 @@ fn boxes(slots: &Slots, dir: &Path) -> Result<v1::SlotBoxes, Failure> {
         };
         Some(v1::SlotBox { kind: kind.to_owned(), epoch, r#box: s.boxed()?.to_vec(), dk_gen: s.generation })
     };
-    let (chain_epoch, chain) = match chain::load(dir, slots.cluster(), slots.voter()) {
-        Ok(found) => found.unwrap_or_default(),
-        // Only a voter that slept through a rotation needs it; any other voter has the same.
-        Err(e) => {
-            tracing::warn!("the chain to the unlock key before cannot be used: {e}");
-            (0, Vec::new())
-        }
-    };
-    Ok(v1::SlotBoxes {
+    v1::SlotBoxes {
         cluster_id: slots.cluster().0.to_vec(),
         voter_id: slots.voter().0,
         dk_gen: slots.current(),
         dk_pending: slots.pending().unwrap_or(0),
         slots: slots.iter().filter_map(slot).collect(),
-        chain,
-        chain_epoch,
-    })
+        ..Default::default()
+    }
+}
+
+/// The same with the chain to the unlock key before, for a voter that slept through its rotation.
+fn boxes_and_chain(slots: &Slots, dir: &Path) -> v1::SlotBoxes {
+    let (chain_epoch, chain) = match chain::load(dir, slots.cluster(), slots.voter()) {
+        Ok(found) => found.unwrap_or_default(),
+        // Any other voter's is as good.
+        Err(e) => {
+            tracing::warn!("the chain to the unlock key before cannot be used: {e}");
+            (0, Vec::new())
+        }
+    };
+    v1::SlotBoxes { chain, chain_epoch, ..boxes(slots) }
 }
 
 /// Whether the request founds the very cluster that is here, by the charter that it is named after.
@@ -57,7 +61,7 @@ fn is_founding_of(request: &v1::InitRequest, cluster: &Cluster) -> Result<bool, 
     Ok(named.is_some() && named == cluster.look(holdfast_vault_core::State::cluster_id)?)
 }
 
-fn founded(cluster: &Cluster, slots: &Slots, dir: &Path) -> Result<v1::InitReply, Failure> {
+fn founded(cluster: &Cluster, slots: &Slots) -> Result<v1::InitReply, Failure> {
     let (id, bundle_chain, anchor) = cluster.look(|s| {
         let id = s.cluster_id();
         let anchor = id.zip(s.signing_root()).map(|(id, root)| id.anchor(&root.der));
@@ -69,7 +73,7 @@ fn founded(cluster: &Cluster, slots: &Slots, dir: &Path) -> Result<v1::InitReply
         service_addrs: vec![cluster.addrs.service.clone()],
         join_addrs: vec![cluster.addrs.join.clone()],
         bundle_chain,
-        slots: Some(boxes(slots, dir)?),
+        slots: Some(boxes(slots)),
     })
 }
 
@@ -97,7 +101,7 @@ async fn init(daemon: Arc<Daemon>, request: v1::InitRequest) -> Result<v1::InitR
     {
         // The answer was lost, or the caller was: it is given again.
         let slots = Slots::load(&daemon.voter_dir()).map_err(disk)?;
-        return founded(cluster, &slots, &daemon.voter_dir());
+        return founded(cluster, &slots);
     }
     if matches!(*phase, Phase::Joining(_)) {
         let f = Failure::changed("already-initialized", "this voter is joining a cluster");
@@ -108,12 +112,7 @@ async fn init(daemon: Arc<Daemon>, request: v1::InitRequest) -> Result<v1::InitR
         return Err(f.help("use another state directory to found another cluster"));
     }
     let new = found::found(&daemon.config.state_dir, &request, &daemon.config.lives).await?;
-    let opened = match daemon.open(new.slots, vec![new.disk_key]).await {
-        Ok(opening) => opening.wait().await,
-        Err(e) => Err(e),
-    };
-    let not_yet = || Failure::unavailable("no-quorum", "a founding voter waits for nobody");
-    let cluster = match opened.and_then(|c| c.ok_or_else(not_yet)) {
+    let cluster = match daemon.open_founded(new.slots, new.disk_key).await {
         Ok(cluster) => cluster,
         Err(e) => {
             // Nobody has been told of this cluster: it goes, and `init` can be tried again.
@@ -123,7 +122,7 @@ async fn init(daemon: Arc<Daemon>, request: v1::InitRequest) -> Result<v1::InitR
         }
     };
     let slots = Slots::load(&daemon.voter_dir()).map_err(disk)?;
-    founded(&cluster, &slots, &daemon.voter_dir())
+    founded(&cluster, &slots)
 }
 
 /// The disk keys of a request, each checked against the slots: one for each live generation.
@@ -211,7 +210,7 @@ impl Local for LocalService {
     async fn get_slot_boxes(&self, _: Request<v1::Ack>) -> Result<Response<v1::SlotBoxes>, Status> {
         let phase = self.0.gate.phase();
         if let Phase::Sealed(slots) = &*phase {
-            return Ok(Response::new(boxes(slots, &self.0.voter_dir())?));
+            return Ok(Response::new(boxes_and_chain(slots, &self.0.voter_dir())));
         }
         Err(Failure::changed("not-sealed", format!("this vault is {}", phase.word())).into())
     }
