@@ -123,26 +123,15 @@ impl PeerPins for Pins {
     }
 }
 
-/// What could not be opened, with the code by which a disk that was set back is told from a damaged one.
+/// A store that cannot be used: one that was set back is told from a damaged one.
 fn unusable(e: StoreError) -> Failure {
-    let code = match e {
-        StoreError::SetBack { .. } => ROLLED_BACK,
-        StoreError::File(inner) => return disk(inner),
-        StoreError::Corrupt { .. }
-        | StoreError::NotOurs
-        | StoreError::Gap { .. }
-        | StoreError::CutOff { .. }
-        | StoreError::Diverged { .. }
-        | StoreError::Range(_)
-        | StoreError::Encode
-        | StoreError::Seal(_)
-        | StoreError::Engine(_)
-        | StoreError::Stopped(_)
-        | StoreError::Missing { .. }
-        | StoreError::Exists
-        | StoreError::NoAnchor { .. } => "corrupt",
-    };
-    Failure::failed(code, e.to_string())
+    if let StoreError::SetBack { .. } = e {
+        return rolled_back(&e.to_string());
+    }
+    if let StoreError::File(e) = e {
+        return disk(e);
+    }
+    Failure::failed("corrupt", e.to_string())
 }
 
 impl Standing {
