@@ -49,6 +49,15 @@ pub fn is_under_way(state_dir: &Path) -> bool {
     state_dir.join(DIR).join("keys").exists()
 }
 
+/// Removes the keys of a join that is over: they lie on the voter's disk, sealed.
+pub fn clean(state_dir: &Path) -> Result<(), Failure> {
+    let dir = state_dir.join(DIR);
+    match std::fs::remove_dir_all(&dir) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Failure::disk("remove", &dir, &e)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Where the other voters were when this one was admitted; nobody once its own state knows.
 pub fn known_peers(state_dir: &Path) -> Result<BTreeMap<VoterId, String>, Failure> {
     let path = state_dir.join(PEERS);
@@ -87,9 +96,9 @@ async fn joined(daemon: &Arc<Daemon>, join: &Join) -> Result<(), Failure> {
     let dialer = Dialer::new(waits.join_addrs.iter().cloned(), ClientTls::join(anchor), Timing::default());
     let admitted = await_admission(&dialer, &waits.id, &keys.tls, daemon.told_to_stop()).await?;
     let (slots, disk_key) = make_disk(&daemon.config.state_dir, &anchor, &keys, &admitted)?;
+    clean(&daemon.config.state_dir)?;
     // Nobody opens or founds anything here meanwhile: that is for a voter that is sealed or has no disk.
     let opening = daemon.open(slots, vec![disk_key]).await?;
-    std::fs::remove_dir_all(&dir).map_err(|e| Failure::disk("remove", &dir, &e))?;
     tracing::info!(voter = admitted.voter_id, "joined; the join token is used up and its file may be deleted");
     opening.wait().await.map(drop)
 }

@@ -16,7 +16,8 @@ use crate::grpc::{identity, join, log, nodes, operators, sched};
 use crate::keystore::{self, Opened};
 use crate::members::{self, Following};
 use crate::pace::{self, Pace};
-use crate::peers;
+use crate::peers::backfill::{self, Others, Source};
+use crate::peers::{self, Host};
 use crate::pin::RegistryPin;
 use crate::registry::Events;
 use crate::reports::{self, Duty};
@@ -33,7 +34,6 @@ use holdfast_transport::rpc::{
     sched_plane_server::SchedPlaneServer,
 };
 use holdfast_transport::server::{Connections, Limits, ServeError, serve};
-use holdfast_transport::tls::peers::PeerTls;
 use holdfast_transport::tls::{Alpn, ServerTls};
 use holdfast_vault_core::VoterState;
 use std::net::SocketAddr;
@@ -52,6 +52,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SAY_AGAIN: Duration = Duration::from_secs(2);
 /// Between two looks whether the state has come so far that it can be opened.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Between two looks whether leaves of the log are missing.
+const FILL_AGAIN: Duration = Duration::from_secs(60);
 /// What another voter means that refuses this one's messages.
 const SET_BACK: &str = "they have heard a later process of this voter";
 /// Largest message of a caller: a secret of 500 KiB in its box, with room.
@@ -199,6 +201,7 @@ impl Daemon {
         tokio::spawn(drive::tick(Arc::clone(&cluster), self.work.clone(), stop.clone()));
         tokio::spawn(reports::see_to(Arc::clone(&cluster), duty, told, stop.clone()));
         tokio::spawn(members::watch_lead(Arc::clone(&cluster), stop.clone()));
+        tokio::spawn(fill_log(Arc::clone(standing)));
         self.gate.set(Phase::Open(Arc::clone(&cluster)));
         self.readiness.ready();
         self.write_ports()?;
@@ -322,7 +325,7 @@ impl Daemon {
     /// Serves P, and says where.
     async fn listen_to_peers(self: &Arc<Self>, standing: &Arc<Standing>) -> Result<SocketAddr, Failure> {
         let (listener, at) = listen(self.config.peer).await?;
-        let routes = peers::routes(Arc::clone(&standing.peers), Arc::clone(standing) as Arc<dyn peers::Host>);
+        let routes = peers::routes(Arc::clone(&standing.peers), Arc::clone(standing) as Arc<dyn Host>);
         let tls = ServerTls::peers(standing.tls.clone());
         let (connections, stop) = (Connections::new(), standing.at_work.clone());
         self.attend(tokio::spawn(serve(listener, tls, routes, connections, Limits::default(), stop)));
@@ -351,6 +354,24 @@ impl Daemon {
                 daemon.fail(Failure::failed("io", "a listener failed"));
             }
         });
+    }
+}
+
+/// Fetches what the log lacks here from before this voter's time, and again after a snapshot brought it further.
+async fn fill_log(standing: Arc<Standing>) {
+    let of = Arc::clone(&standing);
+    let whom = move || of.others().unwrap_or_default().into_iter().collect::<Vec<_>>();
+    let source: Arc<dyn Source> = Arc::new(Others::new(Arc::clone(&standing.peers), whom));
+    let machine = standing.voter.machine();
+    let tree = || machine.read(|r| r.state().frontier()).ok();
+    loop {
+        if !standing.is_alone() {
+            backfill::run(standing.audit.clone(), tree, Arc::clone(&source), standing.at_work.clone()).await;
+        }
+        tokio::select! {
+            () = standing.at_work.cancelled() => return,
+            () = tokio::time::sleep(FILL_AGAIN) => {}
+        }
     }
 }
 

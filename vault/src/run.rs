@@ -186,6 +186,7 @@ async fn run(config: Config, weak: Vec<&'static str>, args: Args) -> Result<Ende
 fn first_phase(config: &Config, join: &Join) -> Result<Phase, Failure> {
     let voter_dir = config.state_dir.join(VOTER_DIR);
     if voter_dir.exists() {
+        joining::clean(&config.state_dir)?;
         return Slots::load(&voter_dir).map(Phase::Sealed).map_err(disk);
     }
     let joins = join.token_file.is_some() || joining::is_under_way(&config.state_dir);

@@ -158,6 +158,8 @@ impl Standing {
         let network = PeerNetwork::new(Arc::clone(&late) as Arc<dyn Wire>);
         let voter = Voter::start(store.clone(), machine, &options, network).await;
         let voter = voter.map_err(|e| Failure::failed("raft", e.to_string()))?;
+        // The answer comes from the running log: from here on what is known of the membership is what lies on the disk.
+        voter.is_founded().await.map_err(stopped)?;
         let trust = TrustCell::new(anchors(&voter, own.as_ref(), &ident)?);
         if let Some(own) = own {
             identity.swap(own);
