@@ -13,7 +13,7 @@ mod stored;
 
 pub use files::files;
 pub use given::{config, image, layer};
-pub use sent::{CSR, assign, boxes, csr, note, record, statement, strict, token, trust};
+pub use sent::{CSR, assign, boxes, csr, note, peer, record, statement, strict, token, trust};
 pub use stored::{command, ident, identity, memory, records, slots, state};
 
 #[allow(dead_code, reason = "the tests use all of it, the fuzzer only the honest scene")]

@@ -5,6 +5,7 @@ use holdfast_orchestrator_core::verify::{CharterChain, NodeTrust, verify_assign}
 use holdfast_pki::csr::Request;
 use holdfast_pki::keys::SubjectKey;
 use holdfast_types::{ClusterId, Digest, Millis, Secret, sha256};
+use holdfast_vault::raft::{read_again, samples};
 use holdfast_wire::keys::{Ed25519Key, StatementSigner};
 use holdfast_wire::record::{self, Place, RecordKey};
 use holdfast_wire::token::{JoinToken, parse_recovery, parse_unlock, print_key};
@@ -177,4 +178,21 @@ pub fn assign(data: &[u8]) {
         (s.grant(), s.assign.spec.as_ref().and_then(|st| v1::Spec::decode(st.payload.as_slice()).ok()))
     );
     assert!(a.secrets.iter().all(|x| x.bytes.expose() == world::VALUE));
+}
+
+static MESSAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(samples);
+
+/// A message among voters, of any kind: what is read is written one way alone, and every byte of it counts.
+pub fn peer(data: &[u8]) {
+    let Some((which, damage)) = data.split_first() else { return };
+    let honest = &MESSAGES[usize::from(*which) % MESSAGES.len()];
+    assert!(read_again(honest).iter().flatten().any(|written| written == honest));
+    for body in [damaged(honest, damage), damage.to_vec()] {
+        let longer = read_again(&[body.as_slice(), &[0]].concat());
+        for (kind, written) in read_again(&body).into_iter().enumerate() {
+            let Some(written) = written else { continue };
+            assert_eq!(read_again(&written)[kind].as_ref(), Some(&written));
+            assert_eq!(longer[kind], None, "bytes were left over");
+        }
+    }
 }

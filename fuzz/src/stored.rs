@@ -51,6 +51,7 @@ static IDENT: LazyLock<(TempDir, Vec<u8>)> = LazyLock::new(|| {
     let dir = folder();
     let ident = Ident {
         kem_ikm: Secret::take(&mut [1; 32]),
+        next_kem_ikm: Some(Secret::take(&mut [4; 32])),
         tls_key: SecretBytes::new(vec![2; 64]),
         chain: vec![vec![3; 300]],
     };

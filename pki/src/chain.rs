@@ -175,7 +175,7 @@ pub struct Peer {
     pub not_after: Millis,
     /// The leaf.
     pub leaf_der: Vec<u8>,
-    /// `H` of the trusted root that the path ends in.
+    /// `H` of the trusted root that the path ends in; zeros where the key was known and no path was asked for.
     pub root_sha256: Digest,
 }
 
@@ -191,6 +191,25 @@ pub fn verify_peer(
         return Err(ChainError::TrustDomain(peer.id.trust_domain));
     }
     Ok(peer)
+}
+
+/// Who the leaf of `chain` (leaf first) says it is. Nothing of it is believed, neither issuers nor times are looked at: only
+/// for a caller that knows the leaf's key and has possession of it proved, such as voters among themselves.
+pub fn read_leaf(chain: &[CertificateDer<'_>], usage: Usage) -> Result<Peer, ChainError> {
+    if chain.len() > MAX_CHAIN {
+        return Err(ChainError::TooDeep(chain.len()));
+    }
+    let der = chain.first().ok_or(ChainError::Empty)?;
+    let leaf = Facts::read(der).map_err(|error| ChainError::Cert { index: 0, error })?;
+    let id = leaf_identity(&leaf, usage)?;
+    Ok(Peer {
+        id,
+        serial_hex: leaf.serial_hex(),
+        spki_sha256: sha256(&[&leaf.spki]),
+        not_after: leaf.not_after,
+        leaf_der: der.to_vec(),
+        root_sha256: Digest([0; 32]),
+    })
 }
 
 /// Believes `chain` as that of a vault voter of the cluster that `anchor` names (protocol, join handshake).

@@ -5,7 +5,7 @@
 
 use holdfast_types::{ClusterId, VoterId};
 use holdfast_vault::disk::keys::{DiskKeys, Generation, generate};
-use holdfast_vault::raft::{Machine, MachineError, Options, Proposer, Store, Voter};
+use holdfast_vault::raft::{Machine, MachineError, Options, PeerNetwork, Proposer, Store, Voter};
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ impl Machine for Counter {
     fn settle(&mut self) -> Result<(), MachineError> {
         Ok(())
     }
+    type Frozen = Vec<u8>;
     fn snapshot(&self) -> Vec<u8> {
         self.0.to_be_bytes().to_vec()
     }
@@ -65,8 +66,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir_in(dir)?;
     let id = VoterId(1);
     let keys = DiskKeys::new(ClusterId([0; 32]), id, Generation { number: 1, key: generate()? }, None)?;
-    let store = Store::open(dir.path(), Arc::new(keys))?;
-    let voter = Voter::start(store, Counter::default(), &Options { id, snapshot_every: 10_000 }).await?;
+    let store = Store::create(dir.path(), Arc::new(keys))?;
+    let voter =
+        Voter::start(store, Counter::default(), &Options { id, snapshot_every: 10_000 }, PeerNetwork::alone()).await?;
     voter.found("127.0.0.1:0").await?;
     println!("callers  commands/s          p50          p99");
     for callers in [1, 64] {

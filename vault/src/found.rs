@@ -5,7 +5,7 @@ use crate::disk::slots::{Recipient, Slots};
 use crate::disk::{DiskError, keys};
 use crate::failure::{WHOLE, refused, unproposed};
 use crate::keystore::{PortSigner, random32};
-use crate::raft::{Options, Store, Voter};
+use crate::raft::{Options, PeerNetwork, Store, Voter};
 use crate::registry::Registry;
 use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
 use holdfast_transport::failure::{Failure, FailureKind};
@@ -25,6 +25,8 @@ pub const VOTER_DIR: &str = "voter";
 const MAKING_DIR: &str = "founding";
 /// What to do about a disk that cannot be used.
 const ROOM: &str = "check that the state directory exists, is writable and has room";
+/// What to do where the credential that opens the disk is missing or another.
+const CREDENTIAL: &str = "see `LoadCredential` in the unit, or unlock with the unlock or recovery key";
 /// The first voter's number.
 const FIRST: VoterId = VoterId(1);
 
@@ -38,6 +40,8 @@ pub struct Founded {
 
 pub(crate) fn disk(e: DiskError) -> Failure {
     let (code, help) = match &e {
+        DiskError::NoCredential => ("no-slot", CREDENTIAL),
+        DiskError::BadCredential(_) => ("bad-key", CREDENTIAL),
         DiskError::BadKey => ("bad-key", "use the current unlock key or the recovery key of this cluster"),
         DiskError::NoSlot => ("no-slot", "use a key of a kind that this voter has a slot for"),
         DiskError::OtherCluster { .. } => ("wrong-cluster", WHOLE),
@@ -46,7 +50,8 @@ pub(crate) fn disk(e: DiskError) -> Failure {
         DiskError::Corrupt { .. } | DiskError::Format { .. } => ("corrupt", WHOLE),
         DiskError::Recipient(_) | DiskError::Entropy | DiskError::Io { .. } => ("disk", ROOM),
     };
-    let refused = matches!(e, DiskError::BadKey | DiskError::NoSlot);
+    let refused =
+        matches!(e, DiskError::BadKey | DiskError::NoSlot | DiskError::NoCredential | DiskError::BadCredential(_));
     let kind = if refused { FailureKind::Refused } else { FailureKind::Failed };
     Failure::new(kind, code, e.to_string()).help(help)
 }
@@ -62,7 +67,8 @@ pub fn clean(state_dir: &Path) -> Result<(), Failure> {
 
 /// Removes a voter that was founded and could not be opened, before anybody was told of it.
 pub fn discard(state_dir: &Path) -> Result<(), Failure> {
-    remove(&state_dir.join(VOTER_DIR))
+    remove(&state_dir.join(VOTER_DIR))?;
+    crate::disk::boot::forget(state_dir).map_err(|e| io("remove the anchor of an unfinished founding", &e))
 }
 
 fn remove(dir: &Path) -> Result<(), Failure> {
@@ -130,6 +136,7 @@ fn new_ident() -> Result<Ident, Failure> {
     let key = PrivateKey::generate().map_err(|e| Failure::failed("no-entropy", e.to_string()))?;
     Ok(Ident {
         kem_ikm: Secret::take(&mut random32()?),
+        next_kem_ikm: None,
         tls_key: SecretBytes::new(key.pkcs8().to_vec()),
         chain: Vec::new(),
     })
@@ -171,12 +178,12 @@ fn first_command(
 }
 
 async fn commit_first(dir: &Path, keys: Arc<keys::DiskKeys>, command: Vec<u8>) -> Result<(), Failure> {
-    let store = Store::open(dir, keys).map_err(|e| Failure::failed("disk", e.to_string()).help(ROOM))?;
+    let store = Store::create(dir, keys).map_err(|e| Failure::failed("disk", e.to_string()).help(ROOM))?;
     let (events, _) = broadcast::channel(16);
     let machine = Registry::new(store.audit(), events);
     let options = Options { id: FIRST, snapshot_every: 10_000 };
     let failed = |e: crate::raft::StartError| Failure::failed("raft", e.to_string()).help(ROOM);
-    let voter = Voter::start(store, machine, &options).await.map_err(failed)?;
+    let voter = Voter::start(store, machine, &options, PeerNetwork::alone()).await.map_err(failed)?;
     voter.found("").await.map_err(failed)?;
     let done = voter.proposer().propose(command).await.map_err(unproposed)?.map_err(refused);
     voter.shutdown().await;

@@ -1,6 +1,6 @@
 //! The core's state behind the log: applies commands, stores their leaves, says what changed.
 
-use crate::raft::{AuditStore, Machine, MachineError};
+use crate::raft::{AuditStore, Frozen, Machine, MachineError};
 use holdfast_vault_core::{Committed, Event, Leaf, Refusal, Stamped, State};
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -25,6 +25,15 @@ impl Registry {
     /// The state, as it is between two commands.
     pub fn state(&self) -> &State {
         &self.state
+    }
+}
+
+/// A copy of the state, made between two entries; encoding it takes longer and holds up nobody.
+pub struct FrozenState(State);
+
+impl Frozen for FrozenState {
+    fn encode(self) -> Vec<u8> {
+        self.0.encode()
     }
 }
 
@@ -53,13 +62,14 @@ impl Machine for Registry {
         Ok(self.audit.append(&leaves, &nodes)?)
     }
 
-    fn snapshot(&self) -> Vec<u8> {
-        self.state.encode()
+    type Frozen = FrozenState;
+    fn snapshot(&self) -> FrozenState {
+        FrozenState(self.state.clone())
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), MachineError> {
         self.state = State::decode(snapshot).map_err(|e| MachineError(e.to_string()))?;
-        drop(self.events.send(Arc::new(vec![Event::Trust, Event::Keys])));
+        drop(self.events.send(Arc::new(vec![Event::Trust, Event::Keys, Event::Slots, Event::Voters])));
         Ok(())
     }
 }

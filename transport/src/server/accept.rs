@@ -197,7 +197,8 @@ impl Door {
                 return tracing::debug!(%from, "handshake timed out");
             }
         };
-        let left = registration.conn.peer.as_ref().map(|p| p.not_after.since(now()));
+        let bound = registration.conn.peer.as_ref().filter(|_| !self.tls.outlasts_certificates());
+        let left = bound.map(|p| p.not_after.since(now()));
         let session = left.unwrap_or(Duration::MAX).min(self.limits.session);
         let io = Io::new(stream, registration, session, (place, seat));
         if self.sender.send(io).await.is_err() {

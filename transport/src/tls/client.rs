@@ -3,7 +3,7 @@
 //! In TLS 1.3 the client verifies the server before it sends its own last message, so nothing of the application, and
 //! no join token, ever reaches a server that was not believed.
 
-use super::{Alpn, IdentityCell, LocalIdentity, PROVIDER, Peer, TlsError, TrustCell};
+use super::{Alpn, IdentityCell, LocalIdentity, PROVIDER, Peer, PeerTls, TlsError, TrustCell, voter_number};
 use super::{as_millis, certificate_error, chain, verify_handshake};
 use holdfast_pki::chain::{ChainError, Usage, verify_by_anchor, verify_peer};
 use holdfast_types::{ClusterId, Digest, Millis, Role, SpiffeId};
@@ -48,9 +48,10 @@ pub struct ClientTls {
 enum Belief {
     Roots(Arc<TrustCell>, Expect),
     Anchor(Digest),
+    Voter(PeerTls, u64),
 }
 
-/// Why the server is not believed.
+/// Why the other side is not believed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Disbelief {
     /// Whatever else is right with it, its certificates are of another time than this machine's.
@@ -60,6 +61,18 @@ pub(super) enum Disbelief {
     Chain(ChainError),
     #[error("expected {expected}, found {found}")]
     NotExpected { expected: String, found: String },
+    #[error("{found}: {why}")]
+    NotPinned { found: String, why: String },
+}
+
+impl Disbelief {
+    /// A clock that is off is said before what follows from it.
+    pub(super) fn of(error: ChainError, now: Millis) -> Self {
+        match error.off_by(now) {
+            Some(off) => Self::Clock { now, off, error },
+            None => Self::Chain(error),
+        }
+    }
 }
 
 impl ClientTls {
@@ -76,6 +89,10 @@ impl ClientTls {
     pub fn rejoin(trust: Arc<TrustCell>) -> Self {
         let belief = Belief::Roots(trust, Expect::Role(Role::Vault));
         Self { identity: IdentityCell::empty(), belief, alpn: Alpn::Join }
+    }
+    /// To voter `id`'s peer listener.
+    pub fn peer(tls: PeerTls, id: u64) -> Self {
+        Self { identity: tls.identity.clone(), belief: Belief::Voter(tls, id), alpn: Alpn::Peer }
     }
 
     /// What the next handshake presents.
@@ -121,10 +138,7 @@ struct Judge {
 
 impl Judge {
     fn believe(&self, chain: &[CertificateDer<'_>], now: Millis) -> Result<Server, Disbelief> {
-        let timely = |error: ChainError| match error.off_by(now) {
-            Some(off) => Disbelief::Clock { now, off, error },
-            None => Disbelief::Chain(error),
-        };
+        let timely = |error: ChainError| Disbelief::of(error, now);
         match &self.belief {
             Belief::Anchor(anchor) => {
                 let (cluster, peer) = verify_by_anchor(chain, anchor, now).map_err(timely)?;
@@ -140,6 +154,14 @@ impl Judge {
                     Ok(Server { peer, cluster: None })
                 } else {
                     Err(Disbelief::NotExpected { expected, found: peer.id.short() })
+                }
+            }
+            Belief::Voter(tls, id) => {
+                let peer = tls.believe(chain, now, Usage::Server)?;
+                if voter_number(&peer.id) == Some(*id) {
+                    Ok(Server { peer, cluster: None })
+                } else {
+                    Err(Disbelief::NotExpected { expected: format!("vault/{id}"), found: peer.id.short() })
                 }
             }
         }

@@ -3,7 +3,8 @@
 //!
 //! * `identity` and `trust`: what we present and whom we believe, in cells that are swapped under running connections;
 //! * `server`: one gate per connection, which proves possession before it asks for admission;
-//! * `client`: whom we expect to reach, by role, by name, or by a join token's anchor.
+//! * `client`: whom we expect to reach, by role, by name, or by a join token's anchor;
+//! * [`peers`]: voters among themselves, by pinned keys.
 //!
 //! Never offers anything weaker, and has no switch that could.
 
@@ -27,11 +28,13 @@ macro_rules! tls13_only {
 
 mod client;
 mod identity;
+pub mod peers;
 mod server;
 
 use client::Disbelief;
 pub use client::{ClientTls, Expect, Server};
 pub use identity::{IdentityCell, IdentityError, LocalIdentity, TrustCell};
+use peers::{PeerTls, voter_number};
 pub use server::{Admission, Refused, ServerTls};
 
 pub use holdfast_pki::chain::Peer;

@@ -4,7 +4,7 @@
 //! connections, and only then asks for admission. So a replayed certificate never reaches the registry of identities,
 //! and a revocation either refuses the newcomer or finds its connection to close: there is no moment in between.
 
-use super::{Alpn, Peer, TlsError, as_millis, certificate_error, chain, verify_handshake};
+use super::{Alpn, Peer, PeerTls, TlsError, as_millis, certificate_error, chain, verify_handshake};
 use super::{IdentityCell, PROVIDER, TrustCell};
 use crate::server::{Connections, Registration};
 use holdfast_pki::chain::{Usage, verify_peer};
@@ -45,6 +45,13 @@ pub struct ServerTls {
 enum Clients {
     Anonymous,
     Pinned { trust: Arc<TrustCell>, admission: Arc<dyn Admission> },
+    Voters(PeerTls),
+}
+
+/// How a gate believes a client.
+enum Belief {
+    Chain(Arc<TrustCell>, Arc<dyn Admission>),
+    Voter(PeerTls),
 }
 
 /// Why a connection did not come to be.
@@ -74,6 +81,15 @@ impl ServerTls {
     pub fn server_only(identity: Arc<IdentityCell>) -> Self {
         Self { identity, clients: Clients::Anonymous, alpn: Alpn::Join }
     }
+    /// The peer listener: the clients are voters, by their pinned keys.
+    pub fn peers(tls: PeerTls) -> Self {
+        Self { identity: tls.identity.clone(), clients: Clients::Voters(tls), alpn: Alpn::Peer }
+    }
+
+    /// Whether a connection may outlast the client's certificate.
+    pub(crate) fn outlasts_certificates(&self) -> bool {
+        matches!(self.clients, Clients::Voters(_))
+    }
 
     /// A handshake. The registration ends with the connection and is a child of `listener`.
     pub(crate) async fn accept(
@@ -83,13 +99,16 @@ impl ServerTls {
         connections: &Connections,
         listener: &CancellationToken,
     ) -> Result<(TlsStream<TcpStream>, Registration), AcceptError> {
-        let Clients::Pinned { trust, admission } = &self.clients else {
-            let stream = self.handshake(Arc::new(NoClientAuth), tcp).await?;
-            return Ok((stream, connections.register(None, from, listener)));
+        let belief = match &self.clients {
+            Clients::Anonymous => {
+                let stream = self.handshake(Arc::new(NoClientAuth), tcp).await?;
+                return Ok((stream, connections.register(None, from, listener)));
+            }
+            Clients::Pinned { trust, admission } => Belief::Chain(trust.clone(), admission.clone()),
+            Clients::Voters(tls) => Belief::Voter(tls.clone()),
         };
         let gate = Arc::new(Gate {
-            trust: trust.clone(),
-            admission: admission.clone(),
+            belief,
             connections: connections.clone(),
             listener: listener.clone(),
             from,
@@ -160,8 +179,7 @@ async fn linger(mut tcp: TcpStream) {
 
 /// Verifies the one client of one connection.
 struct Gate {
-    trust: Arc<TrustCell>,
-    admission: Arc<dyn Admission>,
+    belief: Belief,
     connections: Connections,
     listener: CancellationToken,
     from: SocketAddr,
@@ -179,7 +197,11 @@ impl Gate {
     /// Registers first, then asks: see the file's head.
     fn judge(&self, peer: &Peer) -> Result<Registration, Refused> {
         let registration = self.connections.register(Some(peer.clone()), self.from, &self.listener);
-        self.admission.admit(peer, self.from)?;
+        match &self.belief {
+            Belief::Chain(_, admission) => admission.admit(peer, self.from)?,
+            Belief::Voter(tls) if tls.still(peer) => {}
+            Belief::Voter(_) => return Err(Refused("it is no voter any more".to_owned())),
+        }
         Ok(registration)
     }
 }
@@ -194,8 +216,13 @@ impl ClientCertVerifier for Gate {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let peer = verify_peer(&chain(end_entity, intermediates), &self.trust.current(), as_millis(now), Usage::Client)
-            .map_err(certificate_error)?;
+        let (chain, now) = (chain(end_entity, intermediates), as_millis(now));
+        let peer = match &self.belief {
+            Belief::Chain(trust, _) => {
+                verify_peer(&chain, &trust.current(), now, Usage::Client).map_err(certificate_error)?
+            }
+            Belief::Voter(tls) => tls.believe(&chain, now, Usage::Client).map_err(certificate_error)?,
+        };
         self.believed.get_or_init(|| peer);
         Ok(ClientCertVerified::assertion())
     }

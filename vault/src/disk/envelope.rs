@@ -2,7 +2,7 @@
 //!
 //! Must never: leave a half-written file under the real name, or report success before the directory is on disk.
 //!
-//! STORED: `slots` and `ident`; golden file `vault/golden/slots.hex`.
+//! STORED: `slots`, `ident`, `unlock.chain` and `anchor`; golden file `vault/golden/slots.hex`.
 //! ```text
 //! magic[4] | fmt u8 | cluster_id[32] | voter u64 | body | SHA-256 of all before
 //! ```
@@ -98,5 +98,18 @@ impl Kind {
         f.sync_all().map_err(io("sync", &tmp))?;
         std::fs::rename(&tmp, &path).map_err(io("rename to", &path))?;
         File::open(dir).and_then(|d| d.sync_all()).map_err(io("sync", dir))
+    }
+
+    /// Takes the file in `dir` away, if it is there; on disk when this returns.
+    pub fn remove(&self, dir: &Path) -> Result<(), DiskError> {
+        let path = dir.join(self.name);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(DiskError::Io { step: "remove", path, source });
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let synced = File::open(dir).and_then(|d| d.sync_all());
+        synced.map_err(|source| DiskError::Io { step: "sync", path: dir.to_owned(), source })
     }
 }

@@ -21,6 +21,8 @@ const AT: At = At::new(keyspace::IDENT, 0);
 pub struct Ident {
     /// Key material of the voter's KEM key (`DeriveKeyPair`), to which keyring terms are boxed.
     pub kem_ikm: Secret<kind::HpkeKey, 32>,
+    /// The same of its next KEM key, from when it was made until every live term is boxed to it.
+    pub next_kem_ikm: Option<Secret<kind::HpkeKey, 32>>,
     /// TLS private key, PKCS#8 DER.
     pub tls_key: SecretBytes,
     /// TLS certificate chain, DER, leaf first; empty before the first certificate.
@@ -32,6 +34,7 @@ struct Body {
     kem_ikm: Zeroizing<[u8; 32]>,
     tls_key: Zeroizing<Vec<u8>>,
     chain: Vec<Vec<u8>>,
+    next_kem_ikm: Option<Zeroizing<[u8; 32]>>,
 }
 
 impl Ident {
@@ -41,10 +44,20 @@ impl Ident {
             kem_ikm: Zeroizing::new(*self.kem_ikm.expose()),
             tls_key: Zeroizing::new(self.tls_key.expose().to_vec()),
             chain: self.chain.clone(),
+            next_kem_ikm: self.next_kem_ikm.as_ref().map(|k| Zeroizing::new(*k.expose())),
         };
         let plain = postcard::to_stdvec(&body).map(Zeroizing::new).map_err(|_| corrupt("cannot be encoded"))?;
         let sealed = keys.seal(AT, &plain).map_err(|_| corrupt("cannot be sealed"))?;
         KIND.replace(dir, &KIND.frame(keys.cluster(), keys.voter(), &sealed))
+    }
+
+    /// Changes `ident` in `dir`, one change at a time: a rotation of the disk key never undoes it. Atomic, and on disk when this
+    /// returns.
+    pub fn change(dir: &Path, keys: &DiskKeys, change: impl FnOnce(&mut Self)) -> Result<(), DiskError> {
+        let _alone = keys.changing();
+        let mut ident = Self::load(dir, keys)?;
+        change(&mut ident);
+        ident.store(dir, keys)
     }
 
     /// Reads `ident` in `dir`.
@@ -61,6 +74,7 @@ impl Ident {
         let (mut body, _) = decoded.ok_or_else(|| corrupt("malformed"))?;
         Ok(Self {
             kem_ikm: Secret::take(&mut body.kem_ikm),
+            next_kem_ikm: body.next_kem_ikm.as_mut().map(|k| Secret::take(k)),
             tls_key: SecretBytes::new(std::mem::take(&mut *body.tls_key)),
             chain: body.chain,
         })

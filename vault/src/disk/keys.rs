@@ -1,10 +1,12 @@
 //! The disk keys of a running voter: seal and open every value that goes to its disk.
 //!
-//! Must never: hand a key out, or open a value at another place than the one it was sealed for.
+//! Must never: hand a key out but to the slots file, or open a value at another place than the one it was sealed for.
 
 use super::{DiskError, random32};
+use arc_swap::ArcSwap;
 use holdfast_types::{ClusterId, Secret, SecretBytes, VoterId, kind};
 use holdfast_wire::record::{self, Place, RecordError, RecordKey};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A voter's disk key, DK.
 pub type DiskKey = Secret<kind::DiskKey, 32>;
@@ -21,6 +23,25 @@ pub struct Generation {
     pub number: u32,
     /// The key.
     pub key: DiskKey,
+}
+
+impl Generation {
+    fn duplicate(&self) -> Self {
+        Self { number: self.number, key: self.key.duplicate() }
+    }
+}
+
+/// The generations that open values now.
+#[derive(Debug)]
+struct Live {
+    current: Generation,
+    pending: Option<Generation>,
+}
+
+impl Live {
+    fn newest(&self) -> &Generation {
+        self.pending.as_ref().unwrap_or(&self.current)
+    }
 }
 
 /// A place on this voter's disk.
@@ -46,9 +67,10 @@ impl At {
 pub struct DiskKeys {
     cluster: ClusterId,
     voter: VoterId,
-    current: Generation,
-    pending: Option<Generation>,
+    live: ArcSwap<Live>,
     hedge: Secret<kind::HedgeKey, 32>,
+    /// Held while the slots file is changed: a rotation and a change of recipients never overwrite each other.
+    changing: Mutex<()>,
 }
 
 impl DiskKeys {
@@ -60,7 +82,44 @@ impl DiskKeys {
         pending: Option<Generation>,
     ) -> Result<Self, DiskError> {
         let hedge = Secret::filled(|b| getrandom::fill(b).map_err(|_| DiskError::Entropy))?;
-        Ok(Self { cluster, voter, current, pending, hedge })
+        let live = ArcSwap::from_pointee(Live { current, pending });
+        Ok(Self { cluster, voter, live, hedge, changing: Mutex::default() })
+    }
+
+    /// From now on new values are sealed with `next`; the key in use still opens what it sealed. `next` must be in the slots
+    /// file, on disk, before this is called.
+    pub fn begin(&self, next: Generation) {
+        let current = self.live.load().current.duplicate();
+        self.live.store(Arc::new(Live { current, pending: Some(next) }));
+    }
+
+    /// The pending key is the only one from now on; the one before is wiped.
+    pub fn finish(&self) {
+        let live = self.live.load_full();
+        if let Some(next) = &live.pending {
+            self.live.store(Arc::new(Live { current: next.duplicate(), pending: None }));
+        }
+    }
+
+    /// Number of the generation that new values are sealed with.
+    pub fn newest(&self) -> u32 {
+        self.live.load().newest().number
+    }
+
+    /// Whether the disk key is being replaced.
+    pub fn is_replacing(&self) -> bool {
+        self.live.load().pending.is_some()
+    }
+
+    /// Every live key with its number, for the slots file alone.
+    pub(super) fn for_slots(&self) -> Vec<Generation> {
+        let live = self.live.load();
+        std::iter::once(&live.current).chain(&live.pending).map(Generation::duplicate).collect()
+    }
+
+    /// The one right to change the slots file.
+    pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The cluster these keys belong to.
@@ -79,16 +138,23 @@ impl DiskKeys {
 
     /// Seals `plaintext` for the place `at`, with the newest generation.
     pub fn seal(&self, at: At, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
-        let g = self.pending.as_ref().unwrap_or(&self.current);
+        let live = self.live.load();
+        let g = live.newest();
         let random = random32().map_err(|_| SealError::Entropy)?;
         let key = RecordKey { key: g.key.expose(), term: g.number };
         Ok(record::seal(key, &self.cluster, &self.place(at), plaintext, random, &self.hedge)?)
     }
 
+    /// Whether `sealed` is of an older generation than new values are.
+    pub fn is_old(&self, sealed: &[u8]) -> Result<bool, SealError> {
+        Ok(record::term_of(sealed)? != self.newest())
+    }
+
     /// Opens what was sealed for the place `at`, by either generation.
     pub fn open(&self, at: At, sealed: &[u8]) -> Result<SecretBytes, SealError> {
         let term = record::term_of(sealed)?;
-        let g = self.pending.as_ref().filter(|p| p.number == term).unwrap_or(&self.current);
+        let live = self.live.load();
+        let g = live.pending.as_ref().filter(|p| p.number == term).unwrap_or(&live.current);
         let key = RecordKey { key: g.key.expose(), term: g.number };
         Ok(record::open(key, &self.cluster, &self.place(at), sealed)?)
     }

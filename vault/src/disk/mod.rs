@@ -1,11 +1,21 @@
-//! The voter's disk: who may open it (`slots`), who the voter is (`ident`), and the keys that seal everything else.
+//! The voter's disk: who may open it (`slots`), who the voter is (`ident`), the keys that seal everything else and how they are
+//! replaced (`rotation`), and how it is known that an older copy was put back (`boot`).
 //!
 //! Must never: write a disk key in clear (but for the `plain` slot that the operator asked for), or let the unlock secret come near.
 
+pub mod boot;
+pub mod chain;
+pub mod credential;
+pub mod duty;
 mod envelope;
+#[cfg(test)]
+mod files_tests;
 pub mod ident;
 pub mod keys;
+pub mod rotation;
 pub mod slots;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::path::PathBuf;
 
@@ -49,6 +59,12 @@ pub enum DiskError {
     /// No slot of the kind asked for.
     #[error("no slot: no such recipient in the slots file")]
     NoSlot,
+    /// The slots are sealed to a credential that this process was not given.
+    #[error("no slot: the credential `dk-slot` is not among this process's credentials")]
+    NoCredential,
+    /// The credential is not the one that the slots are sealed to, or none at all.
+    #[error("bad key: the credential `dk-slot` {0}")]
+    BadCredential(&'static str),
     /// A box could not be made for a recipient.
     #[error("cannot seal the disk key to this recipient: {0}")]
     Recipient(#[from] holdfast_wire::boxes::BoxError),

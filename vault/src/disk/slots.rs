@@ -9,6 +9,7 @@ use super::keys::{At, DiskKey, DiskKeys, Generation};
 use super::{DiskError, keyspace, random32};
 use holdfast_types::{ClusterId, VoterId};
 use holdfast_wire::boxes;
+use holdfast_wire::keys::key_id;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -21,6 +22,9 @@ const CHECK: &[u8] = b"holdfast disk key check";
 pub const UNLOCK_PURPOSE: &str = "unlock-slot";
 /// Purpose of a box in a `recovery` slot.
 pub const RECOVERY_PURPOSE: &str = "recovery-slot";
+
+/// Purpose of a box in a `credential` slot.
+pub const CREDENTIAL_PURPOSE: &str = "credential-slot";
 
 /// Who opens a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +41,11 @@ pub enum Recipient {
     },
     /// Anybody: the disk key lies in clear (an `init` without `--autolock`).
     Plain,
+    /// This machine, by a credential that its service manager gives the process (see [`super::credential`]).
+    Credential {
+        /// X25519 public key of the credential.
+        pk: [u8; 32],
+    },
 }
 
 /// One slot: a recipient and the disk key sealed to it.
@@ -59,6 +68,7 @@ impl Slot {
         let (purpose, number) = match self.recipient {
             Recipient::Unlock { epoch } => (UNLOCK_PURPOSE, epoch),
             Recipient::Recovery { charter_version } => (RECOVERY_PURPOSE, charter_version),
+            Recipient::Credential { .. } => (CREDENTIAL_PURPOSE, 0),
             Recipient::Plain => return None,
         };
         Some((purpose, boxes::slot_aad(voter.0, self.generation, number)))
@@ -127,7 +137,7 @@ impl Slots {
         self.body.slots.iter()
     }
 
-    /// Adds or replaces the slot of `recipient` (unlock or recovery) for generation `generation`, sealed to `pk`.
+    /// Adds or replaces the slot of `recipient` (any but plain) for generation `generation`, sealed to `pk`.
     pub fn seal_to(&mut self, generation: u32, dk: &DiskKey, recipient: Recipient, pk: &[u8]) -> Result<(), DiskError> {
         self.verify(generation, dk)?;
         let mut slot = Slot { generation, recipient, sealed: Zeroizing::default() };
@@ -149,6 +159,17 @@ impl Slots {
         self.verify(generation, dk)?;
         self.put(Slot { generation, recipient: Recipient::Plain, sealed: Zeroizing::new(dk.expose().to_vec()) });
         Ok(())
+    }
+
+    /// Whether generation `generation` has a slot of `recipient` that is sealed to `pk`.
+    pub fn is_sealed_to(&self, generation: u32, recipient: Recipient, pk: &[u8]) -> bool {
+        let mut of = self.iter().filter(|s| s.generation == generation && s.recipient == recipient);
+        of.any(|s| boxes::parse(&s.sealed).is_ok_and(|b| b.kid == key_id(pk)))
+    }
+
+    /// Takes out every slot whose recipient is not `wanted`. Recovery slots stay.
+    pub fn retain(&mut self, wanted: impl Fn(Recipient) -> bool) {
+        self.body.slots.retain(|s| matches!(s.recipient, Recipient::Recovery { .. }) || wanted(s.recipient));
     }
 
     /// Takes out the unlock slots of an epoch, or the plain slot. The recovery slot stays: [`DiskError::NoSlot`].

@@ -115,6 +115,7 @@ fn the_identity_comes_back_only_for_its_voter_and_key() {
     let keys = slots(&key(9)).open(vec![key(9)]).unwrap();
     let mut ident = Ident {
         kem_ikm: Secret::take(&mut [5; 32]),
+        next_kem_ikm: Some(Secret::take(&mut [6; 32])),
         tls_key: SecretBytes::new(b"pkcs8".to_vec()),
         chain: vec![b"leaf".to_vec()],
     };
@@ -168,6 +169,7 @@ fn the_identity_is_stored_as_it_always_was() {
     if std::env::var_os("HOLDFAST_BLESS").is_some() {
         let ident = Ident {
             kem_ikm: Secret::take(&mut [5; 32]),
+            next_kem_ikm: Some(Secret::take(&mut [6; 32])),
             tls_key: SecretBytes::new(b"pkcs8".to_vec()),
             chain: vec![b"leaf".to_vec(), b"issuer".to_vec()],
         };
@@ -178,6 +180,7 @@ fn the_identity_is_stored_as_it_always_was() {
     std::fs::write(&path, unhex(std::fs::read_to_string(golden).unwrap().trim())).unwrap();
     let back = Ident::load(dir.path(), &keys).unwrap();
     assert_eq!((back.kem_ikm.expose(), back.tls_key.expose()), (&[5; 32], b"pkcs8".as_slice()));
+    assert_eq!(back.next_kem_ikm.as_ref().map(|k| *k.expose()), Some([6; 32]));
     assert_eq!(back.chain, [b"leaf".to_vec(), b"issuer".to_vec()]);
 }
 

@@ -8,11 +8,15 @@
 use super::store::{Flush, Store, StoreError};
 use crate::disk::keys::At;
 use crate::disk::keyspace;
+use fjall::OwnedWriteBatch;
 use holdfast_types::SecretBytes;
 use std::sync::Arc;
 
 /// A Merkle node: `(level, index in the level, hash)`; level 0 are the leaf hashes.
 pub type Node = (u8, u64, [u8; 32]);
+
+/// Where the store's owner mark lies among the leaves: behind every node. With it, an emptied keyspace is not taken for a new one.
+const OWNER_KEY: u64 = u64::MAX;
 
 /// Leaves lie at their index; nodes above them, the level in the top byte.
 const LEVEL_SHIFT: u32 = 56;
@@ -20,7 +24,7 @@ const LEVEL_SHIFT: u32 = 56;
 /// Reads and writes audit leaves and Merkle nodes. Clones share the store.
 #[derive(Debug, Clone)]
 pub struct AuditStore {
-    store: Store,
+    pub(super) store: Store,
     /// First key of the leaves that was free when this process started: below it a write may be a replay.
     replay_below: Arc<u64>,
 }
@@ -34,6 +38,18 @@ fn node_key(level: u8, index: u64) -> Result<u64, StoreError> {
     Ok(u64::from(level) << LEVEL_SHIFT | leaf_key(index)?)
 }
 
+impl Store {
+    pub(super) fn put_audit_owner(&self, b: &mut OwnedWriteBatch, plain: &[u8]) -> Result<(), StoreError> {
+        b.insert(&self.audit, OWNER_KEY.to_be_bytes(), self.keys.seal(At::new(keyspace::AUDIT, OWNER_KEY), plain)?);
+        Ok(())
+    }
+
+    pub(super) fn has_audit_owner(&self) -> Result<bool, StoreError> {
+        let value = self.audit.get(OWNER_KEY.to_be_bytes())?;
+        value.map(|v| self.unseal(At::new(keyspace::AUDIT, OWNER_KEY), "audit", &v)).transpose().map(|v| v.is_some())
+    }
+}
+
 impl AuditStore {
     pub(super) fn new(store: Store) -> Self {
         let last = store.audit.range(..(1u64 << LEVEL_SHIFT).to_be_bytes()).next_back().and_then(|g| g.key().ok());
@@ -43,12 +59,17 @@ impl AuditStore {
 
     /// Adds leaves (index, salt ‖ entry) and nodes in one atomic write. The same values may be written again.
     pub fn append(&self, leaves: &[(u64, Vec<u8>)], nodes: &[Node]) -> Result<(), StoreError> {
-        let s = &self.store;
         for (i, leaf) in leaves.iter().filter(|(i, _)| *i < *self.replay_below) {
             if self.leaf(*i)?.is_some_and(|old| old.expose() != leaf) {
                 return Err(StoreError::Diverged { index: *i });
             }
         }
+        self.put(leaves, nodes)
+    }
+
+    /// Writes them without asking what is there.
+    pub(super) fn put(&self, leaves: &[(u64, Vec<u8>)], nodes: &[Node]) -> Result<(), StoreError> {
+        let s = &self.store;
         s.write(Flush::Kernel, |b| {
             let leaves = leaves.iter().map(|(i, v)| Ok::<_, StoreError>((leaf_key(*i)?, v.as_slice())));
             let nodes = nodes.iter().map(|(l, i, h)| Ok((node_key(*l, *i)?, h.as_slice())));

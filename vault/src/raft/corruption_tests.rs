@@ -49,7 +49,7 @@ async fn a_flipped_bit_in_a_snapshot_stops_the_start() {
     flip(&store.snap, 100);
     assert!(matches!(store.load_snapshot(), Err(StoreError::Corrupt { keyspace: "snap", .. })));
     let options = Options { id: VoterId(1), snapshot_every: 10 };
-    let start = Voter::start(store, Recorder::default(), &options).await;
+    let start = Voter::start(store, Recorder::default(), &options, PeerNetwork::alone()).await;
     assert!(matches!(start, Err(StartError::Fatal(why)) if why.contains("corrupt")));
 }
 
@@ -70,6 +70,50 @@ fn a_store_of_another_voter_or_key_is_not_opened() {
         assert!(matches!(Store::open(&dir.path().join("db"), keys), Err(StoreError::NotOurs)));
     }
     drop(store(dir.path()));
+}
+
+#[test]
+fn a_store_is_made_or_opened_and_never_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("db");
+    for _ in 0..2 {
+        assert!(matches!(Store::open(&db, keys(1, 9)), Err(StoreError::Missing { what: "the store" })));
+        std::fs::create_dir_all(&db).unwrap();
+        assert!(std::fs::read_dir(&db).unwrap().next().is_none(), "opening made something");
+    }
+    drop(Store::create(&db, keys(1, 9)).unwrap());
+    assert!(matches!(Store::create(&db, keys(1, 9)), Err(StoreError::Exists)));
+    drop(Store::open(&db, keys(1, 9)).unwrap());
+}
+
+#[test]
+fn an_emptied_part_of_a_store_is_not_taken_for_a_new_one() {
+    for part in ["audit", "meta"] {
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let store = store(dir.path());
+            store.audit().append(&[(0, b"leaf".to_vec())], &[]).unwrap();
+            let keyspace = if part == "audit" { &store.audit } else { &store.meta };
+            keyspace.clear().unwrap();
+            store.flush().unwrap();
+        }
+        let again = Store::open(&dir.path().join("db"), keys(1, 9));
+        assert!(matches!(again, Err(StoreError::Missing { what }) if what == part), "{part}: {again:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_first_entries_are_gone_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    one_voter_counts_to(dir.path(), 5).await;
+    {
+        let store = store(dir.path());
+        let (key, _) = store.log.first_key_value().unwrap().into_inner().unwrap();
+        store.log.remove(key).unwrap();
+        store.flush().unwrap();
+    }
+    let again = Store::open(&dir.path().join("db"), keys(1, 9));
+    assert!(matches!(again, Err(StoreError::Corrupt { keyspace: "log", index: 0 })), "{again:?}");
 }
 
 #[test]

@@ -185,7 +185,7 @@ impl Inner {
     }
 }
 
-fn index_of(key: &[u8]) -> Result<u64, StoreError> {
+pub(super) fn index_of(key: &[u8]) -> Result<u64, StoreError> {
     key.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Corrupt { keyspace: "log", index: 0 })
 }
 

@@ -33,11 +33,26 @@ pub trait Machine: Send + Sync + 'static {
     /// Called once after the commands of an entry and before any of their replies: what they left to be written is written.
     fn settle(&mut self) -> Result<(), MachineError>;
 
-    /// The whole state. Called between two entries and holds up the next one, so it only copies: sealing and writing are done elsewhere.
-    fn snapshot(&self) -> Vec<u8>;
+    /// The state as it is between two entries.
+    type Frozen: Frozen;
+
+    /// The whole state. Holds up the next entry, so it only copies: encoding, sealing and writing are done elsewhere.
+    fn snapshot(&self) -> Self::Frozen;
 
     /// Replaces the whole state by a snapshot's.
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), MachineError>;
+}
+
+/// A state that no longer changes, on its way into a snapshot.
+pub trait Frozen: Send + Sync + 'static {
+    /// As bytes. May take its time.
+    fn encode(self) -> Vec<u8>;
+}
+
+impl Frozen for Vec<u8> {
+    fn encode(self) -> Vec<u8> {
+        self
+    }
 }
 
 /// This voter no longer runs: it met a fatal error or was shut down. The process should exit.
@@ -117,7 +132,7 @@ impl<M: Machine> StateMachine<M> {
 
 impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
     type SnapshotData = Vec<u8>;
-    type SnapshotBuilder = SnapshotBuilder;
+    type SnapshotBuilder = SnapshotBuilder<M::Frozen>;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         Ok((self.applied, self.membership.clone()))
@@ -146,9 +161,9 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
         Ok(())
     }
 
-    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        let data = self.shared.read(Machine::snapshot);
-        SnapshotBuilder { data: data.ok(), meta: self.meta(), store: self.store.clone() }
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<M::Frozen> {
+        let frozen = self.shared.read(Machine::snapshot);
+        SnapshotBuilder { frozen: frozen.ok(), meta: self.meta(), store: self.store.clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> io::Result<()> {
@@ -170,20 +185,24 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
 
 type CommittedLeaderId = openraft::alias::CommittedLeaderIdOf<Types>;
 
-/// A snapshot already copied out of the machine, to be sealed and written beside the running log.
-pub struct SnapshotBuilder {
-    data: Option<Vec<u8>>,
+/// A state already copied out of the machine, to be encoded, sealed and written beside the running log.
+pub struct SnapshotBuilder<F> {
+    frozen: Option<F>,
     meta: SnapshotMeta,
     store: Store,
 }
 
-impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
+impl<F: Frozen> RaftSnapshotBuilder<Types> for SnapshotBuilder<F> {
     type SnapshotData = Vec<u8>;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<CommittedLeaderId, u64, openraft::BasicNode, Vec<u8>>> {
         let (store, meta) = (self.store.clone(), self.meta.clone());
-        let data = self.data.take().ok_or_else(|| io::Error::other(Stopped))?;
-        let snapshot = blocking(move || store.save_snapshot(&meta, &data).map(|()| data)).await?;
+        let frozen = self.frozen.take().ok_or_else(|| io::Error::other(Stopped))?;
+        let work = move || {
+            let data = frozen.encode();
+            store.save_snapshot(&meta, &data).map(|()| data)
+        };
+        let snapshot = blocking(work).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot })
     }
 }

@@ -6,11 +6,15 @@
 mod audit;
 mod batch;
 mod codec;
+mod fill;
 mod heard;
 mod log;
 mod machine;
+mod members;
+mod message;
 mod network;
 mod proposer;
+mod reseal;
 mod snapshot;
 mod store;
 mod voter;
@@ -18,9 +22,12 @@ mod writer;
 
 pub use audit::{AuditStore, Node};
 pub use batch::{Batch, MAX_COMMAND};
+pub use fill::{Filled, Filling};
 pub use log::LogStore;
-pub use machine::{Machine, MachineError, Shared, StateMachine, Stopped};
-pub use network::{PeerClient, PeerNetwork};
+pub use machine::{Frozen, Machine, MachineError, Shared, StateMachine, Stopped};
+pub use members::Members;
+pub use message::{MAX_MESSAGE, MAX_SNAPSHOT, PeerRpc, ReceiveError, Receiver, read_again, samples};
+pub use network::{PeerClient, PeerNetwork, SentSnapshot, Wire, WireError};
 pub use openraft::ServerState;
 pub use proposer::{ProposeError, Proposer};
 pub use store::{Store, StoreError};
@@ -49,6 +56,8 @@ pub(crate) type Vote = openraft::alias::VoteOf<Types>;
 pub(crate) type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
 pub(crate) type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
 
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod corruption_tests;
 #[cfg(test)]

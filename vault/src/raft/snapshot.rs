@@ -46,14 +46,17 @@ impl Store {
         if current.as_ref().is_some_and(|h| h.last_applied() >= meta.last_log_id) {
             return Ok(());
         }
+        self.put_snapshot(current.as_ref(), meta, data)
+    }
+
+    fn put_snapshot(&self, current: Option<&Header>, meta: &SnapshotMeta, data: &[u8]) -> Result<(), StoreError> {
         let number = current.map_or(0, |h| h.number.wrapping_add(1));
         let chunks = u32::try_from(data.len().div_ceil(CHUNK)).map_err(|_| StoreError::Range(data.len() as u64))?;
         let header = Header { number, chunks, bytes: data.len() as u64, meta: meta.clone() };
         for (chunk, n) in data.chunks(CHUNK).zip(0..) {
             let key = header.key(n);
-            let sealed = self.keys.seal(At::new(keyspace::SNAP, key), chunk)?;
             self.write(Flush::Kernel, |b| {
-                b.insert(&self.snap, key.to_be_bytes(), sealed);
+                b.insert(&self.snap, key.to_be_bytes(), self.keys.seal(At::new(keyspace::SNAP, key), chunk)?);
                 Ok(())
             })?;
         }
@@ -61,9 +64,27 @@ impl Store {
         self.drop_orphan_chunks()
     }
 
+    /// Writes the current snapshot anew if an older disk key sealed any of it.
+    pub(super) fn reseal_snapshot(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_any_old(&self.snap)? {
+            return Ok(());
+        }
+        let current = self.snapshot_header()?;
+        match self.read_snapshot(current.as_ref())? {
+            Some((meta, data)) => self.put_snapshot(current.as_ref(), &meta, &data),
+            None => self.drop_orphan_chunks(),
+        }
+    }
+
     /// Reads the current snapshot back, whole.
     pub(super) fn load_snapshot(&self) -> Result<Option<(SnapshotMeta, Vec<u8>)>, StoreError> {
-        let Some(header) = self.snapshot_header()? else { return Ok(None) };
+        let _not_replaced_meanwhile = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read_snapshot(self.snapshot_header()?.as_ref())
+    }
+
+    fn read_snapshot(&self, header: Option<&Header>) -> Result<Option<(SnapshotMeta, Vec<u8>)>, StoreError> {
+        let Some(header) = header else { return Ok(None) };
         let mut data = Vec::with_capacity(usize::try_from(header.bytes).unwrap_or(0));
         for n in 0..header.chunks {
             let key = header.key(n);
@@ -74,7 +95,7 @@ impl Store {
         if data.len() as u64 != header.bytes {
             return Err(StoreError::Corrupt { keyspace: "snap", index: header.key(header.chunks) });
         }
-        Ok(Some((header.meta, data)))
+        Ok(Some((header.meta.clone(), data)))
     }
 
     /// Removes chunks of snapshots that are not the current one: older ones, and what a crash left half written.

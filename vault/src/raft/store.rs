@@ -4,6 +4,8 @@
 
 use super::audit::AuditStore;
 use super::codec;
+use crate::disk::DiskError;
+use crate::disk::boot::BootMark;
 use crate::disk::keys::{At, DiskKeys, SealError};
 use crate::disk::keyspace;
 use crate::failure::WHOLE;
@@ -11,7 +13,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistM
 use holdfast_types::SecretBytes;
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Why the store cannot be used or went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,32 @@ pub enum StoreError {
         /// Integer key in it.
         index: u64,
     },
+    /// A part of the store that was there is not.
+    #[error("{what} is not there: this is no whole store; {whole}", whole = WHOLE)]
+    Missing {
+        /// Which part.
+        what: &'static str,
+    },
+    /// A store is where a new one was to be made.
+    #[error("there is a store already")]
+    Exists,
+    /// The disk is an older copy of itself: it was at a later boot already.
+    #[error("this disk was set back: it is at boot {store}, and was at boot {anchor} already; {whole}", whole = WHOLE)]
+    SetBack {
+        /// The boot that the anchor knows.
+        anchor: u64,
+        /// The boot that the store knows.
+        store: u64,
+    },
+    /// The file beside the store that counts its boots is not there.
+    #[error("the file `anchor` is not there, and this disk is at boot {store}; {whole}", whole = WHOLE)]
+    NoAnchor {
+        /// The boot that the store knows.
+        store: u64,
+    },
+    /// A file beside the store cannot be used.
+    #[error(transparent)]
+    File(#[from] DiskError),
     /// The store's owner mark does not open with this voter's keys.
     #[error("this store was written by another voter or with another disk key")]
     NotOurs,
@@ -85,9 +113,17 @@ pub(super) enum Mark {
     Purged = 3,
     /// The current snapshot's header.
     Snapshot = 4,
+    /// The newest boot.
+    Boot = 5,
+    /// How far the log's leaves are whole.
+    Filled = 6,
 }
 
 const OWNER: &[u8] = b"holdfast store";
+/// The file by which the storage engine knows its own folder; without it, it would make a new store there.
+const ENGINE_MARKER: &str = "version";
+/// The store's keyspaces. STORED.
+const KEYSPACES: [&str; 4] = ["log", "meta", "snap", "audit"];
 /// Memory for blocks read back; state lives in memory, so little is.
 const CACHE: u64 = 4 << 20;
 /// Unflushed bytes a keyspace may hold in memory.
@@ -106,6 +142,8 @@ pub struct Store {
     pub(super) audit: Keyspace,
     /// Held while a snapshot is written: one may be built while another is installed.
     pub(super) saving: Arc<Mutex<()>>,
+    /// Held for reading from sealing to committing: whoever has held it for writing knows that no older seal is on its way.
+    committing: Arc<RwLock<()>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -115,29 +153,54 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in directory `dir`, or makes it. Refuses another voter's store and a log with a gap before it.
+    /// Opens the store that is in directory `dir`. Refuses one that is not whole, another voter's, and a log with a gap before it.
     pub fn open(dir: &Path, keys: Arc<DiskKeys>) -> Result<Self, StoreError> {
-        let db = Database::builder(dir)
-            .cache_size(CACHE)
-            .max_journaling_size(JOURNAL)
-            .manual_journal_persist(true)
-            .open()?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE).manual_journal_persist(true);
-        let open = |name| db.keyspace(name, options);
-        let (log, meta, snap, audit) = (open("log")?, open("meta")?, open("snap")?, open("audit")?);
-        let store = Self { keys, db, log, meta, snap, audit, saving: Arc::default() };
+        if !dir.join(ENGINE_MARKER).is_file() {
+            return Err(StoreError::Missing { what: "the store" });
+        }
+        if !has_all_trees(dir) {
+            return Err(StoreError::Missing { what: "a keyspace" });
+        }
+        let db = database(dir)?;
+        let there = db.list_keyspace_names();
+        if let Some(what) = KEYSPACES.into_iter().find(|k| !there.iter().any(|t| &**t == *k)) {
+            return Err(StoreError::Missing { what });
+        }
+        let store = Self::over(db, keys)?;
         store.check_owner()?;
         store.check_gap()?;
         store.drop_orphan_chunks()?;
         Ok(store)
     }
 
+    /// Makes a store in directory `dir`, for a voter that is being founded or is joining.
+    pub fn create(dir: &Path, keys: Arc<DiskKeys>) -> Result<Self, StoreError> {
+        if dir.join(ENGINE_MARKER).exists() {
+            return Err(StoreError::Exists);
+        }
+        let store = Self::over(database(dir)?, keys)?;
+        store.write(Flush::Sync, |b| {
+            store.put_mark_bytes(b, Mark::Owner, OWNER)?;
+            store.put_audit_owner(b, OWNER)
+        })?;
+        Ok(store)
+    }
+
+    fn over(db: Database, keys: Arc<DiskKeys>) -> Result<Self, StoreError> {
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE).manual_journal_persist(true);
+        let open = |name| db.keyspace(name, options);
+        let [log, meta, snap, audit] = KEYSPACES;
+        let (log, meta, snap, audit) = (open(log)?, open(meta)?, open(snap)?, open(audit)?);
+        let (saving, committing) = (Arc::default(), Arc::default());
+        Ok(Self { keys, db, log, meta, snap, audit, saving, committing })
+    }
+
+    /// The mark says whose store this is; the one among the leaves says that they are the store's.
     fn check_owner(&self) -> Result<(), StoreError> {
         match self.mark_bytes(Mark::Owner) {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) if self.meta.is_empty()? => {
-                self.write(Flush::Sync, |b| self.put_mark_bytes(b, Mark::Owner, OWNER))
-            }
+            Ok(Some(_)) if self.has_audit_owner()? => Ok(()),
+            Ok(Some(_)) => Err(StoreError::Missing { what: "audit" }),
+            Ok(None) if self.meta.is_empty()? => Err(StoreError::Missing { what: "meta" }),
             Ok(None) | Err(StoreError::Corrupt { .. }) => Err(StoreError::NotOurs),
             Err(e) => Err(e),
         }
@@ -146,7 +209,16 @@ impl Store {
     fn check_gap(&self) -> Result<(), StoreError> {
         let purged = self.mark::<super::LogId>(Mark::Purged)?.map(|l| l.index);
         let applied = self.snapshot_header()?.and_then(|h| h.last_applied()).map(|l| l.index);
-        if applied < purged { Err(StoreError::Gap { purged, applied }) } else { Ok(()) }
+        if applied < purged {
+            return Err(StoreError::Gap { purged, applied });
+        }
+        // Entries go from the start by purging alone, in one write with the mark.
+        let expected = purged.map_or(0, |p| p.saturating_add(1));
+        let Some(first) = self.log.first_key_value() else { return Ok(()) };
+        if super::log::index_of(&first.key()?)? > expected {
+            return Err(StoreError::Corrupt { keyspace: "log", index: expected });
+        }
+        Ok(())
     }
 
     /// The audit keyspace.
@@ -160,9 +232,78 @@ impl Store {
         flush: Flush,
         fill: impl FnOnce(&mut OwnedWriteBatch) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        let _committing = self.committing.read().unwrap_or_else(PoisonError::into_inner);
+        self.commit(flush, fill)
+    }
+
+    /// The same, with no other write between the reading that `fill` does and its write. Keep it short.
+    pub(super) fn write_alone(
+        &self,
+        flush: Flush,
+        fill: impl FnOnce(&mut OwnedWriteBatch) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let _alone = self.committing.write().unwrap_or_else(PoisonError::into_inner);
+        self.commit(flush, fill)
+    }
+
+    fn commit(
+        &self,
+        flush: Flush,
+        fill: impl FnOnce(&mut OwnedWriteBatch) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let mut b = self.db.batch().durability(Some(flush.mode()));
         fill(&mut b)?;
         Ok(b.commit()?)
+    }
+
+    /// Returns once everything that was sealed before the call is committed, or given up.
+    pub(super) fn fence(&self) {
+        drop(self.committing.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What was written so far is on the disk when this returns.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        Ok(self.db.persist(PersistMode::SyncAll)?)
+    }
+
+    /// Whose keys open it.
+    pub(crate) fn keys(&self) -> &DiskKeys {
+        &self.keys
+    }
+
+    /// Index of the last entry of the log, purged or not; 0 where there is none.
+    pub fn last_log_index(&self) -> Result<u64, StoreError> {
+        match self.log.last_key_value() {
+            Some(entry) => super::log::index_of(&entry.key()?),
+            None => Ok(self.mark::<super::LogId>(Mark::Purged)?.map_or(0, |l| l.index)),
+        }
+    }
+
+    /// Raft term of the last vote; 0 where there is none.
+    pub fn vote_term(&self) -> Result<u64, StoreError> {
+        Ok(self.mark::<super::Vote>(Mark::Vote)?.map_or(0, |v| v.leader_id.term))
+    }
+
+    /// The newest boot.
+    pub(crate) fn boot(&self) -> Result<Option<BootMark>, StoreError> {
+        self.mark(Mark::Boot)
+    }
+
+    /// Writes the newest boot; on disk when this returns.
+    pub(crate) fn put_boot(&self, boot: &BootMark) -> Result<(), StoreError> {
+        self.write(Flush::Sync, |b| self.put_mark(b, Mark::Boot, boot))
+    }
+
+    /// Seals the marks again with the newest disk key, all in one write. No other write comes between reading and writing.
+    pub(super) fn reseal_marks(&self) -> Result<(), StoreError> {
+        self.write_alone(Flush::Sync, |b| {
+            for item in self.meta.iter() {
+                let (key, value) = item.into_inner()?;
+                let at = At::new(keyspace::META, super::log::index_of(&key)?);
+                b.insert(&self.meta, key, self.keys.seal(at, self.unseal(at, "meta", &value)?.expose())?);
+            }
+            Ok(())
+        })
     }
 
     /// Opens the sealed value `value` of `at`.
@@ -200,6 +341,21 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.put_mark_bytes(b, mark, &codec::encode(value)?)
     }
+}
+
+/// Whether the engine finds what it needs of its own catalogue and of every keyspace: it would make anew what is gone, and remove
+/// what belonged to it.
+fn has_all_trees(dir: &Path) -> bool {
+    let trees = dir.join("keyspaces");
+    let whole = |tree: &Path| tree.join("current").is_file();
+    let Ok(found) = std::fs::read_dir(&trees) else { return false };
+    let count = found.filter_map(Result::ok).filter(|tree| whole(&tree.path())).count();
+    whole(&trees.join("0")) && count > KEYSPACES.len()
+}
+
+fn database(dir: &Path) -> Result<Database, StoreError> {
+    let builder = Database::builder(dir).cache_size(CACHE).max_journaling_size(JOURNAL).manual_journal_persist(true);
+    Ok(builder.open()?)
 }
 
 /// How far a batch must have got when the write returns.

@@ -1,8 +1,10 @@
 //! What the tests of this module share: a machine that remembers what it was told, and a store with known keys.
 
-use super::{Machine, MachineError, Options, Status, Store, Voter};
-use crate::disk::keys::{DiskKey, DiskKeys, Generation};
+use super::{LogStore, Machine, MachineError, Options, PeerNetwork, Status, Store, StoreError, Voter};
+use crate::disk::keys::{At, DiskKey, DiskKeys, Generation};
+use crate::disk::keyspace;
 use holdfast_types::{ClusterId, VoterId};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,8 @@ pub fn keys(voter: u64, byte: u8) -> Arc<DiskKeys> {
 }
 
 pub fn store(dir: &Path) -> Store {
-    Store::open(&dir.join("db"), keys(1, 9)).unwrap()
+    let dir = dir.join("db");
+    if dir.exists() { Store::open(&dir, keys(1, 9)).unwrap() } else { Store::create(&dir, keys(1, 9)).unwrap() }
 }
 
 /// Remembers every command; replies with its position.
@@ -34,6 +37,7 @@ impl Machine for Recorder {
     fn settle(&mut self) -> Result<(), MachineError> {
         Ok(())
     }
+    type Frozen = Vec<u8>;
     fn snapshot(&self) -> Vec<u8> {
         self.commands.iter().flat_map(|c| c.to_be_bytes()).collect()
     }
@@ -45,8 +49,13 @@ impl Machine for Recorder {
 
 /// Starts voter 1 over the store in `dir`, founding its cluster the first time, and waits until it leads and has caught up.
 pub async fn start(dir: &Path, snapshot_every: u64) -> Voter<Recorder> {
+    start_over(store(dir), snapshot_every).await
+}
+
+/// The same over a store that is open.
+pub async fn start_over(store: Store, snapshot_every: u64) -> Voter<Recorder> {
     let options = Options { id: VoterId(1), snapshot_every };
-    let voter = Voter::start(store(dir), Recorder::default(), &options).await.unwrap();
+    let voter = Voter::start(store, Recorder::default(), &options, PeerNetwork::alone()).await.unwrap();
     if !voter.is_founded().await.unwrap() {
         voter.found("127.0.0.1:1").await.unwrap();
     }
@@ -66,4 +75,52 @@ pub async fn one_voter_counts_to(dir: &Path, n: u64) {
         assert_eq!(voter.proposer().propose(i.to_be_bytes().to_vec()).await, Ok(i));
     }
     voter.shutdown().await;
+}
+
+/// What a store holds: `keyspace/index`, and what the value opens to, if it does.
+pub type Values = BTreeMap<String, Option<Vec<u8>>>;
+
+/// Every value of the store, opened by `keys`.
+pub fn values(store: &Store, keys: &DiskKeys) -> Result<Values, StoreError> {
+    let mut out = BTreeMap::new();
+    let all = [
+        ("log", keyspace::LOG, &store.log),
+        ("meta", keyspace::META, &store.meta),
+        ("snap", keyspace::SNAP, &store.snap),
+        ("audit", keyspace::AUDIT, &store.audit),
+    ];
+    for (name, number, keyspace) in all {
+        for item in keyspace.iter() {
+            let (key, value) = item.into_inner()?;
+            let mut at = At::new(number, u64::from_be_bytes((*key).try_into().unwrap()));
+            let sealed = if name == "log" {
+                let (term, sealed) = value.split_first_chunk::<8>().unwrap();
+                at.raft_term = u64::from_be_bytes(*term);
+                sealed
+            } else {
+                &value
+            };
+            let opened = keys.open(at, sealed).ok().map(|plain| plain.expose().to_vec());
+            out.insert(format!("{name}/{}", at.index), opened);
+        }
+    }
+    Ok(out)
+}
+
+/// What a store holds, read as a voter does that starts; damage is an error.
+pub fn read_all(store: &Store, keys: &DiskKeys) -> Result<Values, StoreError> {
+    LogStore::open(store.clone())?;
+    store.load_snapshot()?;
+    let values = values(store, keys)?;
+    match values.values().position(Option::is_none) {
+        Some(n) => Err(StoreError::Corrupt { keyspace: "store", index: n as u64 }),
+        None => Ok(values),
+    }
+}
+
+/// Moves what lies in memory and journal into tables, so that a store has files of every kind.
+pub fn settle_tables(store: &Store) {
+    for keyspace in [&store.log, &store.meta, &store.snap, &store.audit] {
+        keyspace.rotate_memtable_and_wait().unwrap();
+    }
 }

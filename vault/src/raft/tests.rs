@@ -87,7 +87,7 @@ async fn after_a_snapshot_the_log_is_purged_and_a_restart_uses_both() {
 async fn a_voter_that_belongs_to_no_cluster_refuses_commands() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { id: VoterId(1), snapshot_every: 100 };
-    let voter = Voter::start(store(dir.path()), Recorder::default(), &options).await.unwrap();
+    let voter = Voter::start(store(dir.path()), Recorder::default(), &options, PeerNetwork::alone()).await.unwrap();
     assert_eq!(voter.proposer().propose(vec![0; 8]).await, Err(ProposeError::Unavailable));
     assert_eq!(voter.proposer().propose(vec![0; MAX_COMMAND + 1]).await, Err(ProposeError::TooLong));
     assert_eq!(voter.confirm_leading().await, Err(ProposeError::Unavailable));
@@ -106,7 +106,7 @@ async fn a_machine_that_fails_stops_the_voter() {
 #[tokio::test]
 async fn a_peer_that_is_not_connected_grants_nothing() {
     use openraft::network::{RPCOption, RaftNetworkFactory as _, RaftNetworkV2 as _};
-    let mut client = PeerNetwork.new_client(2, &openraft::BasicNode::new("x")).await;
+    let mut client = PeerNetwork::alone().new_client(2, &openraft::BasicNode::new("x")).await;
     let ask = || openraft::raft::VoteRequest::new(openraft::Vote::new(3, 1), None);
     let option = || RPCOption::new(Duration::from_secs(1));
     assert!(client.vote(ask(), option()).await.is_err());

@@ -14,6 +14,7 @@ use openraft::{BasicNode, Config, RaftMetrics, ReadPolicy, ServerState, Snapshot
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// How a voter runs.
 #[derive(Debug, Clone)]
@@ -104,11 +105,26 @@ impl From<&RaftMetrics<Types>> for Status {
     }
 }
 
-/// A running voter. Dropping it without [`Voter::shutdown`] is a crash, which it survives.
+/// A running voter; clones are the same. Dropping it without [`Voter::shutdown`] is a crash, which it survives.
 pub struct Voter<M: Machine> {
-    raft: openraft::Raft<Types, StateMachine<M>>,
+    pub(super) raft: openraft::Raft<Types, StateMachine<M>>,
+    pub(super) network: PeerNetwork,
+    /// Held while the membership changes.
+    pub(super) changing: Arc<Mutex<()>>,
     machine: Shared<M>,
     proposer: Proposer<M::Reply>,
+}
+
+impl<M: Machine> Clone for Voter<M> {
+    fn clone(&self) -> Self {
+        Self {
+            raft: self.raft.clone(),
+            network: self.network.clone(),
+            changing: Arc::clone(&self.changing),
+            machine: self.machine.clone(),
+            proposer: self.proposer.clone(),
+        }
+    }
 }
 
 impl<M: Machine> std::fmt::Debug for Voter<M> {
@@ -120,17 +136,17 @@ impl<M: Machine> std::fmt::Debug for Voter<M> {
 impl<M: Machine> Voter<M> {
     /// Starts a voter over `store` with an empty `machine`: the snapshot is restored and the committed log replayed before this returns.
     /// The only voter of its cluster leads a moment later without waiting for an election timeout.
-    pub async fn start(store: Store, machine: M, options: &Options) -> Result<Self, StartError> {
+    pub async fn start(store: Store, machine: M, options: &Options, network: PeerNetwork) -> Result<Self, StartError> {
         let config = Arc::new(options.config()?);
         let log = LogStore::open(store.clone())?;
         let state = StateMachine::new(machine, store);
         let (shared, replies) = (state.shared(), state.replies());
-        let raft = openraft::Raft::new(options.id.0, config, PeerNetwork, log, state).await?;
+        let raft = openraft::Raft::new(options.id.0, config, network.clone(), log, state).await?;
         if raft.voter_ids().eq([options.id.0]) {
             raft.trigger().elect(false).await?;
         }
         let proposer = Proposer::start(raft.clone(), replies);
-        Ok(Self { raft, machine: shared, proposer })
+        Ok(Self { raft, network, changing: Arc::default(), machine: shared, proposer })
     }
 
     /// Founds a cluster of this one voter, reachable for later peers at `address`.
@@ -196,6 +212,11 @@ impl<M: Machine> Voter<M> {
     /// Takes a snapshot now, e.g. before the old disk key is dropped. It is built beside the running log: wait for `status().snapshot`.
     pub async fn snapshot(&self) -> Result<(), Stopped> {
         self.raft.trigger().snapshot().await.map_err(|_| Stopped)
+    }
+
+    /// Drops the log up to the entry `upto`, which the snapshot must reach. It goes from the disk a moment later.
+    pub(crate) async fn purge(&self, upto: u64) -> Result<(), Stopped> {
+        self.raft.trigger().purge_log(upto).await.map_err(|_| Stopped)
     }
 
     /// Stops taking part. What was acknowledged is on disk.

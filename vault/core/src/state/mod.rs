@@ -197,7 +197,8 @@ impl State {
     pub fn time(&self, at: Millis) -> Millis {
         at.max(self.last_at)
     }
-    pub(crate) fn frontier(&self) -> Frontier {
+    /// The log's right edge: what all its leaves hash to.
+    pub fn frontier(&self) -> Frontier {
         Frontier::from_parts(self.log_size, self.log_peaks.clone()).unwrap_or_default()
     }
     pub(crate) fn cluster(&self) -> Result<&Cluster, crate::Refusal> {
