@@ -8,7 +8,7 @@ use crate::disk::boot::{self, Boot};
 use crate::disk::ident::Ident;
 use crate::disk::keys::DiskKeys;
 use crate::disk::slots::Slots;
-use crate::failure::{WHOLE, stopped};
+use crate::failure::{WHOLE, stopped, unproposed};
 use crate::found::disk;
 use crate::joining;
 use crate::peers::Peers;
@@ -37,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 const EVENTS: usize = 16_384;
 /// Between two rounds of questions to voters that did not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How long a founding voter has for its first lead.
+const FIRST_LEAD: Duration = Duration::from_secs(10);
 /// The code of a voter that never takes part again.
 pub const ROLLED_BACK: &str = "rolled-back";
 
@@ -160,6 +162,11 @@ impl Standing {
         let voter = voter.map_err(|e| Failure::failed("raft", e.to_string()))?;
         // The answer comes from the running log: from here on what is known of the membership is what lies on the disk.
         voter.is_founded().await.map_err(stopped)?;
+        if own.is_none() {
+            // The founding voter, which is alone: its founding is applied for certain once it leads.
+            voter.until(FIRST_LEAD, |s| s.leader == Some(id)).await.map_err(stopped)?;
+            voter.confirm_leading().await.map_err(unproposed)?;
+        }
         let trust = TrustCell::new(anchors(&voter, own.as_ref(), &ident)?);
         if let Some(own) = own {
             identity.swap(own);
