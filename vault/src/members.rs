@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 const CAUGHT_UP: u64 = 64;
 /// Who has not answered for so long is unreachable.
 const SILENT: Duration = Duration::from_secs(3);
-/// To whom leadership may be handed over must have answered within this time.
+/// Leadership is handed over to one that has answered within this time, if there is one.
 const LIVELY: Duration = Duration::from_secs(1);
 /// Progress is written down so often, and at once if somebody has come this much further.
 const MARKS_EVERY: Duration = Duration::from_secs(5);
@@ -150,8 +150,9 @@ pub async fn hand_over(cluster: &Cluster) {
     }
     let (matched, unheard) = (cluster.voter.matched(), cluster.voter.unheard());
     let mut others = cluster.voter.members().voters;
-    others.retain(|v| *v != cluster.id && unheard.get(v).is_some_and(|t| *t <= LIVELY));
-    let Some(to) = furthest(&others, &matched) else { return };
+    others.remove(&cluster.id);
+    let lively = others.iter().copied().filter(|v| unheard.get(v).is_some_and(|t| *t <= LIVELY)).collect();
+    let Some(to) = furthest(&lively, &matched).or_else(|| furthest(&others, &matched)) else { return };
     if let Err(e) = cluster.voter.transfer_leader(to).await {
         return tracing::warn!(to = to.0, "leadership was not handed over: {e}");
     }

@@ -22,7 +22,7 @@ use crate::pin::RegistryPin;
 use crate::registry::Events;
 use crate::reports::{self, Duty};
 use crate::run::Daemon;
-use crate::standing::{ROLLED_BACK, Standing, given_up, rolled_back};
+use crate::standing::{ROLLED_BACK, Standing, given_up};
 use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
 use holdfast_policy::Policies;
@@ -35,7 +35,6 @@ use holdfast_transport::rpc::{
 };
 use holdfast_transport::server::{Connections, Limits, ServeError, serve};
 use holdfast_transport::tls::{Alpn, ServerTls};
-use holdfast_vault_core::VoterState;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +53,6 @@ const SAY_AGAIN: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Between two looks whether leaves of the log are missing.
 const FILL_AGAIN: Duration = Duration::from_secs(60);
-/// What another voter means that refuses this one's messages.
-const SET_BACK: &str = "they have heard a later process of this voter";
 /// Largest message of a caller: a secret of 500 KiB in its box, with room.
 const MAX_MESSAGE: usize = 4 << 20;
 
@@ -127,7 +124,7 @@ impl Daemon {
         let daemon = Arc::clone(self);
         let work = tokio::spawn(async move {
             let opened = daemon.rise(&standing, first).await;
-            let opened = opened.map_err(|e| if standing.was_set_back() { rolled_back(SET_BACK) } else { e });
+            let opened = opened.map_err(|e| if standing.was_set_back() { standing.why_over() } else { e });
             if let Err(e) = &opened {
                 standing.end().await;
                 daemon.did_not_open(slots, who, e);
@@ -250,14 +247,14 @@ impl Daemon {
     fn opened(&self, standing: &Standing) -> Result<Opened, Failure> {
         let wall = holdfast_transport::now();
         let ident = reports::ident(standing)?;
+        if standing.is_evicted() {
+            return Err(standing.why_over());
+        }
         standing
             .voter
             .machine()
             .read(|r| {
                 let s = r.state();
-                if s.voter(standing.id).is_some_and(|v| v.state == VoterState::Evicted) {
-                    return Err(rolled_back("it was evicted"));
-                }
                 clock::is_not_behind(wall, s.time(wall))?;
                 keystore::open(s, &ident, standing.id, s.time(wall))
             })
@@ -306,9 +303,10 @@ impl Daemon {
                 over = standing.voter.until(Duration::MAX, |s| s.fatal.is_some()) => Some(over),
             };
             let Some(over) = over else {
+                let why = standing.why_over();
                 standing.end().await;
                 let who = Who { cluster: *standing.disk_keys.cluster(), voter: standing.id, log: None };
-                return daemon.roll_back(who, &rolled_back(SET_BACK));
+                return daemon.roll_back(who, &why);
             };
             if let Ok(Some(status)) = over {
                 let error = status.fatal.unwrap_or_default();

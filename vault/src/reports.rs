@@ -153,6 +153,13 @@ impl Duty {
 
     /// Does what is due, and tells the leader what is new.
     async fn see_to(&mut self, cluster: &Arc<Cluster>) -> Result<(), Failure> {
+        if cluster.standing.is_evicted() {
+            // One that still leads hands over first.
+            if !cluster.leads() {
+                cluster.standing.peers.rolled_back().cancel();
+            }
+            return Ok(());
+        }
         // What fails is tried again at the next look; the report says what is so.
         let done = self.slots(cluster).await;
         let renewed = self.kem(cluster);

@@ -23,8 +23,8 @@ use holdfast_transport::keys::PrivateKey;
 use holdfast_transport::tls::peers::{PeerPins, PeerTls, PinSays};
 use holdfast_transport::tls::{IdentityCell, LocalIdentity, TrustCell};
 use holdfast_types::{Digest, VoterId};
-use holdfast_vault_core::VoterRow;
 use holdfast_vault_core::prepare::{PeerPin, peer_pin};
+use holdfast_vault_core::{VoterRow, VoterState};
 use holdfast_wire::v1;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -281,9 +281,20 @@ impl Standing {
         Mark { index, vote_term: self.voter.last_vote_term(), boot: self.boot }
     }
 
-    /// Whether another voter said that it has heard a later process of this one.
+    /// Whether another voter said that it has heard a later process of this one, or this one was evicted.
     pub fn was_set_back(&self) -> bool {
         self.peers.rolled_back().is_cancelled()
+    }
+
+    /// Whether this voter knows that it was evicted.
+    pub fn is_evicted(&self) -> bool {
+        let row = self.voter.machine().read(|r| r.state().voter(self.id).map(|v| v.state));
+        matches!(row, Ok(Some(VoterState::Evicted)))
+    }
+
+    /// Why this voter never takes part again.
+    pub fn why_over(&self) -> Failure {
+        rolled_back(if self.is_evicted() { "it was evicted" } else { "they have heard a later process of it" })
     }
 
     /// Stops taking part.
