@@ -144,7 +144,7 @@ impl Daemon {
     }
 
     fn roll_back(&self, who: Who, e: &Failure) {
-        tracing::error!("this voter never takes part again: {}", e.line());
+        tracing::error!("{}", e.line());
         self.readiness.not_ready(ROLLED_BACK);
         systemd::status(ROLLED_BACK);
         self.gate.set(Phase::RolledBack(Who { log: None, ..who }, e.line()));

@@ -294,7 +294,7 @@ impl Standing {
 
     /// Why this voter never takes part again.
     pub fn why_over(&self) -> Failure {
-        rolled_back(if self.is_evicted() { "it was evicted" } else { "they have heard a later process of it" })
+        rolled_back(if self.is_evicted() { "it was evicted" } else { "others have heard a later process of it" })
     }
 
     /// Stops taking part.
@@ -345,7 +345,7 @@ impl Mark {
 
 /// The failure of a voter whose disk must not be used any more.
 pub fn rolled_back(why: &str) -> Failure {
-    Failure::changed(ROLLED_BACK, format!("this voter's disk is older than what others know of it: {why}")).help(WHOLE)
+    Failure::changed(ROLLED_BACK, format!("this voter never takes part again: {why}")).help(WHOLE)
 }
 
 /// The identity on the disk; `None` before the first certificate.
