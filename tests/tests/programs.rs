@@ -100,7 +100,7 @@ fn each_default_that_an_example_shows_is_the_one_that_counts() {
 fn the_default_ports_are_the_promised_ones() {
     let path = |daemon: &str| repository::root().join(format!("dist/config/{daemon}.toml"));
     let vault = holdfast_vault::config::load(&path("vault"), |_| None).unwrap();
-    assert_eq!([vault.join, vault.service, vault.health].map(|a| a.port()), [7400, 7401, 7403]);
+    assert_eq!([vault.join, vault.service, vault.peer, vault.health].map(|a| a.port()), [7400, 7401, 7402, 7403]);
     let orchestrator = holdfast_orchestrator::config::load(Some(&path("orchestrator")), |_| None).unwrap();
     assert_eq!([orchestrator.listen, orchestrator.health].map(|a| a.port()), [7410, 7413]);
     let agent = holdfast_agent::config::load(&path("agent"), |_| None).unwrap();

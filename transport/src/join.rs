@@ -16,7 +16,9 @@ use crate::tls::{LocalIdentity, Server};
 use holdfast_pki::chain::{Anchors, Usage, verify_peer};
 use holdfast_types::{ClusterId, Role, TrustDomain};
 use holdfast_wire::token::{JoinToken, TokenRole, join_mac};
-use holdfast_wire::v1::{AwaitRequest, Challenge, Hello, Issued, JoinReply, JoinRequest, Pending, Proof};
+use holdfast_wire::v1::{
+    AwaitRequest, Challenge, Hello, Issued, JoinReply, JoinRequest, Pending, Proof, VoterAdmitted,
+};
 use holdfast_wire::v1::{await_reply, join_reply, join_request};
 use std::fs::File;
 use std::io::Read as _;
@@ -68,7 +70,7 @@ pub struct Applicant<'a> {
     pub token: &'a JoinToken,
     /// The TLS key, which is on disk.
     pub key: &'a PrivateKey,
-    /// The HPKE key of a node; empty for other roles.
+    /// The HPKE key of a node, the KEM key of a voter; empty for other roles.
     pub hpke_pub: &'a [u8],
 }
 
@@ -137,9 +139,37 @@ pub async fn await_approval(
 ) -> Result<Issued, Failure> {
     let spki = key.spki_sha256();
     tracing::info!(id, key = %spki, "waiting for approval: `holdfast node approve {id} --key {spki}`");
+    match answered(dialer, id, key, stop).await? {
+        Answer::Issued(issued) => Ok(issued),
+        Answer::Voter(_) => Err(out_of_turn()),
+    }
+}
+
+/// The same for a new voter, which operators admit by a command of their own.
+pub async fn await_admission(
+    dialer: &Dialer,
+    id: &str,
+    key: &PrivateKey,
+    stop: &CancellationToken,
+) -> Result<VoterAdmitted, Failure> {
+    let spki = key.spki_sha256();
+    tracing::info!(id, key = %spki, "waiting for admission: `holdfast voter admit {id} --key {spki}`");
+    match answered(dialer, id, key, stop).await? {
+        Answer::Voter(admitted) => Ok(admitted),
+        Answer::Issued(_) => Err(out_of_turn()),
+    }
+}
+
+/// What an applicant gets in the end.
+enum Answer {
+    Issued(Issued),
+    Voter(VoterAdmitted),
+}
+
+async fn answered(dialer: &Dialer, id: &str, key: &PrivateKey, stop: &CancellationToken) -> Result<Answer, Failure> {
     loop {
         match ask(dialer, id, key).await {
-            Ok(Some(issued)) => return Ok(issued),
+            Ok(Some(answer)) => return Ok(answer),
             Ok(None) => {}
             Err(failure) if failure.may_pass() => {
                 tracing::warn!(code = %failure.code, "the vault does not answer: {failure}");
@@ -158,13 +188,14 @@ fn waits(failure: &Failure) -> bool {
     failure.may_pass() || failure.code == "clock"
 }
 
-async fn ask(dialer: &Dialer, id: &str, key: &PrivateKey) -> Result<Option<Issued>, Failure> {
+async fn ask(dialer: &Dialer, id: &str, key: &PrivateKey) -> Result<Option<Answer>, Failure> {
     let op = |channel| {
         let request = question(id, key);
         async move { JoinClient::new(channel).r#await(request?).await }
     };
     match dialer.call(ANSWER, op).await?.step {
-        Some(await_reply::Step::Issued(issued)) => Ok(Some(issued)),
+        Some(await_reply::Step::Issued(issued)) => Ok(Some(Answer::Issued(issued))),
+        Some(await_reply::Step::Voter(admitted)) => Ok(Some(Answer::Voter(admitted))),
         Some(await_reply::Step::Pending(_)) => Ok(None),
         None => Err(out_of_turn()),
     }

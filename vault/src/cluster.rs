@@ -3,28 +3,26 @@
 use crate::awaits::Awaits;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::disk::ident::Ident;
-use crate::disk::keys::DiskKeys;
 use crate::failure::{refused, stopped, unproposed};
 use crate::hub::Hub;
 use crate::keystore::{Opened, random32};
 use crate::pace::Pace;
-use crate::raft::{AuditStore, Voter};
+use crate::raft::{AuditStore, ProposeError, Voter};
 use crate::registry::{Events, Registry};
 use crate::rights::Rpc;
+use crate::standing::Standing;
 use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
-use holdfast_pki::keys::SubjectKey;
 use holdfast_policy::{OperatorAct, OperatorFacts, Policies, Target};
-use holdfast_transport::failure::Failure;
-use holdfast_transport::keys::PrivateKey;
+use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::server::{ConnPeer, Connections, admit, is_replaced};
-use holdfast_transport::tls::{IdentityCell, LocalIdentity, Peer, TrustCell};
+use holdfast_transport::tls::{IdentityCell, Peer, TrustCell};
 use holdfast_types::{Digest, Millis, OperatorId, Role, VoterId};
 use holdfast_vault_core::prepare::{self, Leader, Pin};
-use holdfast_vault_core::{Command, Committed, Entropy, Event, NoteFacts, NoteKind, Prepared, Refusal, Stamped, State};
+use holdfast_vault_core::{
+    Command, Committed, Entropy, Event, NoteFacts, NoteKind, Prepared, Refusal, Stamped, State, VoterRow,
+};
 use holdfast_wire::{merkle, v1};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -33,6 +31,8 @@ use tokio::sync::broadcast;
 pub struct Cluster {
     /// This voter.
     pub id: VoterId,
+    /// What it is beneath: disk, peers, and what it answers them.
+    pub standing: Arc<Standing>,
     /// Its log and state.
     pub voter: Voter<Registry>,
     /// Leaves and Merkle nodes.
@@ -47,10 +47,6 @@ pub struct Cluster {
     pub config: Config,
     /// What confines this process less than it could be.
     pub weak: Vec<&'static str>,
-    /// Where this voter's disk is.
-    pub dir: PathBuf,
-    /// What opens it.
-    pub disk_keys: Arc<DiskKeys>,
     /// Addresses as others reach them.
     pub addrs: Addrs,
     /// Live node sessions and what is pushed to them.
@@ -75,6 +71,8 @@ pub struct Cluster {
     pub leases: Pace,
     /// How fast one machine may be given certificates.
     pub certificates: Pace,
+    /// How the other voters follow, while this one leads.
+    pub following: crate::members::Following,
 }
 
 /// How long connections of a replaced certificate go on.
@@ -87,6 +85,8 @@ pub struct Addrs {
     pub service: String,
     /// Listener J.
     pub join: String,
+    /// Listener P.
+    pub peer: String,
 }
 
 /// A caller on listener S, after role, registry pin and renewal chain were checked for this call.
@@ -135,8 +135,13 @@ impl Cluster {
 
     /// Proposes what was prepared, and releases what it holds once it is committed.
     pub async fn commit<T>(&self, p: Prepared<T>) -> Result<(T, Committed), Failure> {
-        let committed =
-            self.voter.proposer().propose(p.command.encode()).await.map_err(unproposed)?.map_err(refused)?;
+        let committed = self
+            .voter
+            .proposer()
+            .propose(p.command.encode())
+            .await
+            .map_err(|e| self.unproposed(e))?
+            .map_err(refused)?;
         let foreign = || Failure::failed("failed", "the log answered for another command");
         p.held.release(committed).ok_or_else(foreign)
     }
@@ -144,7 +149,38 @@ impl Cluster {
     /// Proposes a command that nobody waits for an answer to.
     pub async fn propose(&self, command: Command) -> Result<Committed, Failure> {
         let stamped = Stamped { at: self.now()?, salt_seed: random32()?, command };
-        self.voter.proposer().propose(stamped.encode()).await.map_err(unproposed)?.map_err(refused)
+        self.voter.proposer().propose(stamped.encode()).await.map_err(|e| self.unproposed(e))?.map_err(refused)
+    }
+
+    /// Whether this voter leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.voter.status().leader == Some(self.id)
+    }
+
+    /// A follower's answer: where the leader is, by the listener that the caller dialled.
+    pub fn elsewhere(&self, listener: impl Fn(&VoterRow) -> String) -> Failure {
+        let leader = self.voter.status().leader.filter(|l| *l != self.id);
+        let addr = leader.and_then(|l| self.look(|s| s.voter(l).map(&listener)).ok().flatten());
+        match addr.filter(|a| !a.is_empty()) {
+            Some(addr) => Failure::not_leader([addr]),
+            None => {
+                Failure::unavailable("no-leader", "no voter leads at the moment; try again").help("see holdfast status")
+            }
+        }
+    }
+
+    /// The same for whoever dialled J.
+    pub fn on_join(&self, f: Failure) -> Failure {
+        if f.kind == FailureKind::NotLeader { self.elsewhere(|v| v.join_addr.clone()) } else { f }
+    }
+
+    pub(crate) fn unproposed(&self, e: ProposeError) -> Failure {
+        match e {
+            ProposeError::NotLeader { .. } => self.elsewhere(|v| v.service_addr.clone()),
+            ProposeError::Unavailable | ProposeError::Unknown | ProposeError::TooLong | ProposeError::Stopped => {
+                unproposed(e)
+            }
+        }
     }
 
     /// Writes an observation down; a failure to do so is logged, never passed on.
@@ -155,8 +191,11 @@ impl Cluster {
         }
     }
 
-    /// Admits a call on S: role, pin, renewal chain. Every handler on S starts with it.
+    /// Admits a call on S: only on the leader, and by role, pin, renewal chain. Every handler on S starts with it.
     pub async fn admit<T>(&self, request: &tonic::Request<T>, rpc: Rpc) -> Result<Caller, Failure> {
+        if !self.leads() {
+            return Err(self.elsewhere(|v| v.service_addr.clone()));
+        }
         let peer = admit(request, rpc.path(), rpc.roles())?;
         let (role, id) = (peer.id.role, peer.id.name.clone());
         match self.pin(peer)? {
@@ -206,7 +245,7 @@ impl Cluster {
         })
     }
 
-    async fn unknown_certificate(&self, peer: &Peer) {
+    pub(crate) async fn unknown_certificate(&self, peer: &Peer) {
         if !self.strangers.allows(&format!("unknown/{}", peer.id.short()), self.clock.now()) {
             return;
         }
@@ -270,41 +309,9 @@ impl Cluster {
         })?
     }
 
-    /// The voter's own keys, read from its disk.
-    pub fn ident(&self) -> Result<Ident, Failure> {
-        Ident::load(&self.dir, &self.disk_keys).map_err(crate::found::disk)
-    }
-
-    /// Issues this voter's own certificate, commits it, stores it and uses it.
-    pub async fn certify_self(&self) -> Result<(), Failure> {
-        let mut ident = self.ident()?;
-        let key =
-            PrivateKey::from_pkcs8(ident.tls_key.expose()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
-        let subject = SubjectKey::from_spki(key.spki_der()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
-        let term = self.voter.status().term;
-        let (service, join) = (self.addrs.service.clone(), self.addrs.join.clone());
-        let p = self.decide(|l, e| prepare::voter_up(l, self.id, term, &subject, service, join, e))?;
-        let (chain, _) = self.commit(p).await?;
-        ident.chain = chain;
-        // It is committed, so it is the one that counts, also where the disk does not take it: whoever leads after a start makes
-        // another.
-        self.identify(&ident)?;
-        ident.store(&self.dir, &self.disk_keys).map_err(crate::found::disk)
-    }
-
-    /// Uses the certificate that this voter holds.
-    pub fn identify(&self, ident: &Ident) -> Result<(), Failure> {
-        let key =
-            PrivateKey::from_pkcs8(ident.tls_key.expose()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
-        let identity =
-            LocalIdentity::new(&ident.chain, &key).map_err(|e| Failure::failed("identity", e.to_string()))?;
-        self.identity.swap(identity);
-        Ok(())
-    }
-
     /// Whether this voter leads; a follower says where the leader is.
     pub async fn confirm_leading(&self) -> Result<(), Failure> {
-        self.voter.confirm_leading().await.map_err(unproposed)
+        self.voter.confirm_leading().await.map_err(|e| self.unproposed(e))
     }
 
     /// Watches what changes from now on.
@@ -343,23 +350,4 @@ impl Cluster {
 pub fn unknown() -> Failure {
     Failure::refused("unknown-certificate", "this certificate is not the one in the registry")
         .help("join again with a new token")
-}
-
-/// Asks the registry in every handshake, so that a stranger does not even get a connection.
-pub struct RegistryPin(pub Arc<Cluster>);
-impl holdfast_transport::tls::Admission for RegistryPin {
-    fn admit(&self, peer: &Peer, _from: std::net::SocketAddr) -> Result<(), holdfast_transport::tls::Refused> {
-        let no = |why: String| Err(holdfast_transport::tls::Refused(why));
-        match self.0.pin(peer) {
-            // A retired certificate gets in, so that the call can record the fork and refuse.
-            Ok(Pin::Good | Pin::Activate(_) | Pin::Fork) => Ok(()),
-            Ok(Pin::Unknown) => {
-                let (cluster, peer) = (Arc::clone(&self.0), peer.clone());
-                tokio::spawn(async move { cluster.unknown_certificate(&peer).await });
-                no("certificate is not in the registry".to_owned())
-            }
-            Ok(Pin::State(s)) => no(format!("identity is {}", s.as_str())),
-            Err(e) => no(e.to_string()),
-        }
-    }
 }

@@ -9,8 +9,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Keys that `HOLDFAST_…` variables may override.
-const OVERRIDABLE: &[&str] =
-    &["state_dir", "socket", "listen.join", "listen.service", "listen.health", "advertise.join", "advertise.service"];
+const OVERRIDABLE: &[&str] = &[
+    "state_dir",
+    "socket",
+    "listen.join",
+    "listen.service",
+    "listen.peer",
+    "listen.health",
+    "advertise.join",
+    "advertise.service",
+    "advertise.peer",
+];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +51,7 @@ fn snapshot_every() -> u64 {
 struct RawListen {
     join: Option<String>,
     service: Option<String>,
+    peer: Option<String>,
     health: Option<String>,
 }
 #[derive(Debug, Default, Deserialize)]
@@ -49,6 +59,7 @@ struct RawListen {
 struct RawAdvertise {
     join: Option<String>,
     service: Option<String>,
+    peer: Option<String>,
 }
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,12 +89,16 @@ pub struct Config {
     pub join: SocketAddr,
     /// Listener S.
     pub service: SocketAddr,
+    /// Listener P.
+    pub peer: SocketAddr,
     /// Health and metrics; loopback only.
     pub health: SocketAddr,
     /// Address of J as others reach it; `None` = as bound.
     pub advertise_join: Option<String>,
     /// Address of S as others reach it; `None` = as bound.
     pub advertise_service: Option<String>,
+    /// Address of P as the other voters reach it; `None` = as bound.
+    pub advertise_peer: Option<String>,
     /// Lifetimes.
     pub lives: Lives,
     /// How often a Status is signed.
@@ -112,6 +127,7 @@ fn check(raw: Raw) -> Result<Config, Vec<String>> {
     };
     let join = addr("join", &raw.listen.join, "0.0.0.0:7400");
     let service = addr("service", &raw.listen.service, "0.0.0.0:7401");
+    let peer = addr("peer", &raw.listen.peer, "0.0.0.0:7402");
     let health = addr("health", &raw.listen.health, "127.0.0.1:7403");
     if !health.ip().is_loopback() {
         faults.push("listen.health must be a loopback address".to_owned());
@@ -129,6 +145,7 @@ fn check(raw: Raw) -> Result<Config, Vec<String>> {
             faults.push(format!("listen.{key} binds every address, so advertise.{key} must say which one others use"));
         }
     }
+    let advertise_peer = raw.advertise.peer.or_else(|| beside(raw.advertise.service.as_deref(), peer));
     let (lives, status_every) = check_lives(&raw.lives, &mut faults);
     if !faults.is_empty() {
         return Err(faults);
@@ -138,15 +155,23 @@ fn check(raw: Raw) -> Result<Config, Vec<String>> {
         socket: raw.socket,
         join,
         service,
+        peer,
         health,
         advertise_join: raw.advertise.join,
         advertise_service: raw.advertise.service,
+        advertise_peer,
         lives,
         status_every,
         allow_swap: raw.allow_swap,
         harden: raw.harden,
         snapshot_every: raw.snapshot_every,
     })
+}
+
+/// A listener for voters that binds every address is reached where listener S is, at its own port.
+fn beside(service: Option<&str>, peer: SocketAddr) -> Option<String> {
+    let (host, _) = service?.rsplit_once(':')?;
+    (peer.ip().is_unspecified() && peer.port() != 0).then(|| format!("{host}:{}", peer.port()))
 }
 
 fn check_lives(raw: &RawLives, faults: &mut Vec<String>) -> (Lives, Duration) {
@@ -224,6 +249,19 @@ mod tests {
         // Every node hears several while one is valid.
         assert!(with("").lives.status >= 4 * with("").status_every);
         assert_eq!(with("status_every = \"2s\"").status_every, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn voters_are_reached_where_everybody_is_unless_said_otherwise() {
+        let with = |more: &str| {
+            let start = "state_dir = \"/x\"\nsocket = \"/s\"\n";
+            load_text(&format!("{start}{more}")).unwrap().advertise_peer
+        };
+        let advertise = "[advertise]\njoin = \"v:1\"\nservice = \"v:2\"\n";
+        assert_eq!(with(advertise).as_deref(), Some("v:7402"));
+        assert_eq!(with(&format!("{advertise}peer = \"inner:9\"\n")).as_deref(), Some("inner:9"));
+        let one = "[listen]\npeer = \"10.0.0.1:7402\"\n";
+        assert_eq!(with(&format!("{one}{advertise}")), None, "as bound");
     }
 
     #[test]

@@ -2,15 +2,17 @@
 
 use crate::cluster::Cluster;
 use crate::failure::refused;
+use crate::keyring;
 use crate::keystore::{self, PortSigner, random32};
+use crate::members;
 use crate::registry::Events;
+use crate::reports;
 use holdfast_hsm::{KeyPort as _, Purpose};
-use holdfast_pki::issue::BACKDATE;
 use holdfast_transport::daemon::Heartbeat;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{GrantId, Millis, NodeId, Secret};
 use holdfast_vault_core::prepare::{self, Pin};
-use holdfast_vault_core::{Command, Entropy, Event, third_over};
+use holdfast_vault_core::{Command, Entropy, Event};
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::v1::{self, node_push::Push};
 use std::collections::BTreeMap;
@@ -59,10 +61,14 @@ fn catch_up(cluster: &Cluster) -> Result<(), Failure> {
         .close_where(|c| c.peer.as_ref().is_some_and(|p| matches!(cluster.pin(p), Ok(Pin::State(_) | Pin::Unknown))));
     tracing::info!(connections = closed, "closed connections of identities that no longer count");
     cluster.hub.end_all();
+    cluster.standing.renew_trust()?;
     reopen(cluster)
 }
 
 fn push_status(cluster: &Cluster) -> Result<(), Failure> {
+    if !cluster.leads() {
+        return Ok(());
+    }
     cluster.hub.push_all(&Push::Status(cluster.status()?));
     Ok(())
 }
@@ -105,14 +111,22 @@ pub fn trust_pushes(cluster: &Cluster, has_charter: u64, has_epoch: u64) -> Resu
 fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
     let (mut revoked, mut extended, mut condemned) = (Vec::new(), Vec::new(), Vec::new());
     let (mut keys, mut trust) = (false, false);
+    let leads = cluster.leads();
     for e in events {
         match e {
+            // Nodes belong to whoever leads: this voter has nothing to tell them.
+            Event::GrantRevoked(_) | Event::GrantExtended(_) if !leads => {}
             Event::GrantRevoked(id) => revoked.push(*id),
             Event::GrantExtended(id) => extended.push(*id),
             Event::Revoked(id) => condemned.push(id.clone()),
             Event::Keys => keys = true,
             Event::Trust => trust = true,
-            Event::Identity(_) | Event::Service(_) | Event::Grant(_) | Event::GrantGone(_) => {}
+            Event::Identity(_)
+            | Event::Service(_)
+            | Event::Grant(_)
+            | Event::GrantGone(_)
+            | Event::Slots
+            | Event::Voters => {}
         }
     }
     for id in condemned {
@@ -125,6 +139,12 @@ fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
     }
     if keys {
         reopen(cluster)?;
+    }
+    if trust {
+        cluster.standing.renew_trust()?;
+    }
+    if !leads {
+        return Ok(());
     }
     if trust {
         push_trust(cluster)?;
@@ -165,7 +185,7 @@ fn by_node(cluster: &Cluster, ids: &[GrantId]) -> Result<BTreeMap<NodeId, Vec<Gr
 
 /// New keys were committed: open them.
 pub fn reopen(cluster: &Cluster) -> Result<(), Failure> {
-    let ident = cluster.ident()?;
+    let ident = reports::ident(&cluster.standing)?;
     let opened = cluster.look(|s| keystore::open(s, &ident, cluster.id, s.time(cluster.clock.now())))??;
     cluster.opened.store(Arc::new(opened));
     Ok(())
@@ -205,25 +225,17 @@ async fn in_time(cluster: &Cluster, work: impl Future<Output = Result<(), Failur
     tokio::time::timeout(PATIENCE, work).await.map_err(late)?
 }
 
-fn leads(cluster: &Cluster) -> bool {
-    cluster.voter.status().leader == Some(cluster.id)
-}
-
 /// Replaces what a third of its life is over of.
 async fn renewals(cluster: &Arc<Cluster>) -> Result<(), Failure> {
-    if !leads(cluster) {
+    if !cluster.leads() {
         return Ok(());
     }
-    let now = cluster.now()?;
-    renew_keys(cluster, now).await?;
-    if cluster.identity.current().is_some_and(|i| third_over(now, i.not_before().plus(BACKDATE), i.not_after())) {
-        cluster.certify_self().await?;
-    }
-    Ok(())
+    renew_keys(cluster, cluster.now()?).await?;
+    keyring::drive(cluster).await
 }
 
 async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
-    if !leads(cluster) {
+    if !cluster.leads() {
         // Nodes belong to whoever leads: what is told here reaches nobody's lease.
         if cluster.hub.len() > 0 {
             cluster.hub.end_all();
@@ -237,7 +249,7 @@ async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     if cluster.look(|s| s.is_due(now))? {
         cluster.propose(Command::Tick).await?;
     }
-    Ok(())
+    members::drive(cluster).await
 }
 
 /// Makes a new issuer or statement key where a third of a life is over.

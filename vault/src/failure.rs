@@ -4,9 +4,9 @@ use crate::raft::{ProposeError, Stopped};
 use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_vault_core::{Code, Refusal};
 
-/// What to do about a disk that is not what was written. Nothing else helps yet: no voter can be admitted anew.
-pub const WHOLE: &str =
-    "restore the state directory whole, from this voter's newest copy; without a copy, found a new cluster";
+/// What to do about a disk that is not what was written. A copy is put back only where no other voter lives.
+pub const WHOLE: &str = "where other voters live, evict this voter and admit it anew; a voter that is alone is restored \
+                         whole, from its newest copy or a backup";
 
 fn kind(code: Code) -> FailureKind {
     match code {

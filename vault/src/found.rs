@@ -16,7 +16,7 @@ use holdfast_vault_core::{Entropy, Keyring, command_voter};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::v1;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -79,6 +79,28 @@ fn remove(dir: &Path) -> Result<(), Failure> {
     }
 }
 
+/// An empty directory in which a voter's disk is made.
+pub fn making(state_dir: &Path) -> Result<PathBuf, Failure> {
+    clean(state_dir)?;
+    let dir = state_dir.join(MAKING_DIR);
+    std::fs::create_dir_all(&dir).map_err(|e| io("create the voter's directory", &e))?;
+    Ok(dir)
+}
+
+/// Puts a disk that is made in its place; it is there for good when this returns.
+pub fn put_in_place(dir: &Path, state_dir: &Path) -> Result<(), Failure> {
+    let made = std::fs::File::open(dir).and_then(|d| d.sync_all());
+    made.map_err(|e| io("sync the voter's directory", &e))?;
+    std::fs::rename(dir, state_dir.join(VOTER_DIR)).map_err(|e| io("put the new voter in place", &e))?;
+    let parent = std::fs::File::open(state_dir).and_then(|d| d.sync_all());
+    parent.map_err(|e| io("sync the state directory", &e))
+}
+
+/// A store that could not be made.
+pub fn store_failed(e: crate::raft::StoreError) -> Failure {
+    Failure::failed("disk", e.to_string()).help(ROOM)
+}
+
 /// Founds a cluster with this voter: nothing of it is visible before everything is on disk.
 pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -> Result<Founded, Failure> {
     let charter =
@@ -93,10 +115,7 @@ pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -
     let doc: v1::Charter =
         holdfast_wire::statement::peek(charter).map_err(|e| Failure::invalid("invalid-input", e.to_string()))?;
     let recovery_pk = doc.recovery.map(|r| r.public_key).unwrap_or_default();
-    clean(state_dir)?;
-    let dir = state_dir.join(MAKING_DIR);
-    std::fs::create_dir_all(&dir).map_err(|e| io("create the voter's directory", &e))?;
-
+    let dir = making(state_dir)?;
     let disk_key = keys::generate().map_err(disk)?;
     let mut slots = Slots::create(cluster, FIRST, &disk_key, doc.version, &recovery_pk).map_err(disk)?;
     match unlock_pk {
@@ -109,9 +128,7 @@ pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -
     ident.store(&dir, &disk_keys).map_err(disk)?;
     let command = first_command(charter, &ident, unlock_pk, lives)?;
     commit_first(&dir, disk_keys, command).await?;
-    std::fs::rename(&dir, state_dir.join(VOTER_DIR)).map_err(|e| io("put the new voter in place", &e))?;
-    let parent = std::fs::File::open(state_dir).and_then(|d| d.sync_all());
-    parent.map_err(|e| io("sync the state directory", &e))?;
+    put_in_place(&dir, state_dir)?;
     Ok(Founded { slots, disk_key })
 }
 

@@ -1,20 +1,47 @@
-//! What this voter is at the moment: without a disk, sealed, or open. Only the unix socket speaks before it is open.
+//! What this voter is at the moment: without a disk, joining, sealed, catching up, or open. Only the unix socket speaks
+//! before it is open.
 
 use crate::cluster::Cluster;
 use crate::disk::slots::{Recipient, Slots};
+use crate::raft::Voter;
+use crate::registry::Registry;
 use arc_swap::ArcSwap;
+use holdfast_types::{ClusterId, Digest, VoterId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+
+/// A voter that waits for `voter admit`.
+pub struct Applied {
+    /// The id under which it waits.
+    pub id: String,
+    /// The key that it joined with.
+    pub spki: Digest,
+}
+
+/// A voter whose disk is open and that is not at work.
+#[derive(Clone)]
+pub struct Who {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its number.
+    pub voter: VoterId,
+    /// Its log, once that runs.
+    pub log: Option<Voter<Registry>>,
+}
 
 /// The phases of a voter process.
 pub enum Phase {
     /// No disk yet: waits for `init`.
     Uninitialized,
+    /// No disk yet: joins a cluster that runs. `None` until the cluster has answered.
+    Joining(Option<Applied>),
     /// Its disk key is not here.
     Sealed(Slots),
     /// Unlocked, catching up.
-    Recovering,
+    Recovering(Who),
+    /// Its disk is older than what others know of it, or it was evicted: it never takes part again.
+    RolledBack(Who, String),
     /// At work.
     Open(Arc<Cluster>),
 }
@@ -23,8 +50,10 @@ impl Phase {
     pub fn word(&self) -> &'static str {
         match self {
             Phase::Uninitialized => "uninitialized",
+            Phase::Joining(_) => "joining",
             Phase::Sealed(_) => "sealed",
-            Phase::Recovering => "recovering",
+            Phase::Recovering(_) => "recovering",
+            Phase::RolledBack(..) => "rolled-back",
             Phase::Open(_) => "ready",
         }
     }

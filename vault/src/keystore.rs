@@ -7,7 +7,7 @@ use holdfast_pki::keys::CertSigner;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{Millis, Secret, VoterId};
 use holdfast_vault_core::{Keyring, State};
-use holdfast_wire::boxes::derive_keypair;
+use holdfast_wire::boxes::{PrivateKey, derive_keypair};
 use holdfast_wire::keys::{Ed25519Key, SignError};
 use std::sync::Arc;
 
@@ -57,16 +57,28 @@ fn corrupt(what: &'static str) -> impl Fn() -> Failure {
     move || Failure::failed("corrupt", format!("the {what} of this vault cannot be opened")).help(crate::failure::WHOLE)
 }
 
-/// Opens the keyring with the voter's KEM key, and with the keyring everything sealed under it.
+/// The private half of the KEM key that the cluster knows: the one in use, or the next one if it was taken already.
+fn kem_of(ident: &Ident, known: &[u8; 32]) -> Option<PrivateKey> {
+    let both = std::iter::once(&ident.kem_ikm).chain(&ident.next_kem_ikm);
+    let mut pairs = both.map(|ikm| derive_keypair(ikm.expose()));
+    pairs.find_map(|(private, public)| (public == *known).then_some(private))
+}
+
+/// Opens every live term of the keyring with the voter's KEM key, and with the keyring everything sealed under it.
 pub fn open(state: &State, ident: &Ident, voter: VoterId, now: Millis) -> Result<Opened, Failure> {
     let cluster = state.cluster_id().ok_or_else(corrupt("founding"))?;
     let row = state.voter(voter).ok_or_else(corrupt("voter row"))?;
-    let (kem, _) = derive_keypair(ident.kem_ikm.expose());
-    let term = state.active_term();
-    let (_, sealed) = row.terms.iter().find(|(t, _)| *t == term).ok_or_else(corrupt("keyring box"))?;
-    let key =
-        Keyring::open_term(&cluster, &kem, term, voter.0, row.kem_gen, sealed).map_err(crate::failure::refused)?;
-    let keyring = Keyring::new(cluster, term, key, Secret::take(&mut random32()?));
+    let kem = kem_of(ident, &row.kem_pk).ok_or_else(corrupt("KEM key"))?;
+    let active = state.active_term();
+    let open = |(term, sealed): &(u32, Vec<u8>)| {
+        let key = Keyring::open_term(&cluster, &kem, *term, voter.0, row.kem_gen, sealed);
+        key.map(|key| (*term, key)).map_err(crate::failure::refused)
+    };
+    let terms: Vec<_> = row.terms.iter().map(open).collect::<Result<_, _>>()?;
+    if !terms.iter().any(|(term, _)| *term == active) {
+        return Err(corrupt("keyring box")());
+    }
+    let keyring = Keyring::open_all(cluster, Secret::take(&mut random32()?), terms, active);
     let port = Arc::new(SoftwareKeys::new());
     let signer = |purpose: Purpose, sealed: &holdfast_vault_core::SealedKey| {
         let pkcs8 = keyring.open("ca", &sealed.name, 1, &sealed.record).map_err(crate::failure::refused)?;

@@ -1,7 +1,7 @@
 //! `holdfast-vault`: parses arguments, gives up rights, runs. Nothing else happens here.
 
 use clap::Parser;
-use holdfast_vault::run;
+use holdfast_vault::run::{self, Join};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,9 +21,21 @@ struct Args {
     /// How log lines look.
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
     log_format: String,
+    /// A join token for the role of a voter, to join a cluster that runs. Without it, an empty voter waits for `init`.
+    #[arg(long, value_name = "FILE")]
+    join_token_file: Option<PathBuf>,
+    /// The cluster's join listeners, for the first start with a join token.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    vault: Vec<String>,
 }
 
 fn main() -> ExitCode {
     let a = Args::parse();
-    run::main(&a.config, a.check_config, a.ports_file, &a.log_format)
+    run::main(run::Args {
+        config: a.config,
+        check_config: a.check_config,
+        ports_file: a.ports_file,
+        log_json: a.log_format == "json",
+        join: Join { token_file: a.join_token_file, vault: a.vault },
+    })
 }

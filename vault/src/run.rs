@@ -1,74 +1,87 @@
-//! Wiring, in the order in which rights are given up: configuration, confinement, runtime, socket, and once unlocked the ports.
+//! Wiring, in the order in which rights are given up: configuration, confinement, runtime, socket; and how it ends.
+//!
+//! What happens between an opened disk and open ports is in `open`; how a new voter gets its disk, in `found` and `joining`.
 
-use crate::cluster::{Addrs, Cluster, RegistryPin};
 use crate::config::{self, Config};
-use crate::disk::keys::DiskKey;
+use crate::disk::credential;
 use crate::disk::slots::Slots;
-use crate::drive;
 use crate::found::{self, VOTER_DIR, disk};
 use crate::gate::{Gate, Phase};
-use crate::grpc::{identity, join, log, nodes, operators, sched};
 use crate::harden::{self, Hardened, Paths};
-use crate::keystore;
-use crate::pace::{self, Pace};
-use crate::raft::{Options, Store, Voter};
-use crate::registry::Registry;
+use crate::joining;
+use crate::members;
 use crate::socket;
-use crate::throttle::Throttle;
-use arc_swap::ArcSwap;
-use holdfast_pki::chain::Anchors;
-use holdfast_policy::Policies;
 use holdfast_transport::daemon::{
-    Health, Heartbeat, LogFormat, PortsFile, Readiness, Signals, exit_code, init_logging, listen, systemd,
+    Health, Heartbeat, LogFormat, PortsFile, Readiness, Signals, exit_code, init_logging, systemd,
 };
 use holdfast_transport::failure::Failure;
-use holdfast_transport::rpc::{
-    command_plane_server::CommandPlaneServer, identity_server::IdentityServer, join_server::JoinServer,
-    log_server::LogServer, node_plane_server::NodePlaneServer, read_server::ReadServer,
-    sched_plane_server::SchedPlaneServer,
-};
-use holdfast_transport::server::{Connections, Limits, serve};
-use holdfast_transport::tls::{Alpn, IdentityCell, ServerTls, TrustCell};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
-/// Changes that a watcher may lag behind before it has to start over.
-const EVENTS: usize = 16_384;
-/// A fresh voter leads within this time, or something is wrong.
-const LEAD_WITHIN: Duration = Duration::from_secs(10);
 /// What to do where the process cannot be confined.
 const HARDEN_HELP: &str = "see docs/reference/config.md, `harden` and `allow_swap`";
-/// Largest message of a peer: a secret of 500 KiB in its box, with room.
-const MAX_MESSAGE: usize = 4 << 20;
+
+/// Exit status of a sealed voter (EX_TEMPFAIL): the supervisor starts it again.
+///
+/// Sealing = exit: only a new process is free of every copy of a key, and a confined process can start none itself
+/// (docs/decisions/0003).
+pub const SEALED_EXIT: u8 = 75;
+
+/// The command line.
+#[derive(Debug)]
+pub struct Args {
+    /// Configuration file.
+    pub config: PathBuf,
+    /// Only look whether the configuration has faults.
+    pub check_config: bool,
+    /// Where the addresses that were bound are written.
+    pub ports_file: Option<PathBuf>,
+    /// Log lines are JSON.
+    pub log_json: bool,
+    /// How to join a cluster that runs.
+    pub join: Join,
+}
+
+/// What a voter joins a cluster with, on its first start.
+#[derive(Debug, Clone, Default)]
+pub struct Join {
+    /// File with a join token for the role of a voter.
+    pub token_file: Option<PathBuf>,
+    /// The cluster's join listeners.
+    pub vault: Vec<String>,
+}
 
 /// The process: its phase, and what outlives a phase.
 pub struct Daemon {
     /// Configuration.
     pub config: Config,
     /// What confines it less than it could be.
-    weak: Vec<&'static str>,
+    pub(crate) weak: Vec<&'static str>,
     /// Where it stands.
     pub gate: Gate,
-    /// Cancelled by `seal`: the process drops its keys by becoming a new one.
+    /// Cancelled by `seal`: the process drops its keys by ending.
     pub seal: CancellationToken,
-    failed: CancellationToken,
-    stop: CancellationToken,
+    /// Cancelled when it ends: listeners and tasks end with it.
+    pub(crate) stop: CancellationToken,
     /// Beats with the periodic work of an open voter.
-    work: Heartbeat,
-    readiness: Readiness,
+    pub(crate) work: Heartbeat,
+    pub(crate) readiness: Readiness,
+    /// Cancelled by a signal: leadership is handed over before anything stops.
+    told: CancellationToken,
+    failed: CancellationToken,
+    failure: Mutex<Option<Failure>>,
     ports: Mutex<PortsFile>,
     ports_path: Option<PathBuf>,
 }
 
 /// The daemon from its arguments to its exit code.
-pub fn main(path: &Path, check_only: bool, ports_path: Option<PathBuf>, log_format: &str) -> ExitCode {
-    init_logging(if log_format == "json" { LogFormat::Json } else { LogFormat::Text });
-    match start(path, check_only, ports_path) {
+pub fn main(args: Args) -> ExitCode {
+    init_logging(if args.log_json { LogFormat::Json } else { LogFormat::Text });
+    match start(args) {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
         Ok(Ended::Sealed) => {
             tracing::info!("sealed: every key is gone with this process; its supervisor starts it again");
@@ -78,26 +91,20 @@ pub fn main(path: &Path, check_only: bool, ports_path: Option<PathBuf>, log_form
     }
 }
 
-fn start(path: &Path, check_only: bool, ports_path: Option<PathBuf>) -> Result<Ended, Failure> {
-    let config = config::load(path, |k| std::env::var(k).ok())?;
-    if check_only {
+fn start(args: Args) -> Result<Ended, Failure> {
+    let config = config::load(&args.config, |k| std::env::var(k).ok())?;
+    if args.check_config {
         return Ok(Ended::Stopped);
     }
     prepare_dirs(&config)?;
     let refused = |e: harden::HardenError| Failure::failed("harden", e.to_string()).help(HARDEN_HELP);
-    let hardened = config.harden.then(|| give_up_rights(&config, path, ports_path.as_deref())).transpose();
+    let hardened = config.harden.then(|| give_up_rights(&config, &args)).transpose();
     let weak = Hardened::weaknesses(hardened.map_err(refused)?);
     weak.iter().for_each(|what| tracing::warn!("{what}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::failed("io", format!("cannot start the runtime: {e}")))?;
-    runtime.block_on(run(config, weak, ports_path))
+    runtime.block_on(run(config, weak, args))
 }
-
-/// Exit status of a sealed voter (EX_TEMPFAIL): the supervisor starts it again.
-///
-/// Sealing = exit: only a new process is free of every copy of a key, and a confined process can start none itself
-/// (docs/decisions/0003).
-pub const SEALED_EXIT: u8 = 75;
 
 fn prepare_dirs(config: &Config) -> Result<(), Failure> {
     let make = |dir: &Path| std::fs::create_dir_all(dir).map_err(|e| Failure::disk("create", dir, &e));
@@ -107,15 +114,18 @@ fn prepare_dirs(config: &Config) -> Result<(), Failure> {
     make(config.socket.parent().unwrap_or(Path::new("/")))
 }
 
-fn give_up_rights(config: &Config, config_file: &Path, ports: Option<&Path>) -> Result<Hardened, harden::HardenError> {
+fn give_up_rights(config: &Config, args: &Args) -> Result<Hardened, harden::HardenError> {
     let parent = |p: &Path| p.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
     let mut write = vec![config.state_dir.clone(), parent(&config.socket)];
-    write.extend(ports.map(parent));
-    let paths = Paths { write, read: vec![parent(config_file)] };
+    write.extend(args.ports_file.as_deref().map(parent));
+    // A token file that is gone is missed only by a voter that has not joined, which says so.
+    let token = args.join.token_file.clone().filter(|f| f.is_file());
+    let credentials = credential::directory().filter(|d| d.is_dir());
+    let read = std::iter::once(parent(&args.config)).chain(token).chain(credentials).collect();
     let hardened = harden::forbid_dumps()?
         .forbid_new_privileges()?
         .check_swap(config.allow_swap)?
-        .confine_files(&paths)?
+        .confine_files(&Paths { write, read })?
         .filter_syscalls()?;
     tracing::info!(swap = ?hardened.swap, files = ?hardened.files, "gave up rights");
     Ok(hardened)
@@ -126,43 +136,61 @@ enum Ended {
     Sealed,
 }
 
-async fn run(config: Config, weak: Vec<&'static str>, ports_path: Option<PathBuf>) -> Result<Ended, Failure> {
+async fn run(config: Config, weak: Vec<&'static str>, args: Args) -> Result<Ended, Failure> {
     let io = |what: &'static str| move |e: std::io::Error| Failure::failed("io", format!("cannot {what}: {e}"));
     let signals = Signals::listen().map_err(io("listen to signals"))?;
     found::clean(&config.state_dir)?;
-    let voter_dir = config.state_dir.join(VOTER_DIR);
-    let phase =
-        if voter_dir.exists() { Phase::Sealed(Slots::load(&voter_dir).map_err(disk)?) } else { Phase::Uninitialized };
+    let phase = first_phase(&config, &args.join)?;
+    let joins = matches!(phase, Phase::Joining(_));
     let readiness = Readiness::not_yet(phase.word());
     let health = Health::bind(config.health, readiness.clone()).await?;
-    let health_addr = health.addr();
+    let stop = CancellationToken::new();
     let daemon = Arc::new(Daemon {
         config,
         weak,
         gate: Gate::new(phase),
         seal: CancellationToken::new(),
         failed: CancellationToken::new(),
-        stop: signals.stop.clone(),
+        failure: Mutex::default(),
+        stop: stop.clone(),
+        told: signals.stop.clone(),
         work: Heartbeat::default(),
         readiness,
-        ports: Mutex::new(PortsFile::new().with("health", health_addr)),
-        ports_path,
+        ports: Mutex::new(PortsFile::new().with("health", health.addr())),
+        ports_path: args.ports_file,
     });
-    let healthy = tokio::spawn(health.serve(signals.stop.clone()));
+    let healthy = tokio::spawn(health.serve(stop.clone()));
     let socket = socket::bind(&daemon.config.socket)?;
-    let local = socket::serve(socket, Arc::clone(&daemon), signals.stop.clone());
-    daemon.unlock_plain().await?;
+    let local = socket::serve(socket, Arc::clone(&daemon), stop.clone());
+    daemon.unlock_alone().await?;
     daemon.write_ports()?;
+    if joins {
+        tokio::spawn(joining::run(Arc::clone(&daemon), args.join));
+    }
     systemd::ready();
     systemd::status(daemon.gate.phase().word());
     let serving = Heartbeat::default();
-    let watch = tokio::spawn(systemd::watchdog(daemon.alive(&serving), signals.stop.clone()));
-    let ended = serving.during(daemon.until_end(local)).await?;
+    let watch = tokio::spawn(systemd::watchdog(daemon.alive(&serving), stop.clone()));
+    let ended = serving.during(daemon.until_end(local)).await;
     // A moment for answers that are on their way, then the log is closed; what was acknowledged is on disk anyway.
-    signals.stop.cancel();
+    stop.cancel();
     tokio::time::sleep(Duration::from_millis(50)).await;
+    if let (Phase::Open(cluster), Ok(_)) = (&*daemon.gate.phase(), &ended) {
+        cluster.standing.rest().await;
+    }
     drop((healthy, watch));
-    Ok(ended)
+    ended
+}
+
+/// What this voter is by what lies on its disk.
+fn first_phase(config: &Config, join: &Join) -> Result<Phase, Failure> {
+    let voter_dir = config.state_dir.join(VOTER_DIR);
+    if voter_dir.exists() {
+        joining::clean(&config.state_dir)?;
+        return Slots::load(&voter_dir).map(Phase::Sealed).map_err(disk);
+    }
+    let joins = join.token_file.is_some() || joining::is_under_way(&config.state_dir);
+    Ok(if joins { Phase::Joining(None) } else { Phase::Uninitialized })
 }
 
 impl Daemon {
@@ -185,11 +213,24 @@ impl Daemon {
         &self,
         local: impl Future<Output = Result<(), tonic::transport::Error>>,
     ) -> Result<Ended, Failure> {
+        let reason = async {
+            tokio::select! {
+                () = self.told.cancelled() => Ok(Ended::Stopped),
+                () = self.seal.cancelled() => Ok(Ended::Sealed),
+                () = self.failed.cancelled() => Err(self.take_failure()),
+            }
+        };
+        let goodbye = async {
+            let ended = reason.await?;
+            // Whoever leads hands over first: nobody has to find out that the leader is gone.
+            if let Phase::Open(cluster) = &*self.gate.phase() {
+                self.readiness.not_ready("stopping");
+                members::hand_over(cluster).await;
+            }
+            Ok(ended)
+        };
         tokio::select! {
-            () = self.stop.cancelled() => Ok(Ended::Stopped),
-            () = self.seal.cancelled() => Ok(Ended::Sealed),
-            () = self.failed.cancelled() => Err(Failure::failed("log-stopped", "this voter's log has stopped")
-                .help("see the lines above; make room on the disk or mend it, then start this voter again")),
+            ended = goodbye => ended,
             served = local => {
                 served.map_err(|e| Failure::failed("io", format!("the unix socket failed: {e}")))?;
                 Ok(Ended::Stopped)
@@ -197,191 +238,32 @@ impl Daemon {
         }
     }
 
-    fn write_ports(&self) -> Result<(), Failure> {
+    /// Ends the process with `failure`.
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        self.failed.cancel();
+    }
+
+    fn take_failure(&self) -> Failure {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.unwrap_or_else(|| Failure::failed("failed", "this voter met an error of its own; see the lines above"))
+    }
+
+    /// Cancelled when this voter is told to stop.
+    pub(crate) fn told_to_stop(&self) -> &CancellationToken {
+        &self.told
+    }
+
+    /// Notes where a listener is bound.
+    pub(crate) fn bound(&self, name: &str, addr: SocketAddr) {
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        *ports = std::mem::take(&mut *ports).with(name, addr);
+    }
+
+    /// Writes the ports file, if one was asked for.
+    pub(crate) fn write_ports(&self) -> Result<(), Failure> {
         let Some(path) = &self.ports_path else { return Ok(()) };
         let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         ports.write(path)
     }
-
-    /// Without autolock the disk key lies beside the disk: open at once.
-    async fn unlock_plain(self: &Arc<Self>) -> Result<(), Failure> {
-        let phase = self.gate.phase();
-        let Phase::Sealed(slots) = &*phase else { return Ok(()) };
-        let mut keys = slots.plain_keys();
-        match (keys.pop(), keys.is_empty()) {
-            (Some(key), true) => self.open(Slots::load(&self.voter_dir()).map_err(disk)?, key).await.map(drop),
-            (None, _) | (Some(_), false) => Ok(()),
-        }
-    }
-
-    /// Opens the disk, starts the log, opens the keyring and then the ports. On failure the voter is sealed as before.
-    pub async fn open(self: &Arc<Self>, slots: Slots, key: DiskKey) -> Result<Arc<Cluster>, Failure> {
-        self.gate.set(Phase::Recovering);
-        match self.try_open(&slots, key).await {
-            Ok(cluster) => {
-                self.gate.set(Phase::Open(Arc::clone(&cluster)));
-                self.readiness.ready();
-                self.write_ports()?;
-                systemd::status("ready");
-                tracing::info!(voter = cluster.id.0, "open");
-                Ok(cluster)
-            }
-            Err(e) => {
-                self.gate.set(Phase::Sealed(slots));
-                Err(e)
-            }
-        }
-    }
-
-    async fn try_open(self: &Arc<Self>, slots: &Slots, key: DiskKey) -> Result<Arc<Cluster>, Failure> {
-        let dir = self.voter_dir();
-        let id = slots.voter();
-        let disk_keys = Arc::new(slots.open(vec![key]).map_err(disk)?);
-        let ident = crate::disk::ident::Ident::load(&dir, &disk_keys).map_err(disk)?;
-        let store = Store::open(&dir, Arc::clone(&disk_keys)).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
-        let audit = store.audit();
-        let (events, first) = tokio::sync::broadcast::channel(EVENTS);
-        let options = Options { id, snapshot_every: self.config.snapshot_every };
-        let machine = Registry::new(audit.clone(), events.clone());
-        let voter = Voter::start(store, machine, &options).await.map_err(|e| Failure::failed("raft", e.to_string()))?;
-        let led = voter.until(LEAD_WITHIN, |s| s.leader.is_some()).await.map_err(crate::failure::stopped)?;
-        let Some(leader) = led.and_then(|s| s.leader) else {
-            return Err(Failure::unavailable("no-quorum", "no voter leads: too few voters are up"));
-        };
-        if leader == id {
-            voter.confirm_leading().await.map_err(crate::failure::unproposed)?;
-        }
-        let wall = holdfast_transport::now();
-        let time = voter.machine().read(|r| r.state().time(wall)).map_err(crate::failure::stopped)?;
-        if let Err(behind) = crate::clock::is_not_behind(wall, time) {
-            voter.shutdown().await;
-            return Err(behind);
-        }
-        let opened = voter
-            .machine()
-            .read(|r| keystore::open(r.state(), &ident, id, r.state().time(holdfast_transport::now())))
-            .map_err(crate::failure::stopped)??;
-        let (join, service) = (listen(self.config.join).await?.0, listen(self.config.service).await?.0);
-        let cluster = Arc::new(self.cluster(id, voter, audit, opened, disk_keys, events, (&join, &service))?);
-        // A cluster that was off until everything had lapsed comes up by unlocking it.
-        if leader == id {
-            drive::renew_keys(&cluster, cluster.now()?).await?;
-        }
-        drive::reopen(&cluster)?;
-        if leader == id {
-            cluster.certify_self().await?
-        } else {
-            cluster.identify(&ident)?
-        }
-        self.watch_log(&cluster);
-        self.listen(&cluster, join, service)?;
-        tokio::spawn(drive::follow(Arc::clone(&cluster), first, self.stop.clone()));
-        self.work.beat();
-        tokio::spawn(drive::tick(Arc::clone(&cluster), self.work.clone(), self.stop.clone()));
-        Ok(cluster)
-    }
-
-    fn cluster(
-        &self,
-        id: holdfast_types::VoterId,
-        voter: Voter<Registry>,
-        audit: crate::raft::AuditStore,
-        opened: keystore::Opened,
-        disk_keys: Arc<crate::disk::keys::DiskKeys>,
-        events: tokio::sync::broadcast::Sender<crate::registry::Events>,
-        (join, service): (&TcpListener, &TcpListener),
-    ) -> Result<Cluster, Failure> {
-        let at = |l: &TcpListener| l.local_addr().map_err(|e| Failure::failed("address", e.to_string()));
-        let addr =
-            |l: &TcpListener, said: &Option<String>| at(l).map(|a| said.clone().unwrap_or_else(|| a.to_string()));
-        let addrs = Addrs {
-            service: addr(service, &self.config.advertise_service)?,
-            join: addr(join, &self.config.advertise_join)?,
-        };
-        let (roots, td) = voter
-            .machine()
-            .read(|r| (r.state().roots_der(), r.state().trust_domain().cloned()))
-            .map_err(crate::failure::stopped)?;
-        let td = td.ok_or_else(|| Failure::failed("corrupt", "this disk holds no founded cluster"))?;
-        let anchors = Anchors::new(&roots, td).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
-        let policies = Policies::builtin().map_err(|e| Failure::failed("policy", e.to_string()))?;
-        Ok(Cluster {
-            id,
-            voter,
-            audit,
-            opened: ArcSwap::from_pointee(opened),
-            clock: crate::clock::Clock::start(),
-            policies,
-            config: self.config.clone(),
-            weak: self.weak.clone(),
-            dir: self.voter_dir(),
-            disk_keys,
-            addrs,
-            hub: crate::hub::Hub::default(),
-            connections: Connections::new(),
-            identity: IdentityCell::empty(),
-            trust: TrustCell::new(anchors),
-            broadcast: events,
-            throttle: Throttle::of_callers(),
-            strangers: Throttle::of_strangers(),
-            awaits: crate::awaits::Awaits::default(),
-            entries: Pace::new(pace::ENTRIES.0, pace::ENTRIES.1),
-            leases: Pace::new(pace::LEASES.0, pace::LEASES.1),
-            certificates: Pace::new(
-                self.config.lives.node.min(self.config.lives.orch) / pace::CERTIFICATES,
-                pace::CERTIFICATES,
-            ),
-        })
-    }
-
-    /// A voter whose log has stopped can do nothing any more: the process ends, and is started again.
-    fn watch_log(&self, cluster: &Arc<Cluster>) {
-        let (cluster, failed, readiness) = (Arc::clone(cluster), self.failed.clone(), self.readiness.clone());
-        tokio::spawn(async move {
-            if let Ok(Some(status)) = cluster.voter.until(Duration::MAX, |s| s.fatal.is_some()).await {
-                tracing::error!(
-                    error = status.fatal.unwrap_or_default(),
-                    "the log has stopped; is the disk full or broken?"
-                );
-            }
-            readiness.not_ready("the log has stopped");
-            failed.cancel();
-        });
-    }
-
-    /// Serves J and S until the process stops.
-    fn listen(&self, cluster: &Arc<Cluster>, join: TcpListener, service: TcpListener) -> Result<(), Failure> {
-        let at = |l: &TcpListener| l.local_addr().map_err(|e| Failure::failed("address", e.to_string()));
-        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        *ports = std::mem::take(&mut *ports).with("join", at(&join)?).with("service", at(&service)?);
-        let j = ServerTls::server_only(Arc::clone(&cluster.identity));
-        let pin = Arc::new(RegistryPin(Arc::clone(cluster)));
-        let s = ServerTls::mutual(Arc::clone(&cluster.identity), Arc::clone(&cluster.trust), pin, Alpn::Service);
-        let limits = Limits::default();
-        let routes = Routes::new(JoinServer::new(join::JoinService(Arc::clone(cluster))));
-        let joining = serve(join, j, routes, cluster.connections.clone(), join::limits(), self.stop.clone());
-        let serving =
-            serve(service, s, service_routes(cluster), cluster.connections.clone(), limits, self.stop.clone());
-        for listener in [tokio::spawn(joining), tokio::spawn(serving)] {
-            let failed = self.failed.clone();
-            tokio::spawn(async move {
-                if !matches!(listener.await, Ok(Ok(()))) {
-                    tracing::error!("a listener failed");
-                    failed.cancel();
-                }
-            });
-        }
-        Ok(())
-    }
-}
-
-fn service_routes(cluster: &Arc<Cluster>) -> Routes {
-    let c = || Arc::clone(cluster);
-    let operators = operators::OperatorService(c());
-    Routes::new(IdentityServer::new(identity::IdentityService(c())))
-        .add_service(NodePlaneServer::new(nodes::NodeService(c())))
-        .add_service(SchedPlaneServer::new(sched::SchedService(c())))
-        .add_service(CommandPlaneServer::new(operators.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(ReadServer::new(operators).max_encoding_message_size(64 << 20))
-        .add_service(LogServer::new(log::LogService(c())))
 }

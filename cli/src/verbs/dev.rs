@@ -90,7 +90,7 @@ impl<'a> DevCluster<'a> {
     async fn vault(&mut self) -> Result<(), Failure> {
         let socket = self.dir.join("vault.sock");
         let text = format!(
-            "state_dir = {:?}\nsocket = {:?}\nallow_swap = true\n[listen]\njoin = \"127.0.0.1:0\"\nservice = \"127.0.0.1:0\"\nhealth = \"127.0.0.1:0\"\n",
+            "state_dir = {:?}\nsocket = {:?}\nallow_swap = true\n[listen]\njoin = \"127.0.0.1:0\"\nservice = \"127.0.0.1:0\"\npeer = \"127.0.0.1:0\"\nhealth = \"127.0.0.1:0\"\n",
             self.folder("vault")?,
             socket
         );

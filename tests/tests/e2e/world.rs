@@ -155,7 +155,7 @@ impl World {
     }
     pub fn write_vault_config(&self) {
         let text = format!(
-            "state_dir = {:?}\nsocket = {:?}\n[listen]\njoin = \"127.0.0.1:{}\"\nservice = \"127.0.0.1:{}\"\nhealth = \"127.0.0.1:0\"\n\
+            "state_dir = {:?}\nsocket = {:?}\n[listen]\njoin = \"127.0.0.1:{}\"\nservice = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:0\"\nhealth = \"127.0.0.1:0\"\n\
              [lives]\nlease = \"6s\"\nstatus_every = \"2s\"\n{}\n",
             self.text("vault"),
             self.socket(),

@@ -8,7 +8,7 @@ use holdfast_transport::rpc::join_server::Join;
 use holdfast_transport::server::{ConnPeer, Limits, PerSource};
 use holdfast_types::{Millis, TokenId};
 use holdfast_vault_core::NoteKind;
-use holdfast_vault_core::prepare::{self, JoinOutcome};
+use holdfast_vault_core::prepare::{self, Approved, JoinOutcome};
 use holdfast_wire::v1::{self, await_reply, join_reply, join_request, login_reply, login_request};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,11 @@ fn from<T>(r: &Request<T>) -> String {
 }
 
 impl JoinService {
+    /// Only the leader speaks with those who have no certificate; a follower says where its join listener is.
+    async fn leads(&self) -> Result<(), Failure> {
+        self.0.confirm_leading().await.map_err(|f| self.0.on_join(f))
+    }
+
     fn challenge(&self, nonce: [u8; 32]) -> Result<v1::Challenge, Failure> {
         let (charter_chain, bundle_chain) = self.0.look(|s| (s.charter_chain(), s.bundle_chain()))?;
         Ok(v1::Challenge { nonce: nonce.to_vec(), charter_chain, bundle_chain, status: Some(self.0.status()?) })
@@ -52,7 +57,7 @@ impl JoinService {
     ) -> Result<v1::JoinReply, Failure> {
         let decided = cluster.decide(|l, e| prepare::join(l, token, &nonce, proof, e));
         let outcome = match decided {
-            Ok(p) => cluster.commit(p).await.map(|(o, _)| o),
+            Ok(p) => cluster.commit(p).await.map(|(o, _)| o).map_err(|f| cluster.on_join(f)),
             Err(f) => Err(f),
         };
         let step = match outcome {
@@ -109,7 +114,7 @@ impl Join for JoinService {
     type LoginStream = Answers<v1::LoginReply>;
 
     async fn join(&self, request: Request<Streaming<v1::JoinRequest>>) -> Result<Response<Self::JoinStream>, Status> {
-        self.0.confirm_leading().await?;
+        self.leads().await?;
         let addr = from(&request);
         let nonce = random32()?;
         let challenge = self.challenge(nonce)?;
@@ -131,7 +136,7 @@ impl Join for JoinService {
     }
 
     async fn r#await(&self, request: Request<v1::AwaitRequest>) -> Result<Response<v1::AwaitReply>, Status> {
-        self.0.confirm_leading().await?;
+        self.leads().await?;
         let r = request.into_inner();
         let now = self.0.now()?;
         let decided = self.0.decide(|l, e| prepare::approved(l, &r, e))?;
@@ -139,12 +144,17 @@ impl Join for JoinService {
         if !self.0.awaits.take(&r.id, Millis(r.at_ms), now) {
             return Err(asked_before().into());
         }
+        let committed = |f| self.0.on_join(f);
         let step = match decided {
-            Some(p) => {
+            Approved::Issued(p) => {
                 self.0.may_have_certificate(&r.id)?;
-                await_reply::Step::Issued(self.0.commit(p).await?.0)
+                await_reply::Step::Issued(self.0.commit(p).await.map_err(committed)?.0)
             }
-            None => {
+            Approved::Voter(p) => {
+                self.0.may_have_certificate(&r.id)?;
+                await_reply::Step::Voter(self.0.commit(p).await.map_err(committed)?.0)
+            }
+            Approved::Waits => {
                 let spki = self.0.look(|s| s.node_view(&r.id, false).map(|n| n.spki_sha256))?.unwrap_or_default();
                 await_reply::Step::Pending(v1::Pending { id: r.id, spki_sha256: spki })
             }
@@ -156,7 +166,7 @@ impl Join for JoinService {
         &self,
         request: Request<Streaming<v1::LoginRequest>>,
     ) -> Result<Response<Self::LoginStream>, Status> {
-        self.0.confirm_leading().await?;
+        self.leads().await?;
         let nonce = random32()?;
         let challenge = self.challenge(nonce)?;
         let cluster = Arc::clone(&self.0);
@@ -170,7 +180,7 @@ impl Join for JoinService {
                 return Err(Failure::invalid("invalid-input", "a challenge is answered by a proof"));
             };
             let p = cluster.decide(|l, e| prepare::login(l, &nonce, &proof, e))?;
-            let (issued, _) = cluster.commit(p).await?;
+            let (issued, _) = cluster.commit(p).await.map_err(|f| cluster.on_join(f))?;
             send(&tx, v1::LoginReply { step: Some(login_reply::Step::Issued(issued)) }).await
         }))
     }

@@ -1,15 +1,18 @@
 //! The unix socket U: founding, unlocking and sealing, for root on the host. The only thing a sealed voter answers on.
 
 use crate::cluster::Cluster;
+use crate::disk::chain;
 use crate::disk::keys::DiskKey;
 use crate::disk::slots::{Recipient, Slots};
 use crate::found::{self, disk};
-use crate::gate::{Phase, slot_name};
+use crate::gate::{Phase, Who, slot_name};
 use crate::run::Daemon;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::local_server::Local;
 use holdfast_types::ClusterId;
+use holdfast_vault_core::NoteKind;
 use holdfast_wire::v1;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tonic::{Request, Response, Status};
@@ -18,7 +21,8 @@ use zeroize::Zeroize as _;
 /// Serves U.
 pub struct LocalService(pub Arc<Daemon>);
 
-fn boxes(slots: &Slots) -> v1::SlotBoxes {
+/// A voter's slots, as they are shown: the boxes that an operator's keys open.
+pub fn boxes(slots: &Slots) -> v1::SlotBoxes {
     let slot = |s: &crate::disk::slots::Slot| {
         let (kind, epoch) = match s.recipient {
             Recipient::Unlock { epoch } => ("unlock", epoch),
@@ -26,14 +30,29 @@ fn boxes(slots: &Slots) -> v1::SlotBoxes {
             // Nothing that an operator's key opens.
             Recipient::Plain | Recipient::Credential { .. } => return None,
         };
-        Some(v1::SlotBox { kind: kind.to_owned(), epoch, r#box: s.boxed()?.to_vec() })
+        Some(v1::SlotBox { kind: kind.to_owned(), epoch, r#box: s.boxed()?.to_vec(), dk_gen: s.generation })
     };
     v1::SlotBoxes {
         cluster_id: slots.cluster().0.to_vec(),
         voter_id: slots.voter().0,
         dk_gen: slots.current(),
-        slots: slots.iter().filter(|s| s.generation == slots.current()).filter_map(slot).collect(),
+        dk_pending: slots.pending().unwrap_or(0),
+        slots: slots.iter().filter_map(slot).collect(),
+        ..Default::default()
     }
+}
+
+/// The same with the chain to the unlock key before, for a voter that slept through its rotation.
+fn boxes_and_chain(slots: &Slots, dir: &Path) -> v1::SlotBoxes {
+    let (chain_epoch, chain) = match chain::load(dir, slots.cluster(), slots.voter()) {
+        Ok(found) => found.unwrap_or_default(),
+        // Any other voter's is as good.
+        Err(e) => {
+            tracing::warn!("the chain to the unlock key before cannot be used: {e}");
+            (0, Vec::new())
+        }
+    };
+    v1::SlotBoxes { chain, chain_epoch, ..boxes(slots) }
 }
 
 /// Whether the request founds the very cluster that is here, by the charter that it is named after.
@@ -58,6 +77,13 @@ fn founded(cluster: &Cluster, slots: &Slots) -> Result<v1::InitReply, Failure> {
     })
 }
 
+/// What a voter that is not at work says of itself.
+fn of(r: &mut v1::SealStatusReply, who: &Who) {
+    r.cluster_id = who.cluster.0.to_vec();
+    r.voter_id = who.voter.0;
+    r.leader = who.log.as_ref().and_then(|l| l.status().leader).map_or(0, |l| l.0);
+}
+
 /// Does `work` to its end, also if the caller leaves: founding and unlocking must not stop half way.
 async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Failure>> + Send + 'static,
@@ -77,12 +103,16 @@ async fn init(daemon: Arc<Daemon>, request: v1::InitRequest) -> Result<v1::InitR
         let slots = Slots::load(&daemon.voter_dir()).map_err(disk)?;
         return founded(cluster, &slots);
     }
+    if matches!(*phase, Phase::Joining(_)) {
+        let f = Failure::changed("already-initialized", "this voter is joining a cluster");
+        return Err(f.help("see its log, or start it without --join-token-file on an empty state directory"));
+    }
     if !matches!(*phase, Phase::Uninitialized) {
         let f = Failure::changed("already-initialized", "this vault has been founded already");
         return Err(f.help("use another state directory to found another cluster"));
     }
     let new = found::found(&daemon.config.state_dir, &request, &daemon.config.lives).await?;
-    let cluster = match daemon.open(new.slots, new.disk_key).await {
+    let cluster = match daemon.open_founded(new.slots, new.disk_key).await {
         Ok(cluster) => cluster,
         Err(e) => {
             // Nobody has been told of this cluster: it goes, and `init` can be tried again.
@@ -95,29 +125,41 @@ async fn init(daemon: Arc<Daemon>, request: v1::InitRequest) -> Result<v1::InitR
     founded(&cluster, &slots)
 }
 
+/// The disk keys of a request, each checked against the slots: one for each live generation.
+fn disk_keys(slots: &Slots, r: &mut v1::OpenSlotRequest) -> Result<Vec<DiskKey>, Failure> {
+    let mut keys = Vec::new();
+    let first = v1::GenerationKey { dk_gen: r.dk_gen, disk_key: std::mem::take(&mut r.disk_key) };
+    for mut given in std::iter::once(first).chain(std::mem::take(&mut r.others)) {
+        let key = DiskKey::from_slice(&given.disk_key);
+        given.disk_key.zeroize();
+        let key = key.ok_or_else(|| Failure::invalid("invalid-input", "a disk key has 32 bytes"))?;
+        let generation = if given.dk_gen == 0 { slots.current() } else { given.dk_gen };
+        slots.verify(generation, &key).map_err(disk)?;
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
 /// Opens the disk with the key of one of its slots.
 async fn open_slot(daemon: Arc<Daemon>, mut r: v1::OpenSlotRequest) -> Result<v1::Ack, Failure> {
-    let key = DiskKey::from_slice(&r.disk_key);
-    r.disk_key.zeroize();
-    let key = key.ok_or_else(|| Failure::invalid("invalid-input", "a disk key has 32 bytes"))?;
     let mut attempts = daemon.gate.door.lock().await;
     let phase = daemon.gate.phase();
     let Phase::Sealed(slots) = &*phase else {
+        r.disk_key.zeroize();
         return Err(Failure::changed("not-sealed", format!("this vault is {}", phase.word())));
     };
     if !attempts.allow(Instant::now()) {
         return Err(Failure::exhausted("too-many-attempts", "too many attempts to unlock").help("wait a minute"));
     }
-    if let Err(e) = slots.verify(slots.current(), &key) {
-        tracing::warn!(slot = %r.slot, "an attempt to unlock failed");
-        return Err(disk(e));
-    }
+    let keys = disk_keys(slots, &mut r).inspect_err(|_| tracing::warn!(slot = %r.slot, "an attempt to unlock failed"));
     let slots = Slots::load(&daemon.voter_dir()).map_err(disk)?;
-    let cluster = daemon.open(slots, key).await?;
+    let opened = daemon.open(slots, keys?).await?.wait().await?;
     let slot: String = r.slot.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
-    cluster
-        .note(holdfast_vault_core::NoteKind::UnlockOpen, "local".to_owned(), format!("vault/{}", cluster.id), slot)
-        .await;
+    // One of several that waits for the others, or follows, has nobody to write it down with: its log says it.
+    tracing::info!(slot, "unlocked");
+    if let Some(cluster) = opened.filter(|c| c.leads()) {
+        cluster.note(NoteKind::UnlockOpen, "local".to_owned(), format!("vault/{}", cluster.id), slot).await;
+    }
     Ok(v1::Ack {})
 }
 
@@ -142,11 +184,25 @@ impl Local for LocalService {
                 r.cluster_id = c.look(|s| s.cluster_id().map(|c| c.0.to_vec()))?.unwrap_or_default();
                 r.autolock = c.look(holdfast_vault_core::State::autolock)?;
                 r.voter_id = c.id.0;
+                r.leader = c.voter.status().leader.map_or(0, |l| l.0);
                 r.service_addr = c.addrs.service.clone();
                 r.join_addr = c.addrs.join.clone();
             }
             Phase::Uninitialized => r.reason = "no cluster has been founded here".to_owned(),
-            Phase::Recovering => {}
+            Phase::Joining(None) => r.reason = "the cluster has not answered yet".to_owned(),
+            Phase::Joining(Some(waits)) => {
+                r.applicant = waits.id.clone();
+                r.spki_sha256 = waits.spki.to_vec();
+                r.reason = "waits for `holdfast voter admit`".to_owned();
+            }
+            Phase::Recovering(who) => {
+                of(&mut r, who);
+                r.reason = "waits for the other voters".to_owned();
+            }
+            Phase::RolledBack(who, why) => {
+                of(&mut r, who);
+                r.reason.clone_from(why);
+            }
         }
         Ok(Response::new(r))
     }
@@ -154,7 +210,7 @@ impl Local for LocalService {
     async fn get_slot_boxes(&self, _: Request<v1::Ack>) -> Result<Response<v1::SlotBoxes>, Status> {
         let phase = self.0.gate.phase();
         if let Phase::Sealed(slots) = &*phase {
-            return Ok(Response::new(boxes(slots)));
+            return Ok(Response::new(boxes_and_chain(slots, &self.0.voter_dir())));
         }
         Err(Failure::changed("not-sealed", format!("this vault is {}", phase.word())).into())
     }
@@ -173,16 +229,11 @@ impl Local for LocalService {
                 "autolock-off",
                 "sealing does nothing while autolock is off: the disk key lies on the disk",
             );
-            return Err(f.help("found the cluster with --autolock").into());
+            return Err(f.help("turn it on first: holdfast autolock on").into());
         }
-        cluster
-            .note(
-                holdfast_vault_core::NoteKind::Seal,
-                "local".to_owned(),
-                format!("vault/{}", cluster.id),
-                String::new(),
-            )
-            .await;
+        if cluster.leads() {
+            cluster.note(NoteKind::Seal, "local".to_owned(), format!("vault/{}", cluster.id), String::new()).await;
+        }
         self.0.seal.cancel();
         Ok(Response::new(v1::Ack {}))
     }

@@ -1,12 +1,13 @@
 //! Operators: submitting statements and looking at what is known.
 
 use crate::cluster::Cluster;
+use crate::members;
 use crate::rights::Rpc;
 use holdfast_transport::failure::FailureKind;
 use holdfast_transport::rpc::command_plane_server::CommandPlane;
 use holdfast_transport::rpc::read_server::Read;
 use holdfast_types::{NodeId, SecretRef, ServiceRef};
-use holdfast_vault_core::{NoteKind, prepare};
+use holdfast_vault_core::{NoteKind, State, prepare};
 use holdfast_wire::v1;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -75,23 +76,8 @@ impl Read for OperatorService {
         let mut view = self.0.look(|s| s.status_view(now))?;
         let status = self.0.voter.status();
         view.state = if status.leader.is_some() { "ready" } else { "no-quorum" }.to_owned();
-        view.voters = self.0.look(|s| {
-            // Each voter knows how far it is itself, and of the others who leads.
-            let row = |(id, v): (holdfast_types::VoterId, &holdfast_vault_core::VoterRow)| {
-                let mine = |n: u64| if id == self.0.id { n } else { 0 };
-                v1::VoterView {
-                    id: id.0,
-                    state: if id == self.0.id { "ready" } else { "unknown" }.to_owned(),
-                    leader: status.leader == Some(id),
-                    term: mine(status.term),
-                    last_log: mine(status.last_log.unwrap_or(0)),
-                    applied: mine(status.applied.unwrap_or(0)),
-                    service_addr: v.service_addr.clone(),
-                    join_addr: v.join_addr.clone(),
-                }
-            };
-            s.voters().map(row).collect()
-        })?;
+        members::fill(&self.0, &mut view.voters);
+        (view.unlock, view.keyring) = self.0.look(|s| (Some(s.unlock_view()), Some(s.keyring_view())))?;
         view.alarms = super::alarms::all(&self.0, &view, now);
         Ok(Response::new(view))
     }
@@ -159,6 +145,17 @@ impl Read for OperatorService {
 
     async fn list_mandates(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::MandateList>, Status> {
         self.read(&request, Rpc::ListMandates, |s| v1::MandateList { mandates: s.mandate_views() }).await
+    }
+
+    async fn list_voters(&self, request: Request<v1::Ack>) -> Result<Response<v1::VoterList>, Status> {
+        let list = |s: &State| v1::VoterList { voters: s.voter_views(), applicants: s.applicants() };
+        let mut listed = self.read(&request, Rpc::ListVoters, list).await?;
+        members::fill(&self.0, &mut listed.get_mut().voters);
+        Ok(listed)
+    }
+
+    async fn get_unlock(&self, request: Request<v1::Ack>) -> Result<Response<v1::UnlockView>, Status> {
+        self.read(&request, Rpc::GetUnlock, State::unlock_view).await
     }
 
     async fn get_trust(&self, request: Request<v1::Ack>) -> Result<Response<v1::TrustView>, Status> {

@@ -7,6 +7,7 @@ mod audit;
 mod batch;
 mod codec;
 mod fill;
+mod heard;
 mod log;
 mod machine;
 mod members;

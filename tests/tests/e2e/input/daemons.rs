@@ -40,7 +40,7 @@ impl Place {
         let (state, [a, b, c]) = (self.path("state"), self.ports);
         match self.name {
             "holdfast-vault" => format!(
-                "state_dir = {state:?}\nsocket = {:?}\n[listen]\njoin = \"127.0.0.1:{a}\"\nservice = \"127.0.0.1:{b}\"\nhealth = \"127.0.0.1:{c}\"\n",
+                "state_dir = {state:?}\nsocket = {:?}\n[listen]\njoin = \"127.0.0.1:{a}\"\nservice = \"127.0.0.1:{b}\"\npeer = \"127.0.0.1:0\"\nhealth = \"127.0.0.1:{c}\"\n",
                 self.path("vault.sock")
             ),
             "holdfast-orchestrator" => {

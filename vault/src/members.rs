@@ -1,0 +1,304 @@
+//! What the leader does about the voters: raft's membership follows the rows of the state, how far each was is written down,
+//! and leadership moves before this voter goes.
+//!
+//! Each look is made anew from the state and raft's own view; nothing is remembered that a crash could lose.
+
+use crate::cluster::Cluster;
+use crate::raft::{Members, ProposeError};
+use holdfast_transport::failure::Failure;
+use holdfast_types::VoterId;
+use holdfast_vault_core::{VoterMark, prepare};
+use holdfast_wire::v1;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// A learner that lacks no more than this becomes a voter.
+const CAUGHT_UP: u64 = 64;
+/// Who has not answered for so long is unreachable.
+const SILENT: Duration = Duration::from_secs(3);
+/// Leadership is handed over to one that has answered within this time, if there is one.
+const LIVELY: Duration = Duration::from_secs(1);
+/// Progress is written down so often, and at once if somebody has come this much further.
+const MARKS_EVERY: Duration = Duration::from_secs(5);
+const MARKS_AT: u64 = 256;
+/// The least that is worth an entry: the entry that writes progress down is progress itself, so one is not.
+const MARKS_LEAST: u64 = 2;
+/// How long a voter that goes waits for the next leader.
+const HAND_OVER: Duration = Duration::from_secs(3);
+/// How long answers that are on their way have after leadership was lost.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
+
+/// When the progress of the others was written down last, while this voter leads.
+#[derive(Default)]
+pub struct Following(Mutex<Option<Instant>>);
+
+impl Following {
+    /// How much further somebody must be to be written down now.
+    fn least(&self, now: Instant) -> u64 {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|l| now.duration_since(l) >= MARKS_EVERY) {
+            *last = Some(now);
+            return MARKS_LEAST;
+        }
+        MARKS_AT
+    }
+}
+
+/// One change of raft's membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    /// This voter was evicted: another one leads, and takes it out.
+    HandOver(VoterId),
+    Vote(BTreeSet<VoterId>),
+    Drop(VoterId),
+    Add(VoterId, String),
+    Move(VoterId, String),
+}
+
+/// The next change, if raft's membership is not what the members' rows say. `rows`: their addresses, empty where none is known.
+fn next(
+    me: VoterId,
+    rows: &BTreeMap<VoterId, String>,
+    raft: &Members,
+    matched: &BTreeMap<VoterId, u64>,
+    last_log: u64,
+) -> Option<Step> {
+    let has_caught_up = |id: &VoterId| matched.get(id).is_some_and(|m| m.saturating_add(CAUGHT_UP) >= last_log);
+    let stay = raft.voters.iter().filter(|v| rows.contains_key(v));
+    let rise = raft.learners.iter().filter(|v| rows.contains_key(v) && has_caught_up(v));
+    let wanted: BTreeSet<VoterId> = stay.chain(rise).copied().collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    if !rows.contains_key(&me) {
+        return furthest(&wanted, matched).map(Step::HandOver);
+    }
+    if wanted != raft.voters {
+        return Some(Step::Vote(wanted));
+    }
+    if let Some(gone) = raft.learners.iter().find(|v| !rows.contains_key(v)) {
+        return Some(Step::Drop(*gone));
+    }
+    let known = |id: &VoterId| raft.voters.contains(id) || raft.learners.contains(id);
+    let mut reached = rows.iter().filter(|(_, addr)| !addr.is_empty());
+    reached.find_map(|(id, addr)| {
+        let step = if known(id) { Step::Move(*id, addr.clone()) } else { Step::Add(*id, addr.clone()) };
+        (!known(id) || raft.addrs.get(id) != Some(addr)).then_some(step)
+    })
+}
+
+/// Of `voters` the one whose log reaches furthest.
+fn furthest(voters: &BTreeSet<VoterId>, matched: &BTreeMap<VoterId, u64>) -> Option<VoterId> {
+    voters.iter().copied().max_by_key(|v| matched.get(v).copied().unwrap_or(0))
+}
+
+/// One look of the leader at the voters.
+pub async fn drive(cluster: &Cluster) -> Result<(), Failure> {
+    let rows = cluster.look(|s| s.voters().map(|(id, v)| (id, v.peer_addr.clone())).collect::<BTreeMap<_, _>>())?;
+    let (raft, matched) = (cluster.voter.members(), cluster.voter.matched());
+    let last_log = cluster.voter.status().last_log.unwrap_or(0);
+    if let Some(step) = next(cluster.id, &rows, &raft, &matched, last_log) {
+        tracing::info!(?step, "the voters change");
+        take(cluster, step).await.map_err(|e| cluster.unproposed(e))?;
+    }
+    if rows.len() > 1 {
+        write_down(cluster, &matched).await?;
+    }
+    Ok(())
+}
+
+async fn take(cluster: &Cluster, step: Step) -> Result<(), ProposeError> {
+    match step {
+        Step::HandOver(to) => cluster.voter.transfer_leader(to).await,
+        Step::Vote(voters) => cluster.voter.set_voters(&voters).await,
+        Step::Drop(id) => cluster.voter.remove_learner(id).await,
+        Step::Add(id, addr) => cluster.voter.add_learner(id, &addr).await,
+        Step::Move(id, addr) => cluster.voter.set_address(id, &addr).await,
+    }
+}
+
+/// Writes down how far the voters are known to have been, so that one whose disk is set back is known.
+async fn write_down(cluster: &Cluster, matched: &BTreeMap<VoterId, u64>) -> Result<(), Failure> {
+    let status = cluster.voter.status();
+    let own =
+        VoterMark { id: cluster.id, index: status.applied.unwrap_or(0), vote_term: cluster.voter.last_vote_term() };
+    let marks = marks(own, matched, &cluster.standing.peers.granted());
+    let least = cluster.following.least(Instant::now());
+    if let Some(command) = cluster.look(|s| prepare::progress(s, &marks, least))? {
+        cluster.propose(command).await?;
+    }
+    Ok(())
+}
+
+fn marks(own: VoterMark, matched: &BTreeMap<VoterId, u64>, granted: &[VoterMark]) -> Vec<VoterMark> {
+    let mut marks: BTreeMap<VoterId, VoterMark> =
+        matched.iter().map(|(id, index)| (*id, VoterMark { id: *id, index: *index, vote_term: 0 })).collect();
+    for said in granted.iter().chain([&own]) {
+        let mark = marks.entry(said.id).or_insert(*said);
+        mark.index = mark.index.max(said.index);
+        mark.vote_term = mark.vote_term.max(said.vote_term);
+    }
+    marks.into_values().collect()
+}
+
+/// Hands leadership over, if this voter leads and another one can: nobody has to find out that the leader is gone.
+pub async fn hand_over(cluster: &Cluster) {
+    if !cluster.leads() {
+        return;
+    }
+    let (matched, unheard) = (cluster.voter.matched(), cluster.voter.unheard());
+    let mut others = cluster.voter.members().voters;
+    others.remove(&cluster.id);
+    let lively = others.iter().copied().filter(|v| unheard.get(v).is_some_and(|t| *t <= LIVELY)).collect();
+    let Some(to) = furthest(&lively, &matched).or_else(|| furthest(&others, &matched)) else { return };
+    if let Err(e) = cluster.voter.transfer_leader(to).await {
+        return tracing::warn!(to = to.0, "leadership was not handed over: {e}");
+    }
+    let moved = cluster.voter.until(HAND_OVER, |s| s.leader.is_some_and(|l| l != cluster.id)).await;
+    match moved.ok().flatten().and_then(|s| s.leader) {
+        Some(leader) => tracing::info!(leader = leader.0, "leadership was handed over"),
+        None => tracing::warn!(to = to.0, "leadership was not handed over in time"),
+    }
+}
+
+/// When leadership is lost, everybody who was served here goes to whoever leads now.
+pub async fn watch_lead(cluster: Arc<Cluster>, stop: CancellationToken) {
+    loop {
+        for wanted in [true, false] {
+            let seen = cluster.voter.until(Duration::MAX, |s| (s.leader == Some(cluster.id)) == wanted);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                seen = seen => if seen.is_err() { return },
+            }
+        }
+        cluster.hub.end_all();
+        tokio::time::sleep(LAST_ANSWERS).await;
+        if !cluster.leads() {
+            let closed = cluster.connections.close_where(|c| c.peer.is_some());
+            tracing::info!(
+                connections = closed,
+                "this voter does not lead any more; its callers go to the one that does"
+            );
+        }
+    }
+}
+
+/// What is known here of the voters beside their rows: who leads, and on the leader, who follows.
+pub fn fill(cluster: &Cluster, views: &mut [v1::VoterView]) {
+    let status = cluster.voter.status();
+    let (raft, matched, unheard) = (cluster.voter.members(), cluster.voter.matched(), cluster.voter.unheard());
+    for v in views.iter_mut().filter(|v| v.state != "evicted") {
+        let id = VoterId(v.id);
+        v.leader = status.leader == Some(id);
+        if id == cluster.id {
+            (v.state, v.term) = ("ready".to_owned(), status.term);
+            (v.last_log, v.applied) = (status.last_log.unwrap_or(0), status.applied.unwrap_or(0));
+        } else if status.leader == Some(cluster.id) {
+            v.state = state(raft.voters.contains(&id), unheard.get(&id).copied()).to_owned();
+            v.last_log = matched.get(&id).copied().unwrap_or(0);
+            v.applied = v.last_log;
+        }
+    }
+}
+
+fn state(votes: bool, unheard: Option<Duration>) -> &'static str {
+    match (votes, unheard) {
+        (true, Some(t)) if t <= SILENT => "ready",
+        (true, _) => "unreachable",
+        (false, _) => "joining",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn v(n: u64) -> VoterId {
+        VoterId(n)
+    }
+    fn addr(n: u64) -> String {
+        format!("10.0.0.{n}:7402")
+    }
+    fn rows(ids: &[u64]) -> BTreeMap<VoterId, String> {
+        ids.iter().map(|n| (v(*n), addr(*n))).collect()
+    }
+    fn raft(voters: &[u64], learners: &[u64]) -> Members {
+        let set = |ids: &[u64]| ids.iter().map(|n| v(*n)).collect::<BTreeSet<_>>();
+        let addrs = voters.iter().chain(learners).map(|n| (v(*n), addr(*n))).collect();
+        Members { voters: set(voters), learners: set(learners), addrs }
+    }
+    fn at(marks: &[(u64, u64)]) -> BTreeMap<VoterId, u64> {
+        marks.iter().map(|(n, index)| (v(*n), *index)).collect()
+    }
+    fn voters(ids: &[u64]) -> Option<Step> {
+        Some(Step::Vote(ids.iter().map(|n| v(*n)).collect()))
+    }
+
+    #[test]
+    fn a_new_voter_learns_first_and_votes_once_it_has_caught_up() {
+        let step = |raft: &Members, mark: u64| next(v(1), &rows(&[1, 2]), raft, &at(&[(1, 500), (2, mark)]), 500);
+        assert_eq!(step(&raft(&[1], &[]), 0), Some(Step::Add(v(2), addr(2))));
+        assert_eq!(step(&raft(&[1], &[2]), 500 - CAUGHT_UP - 1), None, "it lags");
+        assert_eq!(step(&raft(&[1], &[2]), 500 - CAUGHT_UP), voters(&[1, 2]));
+        assert_eq!(step(&raft(&[1, 2], &[]), 0), None, "a voter that lags stays one");
+    }
+
+    #[test]
+    fn who_has_not_said_where_it_is_waits() {
+        let mut known = rows(&[1, 2]);
+        known.insert(v(2), String::new());
+        assert_eq!(next(v(1), &known, &raft(&[1], &[]), &at(&[]), 0), None);
+    }
+
+    #[test]
+    fn an_evicted_voter_goes_whether_it_votes_or_learns() {
+        let marks = at(&[(1, 9), (2, 9), (3, 9)]);
+        assert_eq!(next(v(1), &rows(&[1, 2]), &raft(&[1, 2, 3], &[]), &marks, 9), voters(&[1, 2]));
+        assert_eq!(next(v(1), &rows(&[1, 2]), &raft(&[1, 2], &[3]), &marks, 9), Some(Step::Drop(v(3))));
+    }
+
+    #[test]
+    fn an_evicted_leader_hands_over_to_whoever_is_furthest() {
+        let marks = at(&[(1, 9), (2, 7), (3, 8)]);
+        let step = next(v(1), &rows(&[2, 3]), &raft(&[1, 2, 3], &[]), &marks, 9);
+        assert_eq!(step, Some(Step::HandOver(v(3))));
+        assert_eq!(next(v(1), &rows(&[]), &raft(&[1], &[]), &marks, 9), None, "nobody would be left");
+    }
+
+    #[test]
+    fn a_voter_that_moved_is_reached_at_its_new_address() {
+        let mut known = rows(&[1, 2]);
+        known.insert(v(2), "new:1".to_owned());
+        let step = next(v(1), &known, &raft(&[1, 2], &[]), &at(&[]), 0);
+        assert_eq!(step, Some(Step::Move(v(2), "new:1".to_owned())));
+        assert_eq!(next(v(1), &rows(&[1, 2]), &raft(&[1, 2], &[]), &at(&[]), 0), None);
+    }
+
+    #[test]
+    fn what_each_was_seen_to_do_is_put_together() {
+        let own = VoterMark { id: v(1), index: 10, vote_term: 4 };
+        let granted = [VoterMark { id: v(2), index: 0, vote_term: 4 }];
+        let all = marks(own, &at(&[(1, 9), (2, 8), (3, 7)]), &granted);
+        let as_told = all.iter().map(|m| (m.id.0, m.index, m.vote_term)).collect::<Vec<_>>();
+        assert_eq!(as_told, [(1, 10, 4), (2, 8, 4), (3, 7, 0)]);
+    }
+
+    #[test]
+    fn progress_is_written_down_every_five_seconds_or_in_leaps() {
+        let (following, t) = (Following::default(), Instant::now());
+        assert_eq!(following.least(t), MARKS_LEAST);
+        assert_eq!(following.least(t + Duration::from_secs(4)), MARKS_AT);
+        assert_eq!(following.least(t + Duration::from_secs(5)), MARKS_LEAST);
+    }
+
+    #[test]
+    fn a_voter_follows_is_silent_or_still_learns() {
+        let s = Duration::from_secs;
+        assert_eq!(state(true, Some(s(1))), "ready");
+        assert_eq!(state(true, Some(s(4))), "unreachable");
+        assert_eq!(state(true, None), "unreachable");
+        assert_eq!(state(false, Some(s(0))), "joining");
+    }
+}

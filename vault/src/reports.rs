@@ -1,0 +1,312 @@
+//! What each voter does for itself and tells the leader of: its slots, its disk key, its KEM key, its certificate, its addresses.
+//!
+//! What is told is compared with what was told last, so a quiet voter says nothing. A voter that no leader reaches says to
+//! everybody where it is ([`announce`]).
+
+use crate::cluster::{Addrs, Cluster};
+use crate::disk::duty::{SlotsNow, bring_slots};
+use crate::disk::ident::Ident;
+use crate::disk::rotation::{replace_disk_key, resume};
+use crate::disk::slots::{Recipient, Slots};
+use crate::failure::stopped;
+use crate::found::disk;
+use crate::keystore::random32;
+use crate::registry::Events;
+use crate::standing::{ROLLED_BACK, Standing};
+use holdfast_pki::issue::BACKDATE;
+use holdfast_transport::failure::Failure;
+use holdfast_transport::keys::PrivateKey;
+use holdfast_transport::tls::LocalIdentity;
+use holdfast_types::{Secret, VoterId, kind};
+use holdfast_vault_core::{Event, prepare, third_over};
+use holdfast_wire::boxes::derive_keypair;
+use holdfast_wire::v1;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio_util::sync::CancellationToken;
+
+/// How often a voter looks whether it has something to tell, beside the events that say so.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What this voter has done for itself, and what it has told.
+pub struct Duty {
+    slots: SlotsNow,
+    /// Something that the slots follow has changed.
+    slots_due: bool,
+    disk_key_order: u64,
+    /// The keyring term for which this voter's KEM key is.
+    kem_term: u32,
+    /// What was told last, and in which Raft term as leader.
+    told: Option<(v1::VoterReport, Option<u64>)>,
+}
+
+/// The voter's own keys, read from its disk.
+pub fn ident(standing: &Standing) -> Result<Ident, Failure> {
+    Ident::load(&standing.dir, &standing.disk_keys).map_err(disk)
+}
+
+/// Uses the certificate that this voter holds.
+fn identify(standing: &Standing, ident: &Ident) -> Result<(), Failure> {
+    let key = PrivateKey::from_pkcs8(ident.tls_key.expose()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
+    let identity = LocalIdentity::new(&ident.chain, &key).map_err(|e| Failure::failed("identity", e.to_string()))?;
+    standing.identity.swap(identity);
+    Ok(())
+}
+
+/// What the slots file says now.
+fn slots_now(standing: &Standing) -> Result<SlotsNow, Failure> {
+    let mut now = SlotsNow { unlock_epoch: 0, recovery_version: 0 };
+    for slot in Slots::load(&standing.dir).map_err(disk)?.iter() {
+        match slot.recipient {
+            Recipient::Unlock { epoch } => now.unlock_epoch = now.unlock_epoch.max(epoch),
+            Recipient::Recovery { charter_version } => now.recovery_version = charter_version,
+            Recipient::Plain | Recipient::Credential { .. } => {}
+        }
+    }
+    Ok(now)
+}
+
+/// The KEM key to tell of: the next one if there is one, else the one in use.
+fn kem_of(ident: &Ident, known: (u32, [u8; 32])) -> (u32, [u8; 32]) {
+    let public = |ikm: &Secret<kind::HpkeKey, 32>| derive_keypair(ikm.expose()).1;
+    match ident.next_kem_ikm.as_ref().map(public) {
+        Some(next) if next == known.1 => known,
+        Some(next) => (known.0 + 1, next),
+        None => (known.0, public(&ident.kem_ikm)),
+    }
+}
+
+/// Tells every other voter where this one is, until one of them has passed it on: the leader reaches it nowhere else.
+pub async fn announce(standing: &Standing, peer_addr: &str) -> Result<(), Failure> {
+    let row = standing.voter.machine().read(|r| {
+        let of = r.state().voter(standing.id);
+        of.map(|v| (v.disk_key_order, (v.kem_gen, v.kem_pk), v.service_addr.clone(), v.join_addr.clone()))
+    });
+    let row = row.map_err(stopped)?;
+    let own = ident(standing)?;
+    let (disk_key_order, known, service, join) =
+        row.unwrap_or_else(|| (0, (1, derive_keypair(own.kem_ikm.expose()).1), String::new(), String::new()));
+    let addrs = Addrs { service, join, peer: peer_addr.to_owned() };
+    let said = report_of(standing, &addrs, slots_now(standing)?, disk_key_order, kem_of(&own, known));
+    for (id, addr) in standing.others()? {
+        match standing.peers.report(id, &addr, said.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(f) if f.code == ROLLED_BACK => return Err(f),
+            Err(f) => tracing::debug!(voter = id.0, "did not take this voter's report: {f}"),
+        }
+    }
+    Ok(())
+}
+
+fn report_of(
+    standing: &Standing,
+    addrs: &Addrs,
+    slots: SlotsNow,
+    disk_key_order: u64,
+    (kem_gen, kem_pk): (u32, [u8; 32]),
+) -> v1::VoterReport {
+    v1::VoterReport {
+        boot: Some(v1::Boot { count: standing.boot.count, id: standing.boot.id.to_vec() }),
+        peer_addr: addrs.peer.clone(),
+        service_addr: addrs.service.clone(),
+        join_addr: addrs.join.clone(),
+        unlock_epoch: slots.unlock_epoch,
+        recovery_version: slots.recovery_version,
+        disk_key_order,
+        kem_gen,
+        kem_pk: kem_pk.to_vec(),
+        csr: Vec::new(),
+    }
+}
+
+impl Cluster {
+    /// Takes what voter `id` says of itself; only the leader can.
+    pub async fn take_report(
+        &self,
+        id: VoterId,
+        said: &v1::VoterReport,
+        leads: Option<u64>,
+    ) -> Result<v1::VoterReportReply, Failure> {
+        if !self.leads() {
+            return Err(self.elsewhere(|v| v.peer_addr.clone()));
+        }
+        match self.decide(|l, e| prepare::voter_said(l, id, said, leads, e))? {
+            Some(p) => self.commit(p).await.map(|(reply, _)| reply),
+            None => Ok(v1::VoterReportReply::default()),
+        }
+    }
+}
+
+impl Duty {
+    /// Nothing is told yet, and everything is looked at once.
+    pub fn begin(cluster: &Cluster) -> Result<Self, Failure> {
+        let (disk_key_order, kem_term, older) = cluster.look(|s| {
+            let row = s.voter(cluster.id);
+            (row.map_or(0, |v| v.disk_key_order), s.active_term(), row.is_some_and(|v| v.terms.len() > 1))
+        })?;
+        // A rotation of the keyring that is under way may be one that this voter slept through.
+        let kem_term = if older { kem_term.saturating_sub(1) } else { kem_term };
+        let slots = slots_now(&cluster.standing)?;
+        Ok(Self { slots, slots_due: true, disk_key_order, kem_term, told: None })
+    }
+
+    /// Does what is due, and tells the leader what is new.
+    async fn see_to(&mut self, cluster: &Arc<Cluster>) -> Result<(), Failure> {
+        if cluster.standing.is_evicted() {
+            // One that still leads hands over first.
+            if !cluster.leads() {
+                cluster.standing.peers.rolled_back().cancel();
+            }
+            return Ok(());
+        }
+        // What fails is tried again at the next look; the report says what is so.
+        let done = self.slots(cluster).await;
+        let renewed = self.kem(cluster);
+        self.report(cluster).await?;
+        done.and(renewed)
+    }
+
+    /// Makes the slots what they are to be, and replaces the disk key if that was ordered.
+    async fn slots(&mut self, cluster: &Arc<Cluster>) -> Result<(), Failure> {
+        if !self.slots_due {
+            return Ok(());
+        }
+        let Some(wanted) = cluster.look(holdfast_vault_core::State::wanted_slots)? else { return Ok(()) };
+        let s = &cluster.standing;
+        let (dir, keys, what) = (s.dir.clone(), Arc::clone(&s.disk_keys), wanted.clone());
+        let broken = |_| Failure::failed("failed", "the slots could not be looked after");
+        let brought = tokio::task::spawn_blocking(move || bring_slots(&dir, &keys, &what)).await.map_err(broken)?;
+        self.slots = brought.map_err(disk)?;
+        resume(&s.dir, &s.disk_keys, &s.store, &s.voter, &wanted).await?;
+        if wanted.disk_key_order > self.disk_key_order {
+            replace_disk_key(&s.dir, &s.disk_keys, &s.store, &s.voter, &wanted).await?;
+            self.disk_key_order = wanted.disk_key_order;
+            tracing::info!(order = self.disk_key_order, "this voter's disk key was replaced");
+        }
+        self.slots_due = false;
+        Ok(())
+    }
+
+    /// With each keyring term a voter has a new KEM key: the old one opens what an old disk of it holds, and goes.
+    fn kem(&mut self, cluster: &Cluster) -> Result<(), Failure> {
+        let (term, known) = cluster.look(|s| (s.active_term(), s.voter(cluster.id).map(|v| v.kem_pk)))?;
+        let due = term > self.kem_term;
+        let mut own = ident(&cluster.standing)?;
+        let next = own.next_kem_ikm.as_ref().map(|ikm| derive_keypair(ikm.expose()).1);
+        if next.is_some() && next == known {
+            if let Some(taken) = own.next_kem_ikm.take() {
+                own.kem_ikm = taken;
+            }
+        } else if due && next.is_none() {
+            own.next_kem_ikm = Some(Secret::take(&mut random32()?));
+        } else {
+            return Ok(());
+        }
+        own.store(&cluster.standing.dir, &cluster.standing.disk_keys).map_err(disk)?;
+        self.kem_term = term;
+        Ok(())
+    }
+
+    /// Tells the leader, which may be this voter, what is new; asks for a certificate where a third of the life of this one is
+    /// over.
+    pub async fn report(&mut self, cluster: &Arc<Cluster>) -> Result<(), Failure> {
+        let status = cluster.voter.status();
+        let leader = status.leader.ok_or_else(|| Failure::unavailable("no-leader", "no voter leads at the moment"))?;
+        let leads = (leader == cluster.id).then_some(status.term);
+        let mut own = ident(&cluster.standing)?;
+        let known = cluster.look(|s| s.voter(cluster.id).map(|v| (v.kem_gen, v.kem_pk)))?;
+        let known = known.ok_or_else(|| Failure::failed("corrupt", "this voter is not in its own state"))?;
+        let kem = kem_of(&own, known);
+        let said = report_of(&cluster.standing, &cluster.addrs, self.slots, self.disk_key_order, kem);
+        let now = (said, leads);
+        let certify = needs_certificate(cluster)?;
+        if !certify && self.told.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        let (mut said, leads) = now.clone();
+        if certify {
+            let key = PrivateKey::from_pkcs8(own.tls_key.expose());
+            let csr = key.and_then(|k| k.csr()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
+            said.csr = csr;
+        }
+        let reply = if leads.is_some() {
+            cluster.take_report(cluster.id, &said, leads).await?
+        } else {
+            let addr = cluster.standing.others()?.remove(&leader);
+            let addr = addr.ok_or_else(|| Failure::unavailable("no-leader", "the leader's address is not known"))?;
+            cluster.standing.peers.report(leader, &addr, said).await?
+        };
+        self.told = Some(now);
+        if reply.chain.is_empty() {
+            return Ok(());
+        }
+        own.chain = reply.chain;
+        // It is committed, so it is the one that counts, also where the disk does not take it.
+        identify(&cluster.standing, &own)?;
+        own.store(&cluster.standing.dir, &cluster.standing.disk_keys).map_err(disk)
+    }
+}
+
+/// Whether a third of the certificate's life is over, or there is none.
+fn needs_certificate(cluster: &Cluster) -> Result<bool, Failure> {
+    let Some(i) = cluster.identity.current() else { return Ok(true) };
+    Ok(third_over(cluster.now()?, i.not_before().plus(BACKDATE), i.not_after()))
+}
+
+/// Whether this event is one that a voter's own duties follow from.
+fn concerns(e: &Event) -> bool {
+    matches!(e, Event::Slots | Event::Keys | Event::Voters)
+}
+
+/// Sees to this voter's duties until `stop`.
+pub async fn see_to(cluster: Arc<Cluster>, mut duty: Duty, mut events: Receiver<Events>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(LOOK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut said = String::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => {}
+            e = events.recv() => match e {
+                Ok(events) if !events.iter().any(concerns) => continue,
+                Ok(events) => duty.slots_due |= events.contains(&Event::Slots),
+                Err(RecvError::Lagged(_)) => duty.slots_due = true,
+                Err(RecvError::Closed) => return,
+            },
+        }
+        match duty.see_to(&cluster).await {
+            Ok(()) => said.clear(),
+            // Said once: it is tried again every second.
+            Err(e) if e.line() == said => {}
+            Err(e) => {
+                said = e.line();
+                tracing::warn!(code = %e.code, "this voter's own keys, slots or report wait: {said}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_types::SecretBytes;
+
+    fn ident_of(kem: u8, next: Option<u8>) -> Ident {
+        let key = |n: u8| Secret::take(&mut [n; 32]);
+        Ident {
+            kem_ikm: key(kem),
+            next_kem_ikm: next.map(key),
+            tls_key: SecretBytes::new(Vec::new()),
+            chain: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_voter_tells_of_its_next_kem_key_until_the_cluster_knows_it() {
+        let pk = |n: u8| derive_keypair(&[n; 32]).1;
+        assert_eq!(kem_of(&ident_of(1, None), (4, pk(1))), (4, pk(1)));
+        assert_eq!(kem_of(&ident_of(1, Some(2)), (4, pk(1))), (5, pk(2)), "asks for boxes to it");
+        assert_eq!(kem_of(&ident_of(1, Some(2)), (5, pk(2))), (5, pk(2)), "and has them");
+    }
+}

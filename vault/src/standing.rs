@@ -1,0 +1,395 @@
+//! A voter whose disk is open, from before it takes part until it ends: its log, its peers, and what it answers them.
+//!
+//! LAW: nothing of raft goes out before the others said that they know nothing newer of this voter
+//! (`a_disk_that_others_know_to_have_been_further_is_rolled_back`).
+
+use crate::cluster::Cluster;
+use crate::disk::boot::{self, Boot};
+use crate::disk::ident::Ident;
+use crate::disk::keys::DiskKeys;
+use crate::disk::slots::Slots;
+use crate::failure::{WHOLE, stopped, unproposed};
+use crate::found::disk;
+use crate::joining;
+use crate::peers::Peers;
+use crate::raft::{AuditStore, Options, PeerNetwork, PeerRpc, SentSnapshot, Store, StoreError, Voter, Wire, WireError};
+use crate::registry::{Events, Registry};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use holdfast_pki::chain::Anchors;
+use holdfast_transport::failure::Failure;
+use holdfast_transport::keys::PrivateKey;
+use holdfast_transport::tls::peers::{PeerPins, PeerTls, PinSays};
+use holdfast_transport::tls::{IdentityCell, LocalIdentity, TrustCell};
+use holdfast_types::{Digest, VoterId};
+use holdfast_vault_core::prepare::{PeerPin, peer_pin};
+use holdfast_vault_core::{VoterRow, VoterState};
+use holdfast_wire::v1;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+/// Changes that a watcher may lag behind before it has to start over.
+const EVENTS: usize = 16_384;
+/// Between two rounds of questions to voters that did not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How long a founding voter has for its first lead.
+const FIRST_LEAD: Duration = Duration::from_secs(10);
+/// The code of a voter that never takes part again.
+pub const ROLLED_BACK: &str = "rolled-back";
+
+/// An open disk and what runs on it.
+pub struct Standing {
+    /// This voter.
+    pub id: VoterId,
+    /// This opening of its disk.
+    pub boot: Boot,
+    /// Its log and state.
+    pub voter: Voter<Registry>,
+    /// The way to the others.
+    pub peers: Arc<Peers>,
+    /// Its store.
+    pub store: Store,
+    /// Leaves and Merkle nodes.
+    pub audit: AuditStore,
+    /// What opens its disk.
+    pub disk_keys: Arc<DiskKeys>,
+    /// Where its disk is, and what lies beside it.
+    pub dir: PathBuf,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// How voters do TLS with each other.
+    pub tls: PeerTls,
+    /// Its TLS identity.
+    pub identity: Arc<IdentityCell>,
+    /// Trusted roots.
+    pub trust: Arc<TrustCell>,
+    /// What changed, for those who watch.
+    pub events: broadcast::Sender<Events>,
+    /// Cancelled when this voter stops taking part: its listeners and tasks end.
+    pub at_work: CancellationToken,
+    cluster: OnceLock<Weak<Cluster>>,
+}
+
+/// The way to the others, which comes after the log: whom to believe stands in the state.
+#[derive(Default)]
+struct Late(OnceLock<Arc<dyn Wire>>);
+
+impl Late {
+    fn wire(&self) -> Result<&Arc<dyn Wire>, WireError> {
+        self.0.get().ok_or_else(|| WireError("this voter is starting".to_owned()))
+    }
+}
+
+impl Wire for Late {
+    fn call<'a>(
+        &'a self,
+        to: VoterId,
+        addr: &'a str,
+        rpc: PeerRpc,
+        body: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Vec<u8>, WireError>> {
+        Box::pin(async move { self.wire()?.call(to, addr, rpc, body).await })
+    }
+    fn snapshot<'a>(
+        &'a self,
+        to: VoterId,
+        addr: &'a str,
+        snapshot: SentSnapshot,
+    ) -> BoxFuture<'a, Result<Vec<u8>, WireError>> {
+        Box::pin(async move { self.wire()?.snapshot(to, addr, snapshot).await })
+    }
+    fn granted(&self, to: VoterId, term: u64) {
+        if let Ok(wire) = self.wire() {
+            wire.granted(to, term);
+        }
+    }
+}
+
+/// The pins of voters' keys, from the state.
+struct Pins(Voter<Registry>);
+
+impl PeerPins for Pins {
+    fn pin(&self, id: u64, spki: &Digest) -> PinSays {
+        match self.0.machine().read(|r| peer_pin(r.state(), VoterId(id), spki)) {
+            Ok(PeerPin::Member) => PinSays::Member,
+            Ok(PeerPin::Newer) => PinSays::Newer,
+            Ok(PeerPin::Evicted) => PinSays::No(format!("voter {id} was evicted")),
+            Ok(PeerPin::Unknown) => PinSays::No(format!("this is not the key of voter {id}")),
+            Err(e) => PinSays::No(e.to_string()),
+        }
+    }
+}
+
+/// A store that cannot be used: one that was set back is told from a damaged one.
+fn unusable(e: StoreError) -> Failure {
+    if let StoreError::SetBack { .. } = e {
+        return rolled_back(&e.to_string());
+    }
+    if let StoreError::File(e) = e {
+        return disk(e);
+    }
+    Failure::failed("corrupt", e.to_string())
+}
+
+impl Standing {
+    /// Opens the disk, counts the boot and starts the log. Nothing goes out to peers yet.
+    pub async fn start(
+        slots: &Slots,
+        keys: Vec<crate::disk::keys::DiskKey>,
+        (state_dir, dir): (PathBuf, PathBuf),
+        snapshot_every: u64,
+        at_work: CancellationToken,
+    ) -> Result<(Arc<Self>, broadcast::Receiver<Events>), Failure> {
+        let id = slots.voter();
+        let disk_keys = Arc::new(slots.open(keys).map_err(disk)?);
+        let ident = Ident::load(&dir, &disk_keys).map_err(disk)?;
+        let store = Store::open(&dir, Arc::clone(&disk_keys)).map_err(unusable)?;
+        let boot = boot::begin(&store, &state_dir).map_err(unusable)?;
+        let audit = store.audit();
+        let (events, first) = broadcast::channel(EVENTS);
+        let identity = IdentityCell::empty();
+        let own = identity_of(&ident)?;
+        let late = Arc::new(Late::default());
+        let options = Options { id, snapshot_every };
+        let machine = Registry::new(audit.clone(), events.clone());
+        let network = PeerNetwork::new(Arc::clone(&late) as Arc<dyn Wire>);
+        let voter = Voter::start(store.clone(), machine, &options, network).await;
+        let voter = voter.map_err(|e| Failure::failed("raft", e.to_string()))?;
+        // The answer comes from the running log: from here on what is known of the membership is what lies on the disk.
+        voter.is_founded().await.map_err(stopped)?;
+        if own.is_none() {
+            // The founding voter, which is alone: its founding is applied for certain once it leads.
+            voter.until(FIRST_LEAD, |s| s.leader == Some(id)).await.map_err(stopped)?;
+            voter.confirm_leading().await.map_err(unproposed)?;
+        }
+        let trust = TrustCell::new(anchors(&voter, own.as_ref(), &ident)?);
+        if let Some(own) = own {
+            identity.swap(own);
+        }
+        let pins = Arc::new(Pins(voter.clone()));
+        let tls = PeerTls::new(Arc::clone(&identity), Arc::clone(&trust), pins);
+        let peers = Peers::new(id, &boot, tls.clone());
+        late.0.get_or_init(|| peers.wire());
+        let cluster = OnceLock::new();
+        let standing = Self {
+            id,
+            boot,
+            voter,
+            peers,
+            store,
+            audit,
+            disk_keys,
+            dir,
+            state_dir,
+            tls,
+            identity,
+            trust,
+            events,
+            at_work,
+            cluster,
+        };
+        Ok((Arc::new(standing), first))
+    }
+
+    /// Whether it decides alone: no other voter has to be asked, or waited for.
+    pub fn is_alone(&self) -> bool {
+        self.voter.members().voters == BTreeSet::from([self.id])
+    }
+
+    /// The voter at work, once it is.
+    pub fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.cluster.get().and_then(Weak::upgrade)
+    }
+
+    /// From now on `cluster` answers what only a leader can.
+    pub fn serves(&self, cluster: &Arc<Cluster>) {
+        self.cluster.get_or_init(|| Arc::downgrade(cluster));
+    }
+
+    /// Believes the roots that the state names.
+    pub fn renew_trust(&self) -> Result<(), Failure> {
+        let known = self.voter.machine().read(|r| (r.state().roots_der(), r.state().trust_domain().cloned()));
+        if let (roots, Some(td)) = known.map_err(stopped)? {
+            self.trust.swap(Anchors::new(&roots, td).map_err(|e| Failure::failed("corrupt", e.to_string()))?);
+        }
+        Ok(())
+    }
+
+    /// Where the other voters are, as far as is known here.
+    pub fn others(&self) -> Result<BTreeMap<VoterId, String>, Failure> {
+        let mut addrs = joining::known_peers(&self.state_dir)?;
+        addrs.extend(self.voter.members().addrs);
+        let rows = self.voter.machine().read(|r| {
+            let said = |(id, v): (VoterId, &VoterRow)| (id, v.peer_addr.clone());
+            r.state().voters().map(said).collect::<Vec<_>>()
+        });
+        addrs.extend(rows.map_err(stopped)?.into_iter().filter(|(_, addr)| !addr.is_empty()));
+        addrs.retain(|id, addr| *id != self.id && !addr.is_empty());
+        Ok(addrs)
+    }
+
+    /// Asks the others whether they know this voter to have been further than its disk is, until enough have answered.
+    pub async fn check_high_water(&self) -> Result<(), Failure> {
+        let members = self.voter.members();
+        let votes = members.voters.contains(&self.id);
+        if !votes && !members.learners.contains(&self.id) {
+            return Ok(());
+        }
+        // With this voter's own word, those that are asked make a majority.
+        let needed = if votes { members.quorum() - 1 } else { members.quorum() };
+        let asked: BTreeSet<VoterId> = members.voters.into_iter().filter(|v| *v != self.id).collect();
+        let mine = self.mark();
+        let mut answered = BTreeSet::new();
+        while answered.len() < needed {
+            let addrs = self.others()?;
+            let left =
+                asked.iter().filter(|v| !answered.contains(*v)).filter_map(|v| Some((*v, addrs.get(v)?.clone())));
+            let mut round: FuturesUnordered<_> =
+                left.map(|(id, addr)| async move { (id, self.peers.high_water(id, &addr).await) }).collect();
+            while let Some((id, said)) = round.next().await {
+                match said {
+                    Ok(said) => {
+                        mine.judge(id, &said)?;
+                        answered.insert(id);
+                    }
+                    Err(f) if f.code == ROLLED_BACK => return Err(f),
+                    Err(f) => tracing::debug!(voter = id.0, "does not say how far this voter was: {f}"),
+                }
+            }
+            if answered.len() < needed {
+                tracing::info!(
+                    answered = answered.len(),
+                    needed,
+                    "waiting for other voters to say how far this one was"
+                );
+                tokio::select! {
+                    () = self.at_work.cancelled() => return Err(given_up()),
+                    () = tokio::time::sleep(ASK_AGAIN) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&self) -> Mark {
+        let index = self.voter.status().last_log.unwrap_or(0);
+        Mark { index, vote_term: self.voter.last_vote_term(), boot: self.boot }
+    }
+
+    /// Whether another voter said that it has heard a later process of this one, or this one was evicted.
+    pub fn was_set_back(&self) -> bool {
+        self.peers.rolled_back().is_cancelled()
+    }
+
+    /// Whether this voter knows that it was evicted.
+    pub fn is_evicted(&self) -> bool {
+        let row = self.voter.machine().read(|r| r.state().voter(self.id).map(|v| v.state));
+        matches!(row, Ok(Some(VoterState::Evicted)))
+    }
+
+    /// Why this voter never takes part again.
+    pub fn why_over(&self) -> Failure {
+        rolled_back(if self.is_evicted() { "it was evicted" } else { "others have heard a later process of it" })
+    }
+
+    /// Stops taking part.
+    pub async fn end(&self) {
+        self.at_work.cancel();
+        self.voter.clone().shutdown().await;
+    }
+
+    /// The same for the last time: nothing is written after this, and the disk says so.
+    pub async fn rest(&self) {
+        self.end().await;
+        if let Err(e) = boot::rest(&self.store, &self.state_dir, self.boot) {
+            tracing::warn!("the disk does not say that this voter stopped in order: {e}");
+        }
+    }
+}
+
+/// This voter stops before it was open.
+pub fn given_up() -> Failure {
+    Failure::unavailable("stopped", "this voter was stopped before it was open")
+}
+
+/// How far this voter's disk is.
+struct Mark {
+    index: u64,
+    vote_term: u64,
+    boot: Boot,
+}
+
+impl Mark {
+    /// Refuses to go on if voter `by` knows this one to have been further.
+    fn judge(&self, by: VoterId, said: &v1::HighWaterReply) -> Result<(), Failure> {
+        let boot = said.boot.clone().unwrap_or_default();
+        let why = if said.evicted {
+            "this voter was evicted".to_owned()
+        } else if said.last_index > self.index {
+            format!("its log was at entry {}, and ends here at {}", said.last_index, self.index)
+        } else if said.vote_term > self.vote_term {
+            format!("it voted in term {}, and knows here of {}", said.vote_term, self.vote_term)
+        } else if boot.count > self.boot.count || (boot.count == self.boot.count && boot.id != self.boot.id) {
+            format!("its start {} was seen, and this is its start {}", boot.count, self.boot.count)
+        } else {
+            return Ok(());
+        };
+        Err(rolled_back(&format!("voter {by} says: {why}")))
+    }
+}
+
+/// The failure of a voter whose disk must not be used any more.
+pub fn rolled_back(why: &str) -> Failure {
+    Failure::changed(ROLLED_BACK, format!("this voter never takes part again: {why}")).help(WHOLE)
+}
+
+/// The identity on the disk; `None` before the first certificate.
+fn identity_of(ident: &Ident) -> Result<Option<LocalIdentity>, Failure> {
+    if ident.chain.is_empty() {
+        return Ok(None);
+    }
+    let key = PrivateKey::from_pkcs8(ident.tls_key.expose()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
+    let own = LocalIdentity::new(&ident.chain, &key).map_err(|e| Failure::failed("identity", e.to_string()))?;
+    Ok(Some(own))
+}
+
+/// The roots that the state names; of a voter that has no state yet, the one above its own certificate.
+fn anchors(voter: &Voter<Registry>, own: Option<&LocalIdentity>, ident: &Ident) -> Result<Anchors, Failure> {
+    let corrupt = |e: &dyn std::fmt::Display| Failure::failed("corrupt", e.to_string()).help(WHOLE);
+    let known = voter.machine().read(|r| (r.state().roots_der(), r.state().trust_domain().cloned()));
+    if let (roots, Some(td)) = known.map_err(stopped)? {
+        return Anchors::new(&roots, td).map_err(|e| corrupt(&e));
+    }
+    let (own, root) = own.zip(ident.chain.last()).ok_or_else(|| corrupt(&"this disk holds no founded cluster"))?;
+    Anchors::new(&[root], own.id().trust_domain.clone()).map_err(|e| corrupt(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: Mark = Mark { index: 100, vote_term: 7, boot: Boot { count: 5, id: [1; 16] } };
+
+    fn said(last_index: u64, vote_term: u64, count: u64, id: u8) -> v1::HighWaterReply {
+        let boot = Some(v1::Boot { count, id: vec![id; 16] });
+        v1::HighWaterReply { last_index, vote_term, boot, evicted: false }
+    }
+
+    #[test]
+    fn a_disk_that_others_know_to_have_been_further_is_rolled_back() {
+        let by = VoterId(2);
+        for same_or_less in [said(100, 7, 5, 1), said(0, 0, 0, 0), said(99, 7, 4, 9), v1::HighWaterReply::default()] {
+            ME.judge(by, &same_or_less).unwrap();
+        }
+        let evicted = v1::HighWaterReply { evicted: true, ..said(0, 0, 0, 0) };
+        for ahead in [said(101, 7, 5, 1), said(100, 8, 5, 1), said(100, 7, 6, 1), said(100, 7, 5, 2), evicted] {
+            let failure = ME.judge(by, &ahead).unwrap_err();
+            assert!(failure.code == ROLLED_BACK && failure.message.contains("voter 2"), "{failure}");
+        }
+    }
+}
