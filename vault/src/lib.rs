@@ -10,6 +10,7 @@ pub mod rights;
 pub mod run;
 
 mod awaits;
+mod backup;
 mod clock;
 mod cluster;
 mod drive;
@@ -20,6 +21,7 @@ mod grpc;
 mod hub;
 mod keystore;
 mod pace;
+mod recover;
 mod registry;
 mod socket;
 mod throttle;

@@ -330,6 +330,10 @@ impl Content {
         self.rest.drain(..at);
         Ok(done)
     }
+    /// The state, as soon as it is whole.
+    pub fn state(&self) -> Option<&[u8]> {
+        (self.state.len() as u64 == self.state_bytes).then_some(self.state.as_slice())
+    }
     /// Leaves so far.
     pub fn leaves(&self) -> u64 {
         self.seen

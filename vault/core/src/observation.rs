@@ -32,6 +32,8 @@ pub enum NoteKind {
     UnlockOpen,
     /// A voter was sealed.
     Seal,
+    /// A backup was made.
+    Backup,
 }
 impl NoteKind {
     /// The entry kind.
@@ -43,6 +45,7 @@ impl NoteKind {
             NoteKind::Evidence => "evidence",
             NoteKind::UnlockOpen => "unlock.open",
             NoteKind::Seal => "seal",
+            NoteKind::Backup => "backup.create",
         }
     }
 }

@@ -10,6 +10,7 @@ mod log;
 mod machine;
 mod network;
 mod proposer;
+mod seed;
 mod snapshot;
 mod store;
 mod voter;

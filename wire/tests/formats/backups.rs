@@ -3,6 +3,7 @@
 use crate::samples::*;
 use holdfast_types::Secret;
 use holdfast_wire::backup::{BackupError, CHUNK, Content, MAGIC, Opener, Outline, StreamKey, frame_length, part};
+use holdfast_wire::keys::StatementSigner as _;
 use holdfast_wire::v1::{self, backup_part::Part};
 use holdfast_wire::{backup, boxes};
 use proptest::prelude::*;

@@ -6,12 +6,14 @@ mod grant_batch;
 mod grant_parts;
 mod grants;
 mod identity;
+mod reset;
 mod submit;
 mod trust;
 
 pub use found::{FoundingKeys, found, founding_cluster, new_issuer, new_stk, voter_up};
 pub use grant_batch::{GrantBatch, GrantReply, MAX_BATCH};
 pub use identity::{AWAIT_SKEW, JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
+pub use reset::{PlannedReset, Resetting, plan_reset};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
 pub use trust::{checkpoint, lease_ext, revocations, revoke, status};
