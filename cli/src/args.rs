@@ -49,6 +49,11 @@ pub enum Verb {
     Init(Init),
     /// Show voters, roots, nodes and alarms
     Status(Socket),
+    /// Make and verify backups
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Bring a cluster back on an empty machine, from a backup and with the recovery key
+    Recover(Recover),
     /// Open a sealed voter; the key never leaves this program
     Unlock(Unlock),
     /// Seal a voter: its keys leave memory until the next unlock

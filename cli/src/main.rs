@@ -11,6 +11,7 @@ mod clock;
 mod context;
 mod errors;
 mod files;
+mod framed;
 mod founding;
 mod login;
 mod operator;

@@ -15,10 +15,9 @@ use crate::raft::{AuditStore, Node, Options, PeerNetwork, Store, StoreError, Vot
 use crate::registry::Registry;
 use crate::run::Daemon;
 use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
-use holdfast_pki::keys::SubjectKey;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
-use holdfast_types::{ClusterId, Secret, VoterId, sha256};
+use holdfast_types::{ClusterId, Secret, VoterId};
 use holdfast_vault_core::prepare::{self, FoundingKeys, PlannedReset, Resetting};
 use holdfast_vault_core::{Entropy, Keyring, State, command_voter};
 use holdfast_wire::backup::{Content, Opener, Outline};
@@ -125,7 +124,8 @@ async fn rebuild(
     let mut outline = Outline::default();
     outline.take(&first).map_err(refuse)?;
     let mut opener = Opener::new(&key, &head).map_err(refuse)?;
-    let (mut content, mut made, mut ended) = (Content::new(&head), None, false);
+    let (mut content, mut ended) = (Content::new(&head), false);
+    let mut made: Option<Made> = None;
     while !ended {
         let Some(recover_part::Part::Backup(part)) = next(inbound, PATIENCE).await? else {
             return Err(refuse(holdfast_wire::backup::BackupError::CutShort));
@@ -150,13 +150,13 @@ async fn rebuild(
     let state_bytes = content.finish().map_err(refuse)?;
     let made = made.ok_or_else(|| malformed("the backup holds no state"))?;
     made.check(&head, outline)?;
-    let (planned, keys) = made.plan(daemon, &request, unlock_pk)?;
+    let planned = made.plan(daemon, &request, unlock_pk, head.checkpoint)?;
     let plan = v1::ResetPlan { reset: Some(planned.document().clone()), found: made.words() };
     send(tx, recover_reply::Step::Plan(plan)).await?;
     let Some(recover_part::Part::Reset(signed)) = next(inbound, THINK).await? else { return Ok(None) };
-    drop(keys);
     made.commit(planned, &signed, &state_bytes).await?;
-    let Made { slots, disk_key, .. } = made;
+    let Made { slots, disk_key, store, audit, .. } = made;
+    drop((store, audit));
     let io = |step: &'static str| {
         move |e: std::io::Error| Failure::failed("disk", format!("cannot {step}: {e}")).help(ROOM)
     };
@@ -189,7 +189,7 @@ impl Made {
         let state = State::decode(state).map_err(|e| corrupt(e.to_string()))?;
         let cluster = state.cluster_id().ok_or_else(|| corrupt("the backup is of no cluster".to_owned()))?;
         let chain = CharterChain::verify(&state.charter_chain()).map_err(|e| corrupt(e.to_string()))?;
-        if *chain.cluster() != cluster || cluster.0 != *head.cluster_id || state.era() != head.era {
+        if *chain.cluster() != cluster || head.cluster_id != cluster.0 || state.era() != head.era {
             return Err(Failure::failed("wrong-cluster", "the backup's state is not of the cluster that it names"));
         }
         let voter = state.next_voter();
@@ -244,7 +244,8 @@ impl Made {
         daemon: &Daemon,
         request: &v1::RecoverHead,
         unlock_pk: Option<[u8; 32]>,
-    ) -> Result<(PlannedReset, Keyring), Failure> {
+        checkpoint: Vec<u8>,
+    ) -> Result<PlannedReset, Failure> {
         let mut terms = Vec::new();
         for t in &request.terms {
             terms.push((t.term, Secret::from_slice(&t.key).ok_or_else(|| malformed("a keyring term has 32 bytes"))?));
@@ -277,8 +278,6 @@ impl Made {
         };
         let bad = |e: String| Failure::failed("corrupt", e);
         let tls = PrivateKey::from_pkcs8(self.ident.tls_key.expose()).map_err(|e| bad(e.to_string()))?;
-        // That it is a key which certificates can be made for is found out now.
-        SubjectKey::from_spki(tls.spki_der()).map_err(|e| bad(e.to_string()))?;
         let mut entropy = Entropy::new(random32()?);
         let now = self.state.time(holdfast_transport::now());
         let resetting = Resetting {
@@ -286,21 +285,12 @@ impl Made {
             keys: &keyring,
             made: &founding,
             voter: command_voter(self.voter, derive_keypair(self.ident.kem_ikm.expose()).1),
-            spki: sha256(&[tls.spki_der()]),
+            spki: tls.spki_sha256(),
             unlock_pk,
-            checkpoint: self.state_checkpoint(),
+            checkpoint,
             reason: request.reason.clone(),
         };
-        let planned =
-            prepare::plan_reset(resetting, daemon.config.lives.issuer, now, &mut entropy).map_err(refused)?;
-        Ok((planned, keyring))
-    }
-
-    /// What the era that ends is known by: size and root, as the new era's first entry commits to them.
-    fn state_checkpoint(&self) -> Vec<u8> {
-        let domain = self.state.trust_domain().map(ToString::to_string).unwrap_or_default();
-        let (size, root) = self.state.log_head();
-        format!("{}\n{size}\n{}\n", origin(&domain, self.state.era()), root.hex()).into_bytes()
+        prepare::plan_reset(resetting, daemon.config.lives.issuer, now, &mut entropy).map_err(refused)
     }
 
     fn words(&self) -> Vec<v1::Field> {

@@ -1,10 +1,13 @@
 //! The unix socket U: founding, unlocking and sealing, for root on the host. The only thing a sealed voter answers on.
 
+use super::Answers;
+use crate::backup;
 use crate::cluster::Cluster;
 use crate::disk::keys::DiskKey;
 use crate::disk::slots::{Recipient, Slots};
 use crate::found::{self, disk};
 use crate::gate::{Phase, slot_name};
+use crate::recover;
 use crate::run::Daemon;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::local_server::Local;
@@ -12,13 +15,14 @@ use holdfast_types::ClusterId;
 use holdfast_wire::v1;
 use std::sync::Arc;
 use std::time::Instant;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroize as _;
 
 /// Serves U.
 pub struct LocalService(pub Arc<Daemon>);
 
-fn boxes(slots: &Slots) -> v1::SlotBoxes {
+/// A voter's slots, as they are shown.
+pub fn boxes(slots: &Slots) -> v1::SlotBoxes {
     let slot = |s: &crate::disk::slots::Slot| {
         let (kind, epoch) = match s.recipient {
             Recipient::Unlock { epoch } => ("unlock", epoch),
@@ -122,6 +126,33 @@ async fn open_slot(daemon: Arc<Daemon>, mut r: v1::OpenSlotRequest) -> Result<v1
 
 #[tonic::async_trait]
 impl Local for LocalService {
+    type BackupStream = Answers<v1::BackupPart>;
+    type RecoverStream = Answers<v1::RecoverReply>;
+
+    async fn backup(&self, _: Request<v1::Ack>) -> Result<Response<Self::BackupStream>, Status> {
+        let phase = self.0.gate.phase();
+        let Phase::Open(cluster) = &*phase else {
+            return Err(Failure::changed("not-open", format!("this vault is {}", phase.word())).into());
+        };
+        Ok(Response::new(backup::create(cluster).await?))
+    }
+
+    async fn recover(
+        &self,
+        request: Request<Streaming<v1::RecoverPart>>,
+    ) -> Result<Response<Self::RecoverStream>, Status> {
+        let (tx, rx) = tokio::sync::mpsc::channel(2);
+        let (daemon, inbound) = (Arc::clone(&self.0), request.into_inner());
+        tokio::spawn(async move {
+            if let Err(f) = recover::recover(daemon, inbound, tx.clone()).await
+                && tx.send(Err(f.into())).await.is_err()
+            {
+                tracing::debug!("whoever brought a cluster back left");
+            }
+        });
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(rx))))
+    }
+
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
         to_the_end(init(Arc::clone(&self.0), request.into_inner())).await
     }
