@@ -26,8 +26,8 @@ use holdfast_wire::charter::CharterChain;
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::merkle::{Frontier, leaf_hash};
 use holdfast_wire::note::{Checkpoint, origin};
-use holdfast_wire::v1::{self, backup_part::Part, recover_part, recover_reply};
 use holdfast_wire::statement;
+use holdfast_wire::v1::{self, backup_part::Part, recover_part, recover_reply};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,11 +54,7 @@ async fn next(s: &mut Streaming<v1::RecoverPart>, patience: Duration) -> Result<
 }
 
 /// Brings a cluster back, or says what would come back.
-pub async fn recover(
-    daemon: Arc<Daemon>,
-    mut inbound: Streaming<v1::RecoverPart>,
-    tx: Replies,
-) -> Result<(), Failure> {
+pub async fn recover(daemon: Arc<Daemon>, mut inbound: Streaming<v1::RecoverPart>, tx: Replies) -> Result<(), Failure> {
     let _door = daemon.gate.door.lock().await;
     if !matches!(*daemon.gate.phase(), Phase::Uninitialized) {
         let f = Failure::changed("already-initialized", "this vault has a cluster already: nothing was changed");
@@ -135,7 +131,9 @@ async fn rebuild(
             Some(Part::Chunk(chunk)) => {
                 let plain = opener.open(chunk).map_err(refuse)?;
                 let leaves = content.push(plain.expose()).map_err(refuse)?;
-                if made.is_none() && let Some(state) = content.state() {
+                if made.is_none()
+                    && let Some(state) = content.state()
+                {
                     made = Some(Made::begin(&dir, &head, state, unlock_pk)?);
                 }
                 if let Some(made) = &mut made {
@@ -157,9 +155,8 @@ async fn rebuild(
     made.commit(planned, &signed, &state_bytes).await?;
     let Made { slots, disk_key, store, audit, .. } = made;
     drop((store, audit));
-    let io = |step: &'static str| {
-        move |e: std::io::Error| Failure::failed("disk", format!("cannot {step}: {e}")).help(ROOM)
-    };
+    let io =
+        |step: &'static str| move |e: std::io::Error| Failure::failed("disk", format!("cannot {step}: {e}")).help(ROOM);
     std::fs::rename(&dir, state_dir.join(VOTER_DIR)).map_err(io("put the voter in place"))?;
     std::fs::File::open(state_dir).and_then(|d| d.sync_all()).map_err(io("sync the state directory"))?;
     Ok(Some(found::Founded { slots, disk_key }))
@@ -196,8 +193,7 @@ impl Made {
         let recovery = state.charter().recovery.clone().unwrap_or_default().public_key;
         std::fs::create_dir_all(dir).map_err(|e| Failure::disk("create", dir, &e))?;
         let disk_key = keys::generate().map_err(disk)?;
-        let mut slots =
-            Slots::create(cluster, voter, &disk_key, state.charter().version, &recovery).map_err(disk)?;
+        let mut slots = Slots::create(cluster, voter, &disk_key, state.charter().version, &recovery).map_err(disk)?;
         let epoch = state.next_unlock_epoch();
         match unlock_pk {
             Some(pk) => slots.seal_to(1, &disk_key, Recipient::Unlock { epoch }, &pk).map_err(disk)?,
@@ -316,8 +312,7 @@ impl Made {
         let machine = Registry::new(self.audit.clone(), events);
         let options = Options { id: self.voter, snapshot_every: 10_000 };
         let failed = |e: crate::raft::StartError| Failure::failed("raft", e.to_string()).help(ROOM);
-        let voter =
-            Voter::start(self.store.clone(), machine, &options, PeerNetwork::alone()).await.map_err(failed)?;
+        let voter = Voter::start(self.store.clone(), machine, &options, PeerNetwork::alone()).await.map_err(failed)?;
         let leads = voter.until(LEAD_WITHIN, |s| s.leader == Some(self.voter)).await;
         let done = match leads.map_err(crate::failure::stopped)? {
             Some(_) => self.propose(&voter, planned, signed).await,

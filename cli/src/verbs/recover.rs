@@ -124,13 +124,7 @@ fn planned<'a>(plan: &'a v1::ResetPlan, c: &Checked) -> Result<&'a v1::Reset, Fa
 }
 
 /// The context follows the cluster into its new era.
-fn adopt(
-    mut ctx: Context,
-    c: &Checked,
-    reset: &v1::Reset,
-    done: &v1::Recovered,
-    socket: &Path,
-) -> Result<(), Failure> {
+fn adopt(mut ctx: Context, c: &Checked, reset: &v1::Reset, done: &v1::Recovered, socket: &Path) -> Result<(), Failure> {
     let root = reset.roots.first().ok_or_else(|| Failure::untrusted("the reset names no root"))?;
     let anchor = c.cluster.anchor(root);
     let chains = v1::TrustView {
@@ -153,12 +147,7 @@ fn adopt(
 }
 
 /// Both slots of the new voter are opened with the keys that are kept, before anybody relies on them.
-fn prove(
-    c: &Checked,
-    recovery: &Path,
-    unlock: Option<&Key>,
-    slots: Option<&v1::SlotBoxes>,
-) -> Result<(), Failure> {
+fn prove(c: &Checked, recovery: &Path, unlock: Option<&Key>, slots: Option<&v1::SlotBoxes>) -> Result<(), Failure> {
     let slots = slots.ok_or_else(|| Failure::untrusted("the vault did not show its slots"))?;
     let Some(unlock) = unlock else { return Ok(()) };
     let by_unlock = unlock.slot.open(&c.cluster, slots)?;
@@ -166,7 +155,8 @@ fn prove(
         return Ok(());
     }
     let text = files::read_private(recovery, 1024)?;
-    let text = std::str::from_utf8(&text).map_err(|_| Failure::new(Code::BadKey, "the key is not text", "try again"))?;
+    let text =
+        std::str::from_utf8(&text).map_err(|_| Failure::new(Code::BadKey, "the key is not text", "try again"))?;
     let by_recovery = crate::slots::SlotKey::parse(text)?.open(&c.cluster, slots)?;
     if by_unlock.ct_eq(&by_recovery) {
         return Ok(());
@@ -174,13 +164,7 @@ fn prove(
     Err(Failure::untrusted("unlock and recovery slot hold different disk keys"))
 }
 
-fn show(
-    app: &App,
-    plan: &v1::ResetPlan,
-    reset: &v1::Reset,
-    changed: bool,
-    voter: Option<u64>,
-) -> Result<(), Failure> {
+fn show(app: &App, plan: &v1::ResetPlan, reset: &v1::Reset, changed: bool, voter: Option<u64>) -> Result<(), Failure> {
     let found: Map<String, Value> = plan.found.iter().map(|f| (f.name.clone(), f.value.clone().into())).collect();
     let document = json!({"changed": changed, "era": reset.era, "voter": voter, "found": found});
     app.out.show(&document, || {

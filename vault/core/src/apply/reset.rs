@@ -44,8 +44,7 @@ impl Step<'_> {
         let key = r.unlock_pk.map(|pk| UnlockKey { pk, threshold: 0, share_digests: Vec::new() });
         let (epoch, disk_key_order) = (s.unlock.epoch.saturating_add(1), s.unlock.disk_key_order);
         s.unlock = Unlock { epoch, key, disk_key_order, ..Unlock::default() };
-        s.roots =
-            vec![RootRow { der: r.root_der.clone(), not_after: r.root_not_after, key: r.root_key, signer: true }];
+        s.roots = vec![RootRow { der: r.root_der.clone(), not_after: r.root_not_after, key: r.root_key, signer: true }];
         let issuer = r.issuer_der.clone();
         s.issuers = vec![Issuer { der: r.issuer_der, key: r.issuer_key, since: at, not_after: r.issuer_not_after }];
         s.stks = vec![stk_row(r.stk)];
