@@ -130,7 +130,7 @@ macro_rules! laws {
     };
 }
 laws! {
-    assign boxes command config csr files ident identity image layer memory note record records slots state statement strict
+    assign backup boxes command config csr files ident identity image layer memory note record records slots state statement strict
     token trust
 }
 
