@@ -114,7 +114,13 @@ fn whose(app: &App, head: &v1::BackupHead) -> Result<(Trust, bool), Failure> {
             let what = format!("the backup is of cluster {cluster}, the context {:?} is another", ctx.dir.name());
             Err(Failure::new(Code::WrongCluster, what, "choose the context with --context, or another backup"))
         }
-        Ok(ctx) => Ok((Trust::verify(chains, &cluster, &ctx.anchor)?, true)),
+        Ok(ctx) => {
+            let by_present = Trust::verify(chains.clone(), &cluster, &ctx.anchor);
+            // A backup of an earlier era begins at that era's anchor.
+            let mut earlier = ctx.earlier_anchors()?.into_iter();
+            let by_earlier = earlier.find_map(|anchor| Trust::verify(chains.clone(), &cluster, &anchor).ok());
+            by_earlier.map_or(by_present, Ok).map(|trust| (trust, true))
+        }
         Err(f) if f.code == Code::NoContext.word() => {
             let first = chains.bundle_chain.first().ok_or_else(|| Failure::untrusted("it holds no bundle"))?;
             let first: v1::Bundle = statement::peek(first).map_err(Failure::untrusted)?;

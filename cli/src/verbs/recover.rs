@@ -137,7 +137,7 @@ fn adopt(mut ctx: Context, c: &Checked, reset: &v1::Reset, done: &v1::Recovered,
     if trust.bundle().era != reset.era {
         return Err(Failure::untrusted("the vault's bundle is not of the era that was signed"));
     }
-    ctx.settings.anchor = anchor.hex();
+    ctx.begin_era(anchor)?;
     ctx.settings.service_addrs.clone_from(&done.service_addrs);
     ctx.settings.join_addrs.clone_from(&done.join_addrs);
     ctx.settings.vault_socket = Some(socket.to_owned());
