@@ -20,12 +20,11 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
-/// Where a voter's disk lies within the state directory.
+/// Where a voter's disk lies within the state directory, and where it is while it is being made.
 pub const VOTER_DIR: &str = "voter";
-/// Where it is while it is being made.
-pub const MAKING_DIR: &str = "founding";
+const MAKING_DIR: &str = "founding";
 /// What to do about a disk that cannot be used.
-pub const ROOM: &str = "check that the state directory exists, is writable and has room";
+const ROOM: &str = "check that the state directory exists, is writable and has room";
 /// The first voter's number.
 const FIRST: VoterId = VoterId(1);
 
@@ -110,6 +109,7 @@ pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -
     Ok(Founded { slots, disk_key })
 }
 
+/// A new voter's keys; it has no certificate yet.
 pub fn new_ident() -> Result<Ident, Failure> {
     let key = PrivateKey::generate().map_err(|e| Failure::failed("no-entropy", e.to_string()))?;
     Ok(Ident {

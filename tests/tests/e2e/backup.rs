@@ -38,7 +38,7 @@ fn a_cluster_comes_back_from_its_backup_on_an_empty_machine_and_what_was_removed
     w.add_node("eu");
     w.add_node("us");
     let gone = nodes(&w)[0].0.clone();
-    w.ok(&["node", "rm", &gone, "--yes"]);
+    w.ok(&["node", "rm", &gone]);
     let before = (nodes(&w), w.json(&["secret", "ls"]));
     let (file, socket) = (w.text("cluster.hfbackup"), w.socket());
     let made = w.json(&["backup", "create", &file, "--vault-socket", &socket]);

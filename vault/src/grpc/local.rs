@@ -21,8 +21,7 @@ use zeroize::Zeroize as _;
 /// Serves U.
 pub struct LocalService(pub Arc<Daemon>);
 
-/// A voter's slots, as they are shown.
-pub fn boxes(slots: &Slots) -> v1::SlotBoxes {
+fn boxes(slots: &Slots) -> v1::SlotBoxes {
     let slot = |s: &crate::disk::slots::Slot| {
         let (kind, epoch) = match s.recipient {
             Recipient::Unlock { epoch } => ("unlock", epoch),
@@ -216,4 +215,9 @@ impl Local for LocalService {
         self.0.seal.cancel();
         Ok(Response::new(v1::Ack {}))
     }
+}
+
+/// A voter's slots, as they are shown to whoever brought its cluster back.
+pub fn shown(slots: &Slots, dir: &std::path::Path) -> Result<v1::SlotBoxes, Failure> {
+    boxes(slots, dir)
 }
