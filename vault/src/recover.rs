@@ -8,10 +8,10 @@ use crate::disk::ident::Ident;
 use crate::disk::keys::{self, DiskKey, DiskKeys};
 use crate::disk::slots::{Recipient, Slots};
 use crate::failure::{refused, unproposed};
-use crate::found::{self, MAKING_DIR, ROOM, VOTER_DIR, disk};
+use crate::found::{self, VOTER_DIR, disk, store_failed};
 use crate::gate::Phase;
 use crate::keystore::{PortSigner, random32};
-use crate::raft::{AuditStore, Node, Options, PeerNetwork, Store, StoreError, Voter};
+use crate::raft::{AuditStore, Node, Options, PeerNetwork, Store, Voter};
 use crate::registry::Registry;
 use crate::run::Daemon;
 use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
@@ -71,8 +71,11 @@ pub async fn recover(daemon: Arc<Daemon>, mut inbound: Streaming<v1::RecoverPart
             return Err(e);
         }
     };
-    let cluster = daemon.open(new.slots, new.disk_key).await?;
-    let slots = Slots::load(&state_dir.join(VOTER_DIR)).map_err(disk)?;
+    let not_yet = || Failure::unavailable("no-quorum", "a voter that is alone waits for nobody");
+    let opening = daemon.open(new.slots, vec![new.disk_key]).await?;
+    let cluster = opening.wait().await?.ok_or_else(not_yet)?;
+    let dir = state_dir.join(VOTER_DIR);
+    let slots = Slots::load(&dir).map_err(disk)?;
     let (id, era, bundle_chain, resets, anchor) = cluster.look(|s| {
         let id = s.cluster_id();
         let anchor = id.zip(s.signing_root()).map(|(id, root)| id.anchor(&root.der));
@@ -83,7 +86,7 @@ pub async fn recover(daemon: Arc<Daemon>, mut inbound: Streaming<v1::RecoverPart
         era,
         voter_id: cluster.id.0,
         anchor: anchor.map(|a| a.to_vec()).unwrap_or_default(),
-        slots: Some(crate::grpc::local::boxes(&slots)),
+        slots: Some(crate::grpc::local::shown(&slots, &dir)?),
         service_addrs: vec![cluster.addrs.service.clone()],
         join_addrs: vec![cluster.addrs.join.clone()],
         bundle_chain,
@@ -111,7 +114,7 @@ async fn rebuild(
         [] => None,
         pk => Some(<[u8; 32]>::try_from(pk).map_err(|_| malformed("an unlock key has 32 bytes"))?),
     };
-    let dir = state_dir.join(MAKING_DIR);
+    let dir = found::making(state_dir)?;
     let Some(recover_part::Part::Backup(first)) = next(inbound, PATIENCE).await? else {
         return Err(malformed("a recovery goes on with a backup"));
     };
@@ -155,10 +158,7 @@ async fn rebuild(
     made.commit(planned, &signed, &state_bytes).await?;
     let Made { slots, disk_key, store, audit, .. } = made;
     drop((store, audit));
-    let io =
-        |step: &'static str| move |e: std::io::Error| Failure::failed("disk", format!("cannot {step}: {e}")).help(ROOM);
-    std::fs::rename(&dir, state_dir.join(VOTER_DIR)).map_err(io("put the voter in place"))?;
-    std::fs::File::open(state_dir).and_then(|d| d.sync_all()).map_err(io("sync the state directory"))?;
+    found::put_in_place(&dir, state_dir)?;
     Ok(Some(found::Founded { slots, disk_key }))
 }
 
@@ -176,10 +176,6 @@ struct Made {
     tree: Frontier,
 }
 
-fn store_failed(e: &StoreError) -> Failure {
-    Failure::failed("disk", e.to_string()).help(ROOM)
-}
-
 impl Made {
     fn begin(dir: &Path, head: &v1::BackupHead, state: &[u8], unlock_pk: Option<[u8; 32]>) -> Result<Self, Failure> {
         let corrupt = |why: String| Failure::failed("corrupt", why);
@@ -191,7 +187,6 @@ impl Made {
         }
         let voter = state.next_voter();
         let recovery = state.charter().recovery.clone().unwrap_or_default().public_key;
-        std::fs::create_dir_all(dir).map_err(|e| Failure::disk("create", dir, &e))?;
         let disk_key = keys::generate().map_err(disk)?;
         let mut slots = Slots::create(cluster, voter, &disk_key, state.charter().version, &recovery).map_err(disk)?;
         let epoch = state.next_unlock_epoch();
@@ -203,7 +198,7 @@ impl Made {
         let disk_keys: Arc<DiskKeys> = Arc::new(slots.open(vec![disk_key.duplicate()]).map_err(disk)?);
         let ident = found::new_ident()?;
         ident.store(dir, &disk_keys).map_err(disk)?;
-        let store = Store::create(dir, disk_keys).map_err(|e| store_failed(&e))?;
+        let store = Store::create(dir, disk_keys).map_err(store_failed)?;
         let audit = store.audit();
         let (dir, tree) = (dir.to_owned(), Frontier::default());
         Ok(Self { dir, state, cluster, voter, slots, disk_key, ident, store, audit, tree })
@@ -216,7 +211,7 @@ impl Made {
             rows.push((self.tree.size(), leaf.clone()));
             nodes.extend(self.tree.push(leaf_hash(salt, entry)).into_iter().map(|n| (n.level, n.index, n.hash.0)));
         }
-        self.audit.append(&rows, &nodes).map_err(|e| store_failed(&e))
+        self.audit.append(&rows, &nodes).map_err(store_failed)
     }
 
     /// The log is the one that the state and the signed checkpoint speak of, and the backup is what was signed.
@@ -307,11 +302,11 @@ impl Made {
 
     /// Starts the log after the state, and makes the Reset its first entry.
     async fn commit(&self, planned: PlannedReset, signed: &v1::Statement, state: &[u8]) -> Result<(), Failure> {
-        self.store.seed(self.voter, state).map_err(|e| store_failed(&e))?;
+        self.store.seed(self.voter, state).map_err(store_failed)?;
         let (events, _) = broadcast::channel(16);
         let machine = Registry::new(self.audit.clone(), events);
         let options = Options { id: self.voter, snapshot_every: 10_000 };
-        let failed = |e: crate::raft::StartError| Failure::failed("raft", e.to_string()).help(ROOM);
+        let failed = |e: crate::raft::StartError| Failure::failed("raft", e.to_string());
         let voter = Voter::start(self.store.clone(), machine, &options, PeerNetwork::alone()).await.map_err(failed)?;
         let leads = voter.until(LEAD_WITHIN, |s| s.leader == Some(self.voter)).await;
         let done = match leads.map_err(crate::failure::stopped)? {
