@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tonic::{Status, Streaming};
+use zeroize::Zeroize as _;
 
 /// Answers to whoever brings a cluster back.
 pub type Replies = mpsc::Sender<Result<v1::RecoverReply, Status>>;
@@ -107,7 +108,7 @@ async fn rebuild(
     inbound: &mut Streaming<v1::RecoverPart>,
     tx: &Replies,
 ) -> Result<Option<found::Founded>, Failure> {
-    let Some(recover_part::Part::Head(request)) = next(inbound, PATIENCE).await? else {
+    let Some(recover_part::Part::Head(mut request)) = next(inbound, PATIENCE).await? else {
         return Err(malformed("a recovery begins with its head"));
     };
     let unlock_pk = match request.unlock_pk.as_slice() {
@@ -120,6 +121,7 @@ async fn rebuild(
     };
     let Some(Part::Head(head)) = first.part.clone() else { return Err(malformed("a backup begins with its head")) };
     let key = Secret::from_slice(&request.stream_key).ok_or_else(|| malformed("a stream's key has 32 bytes"))?;
+    request.stream_key.zeroize();
     let mut outline = Outline::default();
     outline.take(&first).map_err(refuse)?;
     let mut opener = Opener::new(&key, &head).map_err(refuse)?;
@@ -152,6 +154,7 @@ async fn rebuild(
     let made = made.ok_or_else(|| malformed("the backup holds no state"))?;
     made.check(&head, outline)?;
     let planned = made.plan(daemon, &request, unlock_pk, head.checkpoint)?;
+    request.terms.iter_mut().for_each(|t| t.key.zeroize());
     let plan = v1::ResetPlan { reset: Some(planned.document().clone()), found: made.words() };
     send(tx, recover_reply::Step::Plan(plan)).await?;
     let Some(recover_part::Part::Reset(signed)) = next(inbound, THINK).await? else { return Ok(None) };

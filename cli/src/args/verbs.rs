@@ -70,6 +70,9 @@ pub struct Recover {
     /// Why, for the log
     #[arg(long, value_name = "TEXT", default_value = "restored from a backup")]
     pub reason: String,
+    /// Another context whose operator signs too, where the charter asks for several; may be repeated
+    #[arg(long = "co-signer", value_name = "CONTEXT")]
+    pub co_signers: Vec<String>,
     /// Seal the voter at every start; its unlock key is written to this new file
     #[arg(long, value_name = "FILE")]
     pub unlock_key_out: Option<PathBuf>,

@@ -5,7 +5,7 @@
 use super::backup::{Checked, check, read_recovery};
 use crate::app::App;
 use crate::args::Recover;
-use crate::context::Context;
+use crate::context::{self, Context, ContextDir};
 use crate::errors::{Code, Failure};
 use crate::files;
 use crate::founding::Key;
@@ -17,6 +17,7 @@ use crate::socket::Socket;
 use crate::trust::Trust;
 use holdfast_wire::backup::{self, MAGIC};
 use holdfast_wire::boxes::{BoxError, PrivateKey};
+use holdfast_wire::statement;
 use holdfast_wire::v1::{self, recover_part::Part, recover_reply::Step};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -30,6 +31,7 @@ type Parts = mpsc::Sender<v1::RecoverPart>;
 pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     let ctx = app.context()?;
     let operator = Operator::load(&ctx)?;
+    let others = a.co_signers.iter().map(|name| co_signer(name, &ctx)).collect::<Result<Vec<_>, _>>()?;
     let key = read_recovery(&a.key_file)?;
     let checked = check(app, &a.backup, Some(&key))?;
     let path = std::path::absolute(&a.vault_socket).map_err(|e| Failure::io("find", &a.vault_socket, &e))?;
@@ -53,7 +55,7 @@ pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     if a.dry_run {
         return show(app, &plan, reset, false, None);
     }
-    let part = v1::RecoverPart { part: Some(Part::Reset(operator.sign(reset)?)) };
+    let part = v1::RecoverPart { part: Some(Part::Reset(sign(reset, &operator, &others)?)) };
     tx.send(part).await.map_err(|_| Failure::untrusted("the vault left before the reset was signed"))?;
     let Some(Step::Done(done)) = next(&mut replies).await? else {
         return Err(Failure::untrusted("the vault did not say that the cluster is back"));
@@ -61,6 +63,26 @@ pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     adopt(ctx, &checked, reset, &done, &path)?;
     prove(&checked, &a.key_file, unlock.as_ref(), done.slots.as_ref())?;
     show(app, &plan, reset, true, Some(done.voter_id))
+}
+
+/// The operator of another context of the same cluster on this machine.
+fn co_signer(name: &str, ours: &Context) -> Result<Operator, Failure> {
+    let theirs = ContextDir::new(&context::home()?, name)?.load()?;
+    if theirs.cluster != ours.cluster {
+        let what = format!("the context {name:?} is of another cluster");
+        return Err(Failure::new(Code::WrongCluster, what, "name contexts of this cluster"));
+    }
+    Operator::load(&theirs)
+}
+
+/// The Reset, signed by everybody who is here.
+fn sign(reset: &v1::Reset, operator: &Operator, others: &[Operator]) -> Result<v1::Statement, Failure> {
+    let mut st = operator.sign(reset)?;
+    for other in others {
+        let signed = statement::add_signature(&mut st, &other.key);
+        signed.map_err(|e| Failure::new(Code::Failed, e, "check the key files of the context"))?;
+    }
+    Ok(st)
 }
 
 /// The new unlock key is on a disk before there is anything that only it opens.
