@@ -6,8 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod recovery;
 mod verbs;
 
+pub use recovery::*;
 pub use verbs::*;
 
 /// The operator's tool of Holdfast
