@@ -89,7 +89,7 @@ fn a_backup_that_is_cut_or_altered_and_a_wrong_key_bring_nothing_back() {
     let wrong = w.unlock_key.to_str().unwrap().to_owned();
     burn(&mut w);
     let bad = w.text("bad.hfbackup");
-    for bytes in [&whole[..whole.len() - 1], &whole[..middle], &altered] {
+    for bytes in [&whole[..whole.len() - 1], &whole[..middle], &altered[..]] {
         fs::write(&bad, bytes).unwrap();
         for verb in [
             vec!["backup", "verify", &bad, "--key-file", &key],
