@@ -6,8 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod recovery;
 mod verbs;
 
+pub use recovery::*;
 pub use verbs::*;
 
 /// The operator's tool of Holdfast
@@ -49,6 +51,11 @@ pub enum Verb {
     Init(Init),
     /// Show voters, roots, nodes and alarms
     Status(Socket),
+    /// Make and verify backups
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Bring a cluster back on an empty machine, from a backup and with the recovery key
+    Recover(Recover),
     /// Open a sealed voter; the key never leaves this program
     Unlock(Unlock),
     /// Seal a voter: its keys leave memory until the next unlock

@@ -15,6 +15,8 @@ use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+/// Anchors of the eras before, one a line, hex.
+const ANCHORS: &str = "anchors";
 /// Longest file of a context that is read; the trust chains are the long ones.
 const MAX_FILE: u64 = 16 << 20;
 
@@ -159,6 +161,32 @@ impl Context {
     /// Stores trust chains that were verified.
     pub fn store_trust(&self, t: &v1::TrustView) -> Result<(), Failure> {
         self.dir.write("trust.pb", &t.encode_to_vec())
+    }
+    /// Anchors of the eras before, newest last.
+    pub fn earlier_anchors(&self) -> Result<Vec<Digest>, Failure> {
+        let path = self.dir.path(ANCHORS);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let bytes = files::read(&path, MAX_FILE)?;
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        let damaged = || {
+            let what = format!("{} is damaged", path.display());
+            Failure::new(Code::NoContext, what, "restore the file from a backup")
+        };
+        text.lines().map(|line| Digest::parse(line).ok_or_else(damaged)).collect()
+    }
+    /// A new era begins: its anchor takes the place of the one in force, which is kept for backups of the era before.
+    pub fn begin_era(&mut self, anchor: Digest) -> Result<(), Failure> {
+        let mut known = self.earlier_anchors()?;
+        if !known.contains(&self.anchor) && self.anchor != anchor {
+            known.push(self.anchor);
+        }
+        let text: String = known.iter().map(|a| format!("{}\n", a.hex())).collect();
+        self.dir.write(ANCHORS, text.as_bytes())?;
+        self.anchor = anchor;
+        self.settings.anchor = anchor.hex();
+        Ok(())
     }
     /// The last verified state of the log; `None` before the first time.
     pub fn seen_log(&self) -> Result<Option<SeenLog>, Failure> {

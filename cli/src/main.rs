@@ -12,6 +12,7 @@ mod context;
 mod errors;
 mod files;
 mod founding;
+mod framed;
 mod login;
 mod operator;
 mod output;

@@ -3,6 +3,7 @@
 use crate::errors::{Code, Failure};
 use holdfast_transport::failure::Failure as Answer;
 use holdfast_transport::rpc::local_client::LocalClient;
+use holdfast_wire::backup::MAX_PART;
 use holdfast_wire::v1;
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
@@ -63,6 +64,19 @@ impl Socket {
     pub async fn seal(&mut self) -> Result<(), Failure> {
         let r = self.rpc.seal(v1::Ack {}).await;
         self.answer(r).map(|_| ())
+    }
+    /// A backup, part by part.
+    pub async fn backup(&mut self) -> Result<tonic::Streaming<v1::BackupPart>, Failure> {
+        let r = self.rpc.clone().max_decoding_message_size(MAX_PART).backup(v1::Ack {}).await;
+        self.answer(r)
+    }
+    /// Brings a cluster back on it.
+    pub async fn recover(
+        &mut self,
+        parts: tokio_stream::wrappers::ReceiverStream<v1::RecoverPart>,
+    ) -> Result<tonic::Streaming<v1::RecoverReply>, Failure> {
+        let r = self.rpc.clone().max_decoding_message_size(MAX_PART).recover(parts).await;
+        self.answer(r)
     }
 }
 

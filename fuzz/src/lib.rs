@@ -6,11 +6,13 @@
 //! `cd fuzz && ASAN_OPTIONS=detect_leaks=0 RUSTC_BOOTSTRAP=1 cargo fuzz run TARGET -- -max_total_time=20` (cargo-fuzz 0.13).
 //! The leak checker is off because it cannot read the guard pages round the secrets that are still held at exit.
 
+mod backups;
 mod files;
 mod given;
 mod sent;
 mod stored;
 
+pub use backups::backup;
 pub use files::files;
 pub use given::{config, image, layer};
 pub use sent::{CSR, assign, boxes, csr, note, peer, record, statement, strict, token, trust};

@@ -38,4 +38,6 @@ pub mod kind {
     pub enum TokenMac {}
     /// Key that hedges salts against a cloned random generator.
     pub enum HedgeKey {}
+    /// The key of one backup's stream.
+    pub enum BackupKey {}
 }

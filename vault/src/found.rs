@@ -132,7 +132,8 @@ pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -
     Ok(Founded { slots, disk_key })
 }
 
-fn new_ident() -> Result<Ident, Failure> {
+/// A new voter's keys; it has no certificate yet.
+pub fn new_ident() -> Result<Ident, Failure> {
     let key = PrivateKey::generate().map_err(|e| Failure::failed("no-entropy", e.to_string()))?;
     Ok(Ident {
         kem_ikm: Secret::take(&mut random32()?),

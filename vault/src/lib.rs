@@ -11,6 +11,7 @@ pub mod rights;
 pub mod run;
 
 mod awaits;
+mod backup;
 mod clock;
 mod cluster;
 mod drive;
@@ -27,6 +28,7 @@ mod members;
 mod open;
 mod pace;
 mod pin;
+mod recover;
 mod registry;
 mod reports;
 mod socket;

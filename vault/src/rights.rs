@@ -60,9 +60,9 @@ rights! {
     SealStatus = "Local/SealStatus", Local, [], "root on the host";
     GetSlotBoxes = "Local/GetSlotBoxes", Local, [], "root on the host";
     OpenSlot = "Local/OpenSlot", Local, [], "root on the host, with the disk key";
-    Seal = "Local/Seal", Local, [], "root on the host";
     Backup = "Local/Backup", Local, [], "root on the host; opens with the recovery key alone";
     Recover = "Local/Recover", Local, [], "root on the host, with the recovery key's boxes opened and a Reset signed";
+    Seal = "Local/Seal", Local, [], "root on the host";
     Append = "Peer/Append", Peer, [Vault], "a member, as itself";
     Vote = "Peer/Vote", Peer, [Vault], "a member, as itself";
     PreVote = "Peer/PreVote", Peer, [Vault], "a member, as itself";

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+/// Largest message: the head of a backup, with room.
+const MAX_MESSAGE: usize = (16 << 20) + (1 << 10);
+
 /// Listens on `path`; a socket that a process left behind is replaced, one that is answered is not.
 pub fn bind(path: &Path) -> Result<UnixListener, Failure> {
     let failed = |e: std::io::Error| Failure::disk("listen on", path, &e);
@@ -40,7 +43,7 @@ pub async fn serve(
         Err(_) => true,
     });
     tonic::transport::Server::builder()
-        .add_service(LocalServer::new(local::LocalService(daemon)))
+        .add_service(LocalServer::new(local::LocalService(daemon)).max_decoding_message_size(MAX_MESSAGE))
         .serve_with_incoming_shutdown(incoming, stop.cancelled())
         .await
 }

@@ -5,7 +5,7 @@
 //! never go back and never skip; tested by `k5_a_charter_needs_the_old_and_the_new_admins_and_no_gap`.
 
 use crate::statement::{self, News, StatementError, Verified};
-use crate::v1::{Charter, Operator, PublicKey, Publisher, Spec, Statement};
+use crate::v1::{Charter, Operator, PublicKey, Publisher, Reset, Spec, Statement};
 use holdfast_types::{ClusterId, TrustDomain};
 
 /// The role that changes the charter.
@@ -181,6 +181,11 @@ impl CharterChain {
 pub fn threshold(c: &Charter, action: &str) -> usize {
     let admins = || c.operators.iter().filter(|o| has_role(o, ADMIN)).count();
     c.thresholds.iter().find(|t| t.action == action).map_or_else(admins, |t| t.k as usize)
+}
+
+/// Believes a Reset: signed by as many Admins as a new charter needs. Cluster, era and charter version are the caller's.
+pub fn verify_reset(c: &Charter, st: &Statement) -> Result<Verified<Reset>, StatementError> {
+    statement::verify(st, &keys(c.operators.iter().filter(|o| has_role(o, ADMIN))), threshold(c, PUT_CHARTER))
 }
 
 /// Deployers who must sign a spec; one alone is not enough for a service that is sensitive.

@@ -15,6 +15,7 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/holdfast.v1.rs"));
 }
 
+pub mod backup;
 pub mod boxes;
 pub mod charter;
 pub mod documents;

@@ -302,7 +302,16 @@ pub enum Log {
         count: u64,
     },
     /// Recompute the whole tree; prints `ok N entries` or the first entry that is wrong
-    Verify,
+    Verify {
+        /// Verify this file, which `log export` wrote, instead of the cluster's log
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Write the whole log to a new file, verifying it on the way
+    Export {
+        /// The file; it must not exist
+        file: PathBuf,
+    },
 }
 
 /// `grant …`

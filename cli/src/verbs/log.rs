@@ -18,7 +18,8 @@ use holdfast_wire::note::{self, Checkpoint};
 use holdfast_wire::{strict, v1};
 use serde_json::{Value, json};
 
-mod audit;
+pub mod audit;
+mod export;
 
 /// Longest entry, in bytes: an operator's statement and room for the rest.
 pub const MAX_ENTRY: usize = 1 << 20;
@@ -27,10 +28,14 @@ const MAX_CHUNK: usize = 64 << 20;
 
 /// Runs the verb.
 pub async fn run(app: &App, verb: Log) -> Result<(), Failure> {
+    if let Log::Verify { file: Some(file) } = &verb {
+        return export::verify(app, file);
+    }
     let c = Cluster::connect(app).await?;
     match verb {
         Log::Tail { follow, count } => tail(app, &c, follow, count).await,
-        Log::Verify => verify(app, &c).await,
+        Log::Verify { .. } => verify(app, &c).await,
+        Log::Export { file } => export::write(app, &c, &file).await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! One file a group of verbs. A verb asks, signs, submits and prints; what is true and what is allowed is decided elsewhere.
 
+mod backup;
 mod dev;
 mod docs;
 mod grant;
@@ -9,6 +10,7 @@ mod logs;
 mod mandate;
 mod names;
 mod node;
+mod recover;
 mod rollout;
 mod scan;
 mod seal;
@@ -26,6 +28,8 @@ pub async fn run(cli: Cli, app: &App) -> Result<(), Failure> {
     match cli.verb {
         Verb::Init(a) => init::run(app, a).await,
         Verb::Status(a) => status::run(app, a).await,
+        Verb::Backup(v) => backup::run(app, v).await,
+        Verb::Recover(a) => recover::run(app, a).await,
         Verb::Unlock(a) => seal::unlock(app, a).await,
         Verb::Seal(a) => seal::seal(app, a).await,
         Verb::Token(v) => token::run(app, v).await,

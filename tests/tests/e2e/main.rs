@@ -9,6 +9,7 @@
     reason = "a test that meets the unexpected should stop there, and say so"
 )]
 
+mod backup;
 mod callers;
 mod canary;
 mod crash;

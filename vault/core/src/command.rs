@@ -360,6 +360,8 @@ pub enum Command {
     Rewrap(Vec<Rewrapped>),
     /// No record and no node's key is left under these terms: they are destroyed.
     KeyringDestroy(Vec<u32>),
+    /// A new era begins: a cluster was brought back on one voter.
+    Reset(Box<crate::reset::ResetFacts>),
 }
 
 /// What a voter says of itself.

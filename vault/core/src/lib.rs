@@ -16,6 +16,7 @@ mod keys;
 mod log;
 mod observation;
 mod refusal;
+mod reset;
 mod state;
 
 pub mod prepare;
@@ -32,6 +33,7 @@ pub use keys::Keyring;
 pub use log::{Leaf, grant_fields};
 pub use observation::{NoteFacts, NoteKind};
 pub use refusal::{Code, Refusal};
+pub use reset::ResetFacts;
 pub use state::{
     Accepted, Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, NextUnlock,
     Presented, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock,

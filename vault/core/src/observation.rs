@@ -34,6 +34,8 @@ pub enum NoteKind {
     Seal,
     /// A voter's disk is older than what is known of it: it was refused.
     RolledBack,
+    /// A backup was made.
+    Backup,
 }
 impl NoteKind {
     /// The entry kind.
@@ -46,6 +48,7 @@ impl NoteKind {
             NoteKind::UnlockOpen => "unlock.open",
             NoteKind::Seal => "seal",
             NoteKind::RolledBack => "voter.rolledback",
+            NoteKind::Backup => "backup.create",
         }
     }
 }

@@ -1,11 +1,15 @@
 //! The unix socket U: founding, unlocking and sealing, for root on the host. The only thing a sealed voter answers on.
 
+use super::Answers;
+use crate::backup;
 use crate::cluster::Cluster;
 use crate::disk::chain;
 use crate::disk::keys::DiskKey;
 use crate::disk::slots::{Recipient, Slots};
 use crate::found::{self, disk};
 use crate::gate::{Phase, Who, slot_name};
+use crate::gate::{Phase, slot_name};
+use crate::recover;
 use crate::run::Daemon;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::local_server::Local;
@@ -15,7 +19,7 @@ use holdfast_wire::v1;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroize as _;
 
 /// Serves U.
@@ -165,6 +169,33 @@ async fn open_slot(daemon: Arc<Daemon>, mut r: v1::OpenSlotRequest) -> Result<v1
 
 #[tonic::async_trait]
 impl Local for LocalService {
+    type BackupStream = Answers<v1::BackupPart>;
+    type RecoverStream = Answers<v1::RecoverReply>;
+
+    async fn backup(&self, _: Request<v1::Ack>) -> Result<Response<Self::BackupStream>, Status> {
+        let phase = self.0.gate.phase();
+        let Phase::Open(cluster) = &*phase else {
+            return Err(Failure::changed("not-open", format!("this vault is {}", phase.word())).into());
+        };
+        Ok(Response::new(backup::create(cluster).await?))
+    }
+
+    async fn recover(
+        &self,
+        request: Request<Streaming<v1::RecoverPart>>,
+    ) -> Result<Response<Self::RecoverStream>, Status> {
+        let (tx, rx) = tokio::sync::mpsc::channel(2);
+        let (daemon, inbound) = (Arc::clone(&self.0), request.into_inner());
+        tokio::spawn(async move {
+            if let Err(f) = recover::recover(daemon, inbound, tx.clone()).await
+                && tx.send(Err(f.into())).await.is_err()
+            {
+                tracing::debug!("whoever brought a cluster back left");
+            }
+        });
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(rx))))
+    }
+
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
         to_the_end(init(Arc::clone(&self.0), request.into_inner())).await
     }
@@ -237,4 +268,9 @@ impl Local for LocalService {
         self.0.seal.cancel();
         Ok(Response::new(v1::Ack {}))
     }
+}
+
+/// A voter's slots, as they are shown to whoever brought its cluster back.
+pub fn shown(slots: &Slots, dir: &std::path::Path) -> Result<v1::SlotBoxes, Failure> {
+    boxes(slots, dir)
 }

@@ -169,6 +169,7 @@ impl Read for OperatorService {
                 bundle_chain: s.bundle_chain(),
                 status: Some(status),
                 revocations,
+                resets: s.resets(),
             }
         })?;
         Ok(Response::new(view))

@@ -15,6 +15,7 @@ mod message;
 mod network;
 mod proposer;
 mod reseal;
+mod seed;
 mod snapshot;
 mod store;
 mod voter;

@@ -49,3 +49,10 @@ fn an_unlock_key_has_its_golden_text() {
 fn a_checkpoint_has_its_golden_text() {
     check("checkpoint.txt", &String::from_utf8(samples::note()).unwrap());
 }
+#[test]
+fn a_backup_has_its_golden_bytes() {
+    check(
+        "backup.hex",
+        &hex(&samples::backup_file(&samples::backup_parts(samples::BACKUP_STATE, &samples::backup_leaves()))),
+    );
+}

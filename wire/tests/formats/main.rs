@@ -6,6 +6,7 @@
     reason = "a test that meets the unexpected should stop there"
 )]
 
+mod backups;
 mod boxes;
 mod golden;
 mod notes;

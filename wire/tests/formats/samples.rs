@@ -1,11 +1,13 @@
 //! One sample of each format, made without any randomness: the golden files hold exactly these bytes.
 
 use holdfast_types::{ClusterId, Digest, Secret, TokenId, kind, sha256};
+use holdfast_wire::backup::{self, Sealer, StreamKey};
 use holdfast_wire::boxes::{self, Context, PrivateKey, Psk};
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::note::{Checkpoint, origin};
 use holdfast_wire::record::{self, Place, RecordKey};
 use holdfast_wire::token::{JoinToken, TokenRole};
+use holdfast_wire::v1::backup_part::Part;
 use holdfast_wire::{statement, v1};
 
 pub const CLUSTER: ClusterId = ClusterId([7; 32]);
@@ -71,4 +73,51 @@ pub fn checkpoint() -> Checkpoint {
 }
 pub fn note() -> Vec<u8> {
     checkpoint().sign(&signer(1)).unwrap()
+}
+
+pub const BACKUP_STATE: &[u8] = b"everything that is known";
+pub fn backup_leaves() -> Vec<Vec<u8>> {
+    vec![[[1; 32].as_slice(), b"first"].concat(), [[2; 32].as_slice(), b"second"].concat()]
+}
+pub fn stream_key() -> StreamKey {
+    Secret::take(&mut [11; 32])
+}
+pub fn backup_parts(state: &[u8], leaves: &[Vec<u8>]) -> Vec<v1::BackupPart> {
+    let mut head = v1::BackupHead {
+        cluster_id: CLUSTER.0.to_vec(),
+        backup_id: vec![12; 16],
+        era: 1,
+        raft_index: 9,
+        state_bytes: state.len() as u64,
+        leaves: leaves.len() as u64,
+        charter_version: 1,
+        made_at_ms: 1_800_000_000_000,
+        checkpoint: note(),
+        ..v1::BackupHead::default()
+    };
+    head.key_box = backup::box_key(&head, &CLUSTER, &recipient().1, &stream_key(), [13; 32]).unwrap();
+    let mut sealer = Sealer::new(&stream_key(), &head).unwrap();
+    let mut chunks = sealer.push(state).unwrap();
+    for leaf in leaves {
+        chunks.extend(sealer.push(&backup::leaf(leaf).unwrap()).unwrap());
+    }
+    let (last, sha) = sealer.finish().unwrap();
+    chunks.push(last);
+    let end = v1::Backup {
+        cluster_id: head.cluster_id.clone(),
+        backup_id: head.backup_id.clone(),
+        era: head.era,
+        raft_index: head.raft_index,
+        checkpoint: head.checkpoint.clone(),
+        sha256: sha.to_vec(),
+        made_at_ms: head.made_at_ms,
+    };
+    let end = statement::sign(&end, &[&signer(1)]).unwrap();
+    let part = |p| v1::BackupPart { part: Some(p) };
+    let middle = chunks.into_iter().map(|c| part(Part::Chunk(c)));
+    std::iter::once(part(Part::Head(head.clone()))).chain(middle).chain([part(Part::End(end))]).collect()
+}
+pub fn backup_file(parts: &[v1::BackupPart]) -> Vec<u8> {
+    let frames = parts.iter().map(|p| backup::frame(p).unwrap());
+    std::iter::once(backup::MAGIC.to_vec()).chain(frames).collect::<Vec<_>>().concat()
 }

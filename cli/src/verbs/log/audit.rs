@@ -118,7 +118,7 @@ pub async fn whole(
 }
 
 /// Kinds of entry that an operator causes by a statement. Others by an operator follow from one: `grant.revoked`, denials.
-const SIGNED: [&str; 17] = [
+const SIGNED: [&str; 18] = [
     "command",
     "image.vouch",
     "lockdown",
@@ -130,6 +130,7 @@ const SIGNED: [&str; 17] = [
     "node.zone",
     "operator.login",
     "release",
+    "reset",
     "secret.delete",
     "secret.put",
     "service.deploy",
@@ -147,6 +148,7 @@ fn signers(st: &v1::Statement, c: &v1::Charter) -> Result<Vec<String>, String> {
         v1::Spec::TYPE => statement::verify::<v1::Spec>(st, &keys, 1).map(|v| v.signers),
         v1::Mandate::TYPE => statement::verify::<v1::Mandate>(st, &keys, 1).map(|v| v.signers),
         v1::Login::TYPE => statement::verify::<v1::Login>(st, &keys, 1).map(|v| v.signers),
+        v1::Reset::TYPE => statement::verify::<v1::Reset>(st, &keys, 1).map(|v| v.signers),
         v1::LogsRequest::TYPE => statement::verify::<v1::LogsRequest>(st, &keys, 1).map(|v| v.signers),
         v1::Voucher::TYPE => return publishers(st, c),
         other => return Err(format!("it holds a statement of type {other}, which no operator signs")),

@@ -95,7 +95,7 @@ impl Step<'_> {
     }
 }
 
-fn stk_row(f: StkFacts) -> StkRow {
+pub(super) fn stk_row(f: StkFacts) -> StkRow {
     StkRow { public: f.public, key: f.key, from: f.from, until: f.until }
 }
 

@@ -8,6 +8,7 @@ mod founding;
 mod grants;
 mod identity;
 mod keyring;
+mod reset;
 mod secrets;
 mod submit;
 mod tick;
@@ -195,6 +196,7 @@ impl Step<'_> {
             Command::KeyringAdd(t) => self.keyring_add(*t),
             Command::Rewrap(records) => self.rewrap(records),
             Command::KeyringDestroy(terms) => self.keyring_destroy(&terms),
+            Command::Reset(r) => self.reset(*r),
         }
     }
     fn note(&mut self, n: NoteFacts) -> Result<(), Refusal> {

@@ -33,7 +33,7 @@ pub struct FoundingKeys<'a> {
 
 const ROOT_LIFE: Duration = Duration::from_secs(3650 * 86_400);
 
-fn internal(e: impl std::fmt::Display) -> Refusal {
+pub(super) fn internal(e: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::Unavailable, e.to_string())
 }
 
@@ -125,7 +125,7 @@ pub fn found(
     Ok(prepared(now, entropy, Command::Found(Box::new(founding)), cluster))
 }
 
-fn sealed_key(
+pub(super) fn sealed_key(
     keys: &Keyring,
     purpose: &str,
     name: &str,
@@ -136,7 +136,7 @@ fn sealed_key(
     Ok(SealedKey { name: name.to_owned(), record })
 }
 
-fn sealed_stk(
+pub(super) fn sealed_stk(
     keys: &Keyring,
     stk: &Ed25519Key,
     from: Millis,

@@ -95,6 +95,8 @@ pub struct State {
     pub(crate) last_prune: Millis,
     pub(crate) log_size: u64,
     pub(crate) log_peaks: Vec<Digest>,
+    /// What began each era but the first, as operators signed it, oldest first.
+    pub(crate) resets: Vec<Vec<u8>>,
     #[serde(skip)]
     pub(crate) index: Index,
     #[serde(skip)]
@@ -237,6 +239,22 @@ impl State {
     /// The Bundle chain, encoded Statements, oldest first.
     pub fn bundle_chain(&self) -> Vec<v1::Statement> {
         self.bundles.iter().filter_map(|b| crate::Command::statement(b)).collect()
+    }
+    /// What began each era but the first, oldest first.
+    pub fn resets(&self) -> Vec<v1::Statement> {
+        self.resets.iter().filter_map(|b| crate::Command::statement(b)).collect()
+    }
+    /// Every live keyring term, boxed to the recovery key.
+    pub fn recovery_terms(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.recovery_terms.iter().map(|(term, sealed)| (*term, sealed.as_slice()))
+    }
+    /// The epoch of the next unlock key.
+    pub fn next_unlock_epoch(&self) -> u64 {
+        self.unlock.epoch.saturating_add(1)
+    }
+    /// The number that the next voter gets.
+    pub fn next_voter(&self) -> VoterId {
+        VoterId(self.last_voter.saturating_add(1))
     }
     /// The charter chain, oldest first.
     pub fn charter_chain(&self) -> Vec<v1::Statement> {

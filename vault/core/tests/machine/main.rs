@@ -28,6 +28,7 @@ mod placements;
 mod preconditions;
 mod removal;
 mod renewal;
+mod reset;
 mod rhythm;
 mod standing;
 mod stored;

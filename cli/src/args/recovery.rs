@@ -1,0 +1,52 @@
+//! The options of `backup` and `recover`.
+
+use super::Socket;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// `backup …`
+#[derive(Debug, Subcommand)]
+pub enum Backup {
+    /// Write everything to one file that the recovery key alone opens; the voter must lead
+    Create {
+        /// The file; it must not exist
+        file: PathBuf,
+        /// The voter.
+        #[command(flatten)]
+        socket: Socket,
+    },
+    /// Check that a backup is whole and from whom it is; with the recovery key, all that is in it
+    Verify {
+        /// The file
+        file: PathBuf,
+        /// File with the recovery key; `-` is standard input
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+    },
+}
+
+/// Options of `recover`.
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// The backup
+    #[arg(long, value_name = "FILE")]
+    pub backup: PathBuf,
+    /// File with the recovery key; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub key_file: PathBuf,
+    /// Unix socket of the empty voter
+    #[arg(long, value_name = "SOCKET")]
+    pub vault_socket: PathBuf,
+    /// Only say what would come back
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Why, for the log
+    #[arg(long, value_name = "TEXT", default_value = "restored from a backup")]
+    pub reason: String,
+    /// Another context whose operator signs too, where the charter asks for several; may be repeated
+    #[arg(long = "co-signer", value_name = "CONTEXT")]
+    pub co_signers: Vec<String>,
+    /// Seal the voter at every start; its unlock key is written to this new file
+    #[arg(long, value_name = "FILE")]
+    pub unlock_key_out: Option<PathBuf>,
+}

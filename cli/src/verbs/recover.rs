@@ -1,0 +1,201 @@
+//! `recover`: a cluster comes back on an empty machine. The recovery key opens the backup's boxes here, and stays here.
+//!
+//! Nothing is signed before the backup was read from end to end and the vault has shown what it made of it.
+
+use super::backup::{Checked, check, read_recovery};
+use crate::app::App;
+use crate::args::Recover;
+use crate::context::{self, Context, ContextDir};
+use crate::errors::{Code, Failure};
+use crate::files;
+use crate::founding::Key;
+use crate::framed::{Frames, NewFile, refuse};
+use crate::login;
+use crate::operator::Operator;
+use crate::slots::SlotKind;
+use crate::socket::Socket;
+use crate::trust::Trust;
+use holdfast_wire::backup::{self, MAGIC};
+use holdfast_wire::boxes::{BoxError, PrivateKey};
+use holdfast_wire::statement;
+use holdfast_wire::v1::{self, recover_part::Part, recover_reply::Step};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+type Parts = mpsc::Sender<v1::RecoverPart>;
+
+/// Runs the verb.
+pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
+    let ctx = app.context()?;
+    let operator = Operator::load(&ctx)?;
+    let others = a.co_signers.iter().map(|name| co_signer(name, &ctx)).collect::<Result<Vec<_>, _>>()?;
+    let key = read_recovery(&a.key_file)?;
+    let checked = check(app, &a.backup, Some(&key))?;
+    let path = std::path::absolute(&a.vault_socket).map_err(|e| Failure::io("find", &a.vault_socket, &e))?;
+    let mut socket = Socket::connect(&path, app.timeout(Duration::from_secs(120))).await?;
+    let unlock = match &a.unlock_key_out {
+        Some(out) if !a.dry_run => Some(write_unlock_key(out)?),
+        Some(_) => Some(Key::make(SlotKind::Unlock)?),
+        None => None,
+    };
+    let head = request(&checked, &key, unlock.as_ref(), &a.reason)?;
+    let (tx, rx) = mpsc::channel(4);
+    let (file, sender) = (a.backup.clone(), tx.clone());
+    let sending = tokio::task::spawn_blocking(move || send(&file, head, &sender));
+    let mut replies = socket.recover(ReceiverStream::new(rx)).await?;
+    let plan = match next(&mut replies).await? {
+        Some(Step::Plan(plan)) => plan,
+        Some(Step::Done(_)) | None => return Err(Failure::untrusted("the vault did not say what would come back")),
+    };
+    sending.await.map_err(|e| Failure::new(Code::Failed, e, "report this"))??;
+    let reset = planned(&plan, &checked)?;
+    if a.dry_run {
+        return show(app, &plan, reset, false, None);
+    }
+    let part = v1::RecoverPart { part: Some(Part::Reset(sign(reset, &operator, &others)?)) };
+    tx.send(part).await.map_err(|_| Failure::untrusted("the vault left before the reset was signed"))?;
+    let Some(Step::Done(done)) = next(&mut replies).await? else {
+        return Err(Failure::untrusted("the vault did not say that the cluster is back"));
+    };
+    adopt(ctx, &checked, reset, &done, &path)?;
+    prove(&checked, &a.key_file, unlock.as_ref(), done.slots.as_ref())?;
+    show(app, &plan, reset, true, Some(done.voter_id))
+}
+
+/// The operator of another context of the same cluster on this machine.
+fn co_signer(name: &str, ours: &Context) -> Result<Operator, Failure> {
+    let theirs = ContextDir::new(&context::home()?, name)?.load()?;
+    if theirs.cluster != ours.cluster {
+        let what = format!("the context {name:?} is of another cluster");
+        return Err(Failure::new(Code::WrongCluster, what, "name contexts of this cluster"));
+    }
+    Operator::load(&theirs)
+}
+
+/// The Reset, signed by everybody who is here.
+fn sign(reset: &v1::Reset, operator: &Operator, others: &[Operator]) -> Result<v1::Statement, Failure> {
+    let mut st = operator.sign(reset)?;
+    for other in others {
+        let signed = statement::add_signature(&mut st, &other.key);
+        signed.map_err(|e| Failure::new(Code::Failed, e, "check the key files of the context"))?;
+    }
+    Ok(st)
+}
+
+/// The new unlock key is on a disk before there is anything that only it opens.
+fn write_unlock_key(out: &Path) -> Result<Key, Failure> {
+    let key = Key::make(SlotKind::Unlock)?;
+    let mut file = NewFile::create(out)?;
+    file.write(key.printed.as_bytes())?;
+    file.write(b"\n")?;
+    file.finish()?;
+    Ok(key)
+}
+
+/// Opens the boxes: the vault gets what was in them, never what opens them.
+fn request(c: &Checked, key: &PrivateKey, unlock: Option<&Key>, reason: &str) -> Result<v1::RecoverHead, Failure> {
+    let wrong = |e: BoxError| Failure::new(Code::BadKey, e, "use the recovery key of this backup");
+    let stream = backup::open_key(&c.head, &c.cluster, key).map_err(wrong)?;
+    let mut terms = Vec::new();
+    for term in &c.head.terms {
+        let opened = backup::open_term(term, &c.cluster, key).map_err(wrong)?;
+        terms.push(v1::TermKey { term: term.term, key: opened.expose().to_vec() });
+    }
+    Ok(v1::RecoverHead {
+        stream_key: stream.expose().to_vec(),
+        terms,
+        unlock_pk: unlock.map(|k| k.public.to_vec()).unwrap_or_default(),
+        reason: reason.to_owned(),
+    })
+}
+
+/// Sends the head and the whole backup.
+fn send(file: &Path, head: v1::RecoverHead, tx: &Parts) -> Result<(), Failure> {
+    // Where the vault leaves, its answer says why.
+    if tx.blocking_send(v1::RecoverPart { part: Some(Part::Head(head)) }).is_err() {
+        return Ok(());
+    }
+    let mut frames = Frames::open(file, MAGIC)?;
+    while let Some(frame) = frames.next()? {
+        let part = Part::Backup(backup::part(&frame).map_err(refuse)?);
+        if tx.blocking_send(v1::RecoverPart { part: Some(part) }).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn next(replies: &mut tonic::Streaming<v1::RecoverReply>) -> Result<Option<Step>, Failure> {
+    let reply = replies.message().await.map_err(holdfast_transport::failure::Failure::from)?;
+    Ok(reply.and_then(|r| r.step))
+}
+
+/// The Reset that the vault shows is for this cluster, for the era after the backup's, and weakens nothing.
+fn planned<'a>(plan: &'a v1::ResetPlan, c: &Checked) -> Result<&'a v1::Reset, Failure> {
+    let reset = plan.reset.as_ref().ok_or_else(|| Failure::untrusted("the vault shows nothing to sign"))?;
+    let right = reset.cluster_id == c.cluster.0
+        && reset.era == c.head.era.saturating_add(1)
+        && reset.prev_checkpoint == c.head.checkpoint
+        && reset.min_charter_version == c.trust.charter().version
+        && reset.voters.len() == 1
+        && reset.roots.len() == 1;
+    if right { Ok(reset) } else { Err(Failure::untrusted("the vault shows another reset than the backup's")) }
+}
+
+/// The context follows the cluster into its new era.
+fn adopt(mut ctx: Context, c: &Checked, reset: &v1::Reset, done: &v1::Recovered, socket: &Path) -> Result<(), Failure> {
+    let root = reset.roots.first().ok_or_else(|| Failure::untrusted("the reset names no root"))?;
+    let anchor = c.cluster.anchor(root);
+    let chains = v1::TrustView {
+        charter_chain: c.head.charter_chain.clone(),
+        bundle_chain: done.bundle_chain.clone(),
+        resets: done.resets.clone(),
+        ..v1::TrustView::default()
+    };
+    let trust = Trust::verify(chains, &c.cluster, &anchor)?;
+    if trust.bundle().era != reset.era {
+        return Err(Failure::untrusted("the vault's bundle is not of the era that was signed"));
+    }
+    ctx.begin_era(anchor)?;
+    ctx.settings.service_addrs.clone_from(&done.service_addrs);
+    ctx.settings.join_addrs.clone_from(&done.join_addrs);
+    ctx.settings.vault_socket = Some(socket.to_owned());
+    login::forget(&ctx);
+    ctx.store_trust(trust.chains())?;
+    ctx.dir.write_settings(&ctx.settings)
+}
+
+/// Both slots of the new voter are opened with the keys that are kept, before anybody relies on them.
+fn prove(c: &Checked, recovery: &Path, unlock: Option<&Key>, slots: Option<&v1::SlotBoxes>) -> Result<(), Failure> {
+    let slots = slots.ok_or_else(|| Failure::untrusted("the vault did not show its slots"))?;
+    let Some(unlock) = unlock else { return Ok(()) };
+    let by_unlock = unlock.slot.open(&c.cluster, slots)?;
+    if recovery == Path::new("-") {
+        return Ok(());
+    }
+    let text = files::read_private(recovery, 1024)?;
+    let text =
+        std::str::from_utf8(&text).map_err(|_| Failure::new(Code::BadKey, "the key is not text", "try again"))?;
+    let by_recovery = crate::slots::SlotKey::parse(text)?.open(&c.cluster, slots)?;
+    if by_unlock.ct_eq(&by_recovery) {
+        return Ok(());
+    }
+    Err(Failure::untrusted("unlock and recovery slot hold different disk keys"))
+}
+
+fn show(app: &App, plan: &v1::ResetPlan, reset: &v1::Reset, changed: bool, voter: Option<u64>) -> Result<(), Failure> {
+    let found: Map<String, Value> = plan.found.iter().map(|f| (f.name.clone(), f.value.clone().into())).collect();
+    let document = json!({"changed": changed, "era": reset.era, "voter": voter, "found": found});
+    app.out.show(&document, || {
+        let mut text: String = plan.found.iter().map(|f| format!("{:<12}  {}\n", f.name, f.value)).collect();
+        text.push_str(if changed {
+            "the cluster is back; make a new backup, and see docs/operations/disaster.md for its nodes\n"
+        } else {
+            "nothing was changed; without --dry-run this comes back, by the recovery key that was given\n"
+        });
+        text
+    })
+}

@@ -1,0 +1,126 @@
+//! Backups of real vaults: made while they run, verified, and a cluster brought back from one on an empty machine.
+
+use super::world::{World, eventually, write_key};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+/// A founded vault, with its recovery key in a file.
+fn founded() -> (World, PathBuf) {
+    let w = World::empty();
+    let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
+    write_key(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap());
+    let recovery = w.path("recovery.key");
+    write_key(&recovery, init["recovery_keys"][0].as_str().unwrap());
+    (w, recovery)
+}
+
+fn nodes(w: &World) -> Vec<(String, String)> {
+    let all = w.json(&["node", "ls"]);
+    let word = |n: &Value, key: &str| n[key].as_str().unwrap().to_owned();
+    let mut found: Vec<_> =
+        all["nodes"].as_array().unwrap().iter().map(|n| (word(n, "id"), word(n, "state"))).collect();
+    found.sort();
+    found
+}
+
+/// The machine burns: its vault is gone, and an empty one is in its place.
+fn burn(w: &mut World) {
+    w.kill_vault();
+    fs::rename(w.path("vault"), w.path("vault-burnt")).unwrap();
+    w.start_vault();
+}
+
+#[test]
+fn a_cluster_comes_back_from_its_backup_on_an_empty_machine_and_what_was_removed_stays_removed() {
+    let (mut w, recovery) = founded();
+    w.put_secret("shop/db", b"a value of the shop", &[]);
+    w.add_node("eu");
+    w.add_node("us");
+    let gone = nodes(&w)[0].0.clone();
+    w.ok(&["node", "rm", &gone]);
+    let before = (nodes(&w), w.json(&["secret", "ls"]));
+    let (file, socket) = (w.text("cluster.hfbackup"), w.socket());
+    let made = w.json(&["backup", "create", &file, "--vault-socket", &socket]);
+    let key = recovery.to_str().unwrap();
+    let checked = w.json(&["backup", "verify", &file, "--key-file", key]);
+    assert_eq!((&checked["ok"], &checked["entries"]), (&Value::Bool(true), &made["entries"]));
+    assert_eq!(checked["anchored"], true);
+
+    burn(&mut w);
+    let (unlock, out) = (w.text("new-unlock.key"), "--unlock-key-out");
+    let recover = ["recover", "--backup", &file, "--key-file", key, "--vault-socket", &socket, out, &unlock];
+    let shown = w.json(&[&recover[..], &["--dry-run"]].concat());
+    assert_eq!((&shown["changed"], &shown["era"]), (&Value::Bool(false), &Value::from(2)));
+    assert_eq!(shown["found"]["secrets"], "1");
+    assert_eq!(w.json(&["status", "--vault-socket", &socket])["state"], "uninitialized");
+    assert!(!w.path("new-unlock.key").exists() && !w.path("vault/voter").exists());
+
+    let back = w.json(&recover);
+    assert_eq!((&back["changed"], &back["voter"]), (&Value::Bool(true), &Value::from(2)));
+    assert_eq!((nodes(&w), w.json(&["secret", "ls"])), before);
+    assert!(nodes(&w).contains(&(gone, "removed".to_owned())));
+    w.ok(&["log", "verify"]);
+    let entries = w.json(&["log", "tail", "-n", "1000"]);
+    let kinds: Vec<&str> = entries["entries"].as_array().unwrap().iter().filter_map(|e| e["kind"].as_str()).collect();
+    assert!(kinds.contains(&"backup.create") && kinds.contains(&"reset"), "{kinds:?}");
+
+    // It takes changes, also after it was sealed and opened with its new unlock key.
+    w.put_secret("shop/new", b"another", &[]);
+    w.kill_vault();
+    w.start_vault();
+    w.ok(&["unlock", "--vault-socket", &socket, "--key-file", &unlock]);
+    let all = eventually("the secrets", || w.json(&["secret", "ls"])["secrets"].as_array().cloned());
+    assert_eq!(all.len(), 2);
+    assert!(w.refused(&recover[..7], 4).contains("already"), "a voter with a cluster is left alone");
+}
+
+#[test]
+fn a_backup_that_is_cut_or_altered_and_a_wrong_key_bring_nothing_back() {
+    let (mut w, recovery) = founded();
+    let (file, socket) = (w.text("cluster.hfbackup"), w.socket());
+    w.ok(&["backup", "create", &file, "--vault-socket", &socket]);
+    assert!(w.refused(&["backup", "create", &file, "--vault-socket", &socket], 2).contains("exists already"));
+    let whole = fs::read(&file).unwrap();
+    let mut altered = whole.clone();
+    let middle = altered.len() / 2;
+    altered[middle] ^= 1;
+    let key = recovery.to_str().unwrap().to_owned();
+    let wrong = w.unlock_key.to_str().unwrap().to_owned();
+    burn(&mut w);
+    let bad = w.text("bad.hfbackup");
+    for bytes in [&whole[..whole.len() - 1], &whole[..middle], &altered[..]] {
+        fs::write(&bad, bytes).unwrap();
+        for verb in [
+            vec!["backup", "verify", &bad, "--key-file", &key],
+            vec!["recover", "--backup", &bad, "--key-file", &key, "--vault-socket", &socket],
+        ] {
+            let out = w.cli(&verb);
+            assert!(!out.status.success(), "{verb:?}: {}", String::from_utf8_lossy(&out.stdout));
+        }
+    }
+    w.refused(&["recover", "--backup", &file, "--key-file", &wrong, "--vault-socket", &socket], 3);
+    assert_eq!(w.json(&["status", "--vault-socket", &socket])["state"], "uninitialized");
+    w.ok(&["recover", "--backup", &file, "--key-file", &key, "--vault-socket", &socket]);
+}
+
+#[test]
+fn an_exported_log_is_verified_without_the_cluster_and_an_altered_one_is_refused() {
+    let (mut w, _) = founded();
+    w.put_secret("shop/db", b"a value", &[]);
+    let file = w.text("cluster.hflog");
+    let exported = w.json(&["log", "export", &file]);
+    w.kill_vault();
+    let verified = w.json(&["log", "verify", "--file", &file]);
+    assert_eq!((&verified["entries"], &verified["root"]), (&exported["entries"], &exported["root"]));
+    let whole = fs::read(&file).unwrap();
+    for end in [whole.len() - 1, whole.len() / 2, 4] {
+        fs::write(&file, &whole[..end]).unwrap();
+        assert!(!w.cli(&["log", "verify", "--file", &file]).status.success(), "cut at {end}");
+    }
+    let mut altered = whole.clone();
+    let last = altered.len() - 3;
+    altered[last] ^= 1;
+    fs::write(&file, altered).unwrap();
+    assert!(!w.cli(&["log", "verify", "--file", &file]).status.success());
+}

@@ -1,0 +1,86 @@
+//! A new era (protocol, disaster): one voter, new roots and keys, and nothing of the era before that still has force.
+//!
+//! What is removed stays removed: revocations, tombstones, fences and used ids are kept
+//! (`what_was_removed_stays_removed_in_the_next_era`).
+
+use super::founding::stk_row;
+use super::{Event, Step};
+use crate::command::Command;
+use crate::log::Draft;
+use crate::refusal::Refusal;
+use crate::reset::ResetFacts;
+use crate::state::{GrantState, Index, Issuer, RootRow, Unlock, UnlockKey, VoterRow, VoterState};
+use holdfast_types::{GrantId, sha256};
+use holdfast_wire::statement::peek;
+use holdfast_wire::v1;
+
+impl Step<'_> {
+    pub(super) fn reset(&mut self, r: ResetFacts) -> Result<(), Refusal> {
+        let st = Command::statement(&r.statement).ok_or_else(|| Refusal::corrupt("reset"))?;
+        let doc: v1::Reset = peek(&st)?;
+        let cluster = self.state.cluster()?;
+        if doc.cluster_id != cluster.id.0 || doc.era != cluster.era.saturating_add(1) {
+            return Err(Refusal::changed("the reset is not for the era after this one"));
+        }
+        if r.term != self.state.term.saturating_add(1) || r.voter.id != self.state.next_voter() {
+            return Err(Refusal::changed("the keyring or the voters changed meanwhile"));
+        }
+        self.end_what_ran();
+        let at = self.at;
+        let s = &mut *self.state;
+        if let Some(c) = &mut s.founded {
+            c.era = doc.era;
+        }
+        s.epoch = 0;
+        s.resets.push(r.statement);
+        s.voters.values_mut().for_each(|v| v.state = VoterState::Evicted);
+        s.last_voter = r.voter.id.0;
+        let mut row = VoterRow::new(r.voter.kem_pk, r.voter.kem_gen, r.terms, Some(r.spki));
+        row.disk_key_order = s.unlock.disk_key_order;
+        s.voters.insert(r.voter.id, row);
+        s.term = r.term;
+        s.term_since = at;
+        s.recovery_terms.insert(r.term, r.recovery_box);
+        let key = r.unlock_pk.map(|pk| UnlockKey { pk, threshold: 0, share_digests: Vec::new() });
+        let (epoch, disk_key_order) = (s.unlock.epoch.saturating_add(1), s.unlock.disk_key_order);
+        s.unlock = Unlock { epoch, key, disk_key_order, ..Unlock::default() };
+        s.roots = vec![RootRow { der: r.root_der.clone(), not_after: r.root_not_after, key: r.root_key, signer: true }];
+        let issuer = r.issuer_der.clone();
+        s.issuers = vec![Issuer { der: r.issuer_der, key: r.issuer_key, since: at, not_after: r.issuer_not_after }];
+        s.stks = vec![stk_row(r.stk)];
+        s.bundles = vec![r.bundle];
+        s.index = Index::build(s);
+        self.next_epoch();
+        [Event::Keys, Event::Slots, Event::Voters].into_iter().for_each(|e| self.event(e));
+        let actor = r.signers.iter().map(|i| format!("op/{i}")).collect::<Vec<_>>().join(",");
+        let before = sha256(&[&doc.prev_checkpoint]).hex();
+        self.leaf(
+            Draft::new("reset", actor, doc.era.to_string())
+                .with("voter", r.voter.id)
+                .with("prev_checkpoint_sha256", before)
+                .with("reason", &doc.reason)
+                .signed(&st),
+        );
+        self.leaf(Draft::new("root.add", "vault", sha256(&[&r.root_der]).hex()));
+        self.leaf(Draft::new("issuer.create", "vault", sha256(&[&issuer]).hex()));
+        self.leaf(Draft::new("stk.rotate", "vault", "1"));
+        self.leaf(Draft::new("keyring.add", "vault", r.term.to_string()));
+        Ok(())
+    }
+
+    /// Leases are void, and grants of the era before are not extended: their tasks have the rest of lease and grace. Join
+    /// tokens pin a root that is no more.
+    fn end_what_ran(&mut self) {
+        let at = self.at;
+        let s = &mut *self.state;
+        s.leases.values_mut().for_each(|l| l.until = l.until.min(at));
+        s.tokens.clear();
+        let live: Vec<GrantId> = s.grants.iter().filter(|(_, g)| g.state.is_live()).map(|(id, _)| *id).collect();
+        for id in live {
+            s.change_grant(&id, |g| {
+                g.state = GrantState::Revoked;
+                g.over = Some(at);
+            });
+        }
+    }
+}

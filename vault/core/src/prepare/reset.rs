@@ -1,0 +1,131 @@
+//! Bringing a cluster back: first what its operators are to sign, then, once they have, the command.
+
+use super::found::{internal, sealed_key, sealed_stk};
+use super::{FoundingKeys, prepared};
+use crate::command::{Command, SealedKey, StkFacts, VoterFacts};
+use crate::entropy::Entropy;
+use crate::held::Prepared;
+use crate::keys::Keyring;
+use crate::refusal::{Code, Refusal};
+use crate::reset::ResetFacts;
+use crate::state::State;
+use holdfast_pki::issue::{ROOT_LIFE, RootCa, new_root};
+use holdfast_pki::keys::{RootStatementSigner, SubjectKey};
+use holdfast_types::{Digest, Millis};
+use holdfast_wire::charter::verify_reset;
+use holdfast_wire::keys::StatementSigner as _;
+use holdfast_wire::{statement, v1};
+use prost::Message as _;
+use std::time::Duration;
+
+/// What a new era begins with.
+pub struct Resetting<'a> {
+    /// The cluster as it was.
+    pub state: &'a State,
+    /// Every live term, and the new one, which is active.
+    pub keys: &'a Keyring,
+    /// The era's root, issuer and statement key.
+    pub made: &'a FoundingKeys<'a>,
+    /// The one voter: the state's next number.
+    pub voter: VoterFacts,
+    /// `H(SubjectPublicKeyInfo)` of its TLS key.
+    pub spki: Digest,
+    /// Public half of the unlock key; `None` = autolock off.
+    pub unlock_pk: Option<[u8; 32]>,
+    /// The signed checkpoint of the log as it is known; may be empty.
+    pub checkpoint: Vec<u8>,
+    /// Why, in the operators' words.
+    pub reason: String,
+}
+
+/// A new era that waits for its operators' signatures.
+pub struct PlannedReset {
+    doc: v1::Reset,
+    facts: ResetFacts,
+    charter: v1::Charter,
+}
+
+/// Makes everything that a new era needs.
+pub fn plan_reset(
+    r: Resetting<'_>,
+    issuer_life: Duration,
+    now: Millis,
+    entropy: &mut Entropy,
+) -> Result<PlannedReset, Refusal> {
+    let (cluster, era) = (r.state.cluster()?.id, r.state.era().saturating_add(1));
+    let term = r.keys.active();
+    let root = new_root(r.made.root, &cluster, entropy.draw16("root-serial"), now, ROOT_LIFE).map_err(internal)?;
+    let ca = RootCa::open(&root.der, r.made.root).map_err(internal)?;
+    let key = SubjectKey::from_sec1(&r.made.issuer.sec1()).map_err(internal)?;
+    let issuer = ca.issuer(&key, entropy.draw16("issuer-serial"), now, issuer_life).map_err(internal)?;
+    let stk: StkFacts = sealed_stk(r.keys, r.made.stk, now, now.plus(issuer_life), entropy)?;
+    let listed = v1::Stk { key: Some(r.made.stk.public()), from_ms: stk.from.0, until_ms: stk.until.0 };
+    let bundle = v1::Bundle {
+        cluster_id: cluster.0.to_vec(),
+        era,
+        epoch: 1,
+        roots: vec![root.der.clone()],
+        cross: Vec::new(),
+        stks: vec![listed.clone()],
+        intake_pk: r.keys.intake(term)?.1.to_vec(),
+        prev_sha256: Vec::new(),
+    };
+    let bundle = statement::sign(&bundle, &[&RootStatementSigner(r.made.root)]).map_err(internal)?;
+    let recovery = r.state.charter().recovery.clone().unwrap_or_default().public_key;
+    let root_key: SealedKey = sealed_key(r.keys, "ca", &format!("root/era-{era}"), r.made.root_pkcs8, entropy)?;
+    let issuer_key = sealed_key(r.keys, "ca", &format!("issuer/era-{era}"), r.made.issuer_pkcs8, entropy)?;
+    let mut terms = Vec::new();
+    for t in r.keys.terms() {
+        let (to, random) = (&r.voter, entropy.draw("term-box"));
+        terms.push((t, r.keys.box_term(t, to.id.0, &to.kem_pk, to.kem_gen, random)?));
+    }
+    let doc = v1::Reset {
+        cluster_id: cluster.0.to_vec(),
+        era,
+        prev_checkpoint: r.checkpoint,
+        roots: vec![root.der.clone()],
+        stks: vec![listed],
+        voters: vec![r.voter.id.0],
+        min_charter_version: r.state.charter().version,
+        reason: r.reason,
+        request_id: entropy.draw16("request").to_vec(),
+        issued_at_ms: now.0,
+    };
+    let facts = ResetFacts {
+        statement: Vec::new(),
+        signers: Vec::new(),
+        root_der: root.der,
+        root_not_after: root.not_after,
+        root_key,
+        issuer_der: issuer.der,
+        issuer_key,
+        issuer_not_after: issuer.not_after,
+        stk,
+        bundle: bundle.encode_to_vec(),
+        voter: r.voter,
+        spki: r.spki,
+        term,
+        terms,
+        recovery_box: r.keys.box_for_recovery(term, &recovery, entropy.draw("recovery-box"))?,
+        unlock_pk: r.unlock_pk,
+    };
+    Ok(PlannedReset { doc, facts, charter: r.state.charter().clone() })
+}
+
+impl PlannedReset {
+    /// What is to be signed.
+    pub fn document(&self) -> &v1::Reset {
+        &self.doc
+    }
+    /// The command, if enough Admins signed exactly that.
+    pub fn complete(mut self, st: &v1::Statement, now: Millis, entropy: &mut Entropy) -> Result<Prepared<()>, Refusal> {
+        let signed = verify_reset(&self.charter, st)?;
+        if signed.doc != self.doc {
+            return Err(Refusal::new(Code::BadCredential, "what was signed is not the reset that was shown"));
+        }
+        let counted = |o: &&v1::Operator| o.key.as_ref().is_some_and(|k| signed.signers.iter().any(|s| s.key == k.key));
+        self.facts.signers = self.charter.operators.iter().filter(counted).map(|o| o.id.clone()).collect();
+        self.facts.statement = st.encode_to_vec();
+        Ok(prepared(now, entropy, Command::Reset(Box::new(self.facts)), ()))
+    }
+}
