@@ -7,6 +7,7 @@ use holdfast_wire::v1;
 use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,6 +43,12 @@ pub struct Voter {
     pub service: u16,
     pub peer: u16,
     pub daemon: Option<Daemon>,
+    /// The address that it listens on.
+    pub host: String,
+    /// What its process is started through, such as a network of its own.
+    pub through: Vec<String>,
+    /// More lines of its configuration, before the first table.
+    pub more: String,
     dir: PathBuf,
     name: String,
 }
@@ -50,8 +57,18 @@ impl Voter {
     /// A place called `name` in the world's folder.
     pub fn place(w: &World, name: &str) -> Self {
         let (join, service, peer) = (free_port(), free_port(), free_port());
-        let dir = w.dir.path().to_owned();
-        Self { id: 0, join, service, peer, daemon: None, dir, name: name.to_owned() }
+        Self {
+            id: 0,
+            join,
+            service,
+            peer,
+            daemon: None,
+            host: "127.0.0.1".to_owned(),
+            through: Vec::new(),
+            more: String::new(),
+            dir: w.dir.path().to_owned(),
+            name: name.to_owned(),
+        }
     }
     fn path(&self, ending: &str) -> PathBuf {
         self.dir.join(format!("{}{ending}", self.name))
@@ -65,27 +82,33 @@ impl Voter {
     }
     /// Writes its configuration, with more lines at the end of `[lives]`.
     pub fn configure(&self, lives: &str) {
+        let (state, socket, more, host) = (self.state_dir(), self.socket(), &self.more, &self.host);
+        let (join, service, peer) = (self.join, self.service, self.peer);
         let text = format!(
-            "state_dir = {:?}\nsocket = {:?}\n[listen]\njoin = \"127.0.0.1:{}\"\nservice = \"127.0.0.1:{}\"\n\
-             peer = \"127.0.0.1:{}\"\nhealth = \"127.0.0.1:0\"\n[lives]\nlease = \"6s\"\nstatus_every = \"2s\"\n{lives}\n",
-            self.state_dir(),
-            self.socket(),
-            self.join,
-            self.service,
-            self.peer
+            "state_dir = {state:?}\nsocket = {socket:?}\n{more}\n[listen]\njoin = \"{host}:{join}\"\n\
+             service = \"{host}:{service}\"\npeer = \"{host}:{peer}\"\nhealth = \"127.0.0.1:0\"\n\
+             [lives]\nlease = \"6s\"\nstatus_every = \"2s\"\n{lives}\n"
         );
         fs::write(self.path(".toml"), text).unwrap();
     }
     /// Its process as a command that was not started.
     pub fn command(&self) -> Command {
-        let mut c = Command::new(program("holdfast-vault").unwrap());
+        let vault = program("holdfast-vault").unwrap();
+        let mut c = Command::new(self.through.first().map_or(vault.as_os_str(), OsStr::new));
+        if let Some((_, rest)) = self.through.split_first() {
+            c.args(rest).arg(&vault);
+        }
         c.arg("--config").arg(self.path(".toml"));
         c
     }
     pub fn start(&mut self, more: &[&str]) {
         let mut c = self.command();
         c.args(more);
-        self.daemon = Some(Daemon::spawn(c, self.path(".log")));
+        self.spawn(c);
+    }
+    /// Starts it by a command of the test's, as with another clock.
+    pub fn spawn(&mut self, command: Command) {
+        self.daemon = Some(Daemon::spawn(command, self.path(".log")));
         let socket = self.socket();
         eventually("the voter's socket", || std::os::unix::net::UnixStream::connect(&socket).ok());
     }
@@ -151,12 +174,19 @@ pub struct Voters {
     /// What `init` printed.
     pub init: Value,
     pub recovery_key: PathBuf,
+    place: fn(&World, &str) -> Voter,
+    /// How many were ever made.
+    places: usize,
 }
 
 impl Voters {
     /// So many voters, open, each of which counts.
     pub fn founded(count: usize) -> Self {
-        let mut v = Self::alone(&["--autolock"]);
+        Self::founded_at(count, Voter::place)
+    }
+    /// The same in places of the test's own.
+    pub fn founded_at(count: usize, place: fn(&World, &str) -> Voter) -> Self {
+        let mut v = Self::alone_at(&["--autolock"], place);
         write_key(&v.w.unlock_key, v.init["unlock_keys"][0].as_str().unwrap());
         for _ in 1..count {
             v.add();
@@ -165,12 +195,15 @@ impl Voters {
     }
     /// One voter, founded by `init` with these options.
     pub fn alone(options: &[&str]) -> Self {
-        // The first voter lies where the world's only vault would, so that nodes and orchestrators find it.
+        // Where the world's only vault would lie, so that nodes and orchestrators find it.
+        Self::alone_at(options, Voter::place)
+    }
+    fn alone_at(options: &[&str], place: fn(&World, &str) -> Voter) -> Self {
         let mut w = World::empty();
         w.kill_vault();
         w.vault = None;
-        let mut first = Voter::place(&w, "vault");
-        (first.join, first.service) = (w.join, w.service);
+        let mut first = place(&w, "vault");
+        (w.join, w.service) = (first.join, first.service);
         first.configure("");
         first.start(&[]);
         let init = w.json(&[&["init", "--vault-socket", &first.socket()], options].concat());
@@ -178,14 +211,16 @@ impl Voters {
         first.id = first.ask().unwrap().voter_id;
         let recovery_key = w.path("recovery.key");
         write_key(&recovery_key, init["recovery_keys"][0].as_str().unwrap());
-        Self { all: vec![first], w, init, recovery_key }
+        Self { all: vec![first], w, init, recovery_key, place, places: 1 }
     }
     /// A place for one more, whose process joins with a token of its own and waits to be admitted: its id and key.
     pub fn apply(&mut self) -> (Voter, String, String) {
-        let mut voter = Voter::place(&self.w, &format!("vault{}", self.all.len() + 1));
+        // A name is never used again: another may lie there still.
+        self.places += 1;
+        let mut voter = (self.place)(&self.w, &format!("vault{}", self.places));
         voter.configure("");
         let token = self.w.token("voter", &[]);
-        let vaults: Vec<String> = self.all.iter().map(|v| format!("127.0.0.1:{}", v.join)).collect();
+        let vaults: Vec<String> = self.all.iter().map(|v| format!("{}:{}", v.host, v.join)).collect();
         voter.start(&["--join-token-file", token.to_str().unwrap(), "--vault", &vaults.join(",")]);
         let (id, key) = waits(&voter);
         (voter, id, key)
@@ -235,7 +270,8 @@ impl Voters {
         drop(fs::remove_file(context.join("login.pb")));
         let path = context.join("context.toml");
         let mut text: toml::Table = toml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        let only = |port: u16| toml::Value::Array(vec![toml::Value::String(format!("127.0.0.1:{port}"))]);
+        let host = &self.all[n].host;
+        let only = |port: u16| toml::Value::Array(vec![toml::Value::String(format!("{host}:{port}"))]);
         text.insert("service-addrs".to_owned(), only(self.all[n].service));
         text.insert("join-addrs".to_owned(), only(self.all[n].join));
         fs::write(&path, toml::to_string(&text).unwrap()).unwrap();
