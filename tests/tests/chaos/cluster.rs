@@ -40,8 +40,11 @@ impl Story {
         let runtime = Runtime::new().unwrap();
         let clients = Arc::new(Clients::of(&v));
         let orchestrators = [0, 1].map(|_| runtime.block_on(clients.orchestrator(&v.w)));
-        // A lease is of a namespace that has something in it.
-        v.w.put_secret(&format!("{NAMESPACE}/other"), b"value", &[]);
+        // A lease is of a namespace that has a service.
+        let image = v.w.busybox();
+        let spec =
+            format!("name = \"web\"\nnamespace = \"{NAMESPACE}\"\nimage = {image:?}\ncommand = [\"/bin/busybox\"]\n");
+        v.w.ok(&["service", "deploy", "-f", &v.w.write_spec("chaos", &spec), "--detach"]);
         let mut tasks = Vec::new();
         for client in 1..=WRITERS {
             tasks.push(runtime.spawn(clients.clone().write(client, Draw(draw.next()))));
