@@ -109,8 +109,10 @@ impl Voter {
     /// Starts it by a command of the test's, as with another clock.
     pub fn spawn(&mut self, command: Command) {
         self.daemon = Some(Daemon::spawn(command, self.path(".log")));
-        let socket = self.socket();
-        eventually("the voter's socket", || std::os::unix::net::UnixStream::connect(&socket).ok());
+        let (socket, daemon) = (self.socket(), self.daemon.as_mut().unwrap());
+        // One that ends instead has its reason in its log.
+        let up = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+        eventually("the voter's socket, or its end", || (up() || daemon.exited().is_some()).then_some(()));
     }
     pub fn log_text(&self) -> String {
         fs::read_to_string(self.path(".log")).unwrap_or_default()
