@@ -28,7 +28,7 @@ struct Reader {
 }
 
 /// The commands that a page shows: the lines of its blocks without a language.
-fn commands(text: &str) -> Vec<&str> {
+pub fn commands(text: &str) -> Vec<&str> {
     let mut fence = None;
     let mut found = Vec::new();
     for line in text.lines() {
@@ -315,6 +315,20 @@ fn a_node_that_reboots_gets_its_tasks_back_as_the_page_says() {
     assert!(said.contains("ready") && said.contains("grant.issued"), "{said}");
     assert!(r.w.ok(&["log", "tail", "-n", "100"]).contains("node.renew"), "no new keys");
     r.reads(b"value");
+}
+
+#[test]
+fn every_key_is_replaced_as_the_page_says() {
+    let mut r = Reader::of(World::founded());
+    r.w.put_secret("shop/a", b"value", &[]);
+    let said = r.follow("rotate-keys.md");
+    assert!(said.contains("the old key is disposable") && said.contains("\nok "), "{said}");
+    for key in ["new-unlock.key", "new-recovery.key"] {
+        r.w.unlock_key = r.w.path(key);
+        r.reseal();
+        r.w.unlock();
+    }
+    r.w.put_secret("shop/a", b"value", &[]);
 }
 
 #[test]

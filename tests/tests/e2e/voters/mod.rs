@@ -3,6 +3,7 @@
 mod admit;
 mod evict;
 mod lead;
+mod pages;
 mod restart;
 mod rollback;
 pub mod rotate;
