@@ -318,20 +318,6 @@ fn a_node_that_reboots_gets_its_tasks_back_as_the_page_says() {
 }
 
 #[test]
-fn every_key_is_replaced_as_the_page_says() {
-    let mut r = Reader::of(World::founded());
-    r.w.put_secret("shop/a", b"value", &[]);
-    let said = r.follow("rotate-keys.md");
-    assert!(said.contains("the old key is disposable") && said.contains("\nok "), "{said}");
-    for key in ["new-unlock.key", "new-recovery.key"] {
-        r.w.unlock_key = r.w.path(key);
-        r.reseal();
-        r.w.unlock();
-    }
-    r.w.put_secret("shop/a", b"value", &[]);
-}
-
-#[test]
 fn a_cluster_comes_back_from_its_backup_as_the_pages_say() {
     let mut r = Reader::of(World::empty());
     let init = r.w.json(&["init", "--vault-socket", &r.w.socket(), "--autolock"]);
