@@ -47,13 +47,13 @@ impl Story {
         v.w.ok(&["service", "deploy", "-f", &v.w.write_spec("chaos", &spec), "--detach"]);
         let mut tasks = Vec::new();
         for client in 1..=WRITERS {
-            tasks.push(runtime.spawn(clients.clone().write(client, Draw(draw.next()))));
+            tasks.push(runtime.spawn(clients.clone().write(client, Draw(draw.number()))));
         }
         for client in [10, 11] {
-            tasks.push(runtime.spawn(clients.clone().use_tokens(client, tokens.clone(), Draw(draw.next()))));
+            tasks.push(runtime.spawn(clients.clone().use_tokens(client, tokens.clone(), Draw(draw.number()))));
         }
         for (id, identity) in orchestrators {
-            tasks.push(runtime.spawn(clients.clone().keep(id, identity, Draw(draw.next()))));
+            tasks.push(runtime.spawn(clients.clone().keep(id, identity, Draw(draw.number()))));
         }
 
         let until = Instant::now() + time;

@@ -32,7 +32,7 @@ pub enum Kind {
 /// Numbers drawn from a seed (SplitMix64).
 pub struct Draw(pub u64);
 impl Draw {
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -41,11 +41,11 @@ impl Draw {
     }
     /// Below `n`.
     pub fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % (n as u64)).unwrap()
+        usize::try_from(self.number() % (n as u64)).unwrap()
     }
     /// Between the two, in milliseconds.
     pub fn wait(&mut self, least: u64, most: u64) -> Duration {
-        Duration::from_millis(least + self.next() % (most - least))
+        Duration::from_millis(least + self.number() % (most - least))
     }
 }
 
