@@ -75,12 +75,15 @@ man: build ## writes the man pages to dist/man
 	@$(or $(CARGO_TARGET_DIR),target)/debug/holdfast man dist/man
 
 SEED ?= 1
+# Of one round's faults on voters in networks of their own.
+CHAOS_SECONDS ?= 60
 .PHONY: chaos
-chaos: root setup ## kills every daemon at drawn moments: make chaos SEED=1 MINUTES=10
+chaos: root setup ## kills, cuts off and stops daemons at drawn moments: make chaos SEED=1 MINUTES=10
 	@cargo build --locked --quiet --workspace --bins --tests
 	@end=$$(( SECONDS + $(MINUTES) * 60 )); seed=$(SEED); while (( SECONDS < end )); do \
 	  echo "chaos: seed $$seed"; \
-	  HOLDFAST_SEED=$$seed cargo nextest run --locked --workspace --profile ci -E 'package(suite) and binary(e2e) and test(/^crash::/)' || \
+	  HOLDFAST_SEED=$$seed HOLDFAST_CHAOS_SECONDS=$(CHAOS_SECONDS) cargo nextest run --locked --workspace --profile ci \
+	    -E 'package(suite) and (binary(chaos) or (binary(e2e) and test(/^crash::/)))' || \
 	    { echo "chaos: seed $$seed failed; repeat it with: make chaos SEED=$$seed MINUTES=1" >&2; exit 1; }; \
 	  seed=$$(( seed + 1 )); \
 	done

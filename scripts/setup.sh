@@ -23,6 +23,9 @@ for_tests=(
   "zsh zsh"
   "fish fish"
   "tcpdump tcpdump"
+  "ip iproute2"
+  "nft nftables"
+  "nsenter util-linux"
   "pip3 python3-pip"
 )
 readonly pkilint="pkilint==0.13.3" nextest="cargo-nextest@0.9.143" deny="cargo-deny@0.20.2"

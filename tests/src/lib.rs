@@ -3,5 +3,6 @@
 //! Must never be imported by a crate that ships.
 
 pub mod graph;
+pub mod history;
 pub mod programs;
 pub mod repository;

@@ -2,23 +2,17 @@
 //!
 //! Each search is shown to find what it looks for, where it is.
 
+use super::memory::{contains, holds};
 use super::world::{World, eventually};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 const CANARY: &[u8] = b"canary-7f3a91c2e5d84b60-in-the-coal-mine";
 /// Sent in clear: when it is in the capture, so is everything that was sent before it.
 const MARK: &[u8] = b"sparrow-59d1e07c4b8a2f36-before-the-canary";
-const PAGE: usize = 4096;
-
-fn contains(hay: &[u8], needle: &[u8]) -> bool {
-    let begins = |at: &usize| hay[*at] == needle[0];
-    (0..hay.len()).filter(begins).any(|at| hay[at..].starts_with(needle))
-}
 
 fn files_with_canary(dir: &Path, found: &mut Vec<String>) {
     for e in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -31,26 +25,9 @@ fn files_with_canary(dir: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// Whether any readable page of a process holds the canary. A page that cannot be read hides none of the others.
+/// Whether any readable page of a process holds the canary.
 fn memory_has_canary(pid: u32) -> bool {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let mem = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
-    maps.lines().filter(|l| l.split(' ').nth(1).is_some_and(|p| p.starts_with('r'))).any(|l| {
-        let (from, to) = l.split(' ').next().unwrap().split_once('-').unwrap();
-        let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
-        // The end of the page before goes with each page: a canary may lie across the two.
-        let (mut seen, mut page) = (Vec::<u8>::new(), [0_u8; PAGE]);
-        (from..to).step_by(PAGE).any(|at| {
-            if mem.read_exact_at(&mut page, at).is_err() {
-                seen.clear();
-                return false;
-            }
-            seen.extend_from_slice(&page);
-            let found = contains(&seen, CANARY);
-            seen.drain(..seen.len() - (CANARY.len() - 1));
-            found
-        })
-    })
+    holds(pid, CANARY)
 }
 
 /// Sends `text` in clear to a port that is captured.

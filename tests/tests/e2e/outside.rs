@@ -215,7 +215,7 @@ fn a_sealed_vault_lives_is_not_ready_and_listens_on_its_health_port_alone() {
     assert_not_ready(supervisor.opened(pid, &["health"]), "uninitialized");
 
     w.found();
-    assert_ready(supervisor.opened(pid, &["health", "join", "service"]));
+    assert_ready(supervisor.opened(pid, &["health", "join", "peer", "service"]));
     supervisor.hears("STATUS=ready");
     supervisor.hears_that_it_lives();
 
@@ -228,7 +228,7 @@ fn a_sealed_vault_lives_is_not_ready_and_listens_on_its_health_port_alone() {
     supervisor.hears_that_it_lives();
 
     w.unlock();
-    assert_ready(supervisor.opened(pid, &["health", "join", "service"]));
+    assert_ready(supervisor.opened(pid, &["health", "join", "peer", "service"]));
     supervisor.hears_that_it_lives();
     w.vault.as_ref().unwrap().signal(rustix::process::Signal::TERM);
     supervisor.hears("STOPPING=1");

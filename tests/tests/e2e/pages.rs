@@ -28,7 +28,7 @@ struct Reader {
 }
 
 /// The commands that a page shows: the lines of its blocks without a language.
-fn commands(text: &str) -> Vec<&str> {
+pub fn commands(text: &str) -> Vec<&str> {
     let mut fence = None;
     let mut found = Vec::new();
     for line in text.lines() {
@@ -318,12 +318,41 @@ fn a_node_that_reboots_gets_its_tasks_back_as_the_page_says() {
 }
 
 #[test]
+fn a_cluster_comes_back_from_its_backup_as_the_pages_say() {
+    let mut r = Reader::of(World::empty());
+    let init = r.w.json(&["init", "--vault-socket", &r.w.socket(), "--autolock"]);
+    write_key(&r.w.unlock_key, init["unlock_keys"][0].as_str().unwrap());
+    write_key(&r.w.path("recovery.key"), init["recovery_keys"][0].as_str().unwrap());
+    r.w.put_secret("shop/db-password", b"value", &["--reader", "web"]);
+    let said = r.follow("backup.md");
+    assert!(said.contains("ok"), "{said}");
+    assert!(r.w.path("cluster.hfbackup").exists());
+    assert!(r.w.ok(&["log", "tail", "-n", "20"]).contains("backup.create"));
+    // The machine burns, and its key with it; another one stands in its place.
+    r.unit("stop", "holdfast-vault");
+    r.come_to_the_new_machine();
+    fs::remove_file(&r.w.unlock_key).unwrap();
+    r.w.start_vault();
+    let said = r.follow("disaster.md");
+    assert!(said.contains("ready") && said.contains("\nok "), "{said}");
+    assert!(r.w.ok(&["secret", "ls"]).contains("shop/db-password"));
+    assert!(r.w.ok(&["log", "tail", "-n", "50"]).contains("reset"));
+    // The new key opens it from now on.
+    r.w.kill_vault();
+    r.w.start_vault();
+    r.w.unlock();
+    assert_eq!(r.w.json(&["status"])["state"], "ready");
+}
+
+#[test]
 fn every_page_of_operations_is_followed_by_a_test() {
-    let here = include_str!("pages.rs");
-    for page in repository::pages().unwrap().iter().filter(|p| p.path.starts_with("docs/operations/")) {
+    let all = repository::pages().unwrap();
+    let tests = || all.iter().filter(|p| p.path.starts_with("tests/tests/e2e/"));
+    for page in all.iter().filter(|p| p.path.starts_with("docs/operations/")) {
         let name = page.path.trim_start_matches("docs/operations/");
         // What the others share, and no course of commands.
-        let followed = name == "running.md" || here.contains(&format!("follow(\"{name}\")"));
+        let call = format!("follow(\"{name}\")");
+        let followed = name == "running.md" || tests().any(|t| t.text.contains(&call));
         assert!(followed, "nobody follows {name}");
     }
 }

@@ -1,4 +1,4 @@
-//! Landlock: the process sees its own directories and nothing else of the file system.
+//! Landlock: the process sees its own directories, the files by which names are resolved, and nothing else of the file system.
 //!
 //! Must never: grant execution, or skip a directory that is missing.
 
@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 
 /// The newest kernel interface asked for; an older kernel gives what it has, and [`Enforcement`] says how much.
 const WANTED: ABI = ABI::V6;
+
+/// What the C library reads to find the address of a name: other voters may be known by names.
+const RESOLVER: &[&str] =
+    &["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services"];
 
 /// What the vault may see.
 #[derive(Debug, Clone, Default)]
@@ -47,8 +51,10 @@ impl SwapChecked {
         let read = AccessFs::ReadFile | AccessFs::ReadDir;
         let mut rules =
             Ruleset::default().handle_access(AccessFs::from_all(WANTED))?.scope(Scope::from_all(WANTED))?.create()?;
-        let write = paths.write.iter().map(|p| (p, write));
-        for (path, access) in write.chain(paths.read.iter().map(|p| (p, read))) {
+        let write = paths.write.iter().map(|p| (p.as_path(), write));
+        // A system without one of these goes without.
+        let resolver = RESOLVER.iter().map(Path::new).filter(|p| p.exists());
+        for (path, access) in write.chain(paths.read.iter().map(PathBuf::as_path).chain(resolver).map(|p| (p, read))) {
             rules = rules.add_rule(rule(path, access)?)?;
         }
         let files = match rules.restrict_self()?.ruleset {

@@ -6,6 +6,7 @@ use super::*;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const CHILD: &str = "HOLDFAST_HARDEN_CHILD";
 
@@ -124,4 +125,34 @@ fn a_hardened_process_runs_a_voter_sockets_and_locked_keys() {
         let _kept = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
     });
     assert!(crate::disk::keys::generate().unwrap().is_locked());
+}
+
+#[test]
+fn a_hardened_process_reaches_other_voters_by_address_and_by_name() {
+    if let Some(status) = in_child("a_hardened_process_reaches_other_voters_by_address_and_by_name") {
+        assert!(status.success(), "{status:?}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let _kept = hardened(dir.path());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["127.0.0.1", "localhost"] {
+            let there = format!("{host}:{port}");
+            let connected = tokio::net::TcpStream::connect(&there).await;
+            let mut far = connected.unwrap_or_else(|e| panic!("{there}: {e}"));
+            let (mut near, _) = listener.accept().await.unwrap();
+            // As peers do with each connection: without delay, both ways, and with its end seen.
+            near.set_nodelay(true).unwrap();
+            far.set_nodelay(true).unwrap();
+            assert_eq!(far.peer_addr().unwrap().port(), port);
+            near.write_all(b"heartbeat").await.unwrap();
+            near.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            far.read_to_end(&mut heard).await.unwrap();
+            assert_eq!(heard, b"heartbeat");
+        }
+    });
 }

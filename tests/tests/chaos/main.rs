@@ -1,0 +1,85 @@
+//! Chaos: three real voters in networks of their own, cut off, killed, stopped and misdated at drawn moments, while clients
+//! write versions, use tokens and keep leases. Afterwards one order must explain all that was acknowledged.
+//!
+//! What is drawn comes from `HOLDFAST_SEED`; the same seed draws the same faults again. `HOLDFAST_CHAOS_SECONDS` is how long
+//! they go on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::too_many_lines,
+    reason = "a test that meets the unexpected should stop there, and say so"
+)]
+
+mod clients;
+mod cluster;
+mod faults;
+mod net;
+
+#[path = "../e2e/image.rs"]
+#[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+mod image;
+#[path = "../e2e/leftovers.rs"]
+#[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+mod leftovers;
+#[path = "../e2e/voters/world.rs"]
+#[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+mod voters;
+#[path = "../e2e/world.rs"]
+#[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+mod world;
+
+use cluster::Story;
+use faults::{Draw, Kind};
+use std::time::Duration;
+
+/// Where the faults come from unless `HOLDFAST_SEED` says otherwise.
+const SEED: u64 = 0x0043_6861_6f73;
+
+/// The seed of this run.
+fn seed() -> u64 {
+    std::env::var("HOLDFAST_SEED").map_or(SEED, |s| s.parse().expect("HOLDFAST_SEED is a number"))
+}
+
+/// How long faults go on.
+fn time() -> Duration {
+    let seconds = std::env::var("HOLDFAST_CHAOS_SECONDS");
+    Duration::from_secs(seconds.map_or(12, |s| s.parse().expect("HOLDFAST_CHAOS_SECONDS is a number")))
+}
+
+/// Three voters under faults of these kinds; whatever was acknowledged meanwhile has one order.
+fn survives(test: &str, kinds: &'static [Kind], salt: u64) {
+    net::inside(test, |net| {
+        let seed = seed();
+        eprintln!("{test}: seed {seed}; repeat it with: make chaos SEED={seed}");
+        Story::of(net, &mut Draw(seed ^ salt), kinds, time()).judged();
+    });
+}
+
+#[test]
+fn one_order_explains_what_was_acknowledged_while_networks_were_cut() {
+    let kinds = &[Kind::Isolated, Kind::Deaf, Kind::Mute, Kind::OneLink, Kind::Flapping];
+    survives("one_order_explains_what_was_acknowledged_while_networks_were_cut", kinds, 1);
+}
+
+#[test]
+fn one_order_explains_what_was_acknowledged_while_voters_were_killed_stopped_and_misdated() {
+    let kinds = &[Kind::Killed, Kind::Stopped, Kind::Misdated, Kind::Isolated, Kind::AllKilled];
+    survives("one_order_explains_what_was_acknowledged_while_voters_were_killed_stopped_and_misdated", kinds, 2);
+}
+
+#[test]
+fn a_cut_network_is_really_cut() {
+    net::inside("a_cut_network_is_really_cut", |net| {
+        let heard = |from: usize, to: usize| net.hears(from, to);
+        assert!(heard(1, 2) && heard(2, 1));
+        // No packet of the first reaches the second: neither its own connection nor an answer to the second's.
+        net.cut(1, 2);
+        assert!(!heard(1, 2) && !heard(2, 1));
+        assert!(heard(1, 3) && heard(3, 1) && heard(2, 3));
+        net.heal();
+        assert!(heard(1, 2) && heard(2, 1));
+    });
+}

@@ -1,0 +1,103 @@
+//! How a cluster of one becomes one of three, and whom it does not take in.
+
+use super::world::{Voter, Voters, waits};
+use crate::world::{Daemon, eventually};
+use std::collections::BTreeSet;
+
+#[test]
+fn three_voters_from_nothing_are_asked_through_any_of_them() {
+    let v = Voters::founded(3);
+    let ids: BTreeSet<u64> = v.all.iter().map(|voter| voter.id).collect();
+    assert_eq!(ids, BTreeSet::from([1, 2, 3]));
+    assert_eq!(v.rows().iter().filter(|r| r["leader"] == true).count(), 1);
+    // A tool that knows one voter alone, and has to log in, finds the leader by itself: whichever it knows.
+    for n in 0..3 {
+        v.know_only(n);
+        assert_eq!(v.put("shop/through-any", b"value"), n as u64 + 1, "through voter {}", v.all[n].id);
+        v.know_only(n);
+        assert_eq!(v.version("shop/through-any"), n as u64 + 1);
+    }
+    v.verifies();
+    let log = v.w.ok(&["log", "tail", "-n", "200"]);
+    assert_eq!(log.matches("voter.admit").count(), 2, "{log}");
+}
+
+#[test]
+fn whoever_is_not_admitted_by_its_own_key_becomes_no_voter() {
+    let mut v = Voters::founded(1);
+    let (mut applicant, id, key) = v.apply();
+    let other = holdfast_types::sha256(&[b"another key"]).hex();
+    v.w.refused(&["voter", "admit", &id, "--key", &other], 3);
+    // Approving it as a machine makes no voter of it.
+    assert!(!v.w.cli(&["node", "approve", &id, "--key", &key]).status.success());
+    assert_eq!(applicant.state(), "joining");
+    assert!(!applicant.state_dir().join("voter").exists(), "it made a disk");
+    assert_eq!(v.rows().len(), 1);
+    // It goes on with the key that it applied with, without its token.
+    applicant.kill();
+    applicant.start(&[]);
+    assert_eq!(waits(&applicant), (id.clone(), key.clone()));
+    v.w.ok(&["voter", "admit", &id, "--key", &key]);
+    applicant.becomes("ready");
+    assert_eq!(applicant.ask().unwrap().voter_id, 2);
+    v.all.push(applicant);
+    v.settle();
+    v.put("shop/a", b"value");
+}
+
+#[test]
+fn a_voter_that_is_killed_while_it_is_taken_in_goes_on_where_it_was() {
+    let mut v = Voters::founded(1);
+    let (mut voter, id, key) = v.apply();
+    v.w.ok(&["voter", "admit", &id, "--key", &key]);
+    // At once, again and again: before, while and after it makes its disk.
+    for _ in 0..4 {
+        voter.kill();
+        voter.start(&[]);
+        let state = eventually("a state", || voter.ask().map(|s| s.state));
+        if state == "sealed" {
+            voter.unlock_with(&v.w, &v.w.unlock_key);
+        }
+    }
+    eventually("the voter to be open", || {
+        let state = voter.state();
+        if state == "sealed" {
+            voter.unlock_with(&v.w, &v.w.unlock_key);
+        }
+        (state == "ready").then_some(())
+    });
+    assert_eq!(voter.ask().unwrap().voter_id, 2);
+    v.all.push(voter);
+    v.settle();
+    assert_eq!(v.rows().len(), 2, "no second number was given");
+    v.put("shop/a", b"value");
+    v.verifies();
+}
+
+#[test]
+fn a_voters_token_admits_one_voter_alone() {
+    let mut v = Voters::founded(1);
+    let token = v.w.token("voter", &[]);
+    let vault = format!("127.0.0.1:{}", v.all[0].join);
+    let options = ["--join-token-file", token.to_str().unwrap(), "--vault", &vault];
+    let mut first = Voter::place(&v.w, "first");
+    first.configure("");
+    first.start(&options);
+    let (id, key) = waits(&first);
+    let second = Voter::place(&v.w, "second");
+    second.configure("");
+    let mut c = second.command();
+    c.args(options);
+    let mut process = Daemon::spawn(c, v.w.path("second.log"));
+    let told = eventually("the second to be refused", || {
+        let text = process.log_text();
+        (process.exited().is_some() || text.contains("bad-credential")).then_some(text)
+    });
+    assert!(told.contains("token") || told.contains("bad-credential"), "{told}");
+    assert_ne!(second.state(), "ready");
+    v.w.ok(&["voter", "admit", &id, "--key", &key]);
+    first.becomes("ready");
+    v.all.push(first);
+    v.settle();
+    assert_eq!(v.rows().len(), 2);
+}

@@ -1,0 +1,66 @@
+//! A voter that is out is out: it is not heard, makes no quorum, and reads nothing of what came after.
+
+use super::world::Voters;
+use crate::world::{eventually, within};
+use std::time::Duration;
+
+#[test]
+fn an_evicted_voter_is_not_heard_makes_no_quorum_and_reads_nothing_that_came_after() {
+    let mut v = Voters::founded(3);
+    v.put("shop/a", b"before");
+    let out = v.follower();
+    let number = v.all[out].id;
+    v.w.ok(&["voter", "evict", &number.to_string(), "--yes"]);
+    // The keyring follows: what is sealed from now on is sealed for the others alone.
+    within(Duration::from_secs(60), "the next term of the keyring", || {
+        (v.w.json(&["keyring", "status"])["term"].as_u64() >= Some(2)).then_some(())
+    });
+    assert_eq!(v.put("shop/a", b"after"), 2);
+    assert_eq!(v.put("shop/b", b"after"), 1);
+    let members = || v.rows().iter().filter(|r| r["state"] == "ready").map(|r| r["id"].clone()).collect::<Vec<_>>();
+    eventually("two voters to be left", || (members().len() == 2).then_some(()));
+    assert!(!members().iter().any(|id| *id == number));
+    // Started anew with its own disk, its key and everything that it ever had, it takes no part.
+    let Voters { all, w, .. } = &mut v;
+    all[out].kill();
+    all[out].start(&[]);
+    let (socket, key) = (all[out].socket(), w.unlock_key.display().to_string());
+    drop(w.cli(&["unlock", "--vault-socket", &socket, "--key-file", &key, "--timeout", "12s"]));
+    assert_ne!(all[out].state(), "ready");
+    let before = v.leader();
+    v.know_only(out);
+    let o = v.w.cli(&["secret", "ls", "--timeout", "3s"]);
+    assert!(!o.status.success(), "an evicted voter answered: {}", String::from_utf8_lossy(&o.stdout));
+    let any = (0..3).find(|n| *n != out).unwrap();
+    v.know_only(any);
+    assert_eq!(v.leader(), before, "it disturbed the others");
+    let other = (0..3).find(|n| *n != before.0 && *n != out).unwrap();
+    v.kill(other);
+    let o = v.w.cli_with(&["secret", "put", "shop/a", "--timeout", "3s"], b"without a quorum");
+    assert_eq!(o.status.code(), Some(5), "an evicted voter made a quorum");
+    v.come_back(other);
+    let log = v.w.ok(&["log", "tail", "-n", "200"]);
+    assert!(log.contains("voter.evict") && log.contains("keyring.add"), "{log}");
+    v.verifies();
+}
+
+#[test]
+fn a_leader_can_be_evicted_and_the_last_voter_cannot() {
+    let mut v = Voters::founded(2);
+    v.put("shop/a", b"value");
+    let (leader, _) = v.leader();
+    let number = v.all[leader].id;
+    v.w.ok(&["voter", "evict", &number.to_string(), "--yes"]);
+    let gone = v.all.remove(leader);
+    eventually("the other to lead alone", || {
+        let rows = v.rows();
+        let ready: Vec<_> = rows.iter().filter(|r| r["state"] == "ready").collect();
+        (ready.len() == 1 && ready[0]["leader"] == true && ready[0]["id"] == v.all[0].id).then_some(())
+    });
+    drop(gone);
+    assert_eq!(v.put("shop/a", b"value"), 2);
+    let o = v.w.cli(&["voter", "evict", &v.all[0].id.to_string(), "--yes"]);
+    assert!(!o.status.success(), "the last voter was evicted");
+    assert_eq!(v.put("shop/a", b"value"), 3);
+    v.verifies();
+}

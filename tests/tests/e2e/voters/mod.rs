@@ -1,0 +1,11 @@
+//! Three voters and more, each a real process with its own disk: what they do together, and what each does alone.
+
+mod admit;
+mod evict;
+mod lead;
+mod pages;
+mod restart;
+mod rollback;
+pub mod rotate;
+mod unlock;
+pub mod world;

@@ -1,0 +1,94 @@
+//! Restarts under load: clients, agents and orchestrators follow the leader by themselves.
+
+use super::world::Voters;
+use crate::shims::assert_running;
+use crate::world::{World, eventually};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+#[test]
+fn all_voters_are_restarted_one_by_one_and_no_request_fails() {
+    let mut v = Voters::founded(3);
+    v.put("shop/load0", b"value");
+    let over = AtomicBool::new(false);
+    let done = [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)];
+    let Voters { all, w, .. } = &mut v;
+    let w: &World = w;
+    std::thread::scope(|s| {
+        for (n, done) in done.iter().enumerate() {
+            let over = &over;
+            s.spawn(move || {
+                let name = format!("shop/load{n}");
+                while !over.load(Ordering::Relaxed) {
+                    // No word of patience: what the tool does by itself has to do.
+                    w.put_secret(&name, b"value", &[]);
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Ends the load also if this stops.
+        let _end = End(&over);
+        for voter in all.iter_mut() {
+            let before: Vec<u64> = done.iter().map(|d| d.load(Ordering::Relaxed)).collect();
+            voter.stop();
+            voter.come_back(w);
+            let moved = || done.iter().zip(&before).all(|(d, b)| d.load(Ordering::Relaxed) > *b).then_some(());
+            eventually("every client to get on", moved);
+        }
+    });
+    v.settle();
+    // Each acknowledged write is there, once.
+    for (n, done) in done.iter().enumerate() {
+        let first = u64::from(n == 0);
+        assert_eq!(v.version(&format!("shop/load{n}")), done.load(Ordering::Relaxed) + first);
+    }
+    v.verifies();
+}
+
+/// Ends the load when it goes.
+struct End<'a>(&'a AtomicBool);
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn tasks_outlive_their_leader_and_a_deployment_right_after_it_works() {
+    let mut v = Voters::founded(3);
+    v.w.add_orchestrator();
+    v.w.add_node("eu");
+    v.w.put_secret("shop/db-password", b"value", &["--reader", "web"]);
+    v.w.ok(&["service", "deploy", "-f", &v.w.web_spec(1)]);
+    let before = v.w.running("shop/web")[0]["id"].clone();
+    let (leader, _) = v.leader();
+    v.kill(leader);
+    // At once: whoever does not follow the next leader by itself fails here.
+    v.w.ok(&["service", "scale", "shop/web=2", "--timeout", "30s"]);
+    eventually("two tasks", || (v.w.running("shop/web").len() == 2).then_some(()));
+    let now = v.w.running("shop/web");
+    assert!(now.iter().any(|t| t["id"] == before), "the task that ran was replaced");
+    // And back, by order this time.
+    v.come_back(leader);
+    v.settle();
+    let (leader, _) = v.leader();
+    v.all[leader].stop();
+    v.w.ok(&["service", "scale", "shop/web=3", "--timeout", "30s"]);
+    eventually("three tasks", || (v.w.running("shop/web").len() == 3).then_some(()));
+    assert!(v.w.running("shop/web").iter().any(|t| t["id"] == before), "the task that ran was replaced");
+    assert_running(&v.w, 3);
+    v.come_back(leader);
+    v.verifies();
+}
+
+#[test]
+fn nodes_and_orchestrators_that_start_while_a_follower_is_all_they_know_find_the_leader() {
+    let mut v = Voters::founded(3);
+    let follower = v.follower();
+    v.w.join = v.all[follower].join;
+    v.w.service = v.all[follower].service;
+    v.w.add_orchestrator();
+    v.w.add_node("eu");
+    v.w.put_secret("shop/db-password", b"value", &["--reader", "web"]);
+    v.w.ok(&["service", "deploy", "-f", &v.w.web_spec(1)]);
+    assert_running(&v.w, 1);
+}
