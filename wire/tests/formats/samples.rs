@@ -5,6 +5,7 @@ use holdfast_wire::boxes::{self, Context, PrivateKey, Psk};
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::note::{Checkpoint, origin};
 use holdfast_wire::record::{self, Place, RecordKey};
+use holdfast_wire::share::{KeyShare, ShareKind};
 use holdfast_wire::token::{JoinToken, TokenRole};
 use holdfast_wire::{statement, v1};
 
@@ -71,4 +72,14 @@ pub fn checkpoint() -> Checkpoint {
 }
 pub fn note() -> Vec<u8> {
     checkpoint().sign(&signer(1)).unwrap()
+}
+pub fn key_share() -> KeyShare {
+    KeyShare {
+        kind: ShareKind::Unlock,
+        id: 3,
+        threshold: 2,
+        epoch: 7,
+        cluster: KeyShare::prefix_of(&CLUSTER),
+        body: Secret::take(&mut [5; 32]),
+    }
 }
