@@ -132,14 +132,21 @@ fn generation(slot: &v1::SlotBox, slots: &v1::SlotBoxes) -> u32 {
     if slot.dk_gen == 0 { slots.dk_gen } else { slot.dk_gen }
 }
 
-/// The chain that a voter's disk bears. Whether its number is that of the secret inside or of the one that opens it is tried:
-/// a box opens for one of them only.
-pub fn chains_of(slots: &v1::SlotBoxes) -> Vec<Chain> {
-    if slots.chain.is_empty() {
+/// Rotations that were begun anew skip epochs, so the number of the secret inside is one of these many before.
+const SKIPPED: u64 = 8;
+
+/// A chain under each number that the secret inside may have, given one near it: a box opens under one of them only.
+pub fn chains_near(epoch: u64, sealed: &[u8]) -> Vec<Chain> {
+    if sealed.is_empty() {
         return Vec::new();
     }
-    let older = [slots.chain_epoch.saturating_sub(1), slots.chain_epoch];
-    older.into_iter().map(|older| Chain { older, sealed: slots.chain.clone() }).collect()
+    let older = epoch.saturating_sub(SKIPPED)..=epoch;
+    older.rev().map(|older| Chain { older, sealed: sealed.to_vec() }).collect()
+}
+
+/// The chain that a voter's disk bears.
+pub fn chains_of(slots: &v1::SlotBoxes) -> Vec<Chain> {
+    chains_near(slots.chain_epoch, &slots.chain)
 }
 
 /// Adds to `keys` what they open by `chains`, however many steps back: a voter that slept through rotations opens with the

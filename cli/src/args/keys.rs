@@ -97,6 +97,9 @@ pub enum VoterVerb {
 pub enum AutolockVerb {
     /// Make an unlock key; from now on every start of a voter needs it
     On {
+        /// Begin again although an unlock key waits to take over: it is lost
+        #[arg(long)]
+        anew: bool,
         /// The new key.
         #[command(flatten)]
         new: KeyOutput,
@@ -141,6 +144,9 @@ pub struct RotateUnlockKey {
     /// Go on with the rotation that was cut off; the key to give is the new one
     #[arg(long, conflicts_with_all = ["compromised", "lost", "shares", "threshold", "key_out"])]
     pub resume: bool,
+    /// Begin again although a rotation is under way: its new key is lost
+    #[arg(long, conflicts_with = "resume")]
+    pub anew: bool,
     /// The old key; with --resume the new one.
     #[command(flatten)]
     pub key: KeyInput,

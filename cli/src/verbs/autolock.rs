@@ -13,7 +13,7 @@ use v1::command::Action;
 /// Runs the verb.
 pub async fn run(app: &App, verb: AutolockVerb) -> Result<(), Failure> {
     match verb {
-        AutolockVerb::On { new, voters } => {
+        AutolockVerb::On { anew, new, voters } => {
             let scheme = must_be_handed_over(app, &new)?;
             let c = Cluster::connect(app).await?;
             let view = view(&c).await?;
@@ -21,7 +21,9 @@ pub async fn run(app: &App, verb: AutolockVerb) -> Result<(), Failure> {
                 let help = "`holdfast unlock-key rotate` makes a new key";
                 return Err(Failure::new(Code::Changed, "autolock is on already", help));
             }
-            must_be_idle(&view)?;
+            if !anew {
+                must_be_idle(&view)?;
+            }
             let plan = Plan { old: None, compromised: false, scheme, key_out: new.key_out, sockets: voters.sockets };
             rotate(app, &c, &view, plan).await
         }
