@@ -180,7 +180,6 @@ mod tests {
             "holdfast --timeout 5 status",
             "holdfast token create --role nodule",
             "holdfast init --vault-socket s --unlock-shares 3 --unlock-threshold 2",
-            "holdfast init --vault-socket s --autolock --unlock-shares 3",
             "holdfast unlock --all --vault-socket s",
             "holdfast unlock-key rotate --resume --shares 3 --threshold 2",
             "holdfast unlock-key rotate --lost --compromised",

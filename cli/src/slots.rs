@@ -205,8 +205,8 @@ pub fn is_known(public: &[u8; 32], slots: &[&v1::SlotBoxes]) -> bool {
 pub fn is_sealed_to(public: &[u8; 32], epoch: u64, slots: &[v1::SlotBoxes]) -> bool {
     let kid = key_id(public);
     let of_epoch = |s: &&v1::SlotBox| s.kind == SlotKind::Unlock.word() && s.epoch == epoch;
-    let all = slots.iter().flat_map(|s| s.slots.iter().filter(of_epoch));
-    all.into_iter().any(|s| boxes::parse(&s.r#box).is_ok_and(|p| p.kid == kid))
+    let mut all = slots.iter().flat_map(|s| s.slots.iter().filter(of_epoch));
+    all.any(|s| boxes::parse(&s.r#box).is_ok_and(|p| p.kid == kid))
 }
 
 fn bad_key(kind: SlotKind, slots: &v1::SlotBoxes) -> Failure {

@@ -21,7 +21,7 @@ pub struct Init {
     #[arg(long, value_name = "NAME")]
     pub operator: Option<String>,
     /// Split the unlock key into this many shares, at most 16
-    #[arg(long, value_name = "N", requires_all = ["autolock", "unlock_threshold"], value_parser = clap::value_parser!(u8).range(2..=16))]
+    #[arg(long, value_name = "N", requires = "autolock", value_parser = clap::value_parser!(u8).range(2..=16))]
     pub unlock_shares: Option<u8>,
     /// How many of the shares open a voter
     #[arg(long, value_name = "K", requires = "unlock_shares", value_parser = clap::value_parser!(u8).range(2..=16))]

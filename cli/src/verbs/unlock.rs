@@ -9,7 +9,7 @@ use crate::args::Unlock;
 use crate::errors::{Code, Failure};
 use crate::keyin::Given;
 use crate::known::KnownKeys;
-use crate::slots::{DiskKey, Opened, SlotKey, chains_of, follow, is_known, open_with};
+use crate::slots::{Opened, SlotKey, chains_of, follow, is_known, open_with};
 use crate::socket::Socket;
 use holdfast_types::ClusterId;
 use holdfast_wire::v1;
@@ -45,16 +45,16 @@ pub async fn run(app: &App, a: Unlock) -> Result<(), Failure> {
     if let Some(cluster) = cluster_of(app, &doors)? {
         let keys = keys_for(app, &a, &cluster, &doors)?;
         let mut opening = JoinSet::new();
-        for mut door in doors {
-            let Some(slots) = door.slots.take() else { continue };
+        for door in doors {
+            let Door { path, mut socket, slots: Some(slots), .. } = door else { continue };
             match open_with(&keys, &cluster, &slots) {
                 Ok(opened) => {
                     opening.spawn(async move {
-                        let state = hand_over(&mut door.socket, slots.dk_gen, opened, patience.min(SETTLE)).await;
+                        let state = hand_over(&mut socket, slots.dk_gen, opened, patience.min(SETTLE)).await;
                         (slots.voter_id, state)
                     });
                 }
-                Err(f) => failures.push(f.with("socket", door.path.display().to_string())),
+                Err(f) => failures.push(f.with("socket", path.display().to_string())),
             }
         }
         while let Some(joined) = opening.join_next().await {
@@ -144,13 +144,15 @@ async fn hand_over(
     opened: Opened,
     patience: Duration,
 ) -> Result<v1::SealStatusReply, Failure> {
-    let other = |(dk_gen, key): (u32, DiskKey)| v1::GenerationKey { dk_gen, disk_key: key.expose().to_vec() };
+    let Opened { disk_key, other, slot } = opened;
+    let other = other.map(|(dk_gen, key)| v1::GenerationKey { dk_gen, disk_key: key.expose().to_vec() });
     let request = v1::OpenSlotRequest {
-        disk_key: opened.disk_key.expose().to_vec(),
+        disk_key: disk_key.expose().to_vec(),
         dk_gen,
-        slot: opened.slot.word().to_owned(),
-        others: opened.other.map(other).into_iter().collect(),
+        slot: slot.word().to_owned(),
+        others: other.into_iter().collect(),
     };
+    drop(disk_key);
     socket.open_slot(request).await?;
     wait_until_ready(socket, patience).await
 }
