@@ -18,6 +18,7 @@ mod evil;
 mod heartbeat;
 mod image;
 mod input;
+mod keys;
 mod leftovers;
 mod lives;
 mod locks;
