@@ -111,9 +111,14 @@ pub async fn rotate(app: &App, c: &Cluster, view: &v1::UnlockView, plan: Plan) -
         share_digests: new.share_digests(),
         compromised: plan.compromised,
     };
-    c.command(Action::UnlockPrepare(prepare)).await?;
+    c.command(Action::UnlockPrepare(prepare)).await.map_err(not_begun)?;
     let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
     finish(app, c, &new.slot, epoch, &plan.sockets, names).await.map_err(|f| unfinished(f, epoch))
+}
+
+fn not_begun(f: Failure) -> Failure {
+    let help = format!("`holdfast unlock-key status` says whether the new key waits; if not, destroy it. {}", f.help);
+    Failure { help, ..f }
 }
 
 fn unfinished(f: Failure, epoch: u64) -> Failure {
