@@ -30,7 +30,7 @@ impl Scheme {
         let wrong = |what: &str| Failure::new(Code::Usage, what, "such as 5 shares with a threshold of 3");
         match (shares, threshold) {
             (None, None) => Ok(None),
-            (Some(shares), Some(threshold)) if threshold >= 2 && threshold <= shares => {
+            (Some(shares), Some(threshold)) if (2..=shares).contains(&threshold) => {
                 Ok(Some(Self { shares, threshold }))
             }
             (Some(_), Some(_)) => Err(wrong("the threshold must be at least 2 and at most the number of shares")),

@@ -197,7 +197,7 @@ fn said(epoch: u64, compromised: bool, proven: &[u64], missing: &[u64]) -> Strin
 
 /// Whether a majority of those that take part has followed.
 fn is_quorum(v: &v1::UnlockView) -> bool {
-    v.ready.len() * 2 > v.ready.len() + v.missing.len()
+    v.ready.len() > v.missing.len()
 }
 
 async fn wait_for_quorum(app: &App, c: &Cluster, epoch: u64) -> Result<v1::UnlockView, Failure> {
