@@ -37,8 +37,26 @@ impl App {
         if let Some(path) = given {
             return Ok(path);
         }
-        let help = "name it with --vault-socket, or run this on the machine of a voter";
-        let missing = || Failure::new(Code::Usage, "the context knows no voter on this machine", help);
-        self.context()?.settings.vault_socket.ok_or_else(missing)
+        self.context()?.settings.sockets().into_iter().next().ok_or_else(no_socket)
     }
+    /// The sockets named on the command line, each once, or else the context's first one, or with `all` every one.
+    pub fn sockets(&self, given: &[PathBuf], all: bool) -> Result<Vec<PathBuf>, Failure> {
+        if given.is_empty() {
+            let mut known = self.context()?.settings.sockets();
+            known.truncate(if all { known.len() } else { 1 });
+            return if known.is_empty() { Err(no_socket()) } else { Ok(known) };
+        }
+        let mut each: Vec<PathBuf> = Vec::new();
+        for path in given {
+            if !each.contains(path) {
+                each.push(path.clone());
+            }
+        }
+        Ok(each)
+    }
+}
+
+fn no_socket() -> Failure {
+    let help = "name it with --vault-socket, or run this on the machine of a voter";
+    Failure::new(Code::Usage, "the context knows no voter on this machine", help)
 }

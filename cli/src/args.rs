@@ -10,6 +10,10 @@ mod recovery;
 mod verbs;
 
 pub use recovery::*;
+mod keys;
+mod verbs;
+
+pub use keys::*;
 pub use verbs::*;
 
 /// The operator's tool of Holdfast
@@ -57,9 +61,25 @@ pub enum Verb {
     /// Bring a cluster back on an empty machine, from a backup and with the recovery key
     Recover(Recover),
     /// Open a sealed voter; the key never leaves this program
+    /// Open sealed voters; the key never leaves this program
     Unlock(Unlock),
-    /// Seal a voter: its keys leave memory until the next unlock
-    Seal(Socket),
+    /// Seal voters: their keys leave memory until the next unlock
+    Seal(Sockets),
+    /// Say whether voters start sealed
+    #[command(subcommand)]
+    Autolock(AutolockVerb),
+    /// Rotate, show and split the key that opens sealed voters
+    #[command(subcommand)]
+    UnlockKey(UnlockKeyVerb),
+    /// Rotate and show the key that opens every voter and every backup
+    #[command(subcommand)]
+    RecoveryKey(RecoveryKeyVerb),
+    /// Rotate and show the key that everything in the vault is encrypted under
+    #[command(subcommand)]
+    Keyring(KeyringVerb),
+    /// List, admit and evict voters
+    #[command(subcommand)]
+    Voter(VoterVerb),
     /// Make, list and revoke join tokens
     #[command(subcommand)]
     Token(Token),
@@ -81,7 +101,7 @@ pub enum Verb {
     /// List grants and verify that they are in the log
     #[command(subcommand)]
     Grant(Grant),
-    /// Find join tokens, unlock keys and recovery keys in files and folders; exit 1 if there are any
+    /// Find join tokens, unlock and recovery keys and their shares in files and folders; exit 1 if there are any
     Scan {
         /// Files and folders to search
         #[arg(required = true)]
@@ -169,6 +189,12 @@ mod tests {
             "holdfast token create",
             "holdfast --timeout 5 status",
             "holdfast token create --role nodule",
+            "holdfast init --vault-socket s --unlock-shares 3 --unlock-threshold 2",
+            "holdfast unlock --all --vault-socket s",
+            "holdfast unlock-key rotate --resume --shares 3 --threshold 2",
+            "holdfast unlock-key rotate --lost --compromised",
+            "holdfast autolock on --shares 17 --threshold 2",
+            "holdfast voter evict three",
         ] {
             let f = failure(&parse(line).unwrap_err()).unwrap();
             assert_eq!((f.code.as_ref(), f.exit_code()), ("usage", 2));

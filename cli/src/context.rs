@@ -4,6 +4,7 @@
 //! context.toml     cluster id, anchor, addresses, operator id        trust.pb    verified charter and bundle chains
 //! operator.key     Ed25519 seed, hex                                 log.toml    the last log size and root verified
 //! publisher.key    Ed25519 seed, hex                                 login.*     8-hour certificate and its key
+//! keys.toml        public halves of unlock and recovery keys
 //! ```
 //! Folders are 0700, files 0600. Keys are made once and never overwritten.
 
@@ -39,6 +40,22 @@ pub struct Settings {
     /// The unix socket of a voter on this machine, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault_socket: Option<PathBuf>,
+    /// Sockets of further voters that can be reached from here, as by `ssh -L`; added by hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vault_sockets: Vec<PathBuf>,
+}
+
+impl Settings {
+    /// Every voter's socket that is known here, each once.
+    pub fn sockets(&self) -> Vec<PathBuf> {
+        let mut all: Vec<PathBuf> = Vec::new();
+        for path in self.vault_socket.iter().chain(&self.vault_sockets) {
+            if !all.contains(path) {
+                all.push(path.clone());
+            }
+        }
+        all
+    }
 }
 
 /// The last state of the log that this machine verified.
@@ -221,7 +238,26 @@ mod tests {
             service_addrs: vec!["127.0.0.1:7401".into()],
             join_addrs: vec![],
             vault_socket: None,
+            vault_sockets: vec![],
         }
+    }
+
+    #[test]
+    fn settings_are_stored_as_they_always_were_and_may_name_several_sockets() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = ContextDir::new(home.path(), "x").unwrap();
+        dir.create().unwrap();
+        let sockets = vec!["/run/b.sock".into(), "/run/a.sock".into()];
+        let all = Settings { vault_socket: Some("/run/a.sock".into()), vault_sockets: sockets, ..settings() };
+        dir.write_settings(&all).unwrap();
+        files::tests::golden("context", &dir.path("context.toml"));
+        let read = dir.clone().load().unwrap().settings;
+        assert_eq!(read, all);
+        assert_eq!(read.sockets(), [Path::new("/run/a.sock"), Path::new("/run/b.sock")]);
+        // As it was written before there could be several.
+        dir.write_settings(&settings()).unwrap();
+        assert!(!std::fs::read_to_string(dir.path("context.toml")).unwrap().contains("vault-socket"));
+        assert!(dir.load().unwrap().settings.sockets().is_empty());
     }
 
     #[test]

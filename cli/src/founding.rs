@@ -10,10 +10,14 @@ use crate::clock;
 use crate::context::ContextDir;
 use crate::errors::{Code, Failure};
 use crate::files;
+use crate::keyout::NewKey;
+use crate::known::KnownKey;
 use crate::operator::{Operator, key_of_text, text_of_key};
-use crate::slots::{SlotKey, SlotKind};
+use crate::shares::{KeySecret, Scheme, combine};
+use crate::slots::{SlotKey, SlotKind, parse_secret};
 use data_encoding::HEXLOWER;
-use holdfast_types::{OperatorId, Secret, TrustDomain, kind};
+use holdfast_types::{ClusterId, OperatorId, Secret, TrustDomain, kind};
+use holdfast_wire::share::KeyShare;
 use holdfast_wire::token::print_key;
 use holdfast_wire::v1;
 use serde::{Deserialize, Serialize};
@@ -23,6 +27,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 const FILE: &str = "founding.toml";
 /// Far longer than any.
 const MAX_FILE: u64 = 64 << 10;
+/// The unlock epoch and the charter's version of a founding.
+const FIRST: u64 = 1;
 
 /// An unlock or recovery key as it is handed to the operator.
 pub struct Key {
@@ -57,6 +63,8 @@ pub struct Founding {
     pub recovery: Key,
     /// Opens voters; `None` without autolock.
     pub unlock: Option<Key>,
+    /// The unlock key in shares, as they are printed; empty if it stays whole.
+    pub unlock_shares: Vec<Zeroizing<String>>,
     nonce: [u8; 32],
     socket: PathBuf,
 }
@@ -74,11 +82,14 @@ struct Raw {
     recovery_key: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     unlock_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unlock_shares: Vec<String>,
 }
 impl Drop for Raw {
     fn drop(&mut self) {
         [&mut self.operator_key, &mut self.publisher_key, &mut self.recovery_key].into_iter().for_each(|k| k.zeroize());
         self.unlock_key.zeroize();
+        self.unlock_shares.zeroize();
     }
 }
 
@@ -95,7 +106,49 @@ impl Founding {
         };
         let recovery = Key::make(SlotKind::Recovery)?;
         let unlock = if a.autolock { Some(Key::make(SlotKind::Unlock)?) } else { None };
-        Ok(Self { operator, trust_domain, recovery, unlock, nonce, socket: socket.to_owned() })
+        let (unlock_shares, socket) = (Vec::new(), socket.to_owned());
+        let mut founding = Self { operator, trust_domain, recovery, unlock, unlock_shares, nonce, socket };
+        if let (Some(scheme), Some(unlock)) = (Scheme::of(a.unlock_shares, a.unlock_threshold)?, &founding.unlock) {
+            let (_, secret) = parse_secret(&unlock.printed)?;
+            let split = NewKey::of(&secret, SlotKind::Unlock, FIRST, &founding.cluster()?, Some(scheme))?;
+            founding.unlock_shares = split.printed;
+        }
+        Ok(founding)
+    }
+    /// The name of the cluster that follows from all this.
+    pub fn cluster(&self) -> Result<ClusterId, Failure> {
+        Ok(ClusterId::of_charter(&self.charter()?.payload))
+    }
+    /// The shares, read back from what is printed.
+    pub fn shares(&self) -> Result<Vec<KeyShare>, Failure> {
+        let damaged = |e| Failure::new(Code::Failed, format!("a share was not written right: {e}"), "report this");
+        self.unlock_shares.iter().map(|s| KeyShare::parse(s).map_err(damaged)).collect()
+    }
+    /// The unlock key made of what is printed: of as many shares as are needed, if it was split.
+    pub fn unlock_as_printed(&self) -> Result<Option<SlotKey>, Failure> {
+        let Some(unlock) = &self.unlock else { return Ok(None) };
+        let mut shares = self.shares()?;
+        let Some(needed) = shares.first().map(|s| usize::from(s.threshold)) else {
+            return SlotKey::parse_with_public(&unlock.printed).map(|(key, _)| Some(key));
+        };
+        shares.truncate(needed);
+        let fits = |s: &KeySecret| SlotKey::derive(SlotKind::Unlock, s.expose()).1 == unlock.public;
+        let secret = combine(&shares, &[], &fits)?;
+        Ok(Some(SlotKey::derive(SlotKind::Unlock, secret.expose()).0))
+    }
+    /// What the context is to remember of the keys.
+    pub fn known(&self) -> Result<Vec<KnownKey>, Failure> {
+        let shares = self.shares()?;
+        let known = |kind: SlotKind, key: &Key, shares: &[KeyShare]| KnownKey {
+            kind: kind.word().to_owned(),
+            epoch: FIRST,
+            public: HEXLOWER.encode(&key.public),
+            threshold: shares.first().map_or(0, |s| s.threshold),
+            share_digests: shares.iter().map(|s| s.digest().hex()).collect(),
+            chain: String::new(),
+        };
+        let unlock = self.unlock.as_ref().map(|k| known(SlotKind::Unlock, k, &shares));
+        Ok([known(SlotKind::Recovery, &self.recovery, &[])].into_iter().chain(unlock).collect())
     }
     /// The charter, signed: the same bytes each time.
     pub fn charter(&self) -> Result<v1::Statement, Failure> {
@@ -113,6 +166,7 @@ impl Founding {
             publisher_key: text_of_key(&self.operator.publisher).to_string(),
             recovery_key: self.recovery.printed.to_string(),
             unlock_key: self.unlock.as_ref().map(|k| k.printed.to_string()),
+            unlock_shares: self.unlock_shares.iter().map(|s| s.to_string()).collect(),
         };
         let text = toml::to_string(&raw).map(Zeroizing::new);
         let text = text.map_err(|e| Failure::new(Code::Failed, format!("cannot write {FILE}: {e}"), "report this"))?;
@@ -140,6 +194,7 @@ impl Founding {
             trust_domain: TrustDomain::parse(&raw.trust_domain).map_err(|_| damaged())?,
             recovery: Key::parse(&raw.recovery_key)?,
             unlock: raw.unlock_key.as_deref().map(Key::parse).transpose()?,
+            unlock_shares: raw.unlock_shares.iter().map(|s| Zeroizing::new(s.clone())).collect(),
             nonce,
             socket: raw.vault_socket.clone(),
         }))
@@ -148,7 +203,9 @@ impl Founding {
     pub fn must_match(&self, a: &Init, socket: &Path, dir: &ContextDir) -> Result<(), Failure> {
         let other = |option: Option<&String>, ours: &str| option.is_some_and(|o| o != ours);
         let (operator, domain) = (a.operator.as_ref(), a.trust_domain.as_ref());
+        let scheme = self.shares()?.first().map(|s| s.threshold).zip(u8::try_from(self.unlock_shares.len()).ok());
         let same = a.autolock == self.unlock.is_some()
+            && scheme == a.unlock_threshold.zip(a.unlock_shares)
             && !other(operator, &self.operator.id)
             && !other(domain, self.trust_domain.as_str())
             && socket == self.socket;
@@ -156,8 +213,9 @@ impl Founding {
             return Ok(());
         }
         let autolock = if self.unlock.is_some() { " --autolock" } else { "" };
+        let split = scheme.map(|(k, n)| format!(" --unlock-shares {n} --unlock-threshold {k}")).unwrap_or_default();
         let what = format!(
-            "an `init` of this context did not end: --vault-socket {}{autolock} --operator {} --trust-domain {}",
+            "an `init` of this context did not end: --vault-socket {}{autolock}{split} --operator {} --trust-domain {}",
             self.socket.display(),
             self.operator.id,
             self.trust_domain.as_str()
@@ -233,5 +291,28 @@ mod tests {
         }
         Founding::forget(&dir).unwrap();
         assert!(Founding::load(&dir).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_founding_that_was_cut_off_keeps_its_shares_and_they_make_its_key() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = ContextDir::new(home.path(), "x").unwrap();
+        dir.create().unwrap();
+        let split = |shares| Init { unlock_shares: Some(shares), unlock_threshold: Some(2), ..options(true) };
+        let socket = Path::new("/s");
+        let made = Founding::make(&split(3), socket).unwrap();
+        made.save(&dir).unwrap();
+        let again = Founding::load(&dir).unwrap().unwrap();
+        assert_eq!((again.unlock_shares.len(), &again.unlock_shares), (3, &made.unlock_shares));
+        let key = again.unlock_as_printed().unwrap().unwrap();
+        assert_eq!(key.public, made.unlock.as_ref().unwrap().public);
+        let known = again.known().unwrap();
+        assert_eq!((known[0].kind.as_str(), known[0].threshold), ("recovery", 0));
+        assert_eq!((known[1].threshold, known[1].share_digests.len()), (2, 3));
+        again.must_match(&split(3), socket, &dir).unwrap();
+        for other in [split(4), options(true)] {
+            let f = again.must_match(&other, socket, &dir).unwrap_err();
+            assert!(f.message.contains("--unlock-shares 3 --unlock-threshold 2"), "{}", f.lines());
+        }
     }
 }

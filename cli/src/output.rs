@@ -124,6 +124,11 @@ impl Output {
     }
 }
 
+/// Asks something on standard error; the answer is typed on the same line.
+pub fn ask(question: &str) {
+    complain(question);
+}
+
 /// Writes to standard error; where even that fails nobody is left to be told.
 fn complain(text: &str) {
     drop(std::io::stderr().lock().write_all(text.as_bytes()));
@@ -132,8 +137,11 @@ fn complain(text: &str) {
 fn tone(word: &str) -> Tone {
     match word {
         "ready" | "running" | "signed" | "ok" | "active" | "done" => Tone::Good,
-        "pending" | "draining" | "recovering" | "issued" | "started" | "restarting" | "sealed" => Tone::Warn,
-        "failed" | "refused" | "quarantined" | "removed" | "revoked" | "no-quorum" | "lapsed" => Tone::Bad,
+        "pending" | "draining" | "recovering" | "issued" | "started" | "restarting" | "sealed" | "joining" => {
+            Tone::Warn
+        }
+        "failed" | "refused" | "quarantined" | "removed" | "revoked" | "no-quorum" | "lapsed" | "unreachable"
+        | "evicted" | "rolled-back" => Tone::Bad,
         _ => Tone::Plain,
     }
 }

@@ -8,6 +8,7 @@ use holdfast_types::{ClusterId, Digest, Millis, Secret, sha256};
 use holdfast_vault::raft::{read_again, samples};
 use holdfast_wire::keys::{Ed25519Key, StatementSigner};
 use holdfast_wire::record::{self, Place, RecordKey};
+use holdfast_wire::share::KeyShare;
 use holdfast_wire::token::{JoinToken, parse_recovery, parse_unlock, print_key};
 use holdfast_wire::{boxes, note, padding, statement, strict as strictly, v1};
 use prost::Message;
@@ -71,6 +72,9 @@ pub fn token(data: &[u8]) {
     }
     if let Ok(k) = parse_recovery(text) {
         assert_eq!(*print_key("recovery", &k), text.trim());
+    }
+    if let Ok(s) = KeyShare::parse(text) {
+        assert_eq!(*s.print(), text.trim());
     }
 }
 

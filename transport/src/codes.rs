@@ -70,6 +70,8 @@ codes! {
     Pending = "pending", Refused, "An operator has to approve this first.";
     BadCredential = "bad-credential", Refused, "A signature, token, proof or certificate was not accepted.";
     BadKey = "bad-key", Refused, "The unlock or recovery key does not open this voter.";
+    BadShare = "bad-share", Refused, "A share is damaged, or not one of the key that the others are shares of.";
+    TooFewShares = "too-few-shares", Refused, "Fewer shares were given than the key needs.";
     NoSlot = "no-slot", Refused, "The voter has no slot for a key of this kind.";
     KeyExposed = "key-exposed", Refused, "The file of a key or join token may be opened by others than its owner; it is not used.";
     JoinToken = "join-token", Refused, "The join token is damaged, or for another role.";

@@ -26,6 +26,8 @@ pub mod kind {
     pub enum UnlockSecret {}
     /// The recovery secret that sleeps offline.
     pub enum RecoverySecret {}
+    /// One share of an unlock or recovery secret that was split.
+    pub enum ShareBody {}
     /// An HPKE private key (X25519).
     pub enum HpkeKey {}
     /// A pre-shared key for HPKE's PSK mode.

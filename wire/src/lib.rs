@@ -4,6 +4,7 @@
 //! * [`boxes`]: encryption to a public key (HPKE, RFC 9180), base and PSK mode;
 //! * [`record`]: encryption at rest, one key per encryption, key-committing, full context in the AAD;
 //! * [`token`]: join tokens and printable keys, greppable and checksummed;
+//! * [`share`]: shares of a printable key that was split;
 //! * [`charter`]: who may sign what, and how many of them; one rule for vault, node and tool;
 //! * [`merkle`] and [`note`]: the transparency log's hashing (RFC 9162) and checkpoints (C2SP).
 //!
@@ -25,6 +26,7 @@ pub mod merkle;
 pub mod note;
 pub mod padding;
 pub mod record;
+pub mod share;
 pub mod specs;
 pub mod statement;
 pub mod strict;
@@ -32,3 +34,5 @@ pub mod tasks;
 pub mod token;
 
 mod seeded;
+
+pub use seeded::Seeded;

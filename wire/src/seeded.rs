@@ -5,12 +5,13 @@ use sha2::{Digest as _, Sha256};
 use std::convert::Infallible;
 use zeroize::Zeroize;
 
-/// Expands 32 bytes of entropy by SHA-256 in counter mode. Used once, for one encapsulation.
+/// Expands 32 bytes of entropy by SHA-256 in counter mode. Used once, for one encapsulation or one split of a key.
 pub struct Seeded {
     seed: [u8; 32],
     counter: u64,
 }
 impl Seeded {
+    /// From 32 fresh random bytes, used for nothing else.
     pub fn new(seed: [u8; 32]) -> Self {
         Self { seed, counter: 0 }
     }

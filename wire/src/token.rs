@@ -3,6 +3,7 @@
 //! ```text
 //! hf_join_v1_<r>_<body><crc>    r = n (node), o (orchestrator), v (voter); body = crockford32(token_id[8] ‖ anchor[32] ‖ secret[20])
 //! hf_unlock_v1_<body><crc>      body = crockford32(key[32])      hf_recovery_v1_… alike
+//! hf_share_v1_<body><crc>       see `share`
 //! crc = crockford32(CRC-32 of everything before it): for typing errors and scanners, not for security
 //! ```
 //! A scanner finds them by `hf_(join|unlock|share|recovery)_v1_[0-9a-z_]{40,}`.
@@ -83,15 +84,15 @@ static BASE32: LazyLock<Option<Encoding>> = LazyLock::new(|| {
     s.encoding().ok()
 });
 
-fn b32(bytes: &[u8]) -> String {
+pub(crate) fn b32(bytes: &[u8]) -> String {
     BASE32.as_ref().map(|e| e.encode(bytes)).unwrap_or_default()
 }
-fn unb32(s: &str) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+pub(crate) fn unb32(s: &str) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     let e = BASE32.as_ref().ok_or(TokenError::Shape)?;
     e.decode(s.as_bytes()).map(Zeroizing::new).map_err(|_| TokenError::Shape)
 }
 
-fn with_checksum(mut text: String) -> Zeroizing<String> {
+pub(crate) fn with_checksum(mut text: String) -> Zeroizing<String> {
     let crc = crc32fast::hash(text.as_bytes());
     text.push_str(&b32(&crc.to_be_bytes()));
     Zeroizing::new(text)
@@ -100,7 +101,7 @@ fn with_checksum(mut text: String) -> Zeroizing<String> {
 /// Characters of the checksum: 32 bits in base 32.
 const CRC_LEN: usize = 7;
 
-fn without_checksum(text: &str) -> Result<&str, TokenError> {
+pub(crate) fn without_checksum(text: &str) -> Result<&str, TokenError> {
     if !text.is_ascii() || text.len() <= CRC_LEN || text.len() > 256 {
         return Err(TokenError::Shape);
     }

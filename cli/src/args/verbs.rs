@@ -20,34 +20,15 @@ pub struct Init {
     /// Name of the founding operator [default: op-USER]
     #[arg(long, value_name = "NAME")]
     pub operator: Option<String>,
-    /// Split the unlock key into this many shares; not available yet
-    #[arg(long, value_name = "N")]
+    /// Split the unlock key into this many shares, at most 16
+    #[arg(long, value_name = "N", requires = "autolock", value_parser = clap::value_parser!(u8).range(2..=16))]
     pub unlock_shares: Option<u8>,
-    /// How many shares open a voter; not available yet
-    #[arg(long, value_name = "K")]
+    /// How many of the shares open a voter
+    #[arg(long, value_name = "K", requires = "unlock_shares", value_parser = clap::value_parser!(u8).range(2..=16))]
     pub unlock_threshold: Option<u8>,
     /// Keep the CA keys in this token; not available yet
     #[arg(long, value_name = "URI")]
     pub hsm: Option<String>,
-}
-
-/// The voter on this machine.
-#[derive(Debug, Args)]
-pub struct Socket {
-    /// Unix socket of the voter [default: as in the context]
-    #[arg(long, value_name = "SOCKET")]
-    pub vault_socket: Option<PathBuf>,
-}
-
-/// Options of `unlock`.
-#[derive(Debug, Args)]
-pub struct Unlock {
-    /// The voter.
-    #[command(flatten)]
-    pub socket: Socket,
-    /// File with the unlock or recovery key; `-` is standard input [default: ask on the terminal]
-    #[arg(long, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
 }
 
 /// `token …`
@@ -90,7 +71,7 @@ pub enum TokenRole {
     Node,
     /// An orchestrator
     Orchestrator,
-    /// A vault voter; not available yet
+    /// A vault voter, which waits for `voter admit`
     Voter,
 }
 

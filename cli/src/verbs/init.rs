@@ -4,13 +4,16 @@
 //! repeating it. Before anything is called done, both slots that the voter wrote are opened here with the keys that will
 //! be printed: a key that does not work is found out now and not on the day it is needed.
 
-use super::seal;
+use super::{seal, unlock};
 use crate::app::App;
 use crate::args::Init;
 use crate::context::{ContextDir, Settings};
 use crate::errors::{Code, Failure};
 use crate::files;
-use crate::founding::{Founding, Key};
+use crate::founding::Founding;
+use crate::known::KnownKeys;
+use crate::shares::Scheme;
+use crate::slots::SlotKey;
 use crate::socket::Socket;
 use crate::trust::Trust;
 use holdfast_types::{ClusterId, Digest};
@@ -71,7 +74,7 @@ async fn found(
         // Founded by the `init` that was cut off, and restarted since.
         (Some(key), "sealed") if status.cluster_id == cluster.0 => {
             let slots = socket.slot_boxes().await?;
-            seal::open(socket, &cluster, &slots, &key.slot, app.timeout(Duration::from_secs(30))).await?;
+            unlock::open(socket, &cluster, &slots, &key.slot, app.timeout(Duration::from_secs(30))).await?;
         }
         _ if status.cluster_id == cluster.0 => {}
         _ => must_be_fresh(status)?,
@@ -85,7 +88,7 @@ async fn found(
         ..v1::TrustView::default()
     };
     let trust = Trust::verify(chains, &cluster, &anchor)?;
-    prove_slots(&cluster, reply.slots.as_ref(), &founding.recovery, founding.unlock.as_ref())?;
+    prove_slots(&cluster, reply.slots.as_ref(), &founding.recovery.slot, founding.unlock_as_printed()?.as_ref())?;
     let (service_addrs, join_addrs) = addresses(app, socket, &reply).await?;
     let settings = Settings {
         cluster_id: cluster.hex(),
@@ -95,7 +98,9 @@ async fn found(
         service_addrs,
         join_addrs,
         vault_socket: Some(socket.path().to_owned()),
+        vault_sockets: Vec::new(),
     };
+    founding.known()?.into_iter().try_for_each(|key| KnownKeys::remember(dir, key))?;
     founding.operator.save(dir)?;
     dir.write("trust.pb", &prost::Message::encode_to_vec(trust.chains()))?;
     dir.write_settings(&settings)?;
@@ -103,9 +108,7 @@ async fn found(
 }
 
 fn refuse_what_is_missing(a: &Init) -> Result<(), Failure> {
-    if a.unlock_shares.is_some() || a.unlock_threshold.is_some() {
-        return Err(Failure::not_yet("splitting the unlock key (--unlock-shares, --unlock-threshold)"));
-    }
+    Scheme::of(a.unlock_shares, a.unlock_threshold)?;
     if a.hsm.is_some() { Err(Failure::not_yet("keeping CA keys in a token (--hsm)")) } else { Ok(()) }
 }
 
@@ -122,13 +125,13 @@ fn check_reply(reply: &v1::InitReply, cluster: &ClusterId) -> Result<Digest, Fai
 fn prove_slots(
     cluster: &ClusterId,
     slots: Option<&v1::SlotBoxes>,
-    recovery: &Key,
-    unlock: Option<&Key>,
+    recovery: &SlotKey,
+    unlock: Option<&SlotKey>,
 ) -> Result<(), Failure> {
     let slots = slots.ok_or_else(|| Failure::untrusted("the voter did not show its slots"))?;
-    let by_recovery = recovery.slot.open(cluster, slots)?;
+    let by_recovery = recovery.open(cluster, slots)?;
     if let Some(unlock) = unlock {
-        let by_unlock = unlock.slot.open(cluster, slots)?;
+        let by_unlock = unlock.open(cluster, slots)?;
         if !by_unlock.ct_eq(&by_recovery) {
             return Err(Failure::untrusted("unlock and recovery slot hold different disk keys"));
         }
@@ -154,8 +157,10 @@ async fn addresses(
 }
 
 fn report(app: &App, dir: &ContextDir, s: &Settings, founding: &Founding) -> Result<(), Failure> {
-    let (recovery, unlock) = (&founding.recovery, founding.unlock.as_ref());
-    let unlock_keys: Vec<&str> = unlock.iter().map(|k| k.printed.as_str()).collect();
+    let (recovery, shares) = (&founding.recovery, &founding.unlock_shares);
+    let whole = founding.unlock.iter().map(|k| &k.printed).filter(|_| shares.is_empty());
+    let threshold = founding.shares()?.first().map_or(0, |s| s.threshold);
+    let unlock_keys: Vec<&str> = whole.chain(shares).map(|k| k.as_str()).collect();
     let document = json!({
         "cluster_id": s.cluster_id, "trust_domain": s.trust_domain, "anchor": s.anchor, "operator": s.operator,
         "unlock_keys": unlock_keys, "recovery_keys": [recovery.printed.as_str()],
@@ -166,13 +171,18 @@ fn report(app: &App, dir: &ContextDir, s: &Settings, founding: &Founding) -> Res
              recovery key  {}\n  store it offline, in two places: it opens every voter and every backup\n",
             s.cluster_id, s.trust_domain, s.anchor, s.operator, recovery.printed.as_str()
         );
-        match unlock {
-            Some(k) => text.push_str(&format!(
-                "unlock key    {}\n  store it in a password manager: every start of a voter needs it (holdfast unlock)\n",
-                k.printed.as_str()
-            )),
-            None => text.push_str("unlock key    none: autolock is off, voters open by themselves\n"),
-        }
+        text.push_str(&match unlock_keys.as_slice() {
+            [] => "unlock key    none: autolock is off, voters open by themselves\n".to_owned(),
+            [k] => format!(
+                "unlock key    {k}\n  store it in a password manager: every start of a voter needs it (holdfast unlock)\n"
+            ),
+            all => format!(
+                "unlock key    in {} shares, one for each keeper:\n  {}\n  every start of a voter needs {} of them (holdfast unlock)\n",
+                all.len(),
+                all.join("\n  "),
+                threshold
+            ),
+        });
         text.push_str(&format!(
             "operator key  {}\n  back this folder up: it holds the only keys that can change the cluster\n\n\
              next: holdfast token create --role orchestrator; holdfast token create --role node\n",
@@ -185,6 +195,7 @@ fn report(app: &App, dir: &ContextDir, s: &Settings, founding: &Founding) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::founding::Key;
     use crate::slots::SlotKind;
     use holdfast_wire::boxes;
 
@@ -193,9 +204,10 @@ mod tests {
         let slot = |(kind, purpose, key, dk): &(&str, &str, &Key, [u8; 32])| {
             let context = boxes::Context { purpose, cluster, aad: &aad };
             let sealed = boxes::seal(&key.public, &context, None, dk, [1; 32]).unwrap();
-            v1::SlotBox { kind: (*kind).to_owned(), epoch: 1, r#box: sealed }
+            v1::SlotBox { kind: (*kind).to_owned(), epoch: 1, r#box: sealed, dk_gen: 1 }
         };
-        v1::SlotBoxes { cluster_id: cluster.0.to_vec(), voter_id: 1, dk_gen: 1, slots: keys.iter().map(slot).collect() }
+        let slots = keys.iter().map(slot).collect();
+        v1::SlotBoxes { cluster_id: cluster.0.to_vec(), voter_id: 1, dk_gen: 1, slots, ..Default::default() }
     }
 
     #[test]
@@ -205,10 +217,13 @@ mod tests {
         let both = |dk: [u8; 32]| {
             slots(&cluster, &[("recovery", "recovery-slot", &r, [9; 32]), ("unlock", "unlock-slot", &u, dk)])
         };
-        assert!(prove_slots(&cluster, Some(&both([9; 32])), &r, Some(&u)).is_ok());
-        assert_eq!(prove_slots(&cluster, Some(&both([8; 32])), &r, Some(&u)).unwrap_err().code, "untrusted");
+        assert!(prove_slots(&cluster, Some(&both([9; 32])), &r.slot, Some(&u.slot)).is_ok());
+        assert_eq!(prove_slots(&cluster, Some(&both([8; 32])), &r.slot, Some(&u.slot)).unwrap_err().code, "untrusted");
         let other = Key::make(SlotKind::Unlock).unwrap();
-        assert_eq!(prove_slots(&cluster, Some(&both([9; 32])), &r, Some(&other)).unwrap_err().code, "bad-key");
-        assert_eq!(prove_slots(&cluster, None, &r, None).unwrap_err().code, "untrusted");
+        assert_eq!(
+            prove_slots(&cluster, Some(&both([9; 32])), &r.slot, Some(&other.slot)).unwrap_err().code,
+            "bad-key"
+        );
+        assert_eq!(prove_slots(&cluster, None, &r.slot, None).unwrap_err().code, "untrusted");
     }
 }

@@ -1,16 +1,19 @@
 //! One file a group of verbs. A verb asks, signs, submits and prints; what is true and what is allowed is decided elsewhere.
 
 mod backup;
+mod autolock;
 mod dev;
 mod docs;
 mod grant;
 mod init;
+mod keyring;
 mod log;
 mod logs;
 mod mandate;
 mod names;
 mod node;
 mod recover;
+mod recovery_key;
 mod rollout;
 mod scan;
 mod seal;
@@ -18,6 +21,9 @@ mod secret;
 mod service;
 mod status;
 mod token;
+mod unlock;
+mod unlock_key;
+mod voter;
 
 use crate::app::App;
 use crate::args::{Cli, Verb};
@@ -32,6 +38,13 @@ pub async fn run(cli: Cli, app: &App) -> Result<(), Failure> {
         Verb::Recover(a) => recover::run(app, a).await,
         Verb::Unlock(a) => seal::unlock(app, a).await,
         Verb::Seal(a) => seal::seal(app, a).await,
+        Verb::Unlock(a) => unlock::run(app, a).await,
+        Verb::Seal(a) => seal::run(app, a).await,
+        Verb::Autolock(v) => autolock::run(app, v).await,
+        Verb::UnlockKey(v) => unlock_key::run(app, v).await,
+        Verb::RecoveryKey(v) => recovery_key::run(app, v).await,
+        Verb::Keyring(v) => keyring::run(app, v).await,
+        Verb::Voter(v) => voter::run(app, v).await,
         Verb::Token(v) => token::run(app, v).await,
         Verb::Secret(v) => secret::run(app, v).await,
         Verb::Node(v) => node::run(app, v).await,

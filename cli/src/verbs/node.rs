@@ -31,7 +31,7 @@ pub async fn run(app: &App, verb: Node) -> Result<(), Failure> {
 }
 
 /// 64 hex digits, with or without colons and a leading `sha256:`.
-fn fingerprint(key: &str) -> Option<Digest> {
+pub fn fingerprint(key: &str) -> Option<Digest> {
     let key = key.trim().to_lowercase();
     Digest::parse(&key.strip_prefix("sha256:").unwrap_or(&key).replace(':', ""))
 }

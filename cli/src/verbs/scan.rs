@@ -1,9 +1,11 @@
-//! `scan`: finds join tokens, unlock, share and recovery keys by their format, as a pre-commit hook or over logs.
+//! `scan`: finds join tokens, unlock and recovery keys and shares of them by their format, as a pre-commit hook or over
+//! logs.
 //!
 //! Prints where they are and of which kind, never the rest of them. A checksum tells a real one from look-alikes.
 
 use crate::errors::{Code, Failure};
 use crate::output::Output;
+use holdfast_wire::share::KeyShare;
 use holdfast_wire::token::{JoinToken, parse_recovery, parse_unlock};
 use serde_json::json;
 use std::fs::File;
@@ -117,13 +119,13 @@ fn positions(text: &[u8]) -> impl Iterator<Item = usize> {
     text.windows(PREFIX.len()).enumerate().filter(|(_, w)| *w == PREFIX).map(|(at, _)| at)
 }
 
-/// Shares are not issued by this version: their shape alone counts.
 fn is_genuine(kind: &str, word: &str) -> bool {
     match kind {
         "join" => JoinToken::parse(word).is_ok(),
         "unlock" => parse_unlock(word).is_ok(),
         "recovery" => parse_recovery(word).is_ok(),
-        _ => true,
+        "share" => KeyShare::parse(word).is_ok(),
+        _ => false,
     }
 }
 

@@ -1,101 +1,55 @@
-//! `unlock` and `seal`: opening and closing the voter on this machine.
-//!
-//! The key is read from the terminal, a file or standard input, turns the slot's box into the disk key here, and is
-//! wiped; the voter is given the disk key of its own disk and nothing else.
+//! `seal`: voters drop their keys and wait for `unlock`; and what the verbs about voters' sockets share.
 
 use crate::app::App;
-use crate::args::{Socket as SocketArg, Unlock};
+use crate::args::Sockets;
 use crate::errors::{Code, Failure};
-use crate::files;
-use crate::slots::SlotKey;
 use crate::socket::Socket;
 use holdfast_types::ClusterId;
 use holdfast_wire::v1;
-use serde_json::json;
-use std::io::IsTerminal as _;
-use std::path::Path;
+use serde_json::{Value, json};
 use std::time::Duration;
-use zeroize::Zeroizing;
 
-/// Longest key text, white space included.
-const MAX_KEY_TEXT: u64 = 1024;
-
-/// `unlock`.
-pub async fn unlock(app: &App, a: Unlock) -> Result<(), Failure> {
+/// Runs the verb.
+pub async fn run(app: &App, a: Sockets) -> Result<(), Failure> {
     let patience = app.timeout(Duration::from_secs(30));
-    let mut socket = Socket::connect(&app.socket(a.socket.vault_socket)?, patience).await?;
-    let status = socket.seal_status().await?;
-    match status.state.as_str() {
-        "sealed" => {}
-        "uninitialized" => {
-            return Err(Failure::new(Code::Sealed, "this voter was never initialised", "run `holdfast init`"));
-        }
-        open => {
-            let line = format!("voter {} is open already: {open}", status.voter_id);
-            return app.out.done(&json!({"voter": status.voter_id, "state": open, "changed": false}), &line);
-        }
+    let mut done = Vec::new();
+    for path in app.sockets(&a.sockets, false)? {
+        let mut socket = Socket::connect(&path, patience).await?;
+        let voter = socket.seal_status().await?.voter_id;
+        socket.seal().await?;
+        done.push((voter, "sealed".to_owned(), true));
     }
-    let slots = socket.slot_boxes().await?;
-    let cluster =
-        ClusterId::from_slice(&slots.cluster_id).ok_or_else(|| Failure::untrusted("the voter names no cluster"))?;
-    check_cluster(app, &cluster)?;
-    let key = SlotKey::parse(&read_key(a.key_file.as_deref())?)?;
-    let state = open(&mut socket, &cluster, &slots, &key, patience).await?;
-    remember_addresses(app, &state)?;
-    let line = format!("voter {} is {}", slots.voter_id, state.state);
-    app.out.done(&json!({"voter": slots.voter_id, "state": state.state, "changed": true}), &line)
+    report(app, &done)
 }
 
-/// Turns the slot's box into the disk key here, hands it over, and waits until the voter is up.
-pub async fn open(
-    socket: &mut Socket,
-    cluster: &ClusterId,
-    slots: &v1::SlotBoxes,
-    key: &SlotKey,
-    patience: Duration,
-) -> Result<v1::SealStatusReply, Failure> {
-    let disk_key = key.open(cluster, slots)?;
-    let slot = key.kind.word().to_owned();
-    let request = v1::OpenSlotRequest { disk_key: disk_key.expose().to_vec(), dk_gen: slots.dk_gen, slot };
-    drop(disk_key);
-    socket.open_slot(request).await?;
-    wait_until_ready(socket, patience).await
-}
-
-/// `seal`.
-pub async fn seal(app: &App, a: SocketArg) -> Result<(), Failure> {
-    let mut socket = Socket::connect(&app.socket(a.vault_socket)?, app.timeout(Duration::from_secs(30))).await?;
-    let voter = socket.seal_status().await?.voter_id;
-    socket.seal().await?;
-    app.out.done(&json!({"voter": voter, "state": "sealed", "changed": true}), &format!("voter {voter} is sealed"))
+/// Prints what became of voters: number, state, and whether that is news.
+pub fn report(app: &App, done: &[(u64, String, bool)]) -> Result<(), Failure> {
+    let document = |(voter, state, changed): &(u64, String, bool)| -> Value {
+        json!({"voter": voter, "state": state, "changed": changed})
+    };
+    let line = |(voter, state, changed): &(u64, String, bool)| {
+        if *changed { format!("voter {voter} is {state}") } else { format!("voter {voter} is open already: {state}") }
+    };
+    let lines: Vec<String> = done.iter().map(line).collect();
+    let document = match done {
+        [one] => document(one),
+        all => json!({ "voters": all.iter().map(document).collect::<Vec<_>>() }),
+    };
+    app.out.done(&document, &lines.join("\n"))
 }
 
 /// If there is a context, the voter must be of its cluster: a key must not be tried on somebody else's voter.
-fn check_cluster(app: &App, cluster: &ClusterId) -> Result<(), Failure> {
+pub fn check_cluster(app: &App, cluster: &ClusterId) -> Result<(), Failure> {
     match app.context() {
         Ok(ctx) if ctx.cluster != *cluster => {
             let what = format!("this voter belongs to cluster {cluster}, the context {:?} is another", ctx.dir.name());
-            Err(Failure::new(Code::BadKey, what, "choose the context with --context, or another --vault-socket"))
+            Err(Failure::new(Code::WrongCluster, what, "choose the context with --context, or another --vault-socket"))
         }
         Ok(_) => Ok(()),
         // On the voter's own host there need not be a context; the key decides.
         Err(f) if f.code == Code::NoContext.word() => Ok(()),
         Err(f) => Err(f),
     }
-}
-
-fn read_key(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
-    let bytes = match file {
-        Some(path) if path != Path::new("-") => files::read_private(path, MAX_KEY_TEXT)?,
-        None if std::io::stdin().is_terminal() => {
-            let prompt = rpassword::prompt_password("unlock or recovery key: ").map(Zeroizing::new);
-            return prompt
-                .map_err(|e| Failure::new(Code::Io, format!("cannot read from the terminal: {e}"), "use --key-file"));
-        }
-        Some(_) | None => files::read_limited(std::io::stdin().lock(), MAX_KEY_TEXT, "standard input")?,
-    };
-    let text = std::str::from_utf8(&bytes).map(|t| Zeroizing::new(t.to_owned()));
-    text.map_err(|_| Failure::new(Code::BadKey, "the key is not text", "give the key as `holdfast init` printed it"))
 }
 
 /// Waits until the voter is up, or `patience` is over; then the last state counts.

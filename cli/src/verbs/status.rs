@@ -1,5 +1,6 @@
 //! `status`: voters, roots, nodes and alarms; of a sealed voter, what its socket tells.
 
+use super::{keyring, unlock_key, voter};
 use crate::app::App;
 use crate::args::Socket as SocketArg;
 use crate::client::Cluster;
@@ -32,7 +33,22 @@ async fn cluster(app: &App) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
     let s = c.read(async |mut r| r.get_status(v1::Ack {}).await).await?;
     remember(&c, &s)?;
-    app.out.show(&document(&s), || human(app, &s))
+    let doors = doors(&c).await;
+    app.out.show(&document(&s, &doors), || human(app, &s, &doors))
+}
+
+/// What the voters behind the context's sockets say: their sockets, numbers and states. A sealed one is seen only so.
+async fn doors(c: &Cluster) -> Vec<(String, u64, String)> {
+    let mut all = Vec::new();
+    for path in c.ctx.settings.sockets() {
+        let asked = async { Socket::connect(&path, Duration::from_secs(2)).await?.seal_status().await };
+        // Another cluster's voter, or none at all, is nothing to report of this one.
+        let Ok(s) = asked.await else { continue };
+        if s.cluster_id == c.ctx.cluster.0 {
+            all.push((path.display().to_string(), s.voter_id, s.state));
+        }
+    }
+    all
 }
 
 /// Keeps the addresses of all voters, so that the next command finds one that is up.
@@ -55,16 +71,23 @@ async fn local(app: &App, path: &Path, why: Option<Failure>) -> Result<(), Failu
     // An open voter whose cluster cannot be reached through its service listener has no quorum to answer with.
     let state = if why.is_some() && s.state == "ready" { "no-quorum" } else { s.state.as_str() };
     let voter = json!({"id": s.voter_id, "state": s.state, "slots": s.slots, "service_addr": s.service_addr, "join_addr": s.join_addr});
+    let (applicant, key) = (s.applicant.clone(), HEXLOWER.encode(&s.spki_sha256));
     let document = json!({
         "state": state, "cluster_id": HEXLOWER.encode(&s.cluster_id), "autolock": s.autolock, "reason": s.reason,
-        "hsm": null, "voters": [voter], "nodes": {}, "alarms": [],
+        "hsm": null, "voters": [voter], "nodes": {}, "alarms": [], "leader": (s.leader != 0).then_some(s.leader),
+        "applicant": applicant, "key": key,
     });
     app.out.show(&document, || {
         let reason = why.map(|f| f.message).or((!s.reason.is_empty()).then_some(s.reason));
         let reason = reason.map(|r| format!("reason    {r}\n")).unwrap_or_default();
         let slots = if s.slots.is_empty() { "-".to_owned() } else { s.slots.join(", ") };
+        let waits = if applicant.is_empty() {
+            String::new()
+        } else {
+            format!("waits as  {applicant}, key {key}: holdfast voter admit {applicant} --key {key}\n")
+        };
         format!(
-            "state     {}\nvoter     {}\nslots     {slots}\nautolock  {}\n{reason}",
+            "state     {}\nvoter     {}\n{waits}slots     {slots}\nautolock  {}\n{reason}",
             app.out.state(state),
             // A voter has no number before it is founded.
             if s.voter_id == 0 { "-".to_owned() } else { s.voter_id.to_string() },
@@ -77,21 +100,16 @@ fn on(b: bool) -> &'static str {
     if b { "on" } else { "off" }
 }
 
-fn document(s: &v1::StatusView) -> Value {
+fn document(s: &v1::StatusView, doors: &[(String, u64, String)]) -> Value {
     let nodes: Map<String, Value> = s.nodes.iter().map(|n| (n.state.clone(), n.count.into())).collect();
     let leader_log = s.voters.iter().map(|v| v.last_log).max().unwrap_or(0);
-    let voter = |v: &v1::VoterView| {
-        json!({
-            "id": v.id, "state": v.state, "leader": v.leader, "term": v.term, "last_log": v.last_log, "applied": v.applied,
-            "lag": (v.state != "unknown").then(|| leader_log.saturating_sub(v.last_log)), "service_addr": v.service_addr, "join_addr": v.join_addr,
-        })
-    };
+    let socket = |(path, voter, state): &(String, u64, String)| json!({"path": path, "voter": voter, "state": state});
     let root = |r: &v1::RootView| json!({"sha256": HEXLOWER.encode(&r.sha256), "not_after": time(r.not_after_ms), "signer": r.signer});
     let lease = |l: &v1::LeaseState| json!({"namespace": l.namespace, "holder": l.holder, "fence": l.fence, "until": time(l.until_ms)});
     let orchestrator = |o: &v1::OrchestratorAddr| json!({"id": o.orch_id, "addr": o.addr, "namespaces": o.namespaces});
     json!({
         "state": s.state, "cluster_id": HEXLOWER.encode(&s.cluster_id), "trust_domain": s.trust_domain,
-        "voters": s.voters.iter().map(voter).collect::<Vec<_>>(), "nodes": nodes,
+        "voters": s.voters.iter().map(|v| voter::document(v, leader_log)).collect::<Vec<_>>(), "nodes": nodes,
         "roots": s.roots.iter().map(root).collect::<Vec<_>>(), "autolock": s.autolock, "lockdown": s.lockdown,
         // No token is used yet; the field is here so that scripts need not change when one is.
         "hsm": null,
@@ -100,10 +118,12 @@ fn document(s: &v1::StatusView) -> Value {
         "leases": s.leases.iter().map(lease).collect::<Vec<_>>(),
         "orchestrators": s.orchestrators.iter().map(orchestrator).collect::<Vec<_>>(),
         "services": s.services, "secrets": s.secrets, "live_grants": s.live_grants,
+        "unlock": s.unlock.as_ref().map(unlock_key::document), "keyring": s.keyring.as_ref().map(keyring::document),
+        "sockets": doors.iter().map(socket).collect::<Vec<_>>(),
     })
 }
 
-fn human(app: &App, s: &v1::StatusView) -> String {
+fn human(app: &App, s: &v1::StatusView, doors: &[(String, u64, String)]) -> String {
     let out = &app.out;
     let nodes: Vec<String> = s.nodes.iter().map(|n| format!("{} {}", n.count, n.state)).collect();
     let nodes = if nodes.is_empty() { "none".to_owned() } else { nodes.join(", ") };
@@ -131,18 +151,31 @@ fn human(app: &App, s: &v1::StatusView) -> String {
     for a in &s.alarms {
         text.push_str(&format!("{} {}: {}\n", out.paint("alarm", Tone::Bad), a.code, a.text));
     }
-    let rows = s.voters.iter().map(|v| {
-        let leader = if v.leader { "leader" } else { "" };
-        vec![
-            v.id.to_string(),
-            v.state.clone(),
-            leader.to_owned(),
-            v.term.to_string(),
-            v.applied.to_string(),
-            v.service_addr.clone(),
-        ]
-    });
+    text.push_str(&keys(s));
     text.push('\n');
-    text.push_str(&out.table(&["voter", "state", "role", "term", "applied", "service"], rows.collect()));
+    text.push_str(&voter::table(app, &s.voters));
+    for (path, voter, state) in doors.iter().filter(|(.., state)| state != "ready") {
+        text.push_str(&format!("voter {voter} behind {path} is {}\n", out.state(state)));
+    }
+    text
+}
+
+/// The unlock key and the keyring, and what is under way with them.
+fn keys(s: &v1::StatusView) -> String {
+    let mut text = String::new();
+    if let Some(u) = s.unlock.as_ref().filter(|u| u.autolock || u.pending != 0) {
+        let rotation = match u.pending {
+            0 => String::new(),
+            next => {
+                let all = u.ready.len() + u.missing.len();
+                format!(", rotating to {next}: {} of {all} voters ready", u.ready.len())
+            }
+        };
+        text.push_str(&format!("unlock    epoch {}{rotation}\n", u.epoch));
+    }
+    if let Some(k) = &s.keyring {
+        let left = if k.older.is_empty() { String::new() } else { format!(", {} records under older terms", k.left) };
+        text.push_str(&format!("keyring   term {}{left}\n", k.term));
+    }
     text
 }

@@ -21,9 +21,6 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Runs the verb.
 pub async fn run(app: &App, verb: Token) -> Result<(), Failure> {
     match verb {
-        Token::Create { role: RoleArg::Voter, .. } => {
-            Err(Failure::not_yet("a token for a second voter (--role voter)"))
-        }
         Token::Create { role, zone, labels, ttl, uses, approval } => {
             let wish = v1::MintToken {
                 role: role_of(role).as_str().to_owned(),
@@ -31,7 +28,7 @@ pub async fn run(app: &App, verb: Token) -> Result<(), Failure> {
                 uses,
                 zone: Zone::parse(&zone).map_err(names::wrong)?.as_str().to_owned(),
                 labels,
-                // Orchestrators are always admitted by key (protocol, token).
+                // Orchestrators and voters are always admitted by key (protocol, token).
                 approval: approval || role != RoleArg::Node,
                 ..v1::MintToken::default()
             };

@@ -66,6 +66,29 @@ fn applicant(w: &mut World) -> (String, String) {
     (node["id"].as_str().unwrap().to_owned(), node["key"].as_str().unwrap().to_owned())
 }
 
+/// The documents of the verbs about voters and their keys. The unlock key changes.
+fn of_keys(w: &mut World, all: &mut Vec<(&'static str, Value)>) {
+    let old = w.unlock_key.to_str().unwrap().to_owned();
+    let (share, new, recovery) = (w.text("share"), w.text("new.key"), w.text("new-recovery.key"));
+    let three = ["--shares", "3", "--threshold", "2", "--key-out", &share];
+    all.push(("voter ls`", w.json(&["voter", "ls"])));
+    all.push(("unlock-key status`", w.json(&["unlock-key", "status"])));
+    all.push(("unlock-key split`", w.json(&[&["unlock-key", "split", "--key-file", &old][..], &three].concat())));
+    all.push(("unlock-key rotate`", w.json(&["unlock-key", "rotate", "--key-file", &old, "--key-out", &new])));
+    w.unlock_key = new.into();
+    all.push(("recovery-key rotate`", w.json(&["recovery-key", "rotate", "--key-out", &recovery])));
+    all.push(("recovery-key status`", w.json(&["recovery-key", "status"])));
+    all.push(("keyring rotate`", w.json(&["keyring", "rotate"])));
+    all.push(("keyring status`", w.json(&["keyring", "status"])));
+}
+
+/// Those that turn autolock off and on again, and order new disk keys.
+fn of_autolock(w: &World, all: &mut Vec<(&'static str, Value)>) {
+    all.push(("autolock off`", w.json(&["autolock", "off"])));
+    all.push(("autolock on`", w.json(&["autolock", "on", "--key-out", &w.text("again.key")])));
+    all.push(("voter rotate-disk-keys`", w.json(&["voter", "rotate-disk-keys"])));
+}
+
 /// The documents of one life of a cluster, each under the verb that printed it.
 fn documents() -> Vec<(&'static str, Value)> {
     let w = World::empty();
@@ -123,11 +146,13 @@ fn documents() -> Vec<(&'static str, Value)> {
     let (waiting, its_key) = applicant(&mut w);
     all.push(("node approve`", w.json(&["node", "approve", &waiting, "--key", &its_key])));
     all.push(("scan`", w.json(&["scan", &example])));
+    of_keys(&mut w, &mut all);
     all.push(("seal`", w.json(&["seal"])));
     let vault = w.vault.as_mut().unwrap();
     eventually("the sealed process to end", || vault.exited());
     w.start_vault();
     all.push(("unlock`", w.json(&["unlock", "--key-file", &key(&w)])));
+    of_autolock(&w, &mut all);
     all
 }
 

@@ -19,6 +19,7 @@ mod evil;
 mod heartbeat;
 mod image;
 mod input;
+mod keys;
 mod leftovers;
 mod lives;
 mod locks;

@@ -261,6 +261,12 @@ fn each_page_of_operations_can_be_followed_as_it_is_written() {
     let said = r.follow("remove-node.md");
     assert!(said.contains("shop/db-password") && said.contains("node.remove"), "{said}");
     assert!(r.w.ok(&["log", "verify"]).starts_with("ok "));
+
+    let said = r.follow("rotate-keys.md");
+    assert!(said.contains("the old key is disposable") && said.contains("\nok "), "{said}");
+    r.w.unlock_key = r.w.path("new-unlock.key");
+    r.reseal();
+    r.w.unlock();
 }
 
 #[test]

@@ -46,6 +46,10 @@ fn an_unlock_key_has_its_golden_text() {
     check("unlock-key.txt", &print_key("unlock", &samples::unlock_key()));
 }
 #[test]
+fn a_share_of_a_key_has_its_golden_text() {
+    check("key-share.txt", &samples::key_share().print());
+}
+#[test]
 fn a_checkpoint_has_its_golden_text() {
     check("checkpoint.txt", &String::from_utf8(samples::note()).unwrap());
 }

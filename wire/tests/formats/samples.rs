@@ -6,6 +6,7 @@ use holdfast_wire::boxes::{self, Context, PrivateKey, Psk};
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::note::{Checkpoint, origin};
 use holdfast_wire::record::{self, Place, RecordKey};
+use holdfast_wire::share::{KeyShare, ShareKind};
 use holdfast_wire::token::{JoinToken, TokenRole};
 use holdfast_wire::v1::backup_part::Part;
 use holdfast_wire::{statement, v1};
@@ -120,4 +121,13 @@ pub fn backup_parts(state: &[u8], leaves: &[Vec<u8>]) -> Vec<v1::BackupPart> {
 pub fn backup_file(parts: &[v1::BackupPart]) -> Vec<u8> {
     let frames = parts.iter().map(|p| backup::frame(p).unwrap());
     std::iter::once(backup::MAGIC.to_vec()).chain(frames).collect::<Vec<_>>().concat()
+pub fn key_share() -> KeyShare {
+    KeyShare {
+        kind: ShareKind::Unlock,
+        id: 3,
+        threshold: 2,
+        epoch: 7,
+        cluster: KeyShare::prefix_of(&CLUSTER),
+        body: Secret::take(&mut [5; 32]),
+    }
 }

@@ -1,7 +1,8 @@
 //! Tokens and printable keys: what is mistyped is refused before anything is sent.
 
-use crate::samples::{join_token, unlock_key};
+use crate::samples::{join_token, key_share, unlock_key};
 use holdfast_types::{Digest, Secret, TokenId, kind};
+use holdfast_wire::share::{KeyShare, ShareKind};
 use holdfast_wire::token::{
     JoinToken, TokenError, TokenRole, join_mac, join_mac_matches, parse_recovery, parse_unlock, print_key,
 };
@@ -39,6 +40,30 @@ fn an_unlock_key_with_one_character_altered_is_refused() {
 }
 
 #[test]
+fn a_share_with_one_character_altered_is_refused() {
+    let good = key_share().print();
+    let read = KeyShare::parse(&format!(" {}\n", *good)).unwrap();
+    assert_eq!((read.kind, read.id, read.threshold, read.epoch), (ShareKind::Unlock, 3, 2, 7));
+    assert_eq!((read.digest(), read.cluster), (key_share().digest(), key_share().cluster));
+    for (i, was) in good.char_indices() {
+        for c in TYPED.chars().filter(|c| *c != was) {
+            assert!(KeyShare::parse(&format!("{}{c}{}", &good[..i], &good[i + 1..])).is_err(), "{i} {c}");
+        }
+    }
+    for end in 0..good.len() {
+        assert!(KeyShare::parse(&good[..end]).is_err(), "cut at {end}");
+    }
+}
+
+#[test]
+fn a_share_that_nobody_could_have_made_is_refused() {
+    for bad in [KeyShare { id: 0, ..key_share() }, KeyShare { threshold: 1, ..key_share() }] {
+        assert!(matches!(KeyShare::parse(&bad.print()), Err(TokenError::Shape)));
+    }
+    assert_ne!(KeyShare { id: 4, ..key_share() }.digest(), key_share().digest());
+}
+
+#[test]
 fn one_kind_of_key_is_never_taken_for_another() {
     let unlock = print_key("unlock", &unlock_key());
     assert!(matches!(parse_recovery(&unlock), Err(TokenError::Prefix("recovery key", _))));
@@ -53,9 +78,10 @@ fn a_scanner_finds_every_printed_secret_by_its_form() {
         join_token().print(),
         print_key("unlock", &unlock_key()),
         print_key("recovery", &Secret::<kind::RecoverySecret, 32>::take(&mut [1; 32])),
+        key_share().print(),
     ] {
-        let rest =
-            ["hf_join_v1_", "hf_unlock_v1_", "hf_recovery_v1_"].iter().find_map(|p| text.strip_prefix(p)).unwrap();
+        let prefixes = ["hf_join_v1_", "hf_unlock_v1_", "hf_recovery_v1_", "hf_share_v1_"];
+        let rest = prefixes.iter().find_map(|p| text.strip_prefix(p)).unwrap();
         assert!(
             rest.len() >= 40 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
             "{}",
@@ -87,7 +113,8 @@ proptest! {
         prop_assert_eq!((back.role, back.id, back.anchor, *back.secret.expose()), (role, t.id, t.anchor, secret));
     }
     #[test]
-    fn no_text_at_all_makes_it_panic(s in "(hf_(join|unlock|recovery)_v1_)?[0-9a-z_\u{e9}]{0,130}") {
+    fn no_text_at_all_makes_it_panic(s in "(hf_(join|unlock|recovery|share)_v1_)?[0-9a-z_\u{e9}]{0,130}") {
         prop_assert!(JoinToken::parse(&s).is_err() && parse_unlock(&s).is_err() && parse_recovery(&s).is_err());
+        prop_assert!(KeyShare::parse(&s).is_err());
     }
 }

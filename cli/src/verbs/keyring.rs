@@ -1,0 +1,96 @@
+//! `keyring`: the key that everything in the vault is encrypted under, and its renewal.
+
+use crate::app::App;
+use crate::args::KeyringVerb;
+use crate::client::Cluster;
+use crate::clock;
+use crate::errors::{Code, Failure};
+use crate::output::{age, time};
+use holdfast_wire::v1;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+use v1::command::Action;
+
+/// How long everything may take to be encrypted anew.
+const PATIENCE: Duration = Duration::from_secs(600);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Runs the verb.
+pub async fn run(app: &App, verb: KeyringVerb) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    match verb {
+        KeyringVerb::Status => show(app, &view(&c).await?),
+        KeyringVerb::Rotate { detach } => rotate(app, &c, detach).await,
+    }
+}
+
+async fn view(c: &Cluster) -> Result<v1::KeyringView, Failure> {
+    let status = c.read(async |mut r| r.get_status(v1::Ack {}).await).await?;
+    status.keyring.ok_or_else(|| Failure::untrusted("the voter says nothing of its keyring"))
+}
+
+fn show(app: &App, v: &v1::KeyringView) -> Result<(), Failure> {
+    app.out.show(&document(v), || human(v))
+}
+
+/// The keyring, as documents show it.
+pub fn document(v: &v1::KeyringView) -> Value {
+    json!({"term": v.term, "older": v.older, "left": v.left, "since": time(v.since_ms)})
+}
+
+fn human(v: &v1::KeyringView) -> String {
+    let since = age(clock::now(), v.since_ms);
+    let mut text = format!("term      {}, since {since}\n", v.term);
+    if !v.older.is_empty() {
+        let older: Vec<String> = v.older.iter().map(u32::to_string).collect();
+        text.push_str(&format!("older     {}, with {} records left\n", older.join(", "), v.left));
+    }
+    text
+}
+
+/// Whether the term after `before` is in force and nothing older is left.
+fn is_done(v: &v1::KeyringView, before: u32) -> bool {
+    v.term > before && v.older.is_empty()
+}
+
+async fn rotate(app: &App, c: &Cluster, detach: bool) -> Result<(), Failure> {
+    let before = view(c).await?.term;
+    c.command(Action::RotateKeyring(v1::RotateKeyring {})).await?;
+    if detach {
+        let line = "a new term is ordered: see `holdfast keyring status`";
+        return app.out.done(&json!({"ordered": true, "before": before}), line);
+    }
+    let deadline = Instant::now() + app.timeout(PATIENCE);
+    let bar = app.out.bar(1, "encrypted anew");
+    let mut total = 0;
+    loop {
+        let v = view(c).await?;
+        total = v.left.max(total);
+        bar.set_length(total);
+        bar.set_position(total.saturating_sub(v.left));
+        if is_done(&v, before) {
+            bar.finish_and_clear();
+            return show(app, &v);
+        }
+        if Instant::now() >= deadline {
+            let what = format!("{} records are still under an older term", v.left);
+            let help = "it goes on by itself: see `holdfast keyring status`";
+            return Err(Failure::new(Code::TimedOut, what, help).with("left", v.left));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewal_is_done_when_nothing_older_is_left() {
+        let seen = |term, older: &[u32]| v1::KeyringView { term, older: older.to_vec(), ..Default::default() };
+        assert!(!is_done(&seen(1, &[]), 1));
+        assert!(!is_done(&seen(2, &[1]), 1));
+        assert!(is_done(&seen(2, &[]), 1));
+    }
+}

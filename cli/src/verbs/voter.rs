@@ -1,0 +1,156 @@
+//! `voter`: who takes part in deciding, who waits to, and who never does again.
+
+use super::names;
+use super::node::fingerprint;
+use crate::app::App;
+use crate::args::VoterVerb;
+use crate::client::Cluster;
+use crate::clock;
+use crate::errors::{Code, Failure};
+use crate::output::{age, time};
+use data_encoding::HEXLOWER;
+use holdfast_wire::v1;
+use serde_json::{Value, json};
+use std::io::IsTerminal as _;
+use v1::command::Action;
+
+/// The state of a voter that was cut off.
+pub const EVICTED: &str = "evicted";
+
+/// Runs the verb.
+pub async fn run(app: &App, verb: VoterVerb) -> Result<(), Failure> {
+    match verb {
+        VoterVerb::Ls => ls(app).await,
+        VoterVerb::Admit { id, key } => admit(app, &id, &key).await,
+        VoterVerb::Evict { voter, compromised, yes } => evict(app, voter, compromised, yes).await,
+        VoterVerb::RotateDiskKeys => rotate_disk_keys(app).await,
+    }
+}
+
+/// The voters and who waits to become one.
+pub async fn list(c: &Cluster) -> Result<v1::VoterList, Failure> {
+    c.read(async |mut r| r.list_voters(v1::Ack {}).await).await
+}
+
+/// A voter, as documents show it; `leader_log` is how long the log is that it should have.
+pub fn document(v: &v1::VoterView, leader_log: u64) -> Value {
+    json!({
+        "id": v.id, "state": v.state, "leader": v.leader, "term": v.term, "last_log": v.last_log, "applied": v.applied,
+        "lag": (v.state != "unknown").then(|| leader_log.saturating_sub(v.last_log)), "service_addr": v.service_addr,
+        "join_addr": v.join_addr, "peer_addr": v.peer_addr, "unlock_epoch": v.unlock_epoch,
+        "disk_key_order": v.disk_key_order, "keyring_term": v.keyring_term, "recovery_version": v.recovery_version,
+    })
+}
+
+async fn ls(app: &App) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    let (all, now) = (list(&c).await?, clock::now());
+    let leader_log = all.voters.iter().map(|v| v.last_log).max().unwrap_or(0);
+    let applicant = |n: &v1::NodeView| json!({"id": n.id, "state": n.state, "key": HEXLOWER.encode(key_of(n)), "joined_at": time(n.joined_at_ms)});
+    let doc = json!({
+        "voters": all.voters.iter().map(|v| document(v, leader_log)).collect::<Vec<_>>(),
+        "applicants": all.applicants.iter().map(applicant).collect::<Vec<_>>(),
+    });
+    app.out.show(&doc, || {
+        let mut text = table(app, &all.voters);
+        if !all.applicants.is_empty() {
+            let row = |n: &v1::NodeView| {
+                vec![n.id.clone(), n.state.clone(), HEXLOWER.encode(key_of(n)), age(now, n.joined_at_ms)]
+            };
+            text.push('\n');
+            text.push_str(
+                &app.out.table(&["waits as", "state", "key", "since"], all.applicants.iter().map(row).collect()),
+            );
+        }
+        text
+    })
+}
+
+/// The table of voters.
+pub fn table(app: &App, voters: &[v1::VoterView]) -> String {
+    let row = |v: &v1::VoterView| {
+        let role = if v.leader { "leader" } else { "" };
+        let number = |n: u64| if n == 0 { "-".to_owned() } else { n.to_string() };
+        vec![
+            v.id.to_string(),
+            v.state.clone(),
+            role.to_owned(),
+            v.term.to_string(),
+            v.applied.to_string(),
+            number(v.unlock_epoch),
+            number(v.recovery_version),
+            v.keyring_term.to_string(),
+            v.service_addr.clone(),
+        ]
+    };
+    let head = ["voter", "state", "role", "term", "applied", "unlock", "recovery", "keyring", "service"];
+    app.out.table(&head, voters.iter().map(row).collect())
+}
+
+/// The key that an applicant joined with.
+fn key_of(n: &v1::NodeView) -> &[u8] {
+    if n.pending_spki_sha256.is_empty() { &n.spki_sha256 } else { &n.pending_spki_sha256 }
+}
+
+async fn admit(app: &App, id: &str, key: &str) -> Result<(), Failure> {
+    let unread = || {
+        Failure::new(Code::Usage, "--key is not a SHA-256 in hex", "copy the fingerprint from the machine's console")
+    };
+    let key = fingerprint(key).ok_or_else(unread)?;
+    let c = Cluster::connect(app).await?;
+    let all = list(&c).await?;
+    let applicant = names::one_of("voter", id, &all.applicants, |n| n.id.clone())?;
+    let spki_sha256 = key.to_vec();
+    c.command(Action::AdmitVoter(v1::AdmitVoter { id: applicant.id.clone(), spki_sha256 })).await?;
+    let voters = list(&c).await?.voters;
+    // Numbers only grow, so the newest is the highest.
+    let number = voters.iter().map(|v| v.id).max().unwrap_or(0);
+    app.out.done(
+        &json!({"id": applicant.id, "admitted": true, "voter": number}),
+        &format!("{} is admitted as voter {number}; see `holdfast voter ls` for when it takes part", applicant.id),
+    )
+}
+
+async fn evict(app: &App, voter: u64, compromised: bool, yes: bool) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    let all = list(&c).await?.voters;
+    let row = all.iter().find(|v| v.id == voter);
+    let row = row.ok_or_else(|| Failure::not_found(format!("voter: {voter}"), "list them with `holdfast voter ls`"))?;
+    if row.state != EVICTED {
+        if !yes {
+            confirm(voter)?;
+        }
+        c.command(Action::EvictVoter(v1::EvictVoter { voter_id: voter, compromised })).await?;
+    }
+    let next = if compromised {
+        "what it held counts as known: run `holdfast unlock-key rotate --compromised`, and change every secret at its source"
+    } else {
+        "the keyring is renewed without it: see `holdfast keyring status`"
+    };
+    let doc = json!({"voter": voter, "evicted": true, "compromised": compromised});
+    app.out.done(&doc, &format!("voter {voter} is evicted for ever; {next}"))
+}
+
+/// Asks on the terminal; without one nothing is evicted by accident.
+fn confirm(voter: u64) -> Result<(), Failure> {
+    let help = "add --yes if it is to be cut off for ever";
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(Code::Usage, "an eviction is for ever, and nobody is there to be asked", help));
+    }
+    let mut typed = String::new();
+    crate::output::ask(&format!("voter {voter} is cut off for ever; type its number to go on: "));
+    let read = std::io::stdin().read_line(&mut typed);
+    read.map_err(|e| Failure::new(Code::Io, format!("cannot read from the terminal: {e}"), help))?;
+    if typed.trim() == voter.to_string() {
+        Ok(())
+    } else {
+        Err(Failure::new(Code::Usage, "not confirmed: nothing was changed", help))
+    }
+}
+
+async fn rotate_disk_keys(app: &App) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    c.command(Action::RotateDiskKeys(v1::RotateDiskKeys {})).await?;
+    let line = "every voter replaces its disk key: see `holdfast voter ls`";
+    app.out.done(&json!({"ordered": true}), line)
+}
