@@ -6,14 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod keys;
 mod recovery;
 mod verbs;
 
-pub use recovery::*;
-mod keys;
-mod verbs;
-
 pub use keys::*;
+pub use recovery::*;
 pub use verbs::*;
 
 /// The operator's tool of Holdfast
@@ -60,7 +58,6 @@ pub enum Verb {
     Backup(Backup),
     /// Bring a cluster back on an empty machine, from a backup and with the recovery key
     Recover(Recover),
-    /// Open a sealed voter; the key never leaves this program
     /// Open sealed voters; the key never leaves this program
     Unlock(Unlock),
     /// Seal voters: their keys leave memory until the next unlock

@@ -191,6 +191,7 @@ fn the_page_of_rights_is_the_table_in_the_code() {
             Listener::Join => "J (join)",
             Listener::Service => "S (service)",
             Listener::Local => "U (unix socket)",
+            Listener::Peer => "P (peers)",
         };
         let roles = if roles.is_empty() { "–".to_owned() } else { words(roles) };
         page += &format!("| `{path}` | {listener} | {roles} | {why} |\n");

@@ -130,10 +130,8 @@ macro_rules! laws {
     };
 }
 laws! {
-    assign boxes command config csr files ident identity image layer memory note peer record records slots state statement
+    assign backup boxes command config csr files ident identity image layer memory note peer record records slots state statement
     strict token trust
-    assign backup boxes command config csr files ident identity image layer memory note record records slots state statement strict
-    token trust
 }
 
 #[test]

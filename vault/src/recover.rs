@@ -87,7 +87,7 @@ pub async fn recover(daemon: Arc<Daemon>, mut inbound: Streaming<v1::RecoverPart
         era,
         voter_id: cluster.id.0,
         anchor: anchor.map(|a| a.to_vec()).unwrap_or_default(),
-        slots: Some(crate::grpc::local::shown(&slots, &dir)?),
+        slots: Some(crate::grpc::local::shown(&slots, &dir)),
         service_addrs: vec![cluster.addrs.service.clone()],
         join_addrs: vec![cluster.addrs.join.clone()],
         bundle_chain,

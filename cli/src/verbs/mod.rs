@@ -1,7 +1,7 @@
 //! One file a group of verbs. A verb asks, signs, submits and prints; what is true and what is allowed is decided elsewhere.
 
-mod backup;
 mod autolock;
+mod backup;
 mod dev;
 mod docs;
 mod grant;
@@ -36,8 +36,6 @@ pub async fn run(cli: Cli, app: &App) -> Result<(), Failure> {
         Verb::Status(a) => status::run(app, a).await,
         Verb::Backup(v) => backup::run(app, v).await,
         Verb::Recover(a) => recover::run(app, a).await,
-        Verb::Unlock(a) => seal::unlock(app, a).await,
-        Verb::Seal(a) => seal::seal(app, a).await,
         Verb::Unlock(a) => unlock::run(app, a).await,
         Verb::Seal(a) => seal::run(app, a).await,
         Verb::Autolock(v) => autolock::run(app, v).await,

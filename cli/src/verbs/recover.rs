@@ -179,7 +179,7 @@ fn prove(c: &Checked, recovery: &Path, unlock: Option<&Key>, slots: Option<&v1::
     let text = files::read_private(recovery, 1024)?;
     let text =
         std::str::from_utf8(&text).map_err(|_| Failure::new(Code::BadKey, "the key is not text", "try again"))?;
-    let by_recovery = crate::slots::SlotKey::parse(text)?.open(&c.cluster, slots)?;
+    let by_recovery = crate::slots::SlotKey::parse_with_public(text)?.0.open(&c.cluster, slots)?;
     if by_unlock.ct_eq(&by_recovery) {
         return Ok(());
     }

@@ -8,7 +8,6 @@ use crate::disk::keys::DiskKey;
 use crate::disk::slots::{Recipient, Slots};
 use crate::found::{self, disk};
 use crate::gate::{Phase, Who, slot_name};
-use crate::gate::{Phase, slot_name};
 use crate::recover;
 use crate::run::Daemon;
 use holdfast_transport::failure::Failure;
@@ -240,10 +239,17 @@ impl Local for LocalService {
 
     async fn get_slot_boxes(&self, _: Request<v1::Ack>) -> Result<Response<v1::SlotBoxes>, Status> {
         let phase = self.0.gate.phase();
-        if let Phase::Sealed(slots) = &*phase {
-            return Ok(Response::new(boxes_and_chain(slots, &self.0.voter_dir())));
+        let dir = self.0.voter_dir();
+        match &*phase {
+            Phase::Sealed(slots) => Ok(Response::new(boxes_and_chain(slots, &dir))),
+            // An operator who replaces a key tries the new one on what is on the disk.
+            Phase::Open(_) | Phase::Recovering(_) => {
+                Ok(Response::new(boxes_and_chain(&Slots::load(&dir).map_err(disk)?, &dir)))
+            }
+            Phase::Uninitialized | Phase::Joining(_) | Phase::RolledBack(..) => {
+                Err(Failure::changed("not-sealed", format!("this vault is {}", phase.word())).into())
+            }
         }
-        Err(Failure::changed("not-sealed", format!("this vault is {}", phase.word())).into())
     }
 
     async fn open_slot(&self, request: Request<v1::OpenSlotRequest>) -> Result<Response<v1::Ack>, Status> {
@@ -271,6 +277,6 @@ impl Local for LocalService {
 }
 
 /// A voter's slots, as they are shown to whoever brought its cluster back.
-pub fn shown(slots: &Slots, dir: &std::path::Path) -> Result<v1::SlotBoxes, Failure> {
-    boxes(slots, dir)
+pub fn shown(slots: &Slots, dir: &Path) -> v1::SlotBoxes {
+    boxes_and_chain(slots, dir)
 }

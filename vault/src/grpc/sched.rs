@@ -81,7 +81,7 @@ fn shown(s: &State, cluster: &Cluster, e: &Event) -> Option<Shown> {
         },
         Event::Grant(id) | Event::GrantRevoked(id) | Event::GrantExtended(id) => Shown::Grant(s.grant_view(id)?),
         Event::GrantGone(id) => Shown::GrantGone(id.to_vec()),
-        Event::Trust | Event::Keys => return None,
+        Event::Trust | Event::Keys | Event::Slots | Event::Voters => return None,
     })
 }
 

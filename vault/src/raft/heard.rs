@@ -3,6 +3,7 @@
 use super::machine::Machine;
 use super::voter::Voter;
 use holdfast_types::VoterId;
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use std::collections::BTreeMap;
 use std::time::Duration;

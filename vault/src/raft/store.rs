@@ -257,7 +257,7 @@ impl Store {
     }
 
     /// Returns once everything that was sealed before the call is committed, or given up.
-    pub(super) fn fence(&self) {
+    pub(crate) fn fence(&self) {
         drop(self.committing.write().unwrap_or_else(PoisonError::into_inner));
     }
 

@@ -121,6 +121,7 @@ pub fn backup_parts(state: &[u8], leaves: &[Vec<u8>]) -> Vec<v1::BackupPart> {
 pub fn backup_file(parts: &[v1::BackupPart]) -> Vec<u8> {
     let frames = parts.iter().map(|p| backup::frame(p).unwrap());
     std::iter::once(backup::MAGIC.to_vec()).chain(frames).collect::<Vec<_>>().concat()
+}
 pub fn key_share() -> KeyShare {
     KeyShare {
         kind: ShareKind::Unlock,

@@ -17,7 +17,6 @@ pub use found::{FoundingKeys, found, founding_cluster, new_issuer, new_stk};
 pub use grant_batch::{GrantBatch, GrantReply, MAX_BATCH};
 pub use identity::{AWAIT_SKEW, Approved, JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
 pub use keyring::{new_term, rewrap};
-pub use identity::{AWAIT_SKEW, JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
 pub use reset::{PlannedReset, Resetting, plan_reset};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
