@@ -35,7 +35,7 @@ impl Calls {
             return Vec::new();
         }
         *rest = None;
-        let ids: Vec<&String> = state.nodes_under_older_terms(after).take(CALLED).collect();
+        let ids: Vec<String> = state.nodes_under_older_terms(after).take(CALLED).cloned().collect();
         let called = ids.iter().filter_map(|id| NodeId::parse(id).ok()).collect();
         if ids.len() < CALLED {
             after.clear();
