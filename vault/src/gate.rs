@@ -5,6 +5,7 @@ use crate::cluster::Cluster;
 use crate::disk::slots::{Recipient, Slots};
 use crate::raft::Voter;
 use crate::registry::Registry;
+use crate::unsaid::Unsaid;
 use arc_swap::ArcSwap;
 use holdfast_types::{ClusterId, Digest, VoterId};
 use std::sync::Arc;
@@ -81,11 +82,13 @@ pub struct Gate {
     phase: ArcSwap<Phase>,
     /// Held while the phase changes: `init` and `unlock` never run twice at once.
     pub door: Mutex<Attempts>,
+    /// What the leader is to hear of it.
+    pub unsaid: Arc<Unsaid>,
 }
 impl Gate {
     /// Starts in `phase`.
     pub fn new(phase: Phase) -> Self {
-        Self { phase: ArcSwap::from_pointee(phase), door: Mutex::default() }
+        Self { phase: ArcSwap::from_pointee(phase), door: Mutex::default(), unsaid: Arc::default() }
     }
     /// The phase now.
     pub fn phase(&self) -> Arc<Phase> {
