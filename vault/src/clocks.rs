@@ -117,10 +117,12 @@ impl Clocks {
         }
     }
 
-    /// What voter `id` said of its clock, on the leader.
+    /// What voter `id` said of its clock, on the leader; a new process of it has not measured yet.
     pub fn said(&self, id: VoterId, off: Option<i64>, now: Instant) {
-        if let Some(off) = off {
-            lock(&self.others).insert(id, (off, now));
+        let mut others = lock(&self.others);
+        match off {
+            Some(off) => drop(others.insert(id, (off, now))),
+            None => drop(others.remove(&id)),
         }
     }
 
