@@ -120,9 +120,9 @@ impl Clocks {
     /// What voter `id` said of its clock, on the leader; a new process of it has not measured yet.
     pub fn said(&self, id: VoterId, off: Option<i64>, now: Instant) {
         let mut others = lock(&self.others);
-        match off {
-            Some(off) => drop(others.insert(id, (off, now))),
-            None => drop(others.remove(&id)),
+        others.remove(&id);
+        if let Some(off) = off {
+            others.insert(id, (off, now));
         }
     }
 
