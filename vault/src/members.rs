@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_voter_is_missed_after_a_minute_also_one_that_was_never_heard() {
-        let (s, all) = (Duration::from_secs, [v(1), v(2), v(3)].into());
+        let (s, all) = (Duration::from_secs, BTreeSet::from([v(1), v(2), v(3)]));
         let heard = |secs| BTreeMap::from([(v(2), s(secs))]);
         assert_eq!(missed(v(1), &all, &heard(61), s(10)), [v(2)]);
         assert_eq!(missed(v(1), &all, &heard(60), s(61)), [v(3)]);
