@@ -14,6 +14,7 @@ use crate::joining;
 use crate::peers::Peers;
 use crate::raft::{AuditStore, Options, PeerNetwork, PeerRpc, SentSnapshot, Store, StoreError, Voter, Wire, WireError};
 use crate::registry::{Events, Registry};
+use crate::unsaid::Unsaid;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -72,6 +73,8 @@ pub struct Standing {
     pub events: broadcast::Sender<Events>,
     /// Cancelled when this voter stops taking part: its listeners and tasks end.
     pub at_work: CancellationToken,
+    /// What the leader is to hear, once.
+    pub unsaid: Arc<Unsaid>,
     cluster: OnceLock<Weak<Cluster>>,
 }
 
@@ -144,6 +147,7 @@ impl Standing {
         (state_dir, dir): (PathBuf, PathBuf),
         snapshot_every: u64,
         at_work: CancellationToken,
+        unsaid: Arc<Unsaid>,
     ) -> Result<(Arc<Self>, broadcast::Receiver<Events>), Failure> {
         let id = slots.voter();
         let disk_keys = Arc::new(slots.open(keys).map_err(disk)?);
@@ -191,6 +195,7 @@ impl Standing {
             trust,
             events,
             at_work,
+            unsaid,
             cluster,
         };
         Ok((Arc::new(standing), first))

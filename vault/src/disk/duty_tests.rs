@@ -3,6 +3,7 @@
 use super::*;
 use crate::disk::testing::*;
 use holdfast_types::{ClusterId, VoterId};
+use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use std::sync::Arc;
 
 const CREDENTIAL: [u8; 32] = [4; 32];
@@ -133,4 +134,18 @@ fn the_chain_is_stored_as_it_always_was() {
     assert_eq!(chain::load(dir.path(), &CLUSTER, VOTER).unwrap(), Some((1, sealed.to_vec())));
     chain::store(dir.path(), &CLUSTER, VOTER, 1, sealed).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), golden);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_chain_comes_back_as_it_was_for_its_own_voter_alone(
+        epoch in any::<u64>(), voter in any::<u64>(), sealed in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        chain::store(dir.path(), &CLUSTER, VoterId(voter), epoch, &sealed).unwrap();
+        prop_assert_eq!(chain::load(dir.path(), &CLUSTER, VoterId(voter)).unwrap(), Some((epoch, sealed)));
+        let other = chain::load(dir.path(), &CLUSTER, VoterId(voter.wrapping_add(1)));
+        prop_assert!(matches!(other, Err(DiskError::OtherVoter { .. })));
+    }
 }

@@ -9,17 +9,20 @@ use crate::disk::slots::{Recipient, Slots};
 use crate::found::{self, disk};
 use crate::gate::{Phase, Who, slot_name};
 use crate::recover;
+use crate::reports;
 use crate::run::Daemon;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::local_server::Local;
 use holdfast_types::ClusterId;
-use holdfast_vault_core::NoteKind;
 use holdfast_wire::boxes::{self, PrivateKey};
 use holdfast_wire::v1;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status, Streaming};
+
+/// How long a voter that is sealed waits until that is written down.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Serves U.
 pub struct LocalService(pub Arc<Daemon>);
@@ -157,17 +160,39 @@ async fn open_slot(daemon: Arc<Daemon>, r: v1::OpenSlotRequest) -> Result<v1::Ac
     if !attempts.allow(Instant::now()) {
         return Err(Failure::exhausted("too-many-attempts", "too many attempts to unlock").help("wait a minute"));
     }
-    let keys = disk_keys(slots, &daemon.gate.answer().0, &r)
-        .inspect_err(|_| tracing::warn!(slot = %r.slot, "an attempt to unlock failed"));
+    let slot: String = r.slot.chars().filter(char::is_ascii_graphic).take(32).collect();
+    let unsaid = &daemon.gate.unsaid;
+    let keys = disk_keys(slots, &daemon.gate.answer().0, &r).inspect_err(|_| {
+        tracing::warn!(slot, "an attempt to unlock failed");
+        unsaid.failed();
+    })?;
     let slots = Slots::load(&daemon.voter_dir()).map_err(disk)?;
-    let opened = daemon.open(slots, keys?).await?.wait().await?;
-    let slot: String = r.slot.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
-    // One of several that waits for the others, or follows, has nobody to write it down with: its log says it.
+    // Whoever leads writes it down: this voter tells it with its first report.
+    unsaid.opened(if slot.is_empty() { "slot".to_owned() } else { slot.clone() });
+    let opening = daemon.open(slots, keys).await.inspect_err(|_| unsaid.not_opened())?;
+    opening.wait().await.inspect_err(|_| unsaid.not_opened())?;
     tracing::info!(slot, "unlocked");
-    if let Some(cluster) = opened.filter(|c| c.leads()) {
-        cluster.note(NoteKind::UnlockOpen, "local".to_owned(), format!("vault/{}", cluster.id), slot).await;
-    }
     Ok(v1::Ack {})
+}
+
+/// Writes down that this voter is sealed, through whoever leads; what cannot be said in time is not waited for.
+async fn say_farewell(cluster: &Cluster) {
+    let farewell = async {
+        let Some(said) = reports::farewell(cluster)? else { return Ok(()) };
+        if cluster.leads() {
+            return cluster.take_report(cluster.id, &said, Some(cluster.voter.status().term)).await.map(drop);
+        }
+        let leader = cluster.voter.status().leader;
+        let addr = leader.and_then(|l| Some((l, cluster.standing.others().ok()?.remove(&l)?)));
+        let nobody = || Failure::unavailable("no-leader", "no voter leads at the moment");
+        let (leader, addr) = addr.ok_or_else(nobody)?;
+        cluster.standing.peers.report(leader, &addr, said).await.map(drop)
+    };
+    match tokio::time::timeout(FAREWELL, farewell).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => tracing::warn!("that this voter is sealed could not be written to the log: {}", e.line()),
+        Err(_) => tracing::warn!("that this voter is sealed could not be written to the log in time"),
+    }
 }
 
 #[tonic::async_trait]
@@ -221,6 +246,7 @@ impl Local for LocalService {
                 r.leader = c.voter.status().leader.map_or(0, |l| l.0);
                 r.service_addr = c.addrs.service.clone();
                 r.join_addr = c.addrs.join.clone();
+                r.reason = c.clocks.complaint().unwrap_or_default();
             }
             Phase::Uninitialized => r.reason = "no cluster has been founded here".to_owned(),
             Phase::Joining(None) => r.reason = "the cluster has not answered yet".to_owned(),
@@ -281,8 +307,8 @@ impl Local for LocalService {
             );
             return Err(f.help("turn it on first: holdfast autolock on").into());
         }
-        if let Some(cluster) = cluster.filter(|c| c.leads()) {
-            cluster.note(NoteKind::Seal, "local".to_owned(), format!("vault/{}", cluster.id), String::new()).await;
+        if let Some(cluster) = cluster {
+            say_farewell(cluster).await;
         }
         self.0.seal.cancel();
         Ok(Response::new(v1::Ack {}))

@@ -324,7 +324,10 @@ async fn a_message_in_anothers_name_or_with_bytes_left_over_is_refused() {
     ];
     for (rpc, body) in cases {
         let refused = voter.receive(rpc, VoterId(2), body).await;
-        assert!(matches!(&refused, Err(ReceiveError::Refused(why)) if why.contains("may not speak as")), "{refused:?}");
+        assert!(
+            matches!(&refused, Err(ReceiveError::Impostor(why)) if why.contains("may not speak as")),
+            "{refused:?}"
+        );
         let longer = [body.as_slice(), &[0]].concat();
         let refused = voter.receive(rpc, VoterId(1), &longer).await;
         assert!(matches!(&refused, Err(ReceiveError::Refused(why)) if why.contains("no message")), "{refused:?}");
