@@ -2,7 +2,7 @@
 //!
 //! It may be shown by anybody: it verifies from the charter that is held already. LAW: only as many Admins as change the
 //! charter begin an era, of this cluster, after the one held, and its bundles begin with exactly the roots and keys that
-//! they signed (`a_reset_counts_only_by_enough_admins_of_a_charter_held_for_a_later_era_and_its_own_roots`).
+//! they signed (`a_new_era_takes_enough_admins_this_cluster_and_a_later_number`).
 
 use crate::bundle::{BundleError, verify_bundle_chain};
 use holdfast_types::Digest;
