@@ -39,6 +39,10 @@ fn keyring(w: &World) -> Keyring {
 }
 
 fn plan(w: &World, unlock_pk: Option<[u8; 32]>) -> PlannedReset {
+    plan_without(w, unlock_pk, Vec::new()).unwrap()
+}
+
+fn plan_without(w: &World, unlock_pk: Option<[u8; 32]>, removed: Vec<String>) -> Result<PlannedReset, Refusal> {
     let (root, issuer, keys) = (SoftKey::new(), SoftKey::new(), keyring(w));
     let (root_pkcs8, issuer_pkcs8) = (root.private(), issuer.private());
     let stk = named_key("stk of the next era");
@@ -53,8 +57,9 @@ fn plan(w: &World, unlock_pk: Option<[u8; 32]>) -> PlannedReset {
         unlock_pk,
         checkpoint: prepare::checkpoint(&w.state, &w.stk).unwrap(),
         reason: "the others burnt".into(),
+        removed,
     };
-    prepare::plan_reset(resetting, w.lives.issuer, w.state.time(w.now), &mut w.entropy()).unwrap()
+    prepare::plan_reset(resetting, w.lives.issuer, w.state.time(w.now), &mut w.entropy())
 }
 
 fn complete(w: &World, p: PlannedReset, who: &[&str]) -> Result<Prepared<()>, Refusal> {
@@ -193,4 +198,23 @@ fn a_task_of_the_era_before_is_left_to_its_lease_and_no_longer_than_any_may_last
     assert!(w.state.is_left_from_before(&id, w.now) && w.state.is_left_from_before(&after_the_backup, w.now));
     w.pass(96 * 3_600_000);
     assert!(!w.state.is_left_from_before(&id, w.now) && !w.state.is_left_from_before(&after_the_backup, w.now));
+}
+
+#[test]
+fn who_was_removed_after_the_backup_is_named_in_the_reset_and_does_not_come_back() {
+    let (mut w, orch, node) = World::shop();
+    w.grant(&orch, w.ask("web", &node, 1)).unwrap();
+    let serial = w.state.node_view(&node.id, false).unwrap().serial;
+    assert_eq!(plan_without(&w, None, vec!["n-unknown".into()]).err().unwrap().code, Code::NotFound);
+    let p = plan_without(&w, None, vec![orch.id.clone(), node.id.clone(), node.id.clone()]).unwrap();
+    let mut named = vec![orch.id.clone(), node.id.clone()];
+    named.sort_unstable();
+    assert_eq!(p.document().removed, named);
+    let p = complete(&w, p, &["ada", "ben"]);
+    w.commit(p).unwrap();
+    assert_eq!((w.state_of(&node.id), w.state_of(&orch.id)), ("removed".to_owned(), "removed".to_owned()));
+    assert!(!w.show(Role::Node, &node.id, &serial, &node.spki));
+    assert!(!prepare::kept_from_before(&w.state, Role::Node, &node.id, &serial, &node.spki, w.now));
+    let listed: v1::Revocations = statement::peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap();
+    assert!(named.iter().all(|id| listed.revoked.iter().any(|r| r.id == *id)));
 }
