@@ -65,9 +65,6 @@ pub fn verify_era(held: &CharterChain, era: u64, shown: &TrustView) -> Result<Op
     if reset.cluster_id != charters.cluster().0 {
         return Err(EraError::Cluster);
     }
-    if charters.head().version < reset.min_charter_version {
-        return Err(EraError::CharterVersion(reset.min_charter_version));
-    }
     let bundle = verify_bundle_chain(&shown.bundle_chain, &reset.roots, charters.cluster())?;
     let first = shown.bundle_chain.first().ok_or(BundleError::Empty)?;
     let first: Bundle = statement::peek(first).map_err(BundleError::from)?;

@@ -138,7 +138,7 @@ pub async fn ask_trust(addrs: impl IntoIterator<Item = String>) -> Vec<TrustView
     for addr in addrs {
         match ask_trust_at(addr.clone()).await {
             Ok(shown) => said.push(shown),
-            Err(failure) => tracing::debug!(code = %failure.code, addr, "no documents from there: {failure}"),
+            Err(failure) => tracing::debug!(code = %failure.code, %addr, "no documents from there: {failure}"),
         }
     }
     said

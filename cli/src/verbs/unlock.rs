@@ -6,10 +6,10 @@
 use super::seal::{check_cluster, remember_addresses, report, wait_until_ready};
 use crate::app::App;
 use crate::args::Unlock;
+use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::keyin::Given;
 use crate::known::KnownKeys;
-use crate::clock;
 use crate::slots::{DiskKey, Opened, SlotKey, chains_of, follow, is_known, open_with};
 use crate::socket::Socket;
 use holdfast_types::ClusterId;

@@ -39,7 +39,9 @@ impl Eras {
     /// None was reached, because of `failure`: asks, if it is time to.
     pub async fn look<G: Ground>(&self, node: &Node<G>, failure: &Failure) {
         if failure.code == "renew-first" {
-            node.renewals.wanted.notify_one();
+            if self.is_due(true) {
+                node.renewals.wanted.notify_one();
+            }
             return;
         }
         if !failure.leader_addrs().is_empty() || !self.is_due(failure.code == "server-not-trusted") {

@@ -2,9 +2,9 @@
 //!
 //! Must never: leave a voter without a slot that its operators hold the key of, or drop a slot before the one that takes over is on disk.
 
+use super::credential::{self, Given};
 use super::keys::{DiskKeys, Generation};
 use super::slots::{Recipient, Slots};
-use super::credential::{self, Given};
 use super::{DiskError, chain};
 use holdfast_vault_core::WantedSlots;
 use std::path::Path;

@@ -157,7 +157,8 @@ async fn open_slot(daemon: Arc<Daemon>, r: v1::OpenSlotRequest) -> Result<v1::Ac
     if !attempts.allow(Instant::now()) {
         return Err(Failure::exhausted("too-many-attempts", "too many attempts to unlock").help("wait a minute"));
     }
-    let keys = disk_keys(slots, &daemon.gate.answer().0, &r).inspect_err(|_| tracing::warn!(slot = %r.slot, "an attempt to unlock failed"));
+    let keys = disk_keys(slots, &daemon.gate.answer().0, &r)
+        .inspect_err(|_| tracing::warn!(slot = %r.slot, "an attempt to unlock failed"));
     let slots = Slots::load(&daemon.voter_dir()).map_err(disk)?;
     let opened = daemon.open(slots, keys?).await?.wait().await?;
     let slot: String = r.slot.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
