@@ -133,7 +133,7 @@ impl Believed {
                 }
                 Ok(false) => {}
                 Err(failure) => {
-                    tracing::warn!(code = %failure.code, "a new era is shown that is not believed: {failure}")
+                    tracing::warn!(code = %failure.code, "a new era is shown that is not believed: {failure}");
                 }
             }
         }
