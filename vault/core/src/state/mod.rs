@@ -4,6 +4,7 @@
 
 mod charter;
 mod ending;
+mod era;
 mod grants;
 mod hosts;
 mod identity;
