@@ -127,6 +127,7 @@ pub struct VoterFacts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submission {
     /// The statement, encoded.
+    #[serde(with = "crate::bytes")]
     pub statement: Vec<u8>,
     /// Ids of the operators whose signatures counted.
     pub signers: Vec<String>,
@@ -428,6 +429,7 @@ pub struct Rewrapped {
     /// Its revision: a precondition.
     pub rev: u64,
     /// The record under the active term.
+    #[serde(with = "crate::bytes")]
     pub record: Vec<u8>,
 }
 
