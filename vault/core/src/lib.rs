@@ -26,7 +26,7 @@ pub mod views;
 pub use apply::{Applied, Committed, Event};
 pub use command::{
     CertFacts, Command, Founding, GrantFact, GrantOrder, HpkeFacts, NewTerm, NodeTaskReport, RecordAt, Rewrapped,
-    SealedKey, Stamped, Submission, VoterFacts, VoterMark, VoterSaid, command_voter,
+    SealedKey, Stamped, StkFacts, Submission, VoterFacts, VoterMark, VoterSaid, command_voter,
 };
 pub use entropy::Entropy;
 pub use held::{Held, Prepared};

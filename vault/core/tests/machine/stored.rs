@@ -108,6 +108,7 @@ fn samples() -> Vec<Command> {
         NoteKind::UnlockOpen,
         NoteKind::Seal,
         NoteKind::RolledBack,
+        NoteKind::Backup,
     ];
     let note =
         |kind| Command::Note(NoteFacts { kind, actor: "a".into(), subject: "s".into(), detail: "d".into(), count: 3 });
@@ -152,6 +153,7 @@ fn samples() -> Vec<Command> {
     ];
     all.extend(kinds.map(note));
     all.extend(keyring_samples());
+    all.push(Command::Reset(Box::new(crate::reset::facts())));
     all
 }
 
@@ -180,6 +182,7 @@ fn variant(c: &Command) -> usize {
         Command::KeyringAdd(_) => 19,
         Command::Rewrap(_) => 20,
         Command::KeyringDestroy(_) => 21,
+        Command::Reset(_) => 22,
     }
 }
 
@@ -227,7 +230,7 @@ fn stored_commands_and_states_are_read_as_they_were_written() {
     let mut variants: Vec<usize> = read.iter().map(|c| variant(&c.command)).collect();
     variants.sort_unstable();
     variants.dedup();
-    assert_eq!(variants, (0..22).collect::<Vec<_>>(), "each variant has a sample");
+    assert_eq!(variants, (0..23).collect::<Vec<_>>(), "each variant has a sample");
 
     // The first line is the state; the others are the log that led to it: old logs replay to the same state for ever.
     let stored = lines("state.hex");
