@@ -199,8 +199,12 @@ impl<F: Frozen> RaftSnapshotBuilder<Types> for SnapshotBuilder<F> {
         let (store, meta) = (self.store.clone(), self.meta.clone());
         let frozen = self.frozen.take().ok_or_else(|| io::Error::other(Stopped))?;
         let work = move || {
+            let start = std::time::Instant::now();
             let data = frozen.encode();
-            store.save_snapshot(&meta, &data).map(|()| data)
+            store.save_snapshot(&meta, &data)?;
+            let ms = start.elapsed().as_millis();
+            tracing::info!(entry = meta.last_log_id.map(|l| l.index), bytes = data.len(), ms, "a snapshot was taken");
+            Ok::<_, StoreError>(data)
         };
         let snapshot = blocking(work).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot })
