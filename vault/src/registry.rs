@@ -64,7 +64,7 @@ impl Machine for Registry {
 
     type Frozen = FrozenState;
     fn snapshot(&self) -> FrozenState {
-        FrozenState(self.state.clone())
+        FrozenState(self.state.frozen())
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), MachineError> {

@@ -136,7 +136,9 @@ fn every_document_has_exactly_one_encoding() {
         v1::LeaseExt { cluster_id: id.clone(), node_id: "node-1".into(), ..Default::default() },
         v1::Revoke { cluster_id: id.clone(), reason: "drain".into(), ..Default::default() },
         v1::LogsRequest { cluster_id: id.clone(), reply_pk: vec![1; 32], ..Default::default() },
-        v1::Login { cluster_id: id, csr_sha256: vec![1; 32], ..Default::default() },
+        v1::Login { cluster_id: id.clone(), csr_sha256: vec![1; 32], ..Default::default() },
+        v1::Backup { cluster_id: id.clone(), sha256: vec![1; 32], ..Default::default() },
+        v1::Reset { cluster_id: id, request_id: vec![1; 16], ..Default::default() },
     ];
     let all: BTreeSet<_> = ALL.iter().map(|(t, _)| *t).collect();
     assert_eq!(BTreeSet::from(done), all, "a document is missing here");

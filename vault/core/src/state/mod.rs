@@ -4,6 +4,7 @@
 
 mod charter;
 mod ending;
+mod frozen;
 mod grants;
 mod hosts;
 mod identity;

@@ -1,7 +1,7 @@
 //! The laws, by name. Each reads a history as an outsider would: the leaves of the log, what was acknowledged to whom, and
 //! the replicas at the end.
 
-use super::play::{Ack, Fault, History};
+use super::history::{Ack, Fault, History};
 use holdfast_wire::merkle::{Frontier, leaf_hash};
 use holdfast_wire::v1;
 use std::collections::{BTreeMap, BTreeSet};

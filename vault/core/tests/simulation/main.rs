@@ -17,12 +17,14 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod history;
 mod laws;
 mod play;
 mod replica;
 
+use history::{Fault, History};
 use laws::{LAWS, Law};
-use play::{Fault, History, play};
+use play::play;
 
 /// Histories in a test run.
 const SEEDS: u64 = 400;
