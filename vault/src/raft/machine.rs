@@ -9,6 +9,7 @@ use futures::{Stream, TryStreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder, Snapshot};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 /// Why the machine cannot go on. Always fatal for this voter: its state would no longer be the others'.
@@ -99,13 +100,16 @@ pub struct StateMachine<M: Machine> {
     replies: Arc<Replies<M::Reply>>,
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// Commands applied since the last snapshot was begun: what a start would apply again.
+    since_snapshot: Arc<AtomicU64>,
 }
 
 impl<M: Machine> StateMachine<M> {
     /// Wraps an empty machine; openraft restores the snapshot in `store` and replays the log.
     pub fn new(machine: M, store: Store) -> Self {
         let (applied, membership) = (None, StoredMembership::default());
-        Self { shared: Shared::new(machine), store, replies: Arc::default(), applied, membership }
+        let shared = Shared::new(machine);
+        Self { shared, store, replies: Arc::default(), applied, membership, since_snapshot: Arc::default() }
     }
 
     /// The machine, for reading.
@@ -117,8 +121,13 @@ impl<M: Machine> StateMachine<M> {
         Arc::clone(&self.replies)
     }
 
+    pub(super) fn since_snapshot(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.since_snapshot)
+    }
+
     fn apply_batch(&self, id: LogId, batch: &Batch) -> io::Result<Vec<M::Reply>> {
         let commands = batch.commands().ok_or(StoreError::Corrupt { keyspace: "log", index: id.index })?;
+        self.since_snapshot.fetch_add(commands.len() as u64, Ordering::Relaxed);
         self.shared.write(|m| {
             let replies = commands.into_iter().map(|c| m.apply(id.index, id.leader_id.term, c)).collect();
             m.settle().and(replies)
@@ -163,11 +172,13 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<M::Frozen> {
         let frozen = self.shared.read(Machine::snapshot);
+        self.since_snapshot.store(0, Ordering::Relaxed);
         SnapshotBuilder { frozen: frozen.ok(), meta: self.meta(), store: self.store.clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> io::Result<()> {
         self.shared.write(|m| m.restore(&snapshot))?;
+        self.since_snapshot.store(0, Ordering::Relaxed);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         let (store, meta) = (self.store.clone(), meta.clone());
