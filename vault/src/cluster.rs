@@ -65,6 +65,8 @@ pub struct Cluster {
     pub strangers: Throttle,
     /// Questions of applicants that were answered.
     pub awaits: Awaits,
+    /// Whom the leader asks to renew, so that an old term of the keyring can end.
+    pub calls: crate::keyring::Calls,
     /// How fast one machine may make entries of the log.
     pub entries: Pace,
     /// How fast one orchestrator may ask for its leases.

@@ -283,6 +283,7 @@ impl Daemon {
             throttle: Throttle::of_callers(),
             strangers: Throttle::of_strangers(),
             awaits: crate::awaits::Awaits::default(),
+            calls: crate::keyring::Calls::default(),
             entries: Pace::new(pace::ENTRIES.0, pace::ENTRIES.1),
             leases: Pace::new(pace::LEASES.0, pace::LEASES.1),
             certificates: Pace::new(life / pace::CERTIFICATES, pace::CERTIFICATES),
