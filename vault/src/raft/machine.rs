@@ -31,8 +31,13 @@ pub trait Machine: Send + Sync + 'static {
     /// Applies one command of the entry at `index`, proposed in raft `term`. A refusal is a reply; an error stops the voter.
     fn apply(&mut self, index: u64, term: u64, command: &[u8]) -> Result<Self::Reply, MachineError>;
 
-    /// Called once after the commands of an entry and before any of their replies: what they left to be written is written.
+    /// Called once after the commands of an entry and before any of their replies.
     fn settle(&mut self) -> Result<(), MachineError>;
+
+    /// What they left to be written: it is written before any of their replies, while others may look at the machine.
+    fn unwritten(&mut self) -> Option<Unwritten> {
+        None
+    }
 
     /// The state as it is between two entries.
     type Frozen: Frozen;
@@ -43,6 +48,9 @@ pub trait Machine: Send + Sync + 'static {
     /// Replaces the whole state by a snapshot's.
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), MachineError>;
 }
+
+/// Writes what an entry left.
+pub type Unwritten = Box<dyn FnOnce() -> Result<(), MachineError> + Send>;
 
 /// A state that no longer changes, on its way into a snapshot.
 pub trait Frozen: Send + Sync + 'static {
@@ -128,10 +136,14 @@ impl<M: Machine> StateMachine<M> {
     fn apply_batch(&self, id: LogId, batch: &Batch) -> io::Result<Vec<M::Reply>> {
         let commands = batch.commands().ok_or(StoreError::Corrupt { keyspace: "log", index: id.index })?;
         self.since_snapshot.fetch_add(commands.len() as u64, Ordering::Relaxed);
-        self.shared.write(|m| {
-            let replies = commands.into_iter().map(|c| m.apply(id.index, id.leader_id.term, c)).collect();
-            m.settle().and(replies)
-        })
+        let (replies, unwritten) = self.shared.write(|m| {
+            let replies: Result<Vec<_>, _> =
+                commands.into_iter().map(|c| m.apply(id.index, id.leader_id.term, c)).collect();
+            Ok((m.settle().and(replies)?, m.unwritten()))
+        })?;
+        // The disk may be busy with the next entry: nobody who only looks waits for that.
+        unwritten.map_or(Ok(()), |write| write()).map_err(io::Error::other)?;
+        Ok(replies)
     }
 
     fn meta(&self) -> SnapshotMeta {
