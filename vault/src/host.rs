@@ -17,6 +17,9 @@ impl Host for Standing {
 
     fn high_water(&self, of: VoterId) -> Result<v1::HighWaterReply, Failure> {
         let known = self.voter.machine().read(|r| r.state().high_water(of)).map_err(crate::failure::stopped)?;
+        let (index, vote_term, boot, evicted) = known;
+        // One that raft may need still takes part until it is out.
+        let known = (index, vote_term, boot, evicted && !self.voter.members().has(of));
         let matched = self.voter.matched().get(&of).copied().unwrap_or(0);
         Ok(furthest(of, known, matched, &self.peers.granted()))
     }

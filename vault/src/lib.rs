@@ -31,6 +31,7 @@ mod pin;
 mod recover;
 mod registry;
 mod reports;
+mod setback;
 mod socket;
 mod standing;
 mod throttle;

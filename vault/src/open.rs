@@ -220,9 +220,22 @@ impl Daemon {
                 if alone {
                     return Err(Failure::unavailable("no-quorum", "no voter leads: too few voters are up"));
                 }
+                if standing.is_evicted() && standing.is_out().await? {
+                    return Err(standing.why_over());
+                }
                 reports::announce(standing, peer_addr).await?;
                 continue;
             };
+            if standing.is_evicted() {
+                // Raft may need it to let it go, so it goes on without keys until the others are done with it.
+                if leader == standing.id {
+                    standing.lead_no_more().await;
+                } else if standing.is_out().await? {
+                    return Err(standing.why_over());
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            }
             if leader == standing.id
                 && let Err(e) = standing.voter.confirm_leading().await
             {
@@ -247,9 +260,6 @@ impl Daemon {
     fn opened(&self, standing: &Standing) -> Result<Opened, Failure> {
         let wall = holdfast_transport::now();
         let ident = reports::ident(standing)?;
-        if standing.is_evicted() {
-            return Err(standing.why_over());
-        }
         standing
             .voter
             .machine()

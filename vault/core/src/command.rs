@@ -8,9 +8,7 @@ mod voters;
 pub use voters::{NewTerm, RecordAt, Rewrapped, VoterMark, VoterSaid};
 
 use crate::observation::NoteFacts;
-use holdfast_types::{
-    ClusterId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, TaskId, TokenId, VoterId,
-};
+use holdfast_types::{ClusterId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, TaskId, TokenId, VoterId};
 use holdfast_wire::v1;
 use serde::{Deserialize, Serialize};
 
