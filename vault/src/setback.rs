@@ -116,7 +116,7 @@ fn is_new(boot: Boot, me: VoterId, members: &Members) -> bool {
 
 /// Whether another voter does not speak with this one.
 fn was_refused(f: &Failure) -> bool {
-    matches!(&*f.code, "not-allowed" | "identity-refused")
+    matches!(&*f.code, "not-allowed" | "identity-refused" | "certificate-refused")
 }
 
 /// How far this voter's disk is.
