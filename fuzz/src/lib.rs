@@ -16,7 +16,7 @@ pub use backups::backup;
 pub use files::files;
 pub use given::{config, image, layer};
 pub use sent::{CSR, assign, boxes, csr, note, peer, record, statement, strict, token, trust};
-pub use stored::{command, ident, identity, memory, records, slots, state};
+pub use stored::{anchor, command, ident, identity, memory, records, slots, state, unlock_chain};
 
 #[allow(dead_code, reason = "the tests use all of it, the fuzzer only the honest scene")]
 #[path = "../../orchestrator/core/tests/verify/world/mod.rs"]

@@ -10,6 +10,7 @@ use holdfast_types::{ClusterId, GrantId, Millis, Secret, SecretBytes, VoterId, s
 use holdfast_vault::disk::ident::Ident;
 use holdfast_vault::disk::keys::{DiskKeys, Generation};
 use holdfast_vault::disk::slots::Slots;
+use holdfast_vault::disk::{boot, chain};
 use holdfast_vault_core::{Stamped, State};
 use holdfast_wire::v1;
 use prost::Message as _;
@@ -67,6 +68,43 @@ pub fn ident(data: &[u8]) {
     let dir = folder();
     fs::write(dir.path().join("ident"), &file).unwrap();
     assert!(Ident::load(dir.path(), &disk_keys()).is_err() || file == *honest);
+}
+
+static ANCHOR: LazyLock<Vec<u8>> = LazyLock::new(|| unhex(include_str!("../../vault/golden/anchor.hex"), usize::MAX));
+static CHAIN: LazyLock<Vec<u8>> =
+    LazyLock::new(|| unhex(include_str!("../../vault/golden/unlock-chain.hex"), usize::MAX));
+/// Magic, format, cluster and voter at the beginning of each of a voter's files.
+const WHOSE: usize = 4 + 1 + 32 + 8;
+
+/// The files as they would be written again: what was read means every byte of them, of this voter's own alone.
+fn rewritten(honest: &[u8], body: &[u8]) -> Vec<u8> {
+    resealed([&honest[..WHOSE], body, &[0; 32]].concat())
+}
+
+/// What counts the boots of a disk: read as it was written, and never as another voter's.
+pub fn anchor(data: &[u8]) {
+    let dir = folder();
+    for file in [resealed(damaged(&ANCHOR, data)), resealed(data.to_vec()), rewritten(&ANCHOR, data)] {
+        fs::write(dir.path().join("anchor"), &file).unwrap();
+        if let Ok(found) = boot::anchored(dir.path(), &ClusterId([7; 32]), VoterId(1)) {
+            let (boot, at_rest) = found.unwrap();
+            let body = [boot.count.to_be_bytes().as_slice(), &boot.id, &[u8::from(at_rest)]].concat();
+            assert_eq!(rewritten(&ANCHOR, &body), file);
+        }
+    }
+}
+
+/// The box of the unlock key before: read as it was written, and never as another voter's.
+pub fn unlock_chain(data: &[u8]) {
+    let dir = folder();
+    for file in [resealed(damaged(&CHAIN, data)), resealed(data.to_vec()), rewritten(&CHAIN, data)] {
+        fs::write(dir.path().join("unlock.chain"), &file).unwrap();
+        if let Ok(found) = chain::load(dir.path(), &ClusterId([7; 32]), VoterId(1)) {
+            let (epoch, sealed) = found.unwrap();
+            let body = [epoch.to_be_bytes().as_slice(), &sealed].concat();
+            assert_eq!(rewritten(&CHAIN, &body), file);
+        }
+    }
 }
 
 static COMMANDS: LazyLock<Vec<Vec<u8>>> =

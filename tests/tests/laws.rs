@@ -130,8 +130,8 @@ macro_rules! laws {
     };
 }
 laws! {
-    assign backup boxes command config csr files ident identity image layer memory note peer record records slots state statement
-    strict token trust
+    anchor assign backup boxes command config csr files ident identity image layer memory note peer record records slots state
+    statement strict token trust unlock_chain
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub struct Cluster {
     pub strangers: Throttle,
     /// Questions of applicants that were answered.
     pub awaits: Awaits,
+    /// Whom the leader asks to renew, so that an old term of the keyring can end.
+    pub calls: crate::keyring::Calls,
     /// How fast one machine may make entries of the log.
     pub entries: Pace,
     /// How fast one orchestrator may ask for its leases.
@@ -73,6 +75,10 @@ pub struct Cluster {
     pub certificates: Pace,
     /// How the other voters follow, while this one leads.
     pub following: crate::members::Following,
+    /// What is known of the voters' clocks.
+    pub clocks: crate::clocks::Clocks,
+    /// Voters that spoke as another.
+    pub impostors: crate::unsaid::Impostors,
 }
 
 /// How long connections of a replaced certificate go on.
@@ -185,7 +191,12 @@ impl Cluster {
 
     /// Writes an observation down; a failure to do so is logged, never passed on.
     pub async fn note(&self, kind: NoteKind, actor: String, subject: String, detail: String) {
-        let note = NoteFacts { kind, actor, subject, detail, count: 1 };
+        self.note_facts(NoteFacts { kind, actor, subject, detail, count: 1 }).await;
+    }
+
+    /// The same for one that stands for several.
+    pub async fn note_facts(&self, note: NoteFacts) {
+        let kind = note.kind;
         if let Err(e) = self.propose(Command::Note(note)).await {
             tracing::warn!(kind = kind.as_str(), error = %e, "an observation could not be written to the log");
         }

@@ -12,7 +12,7 @@ use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::keys::PrivateKey;
 use holdfast_types::{Secret, SecretBytes, VoterId};
 use holdfast_vault_core::prepare::{self, FoundingKeys, Lives};
-use holdfast_vault_core::{Entropy, Keyring, command_voter};
+use holdfast_vault_core::{Entropy, Keyring, UnlockKey, command_voter};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::v1;
@@ -105,12 +105,7 @@ pub fn store_failed(e: crate::raft::StoreError) -> Failure {
 pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -> Result<Founded, Failure> {
     let charter =
         request.charter.as_ref().ok_or_else(|| Failure::invalid("invalid-input", "the charter is missing"))?;
-    let unlock_pk = match request.unlock_pk.as_slice() {
-        [] => None,
-        pk => Some(
-            <[u8; 32]>::try_from(pk).map_err(|_| Failure::invalid("invalid-input", "an unlock key has 32 bytes"))?,
-        ),
-    };
+    let unlock = prepare::founding_unlock(request).map_err(refused)?;
     let cluster = prepare::founding_cluster(charter).map_err(refused)?;
     let doc: v1::Charter =
         holdfast_wire::statement::peek(charter).map_err(|e| Failure::invalid("invalid-input", e.to_string()))?;
@@ -118,15 +113,15 @@ pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -
     let dir = making(state_dir)?;
     let disk_key = keys::generate().map_err(disk)?;
     let mut slots = Slots::create(cluster, FIRST, &disk_key, doc.version, &recovery_pk).map_err(disk)?;
-    match unlock_pk {
-        Some(pk) => slots.seal_to(1, &disk_key, Recipient::Unlock { epoch: 1 }, &pk).map_err(disk)?,
+    match &unlock {
+        Some(key) => slots.seal_to(1, &disk_key, Recipient::Unlock { epoch: 1 }, &key.pk).map_err(disk)?,
         None => slots.add_plain(1, &disk_key).map_err(disk)?,
     }
     slots.store(&dir).map_err(disk)?;
     let disk_keys = Arc::new(slots.open(vec![disk_key.duplicate()]).map_err(disk)?);
     let ident = new_ident()?;
     ident.store(&dir, &disk_keys).map_err(disk)?;
-    let command = first_command(charter, &ident, unlock_pk, lives)?;
+    let command = first_command(charter, &ident, unlock, lives)?;
     commit_first(&dir, disk_keys, command).await?;
     put_in_place(&dir, state_dir)?;
     Ok(Founded { slots, disk_key })
@@ -146,7 +141,7 @@ pub fn new_ident() -> Result<Ident, Failure> {
 fn first_command(
     charter: &v1::Statement,
     ident: &Ident,
-    unlock_pk: Option<[u8; 32]>,
+    unlock: Option<UnlockKey>,
     lives: &Lives,
 ) -> Result<Vec<u8>, Failure> {
     let cluster = prepare::founding_cluster(charter).map_err(refused)?;
@@ -165,16 +160,8 @@ fn first_command(
     let (_, kem_pk) = derive_keypair(ident.kem_ikm.expose());
     let voter = command_voter(FIRST, kem_pk);
     let mut entropy = Entropy::new(random32()?);
-    let p = prepare::found(
-        charter,
-        &keyring,
-        &made,
-        voter,
-        unlock_pk,
-        lives.issuer,
-        holdfast_transport::now(),
-        &mut entropy,
-    );
+    let p =
+        prepare::found(charter, &keyring, &made, voter, unlock, lives.issuer, holdfast_transport::now(), &mut entropy);
     Ok(p.map_err(refused)?.command.encode())
 }
 

@@ -2,11 +2,15 @@
 //! before it is open.
 
 use crate::cluster::Cluster;
+use crate::disk::DiskError;
 use crate::disk::slots::{Recipient, Slots};
 use crate::raft::Voter;
 use crate::registry::Registry;
+use crate::unsaid::Unsaid;
 use arc_swap::ArcSwap;
 use holdfast_types::{ClusterId, Digest, VoterId};
+use holdfast_types::{Secret, kind};
+use holdfast_wire::boxes::{PrivateKey, derive_keypair};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -81,11 +85,21 @@ pub struct Gate {
     phase: ArcSwap<Phase>,
     /// Held while the phase changes: `init` and `unlock` never run twice at once.
     pub door: Mutex<Attempts>,
+    /// What the leader is to hear of it.
+    pub unsaid: Arc<Unsaid>,
+    /// What disk keys are boxed to on their way here: so that none ever lies in a buffer of the connection, from which
+    /// nothing would wipe it.
+    answer: Secret<kind::HpkeKey, 32>,
 }
 impl Gate {
-    /// Starts in `phase`.
-    pub fn new(phase: Phase) -> Self {
-        Self { phase: ArcSwap::from_pointee(phase), door: Mutex::default() }
+    /// Starts in `phase`, with a key of its own.
+    pub fn new(phase: Phase) -> Result<Self, DiskError> {
+        let answer = Secret::filled(|b| getrandom::fill(b).map_err(|_| DiskError::Entropy))?;
+        Ok(Self { phase: ArcSwap::from_pointee(phase), door: Mutex::default(), unsaid: Arc::default(), answer })
+    }
+    /// The key pair that disk keys are boxed to.
+    pub fn answer(&self) -> (PrivateKey, [u8; 32]) {
+        derive_keypair(self.answer.expose())
     }
     /// The phase now.
     pub fn phase(&self) -> Arc<Phase> {

@@ -29,6 +29,10 @@ impl Host for Standing {
         self.cluster().ok_or_else(not_here)?.take_report(from, &report, None).await
     }
 
+    fn spoke_as_another(&self, id: VoterId) {
+        self.unsaid.impostor(id);
+    }
+
     fn backfill(&self, from: u64, until: u64) -> Result<Vec<v1::LeafData>, Failure> {
         let mut leaves = Vec::new();
         for index in from..until {

@@ -199,7 +199,7 @@ struct Keys {
     kem: Secret<kind::HpkeKey, 32>,
 }
 
-/// STORED: file `joining/keys`, postcard, mode 0600, until the voter has a disk.
+/// STORED: file `joining/keys`, postcard, mode 0600, until the voter has a disk; golden file `vault/golden/joining-keys.hex`.
 #[derive(Serialize, Deserialize)]
 struct StoredKeys {
     tls: Zeroizing<Vec<u8>>,
@@ -225,7 +225,8 @@ impl Keys {
     }
 }
 
-/// What a voter that waits has to know. STORED: file `joining/waits`, postcard, until the voter has a disk.
+/// What a voter that waits has to know. STORED: file `joining/waits`, postcard, until the voter has a disk; golden file
+/// `vault/golden/joining-waits.hex`.
 #[derive(Serialize, Deserialize)]
 struct Waits {
     anchor: Vec<u8>,
@@ -265,51 +266,5 @@ fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
-
-    #[test]
-    fn a_join_that_is_begun_goes_on_with_the_same_keys() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(!is_under_way(dir.path()));
-        let joining = dir.path().join(DIR);
-        let (first, again) = (Keys::of(&joining).unwrap(), Keys::of(&joining).unwrap());
-        assert!(is_under_way(dir.path()));
-        assert_eq!(first.tls.spki_sha256(), again.tls.spki_sha256());
-        assert_eq!(first.kem.expose(), again.kem.expose());
-        let mode = std::fs::metadata(joining.join("keys")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_join_whose_keys_were_damaged_is_not_begun_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(Keys::of(dir.path()).unwrap());
-        let path = dir.path().join("keys");
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes.push(0);
-        std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(Keys::of(dir.path()).err().unwrap().code, "join-lost");
-    }
-
-    #[test]
-    fn the_others_are_known_by_number_and_address() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(known_peers(dir.path()).unwrap().is_empty());
-        std::fs::write(dir.path().join(PEERS), "1 10.0.0.1:7402\n3 [::1]:7402\nx y\n").unwrap();
-        let known = known_peers(dir.path()).unwrap();
-        assert_eq!(known.get(&VoterId(3)).map(String::as_str), Some("[::1]:7402"));
-        assert_eq!(known.len(), 2);
-    }
-
-    #[test]
-    fn what_a_voter_that_waits_must_know_is_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("none");
-        assert!(read::<Waits>(&path).unwrap().is_none());
-        let waits = Waits { anchor: vec![1; 32], id: "v-1".to_owned(), join_addrs: vec!["a:1".to_owned()] };
-        waits.store(dir.path()).unwrap();
-        assert_eq!(Waits::load(dir.path()).unwrap().unwrap().id, "v-1");
-    }
-}
+#[path = "joining_tests.rs"]
+mod tests;

@@ -4,8 +4,10 @@ use crate::cluster::Cluster;
 use crate::drive::reopen;
 use crate::keystore::random32;
 use holdfast_transport::failure::Failure;
-use holdfast_types::Secret;
+use holdfast_types::{NodeId, Secret};
 use holdfast_vault_core::{Command, State, prepare};
+use holdfast_wire::v1::{self, node_push::Push};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A term that was not replaced for another reason is replaced after this time.
@@ -14,6 +16,36 @@ const LIFE: Duration = Duration::from_secs(90 * 86_400);
 const BATCH: usize = 256;
 /// Of each look, this much goes to records at most: other writes go between.
 const SHARE: Duration = Duration::from_millis(200);
+
+/// Nodes asked in one look to renew: a fleet must not do so all at once.
+const CALLED: usize = 16;
+/// Before those are asked again who were asked and have not renewed.
+const CALL_AGAIN: Duration = Duration::from_secs(60);
+
+/// How far the round of calls to nodes has come whose keys derive from a term that is to end.
+#[derive(Debug, Default)]
+pub struct Calls(Mutex<(String, Option<Instant>)>);
+
+impl Calls {
+    /// Who is called next, in the order of ids.
+    fn next(&self, state: &State, now: Instant) -> Vec<NodeId> {
+        let mut at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (after, rest) = &mut *at;
+        if rest.is_some_and(|until| now < until) {
+            return Vec::new();
+        }
+        *rest = None;
+        let ids: Vec<String> = state.nodes_under_older_terms(after).take(CALLED).cloned().collect();
+        let called = ids.iter().filter_map(|id| NodeId::parse(id).ok()).collect();
+        if ids.len() < CALLED {
+            after.clear();
+            *rest = Some(now + CALL_AGAIN);
+        } else if let Some(last) = ids.last() {
+            after.clone_from(last);
+        }
+        called
+    }
+}
 
 /// One look of the leader at the keyring.
 pub async fn drive(cluster: &Cluster) -> Result<(), Failure> {
@@ -32,6 +64,9 @@ pub async fn drive(cluster: &Cluster) -> Result<(), Failure> {
     while Instant::now() < until {
         let Some(batch) = cluster.decide(|l, e| prepare::rewrap(l, BATCH, e))? else { break };
         cluster.propose(batch).await?;
+    }
+    for node in cluster.look(|s| cluster.calls.next(s, Instant::now()))? {
+        cluster.hub.push(&node, Push::RenewNow(v1::RenewNow {}));
     }
     let over = cluster.look(State::destroyable_terms)?;
     if !over.is_empty() {

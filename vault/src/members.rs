@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 const CAUGHT_UP: u64 = 64;
 /// Who has not answered for so long is unreachable.
 const SILENT: Duration = Duration::from_secs(3);
+/// Who has not answered for so long is worth an alarm.
+const LOST: Duration = Duration::from_secs(60);
 /// Leadership is handed over to one that has answered within this time, if there is one.
 const LIVELY: Duration = Duration::from_secs(1);
 /// Progress is written down so often, and at once if somebody has come this much further.
@@ -35,18 +37,58 @@ const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// When the progress of the others was written down last, while this voter leads.
 #[derive(Default)]
-pub struct Following(Mutex<Option<Instant>>);
+pub struct Following {
+    written: Mutex<Option<Instant>>,
+    /// The Raft term in which this voter leads, and since when.
+    lead: Mutex<Option<(u64, Instant)>>,
+}
 
 impl Following {
     /// How much further somebody must be to be written down now.
     fn least(&self, now: Instant) -> u64 {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|l| now.duration_since(l) >= MARKS_EVERY) {
             *last = Some(now);
             return MARKS_LEAST;
         }
         MARKS_AT
     }
+
+    /// This voter leads in `term`.
+    fn leads(&self, term: u64, now: Instant) {
+        let mut lead = self.lead.lock().unwrap_or_else(PoisonError::into_inner);
+        if lead.is_none_or(|(known, _)| known != term) {
+            *lead = Some((term, now));
+        }
+    }
+
+    /// For how long it leads in `term`.
+    fn leads_for(&self, term: u64, now: Instant) -> Duration {
+        let lead = *self.lead.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = lead.filter(|(known, _)| *known == term);
+        since.map_or(Duration::ZERO, |(_, at)| now.saturating_duration_since(at))
+    }
+}
+
+/// The voters that the leader has not heard for more than a minute.
+pub fn lost(cluster: &Cluster) -> Vec<VoterId> {
+    let (status, voters) = (cluster.voter.status(), cluster.voter.members().voters());
+    if status.leader != Some(cluster.id) {
+        return Vec::new();
+    }
+    let leads_for = cluster.following.leads_for(status.term, Instant::now());
+    missed(cluster.id, &voters, &cluster.voter.unheard(), leads_for)
+}
+
+fn missed(
+    me: VoterId,
+    voters: &BTreeSet<VoterId>,
+    unheard: &BTreeMap<VoterId, Duration>,
+    leads_for: Duration,
+) -> Vec<VoterId> {
+    // Who was never heard is missed for as long as this voter leads.
+    let silence = |v: &VoterId| unheard.get(v).copied().unwrap_or(leads_for);
+    voters.iter().copied().filter(|v| *v != me && silence(v) > LOST).collect()
 }
 
 /// One change of raft's membership.
@@ -123,6 +165,12 @@ fn furthest(voters: &BTreeSet<VoterId>, matched: &BTreeMap<VoterId, u64>) -> Opt
 pub async fn drive(cluster: &Cluster) -> Result<(), Failure> {
     let rows = cluster.look(|s| s.voters().map(|(id, v)| (id, v.peer_addr.clone())).collect::<BTreeMap<_, _>>())?;
     let (raft, matched) = (cluster.voter.members(), cluster.voter.matched());
+    cluster.following.leads(cluster.voter.status().term, Instant::now());
+    let heirs = cluster.clocks.heirs(cluster.id, &raft.voters_to_be(), Instant::now());
+    if let Some(heir) = furthest(&heirs, &matched) {
+        tracing::warn!(to = heir.0, "this machine's clock is off those of most others: leadership is handed over");
+        return take(cluster, Step::HandOver(heir)).await.map_err(|e| cluster.unproposed(e));
+    }
     let last_log = cluster.voter.status().last_log.unwrap_or(0);
     let lively = lively(cluster.id, &cluster.voter.unheard(), LIVELY);
     let seen = Seen { matched: &matched, last_log, lively: &lively };

@@ -141,6 +141,20 @@ fn progress_is_written_down_every_five_seconds_or_in_leaps() {
 }
 
 #[test]
+fn a_voter_is_missed_after_a_minute_also_one_that_was_never_heard() {
+    let (s, all) = (Duration::from_secs, BTreeSet::from([v(1), v(2), v(3)]));
+    let heard = |secs| BTreeMap::from([(v(2), s(secs))]);
+    assert_eq!(missed(v(1), &all, &heard(61), s(10)), [v(2)]);
+    assert_eq!(missed(v(1), &all, &heard(60), s(61)), [v(3)]);
+    assert!(missed(v(1), &all, &heard(0), s(60)).is_empty());
+    let (following, t) = (Following::default(), Instant::now());
+    following.leads(4, t);
+    following.leads(4, t + s(5));
+    assert_eq!(following.leads_for(4, t + s(9)), s(9));
+    assert_eq!(following.leads_for(5, t + s(9)), Duration::ZERO, "another lead");
+}
+
+#[test]
 fn a_voter_follows_is_silent_or_still_learns() {
     let s = Duration::from_secs;
     assert_eq!(state(true, Some(s(1))), "ready");

@@ -4,6 +4,7 @@
 //! the others as long as it takes.
 
 use crate::clock::{self, Clock};
+use crate::clocks::Clocks;
 use crate::cluster::{Addrs, Cluster};
 use crate::disk::credential;
 use crate::disk::keys::DiskKey;
@@ -24,6 +25,7 @@ use crate::reports::{self, Duty};
 use crate::run::Daemon;
 use crate::standing::{ROLLED_BACK, Standing, given_up};
 use crate::throttle::Throttle;
+use crate::unsaid::Impostors;
 use arc_swap::ArcSwap;
 use holdfast_policy::Policies;
 use holdfast_transport::daemon::{listen, systemd};
@@ -110,7 +112,9 @@ impl Daemon {
         let mut who = Who { cluster: *slots.cluster(), voter: slots.voter(), log: None };
         self.gate.set(Phase::Recovering(who.clone()));
         let dirs = (self.config.state_dir.clone(), self.voter_dir());
-        let started = Standing::start(&slots, keys, dirs, self.config.snapshot_every, self.stop.child_token()).await;
+        let (every, stop, unsaid) =
+            (self.config.snapshot_every, self.stop.child_token(), Arc::clone(&self.gate.unsaid));
+        let started = Standing::start(&slots, keys, dirs, every, stop, unsaid).await;
         let (standing, first) = match started {
             Ok(started) => started,
             Err(e) => {
@@ -293,10 +297,13 @@ impl Daemon {
             throttle: Throttle::of_callers(),
             strangers: Throttle::of_strangers(),
             awaits: crate::awaits::Awaits::default(),
+            calls: crate::keyring::Calls::default(),
             entries: Pace::new(pace::ENTRIES.0, pace::ENTRIES.1),
             leases: Pace::new(pace::LEASES.0, pace::LEASES.1),
             certificates: Pace::new(life / pace::CERTIFICATES, pace::CERTIFICATES),
             following: Following::default(),
+            clocks: Clocks::default(),
+            impostors: Impostors::default(),
         })
     }
 

@@ -3,6 +3,7 @@
 //! What is told is compared with what was told last, so a quiet voter says nothing. A voter that no leader reaches says to
 //! everybody where it is ([`announce`]).
 
+use crate::clocks;
 use crate::cluster::{Addrs, Cluster};
 use crate::disk::duty::{SlotsNow, bring_slots};
 use crate::disk::ident::Ident;
@@ -13,16 +14,17 @@ use crate::found::disk;
 use crate::keystore::random32;
 use crate::registry::Events;
 use crate::standing::{ROLLED_BACK, Standing};
+use crate::unsaid::MOST;
 use holdfast_pki::issue::BACKDATE;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
 use holdfast_transport::tls::LocalIdentity;
-use holdfast_types::{Secret, VoterId, kind};
-use holdfast_vault_core::{Event, prepare, third_over};
+use holdfast_types::{Millis, Secret, VoterId, kind};
+use holdfast_vault_core::{Event, NoteFacts, NoteKind, prepare, third_over};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::v1;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +41,8 @@ pub struct Duty {
     kem_term: u32,
     /// What was told last, and in which Raft term as leader.
     told: Option<(v1::VoterReport, Option<u64>)>,
+    /// When the leader's time was asked for.
+    clock_asked: Option<Instant>,
 }
 
 /// The voter's own keys, read from its disk.
@@ -116,8 +120,25 @@ fn report_of(
         disk_key_order,
         kem_gen,
         kem_pk: kem_pk.to_vec(),
-        csr: Vec::new(),
+        ..v1::VoterReport::default()
     }
+}
+
+/// The last word of a voter that is sealed: what is known of it, and that its keys go.
+pub fn farewell(cluster: &Cluster) -> Result<Option<v1::VoterReport>, Failure> {
+    cluster.look(|s| {
+        s.voter(cluster.id).map(|v| {
+            let slots = SlotsNow { unlock_epoch: v.unlock_epoch, recovery_version: v.recovery_version };
+            let kem = (v.kem_gen, v.kem_pk);
+            let said = report_of(&cluster.standing, &cluster.addrs, slots, v.disk_key_order, kem);
+            v1::VoterReport { sealing: true, ..said }
+        })
+    })
+}
+
+/// An own word as it may stand in the log: short, and of printable characters.
+fn plain(word: &str) -> String {
+    word.chars().filter(char::is_ascii_graphic).take(32).collect()
 }
 
 impl Cluster {
@@ -131,9 +152,47 @@ impl Cluster {
         if !self.leads() {
             return Err(self.elsewhere(|v| v.peer_addr.clone()));
         }
-        match self.decide(|l, e| prepare::voter_said(l, id, said, leads, e))? {
-            Some(p) => self.commit(p).await.map(|(reply, _)| reply),
-            None => Ok(v1::VoterReportReply::default()),
+        let reply = match self.decide(|l, e| prepare::voter_said(l, id, said, leads, e))? {
+            Some(p) => self.commit(p).await.map(|(reply, _)| reply)?,
+            None => v1::VoterReportReply::default(),
+        };
+        self.write_down(id, said).await;
+        let clock_off = id != self.id && self.clock_is_off(id, said.clock_off_ms);
+        Ok(v1::VoterReportReply { at_ms: holdfast_transport::now().0, clock_off, ..reply })
+    }
+
+    /// What voter `id` says once goes into the log; not more of it than one caller may cause.
+    async fn write_down(&self, id: VoterId, said: &v1::VoterReport) {
+        let (who, now) = (format!("vault/{id}"), self.clock.now());
+        let note = |kind, actor: &str, subject: &str, detail: String, count: u32| NoteFacts {
+            kind,
+            actor: actor.to_owned(),
+            subject: subject.to_owned(),
+            detail,
+            count: u64::from(count),
+        };
+        let mut notes = Vec::new();
+        if !said.opened_by.is_empty() && said.failed_unlocks > 0 {
+            let detail = "attempts to unlock failed".to_owned();
+            notes.push(note(NoteKind::UnlockDeny, "local", &who, detail, said.failed_unlocks));
+        }
+        if !said.opened_by.is_empty() {
+            notes.push(note(NoteKind::UnlockOpen, "local", &who, plain(&said.opened_by), 1));
+        }
+        if said.sealing {
+            notes.push(note(NoteKind::Seal, "local", &who, String::new(), 1));
+        }
+        for other in said.impostors.iter().take(MOST).map(|n| VoterId(*n)) {
+            if matches!(self.look(|s| s.voter(other).is_some()), Ok(true)) {
+                self.impostors.seen(other, Instant::now());
+                let detail = "it spoke as another voter; its message was refused".to_owned();
+                notes.push(note(NoteKind::Impostor, &who, &format!("vault/{other}"), detail, 1));
+            }
+        }
+        for note in notes {
+            if self.throttle.allows(&who, now) {
+                self.note_facts(note).await;
+            }
         }
     }
 }
@@ -148,7 +207,7 @@ impl Duty {
         // A rotation of the keyring that is under way may be one that this voter slept through.
         let kem_term = if older { kem_term.saturating_sub(1) } else { kem_term };
         let slots = slots_now(&cluster.standing)?;
-        Ok(Self { slots, slots_due: true, disk_key_order, kem_term, told: None })
+        Ok(Self { slots, slots_due: true, disk_key_order, kem_term, told: None, clock_asked: None })
     }
 
     /// Does what is due, and tells the leader what is new.
@@ -221,7 +280,9 @@ impl Duty {
         let said = report_of(&cluster.standing, &cluster.addrs, self.slots, self.disk_key_order, kem);
         let now = (said, leads);
         let certify = needs_certificate(cluster)?;
-        if !certify && self.told.as_ref() == Some(&now) {
+        let word = cluster.standing.unsaid.now();
+        let asks_time = leads.is_none() && self.clock_asked.is_none_or(|at| at.elapsed() >= clocks::EVERY);
+        if !certify && !asks_time && word.is_empty() && self.told.as_ref() == Some(&now) {
             return Ok(());
         }
         let (mut said, leads) = now.clone();
@@ -230,13 +291,21 @@ impl Duty {
             let csr = key.and_then(|k| k.csr()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
             said.csr = csr;
         }
+        said.clock_off_ms = cluster.clocks.own();
+        word.clone().into_report(&mut said);
         let reply = if leads.is_some() {
             cluster.take_report(cluster.id, &said, leads).await?
         } else {
             let addr = cluster.standing.others()?.remove(&leader);
             let addr = addr.ok_or_else(|| Failure::unavailable("no-leader", "the leader's address is not known"))?;
-            cluster.standing.peers.report(leader, &addr, said).await?
+            let (wall, begun) = (holdfast_transport::now(), Instant::now());
+            let reply = cluster.standing.peers.report(leader, &addr, said).await?;
+            let told = (Millis(reply.at_ms), reply.clock_off);
+            cluster.clocks.answered(&cluster.voter, wall, begun.elapsed(), told);
+            self.clock_asked = Some(Instant::now());
+            reply
         };
+        cluster.standing.unsaid.told(&word);
         self.told = Some(now);
         if reply.chain.is_empty() {
             return Ok(());
@@ -275,6 +344,7 @@ pub async fn see_to(cluster: Arc<Cluster>, mut duty: Duty, mut events: Receiver<
                 Err(RecvError::Closed) => return,
             },
         }
+        cluster.clocks.look(&cluster.voter, cluster.leads(), Instant::now());
         match duty.see_to(&cluster).await {
             Ok(()) => said.clear(),
             // Said once: it is tried again every second.

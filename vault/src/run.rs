@@ -148,7 +148,7 @@ async fn run(config: Config, weak: Vec<&'static str>, args: Args) -> Result<Ende
     let daemon = Arc::new(Daemon {
         config,
         weak,
-        gate: Gate::new(phase),
+        gate: Gate::new(phase).map_err(disk)?,
         seal: CancellationToken::new(),
         failed: CancellationToken::new(),
         failure: Mutex::default(),

@@ -11,6 +11,7 @@ use crate::joining;
 use crate::peers::Peers;
 use crate::raft::{AuditStore, Options, PeerNetwork, PeerRpc, SentSnapshot, Store, StoreError, Voter, Wire, WireError};
 use crate::registry::{Events, Registry};
+use crate::unsaid::Unsaid;
 use futures::future::BoxFuture;
 use holdfast_pki::chain::Anchors;
 use holdfast_transport::failure::Failure;
@@ -64,6 +65,8 @@ pub struct Standing {
     pub events: broadcast::Sender<Events>,
     /// Cancelled when this voter stops taking part: its listeners and tasks end.
     pub at_work: CancellationToken,
+    /// What the leader is to hear, once.
+    pub unsaid: Arc<Unsaid>,
     cluster: OnceLock<Weak<Cluster>>,
 }
 
@@ -157,6 +160,7 @@ impl Standing {
         (state_dir, dir): (PathBuf, PathBuf),
         snapshot_every: u64,
         at_work: CancellationToken,
+        unsaid: Arc<Unsaid>,
     ) -> Result<(Arc<Self>, broadcast::Receiver<Events>), Failure> {
         let id = slots.voter();
         let disk_keys = Arc::new(slots.open(keys).map_err(disk)?);
@@ -205,6 +209,7 @@ impl Standing {
             trust,
             events,
             at_work,
+            unsaid,
             cluster,
         };
         Ok((Arc::new(standing), first))

@@ -189,6 +189,14 @@ pub fn slot_aad(voter_id: u64, dk_gen: u32, epoch: u64) -> Vec<u8> {
     [voter_id.to_be_bytes().as_slice(), &dk_gen.to_be_bytes(), &epoch.to_be_bytes()].concat()
 }
 
+/// AAD of the box in which a disk key comes back to its sealed voter (purpose [`OPEN_SLOT`]).
+pub fn open_slot_aad(voter_id: u64, dk_gen: u32) -> Vec<u8> {
+    [voter_id.to_be_bytes().as_slice(), &dk_gen.to_be_bytes()].concat()
+}
+
+/// Purpose of that box.
+pub const OPEN_SLOT: &str = "open-slot";
+
 /// AAD of the box that holds the unlock secret of `older` for whoever has the one after it: `e ‖ e+1`.
 pub fn chain_aad(older: u64) -> Vec<u8> {
     [older.to_be_bytes(), older.saturating_add(1).to_be_bytes()].concat()

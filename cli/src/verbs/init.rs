@@ -80,7 +80,14 @@ async fn found(
         _ => must_be_fresh(status)?,
     }
     let unlock_pk = founding.unlock.as_ref().map(|k| k.public.to_vec()).unwrap_or_default();
-    let reply = socket.init(v1::InitRequest { charter: Some(signed.clone()), unlock_pk }).await?;
+    let shares = founding.shares()?;
+    let request = v1::InitRequest {
+        charter: Some(signed.clone()),
+        unlock_pk,
+        threshold: shares.first().map_or(0, |s| u32::from(s.threshold)),
+        share_digests: shares.iter().map(|s| s.digest().to_vec()).collect(),
+    };
+    let reply = socket.init(request).await?;
     let anchor = check_reply(&reply, &cluster)?;
     let chains = v1::TrustView {
         charter_chain: vec![signed],

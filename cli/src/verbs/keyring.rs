@@ -44,14 +44,19 @@ fn human(v: &v1::KeyringView) -> String {
     let mut text = format!("term      {}, since {since}\n", v.term);
     if !v.older.is_empty() {
         let older: Vec<String> = v.older.iter().map(u32::to_string).collect();
-        text.push_str(&format!("older     {}, with {} records left\n", older.join(", "), v.left));
+        let why = match v.left {
+            0 => "until all nodes have renewed their keys".to_owned(),
+            n => format!("with {n} records left"),
+        };
+        text.push_str(&format!("older     {}, {why}\n", older.join(", ")));
     }
     text
 }
 
-/// Whether the term after `before` is in force and nothing older is left.
+/// Whether the term after `before` is in force and nothing is encrypted under an older one. An older one is destroyed when no
+/// node's keys depend on it any more, which is when they have been renewed: within a day, and by itself.
 fn is_done(v: &v1::KeyringView, before: u32) -> bool {
-    v.term > before && v.older.is_empty()
+    v.term > before && v.left == 0
 }
 
 async fn rotate(app: &App, c: &Cluster, detach: bool) -> Result<(), Failure> {
@@ -87,10 +92,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_renewal_is_done_when_nothing_older_is_left() {
-        let seen = |term, older: &[u32]| v1::KeyringView { term, older: older.to_vec(), ..Default::default() };
-        assert!(!is_done(&seen(1, &[]), 1));
-        assert!(!is_done(&seen(2, &[1]), 1));
-        assert!(is_done(&seen(2, &[]), 1));
+    fn a_renewal_is_done_when_nothing_is_under_an_older_term() {
+        let seen = |term, left| v1::KeyringView { term, older: vec![1], left, ..Default::default() };
+        assert!(!is_done(&seen(1, 0), 1));
+        assert!(!is_done(&seen(2, 3), 1));
+        assert!(is_done(&seen(2, 0), 1));
+        assert!(human(&seen(2, 0)).contains("until all nodes"));
     }
 }

@@ -6,12 +6,14 @@
 use super::seal::{check_cluster, remember_addresses, report, wait_until_ready};
 use crate::app::App;
 use crate::args::Unlock;
+use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::keyin::Given;
 use crate::known::KnownKeys;
-use crate::slots::{Opened, SlotKey, chains_of, follow, is_known, open_with};
+use crate::slots::{DiskKey, Opened, SlotKey, chains_of, follow, is_known, open_with};
 use crate::socket::Socket;
 use holdfast_types::ClusterId;
+use holdfast_wire::boxes;
 use holdfast_wire::v1;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,7 +52,7 @@ pub async fn run(app: &App, a: Unlock) -> Result<(), Failure> {
             match open_with(&keys, &cluster, &slots) {
                 Ok(opened) => {
                     opening.spawn(async move {
-                        let state = hand_over(&mut socket, slots.dk_gen, opened, patience.min(SETTLE)).await;
+                        let state = hand_over(&mut socket, &cluster, &slots, opened, patience.min(SETTLE)).await;
                         (slots.voter_id, state)
                     });
                 }
@@ -140,15 +142,23 @@ fn keys_for(app: &App, a: &Unlock, cluster: &ClusterId, doors: &[Door]) -> Resul
 /// Hands a voter the keys of its own disk, and waits until it is up.
 async fn hand_over(
     socket: &mut Socket,
-    dk_gen: u32,
+    cluster: &ClusterId,
+    slots: &v1::SlotBoxes,
     opened: Opened,
     patience: Duration,
 ) -> Result<v1::SealStatusReply, Failure> {
     let Opened { disk_key, other, slot } = opened;
-    let other = other.map(|(dk_gen, key)| v1::GenerationKey { dk_gen, disk_key: key.expose().to_vec() });
+    let boxed = |dk_gen: u32, key: &DiskKey| {
+        let aad = boxes::open_slot_aad(slots.voter_id, dk_gen);
+        let context = boxes::Context { purpose: boxes::OPEN_SLOT, cluster, aad: &aad };
+        boxes::seal(&slots.answer_pk, &context, None, key.expose(), clock::random()?).map_err(Failure::untrusted)
+    };
+    let other = other
+        .map(|(dk_gen, key)| Ok::<_, Failure>(v1::GenerationKey { dk_gen, disk_key_box: boxed(dk_gen, &key)? }))
+        .transpose()?;
     let request = v1::OpenSlotRequest {
-        disk_key: disk_key.expose().to_vec(),
-        dk_gen,
+        disk_key_box: boxed(slots.dk_gen, &disk_key)?,
+        dk_gen: slots.dk_gen,
         slot: slot.word().to_owned(),
         others: other.into_iter().collect(),
     };
@@ -166,5 +176,5 @@ pub async fn open(
     patience: Duration,
 ) -> Result<v1::SealStatusReply, Failure> {
     let opened = open_with(std::slice::from_ref(key), cluster, slots)?;
-    hand_over(socket, slots.dk_gen, opened, patience).await
+    hand_over(socket, cluster, slots, opened, patience).await
 }

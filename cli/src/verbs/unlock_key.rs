@@ -172,24 +172,36 @@ async fn finish(
     let missing: Vec<u64> = voters.iter().filter(behind).map(|v| v.id).collect();
     let doc = json!({
         "epoch": epoch, "compromised": ready.compromised, "proven_by": proven, "missing": missing, "key_files": files,
-        "old_key_disposable": true,
+        "old_key_disposable": is_disposable(&ready, &missing),
     });
-    app.out.show(&doc, || said(epoch, ready.compromised, &proven, &missing))
+    app.out.show(&doc, || said(epoch, &ready, &proven, &missing))
 }
 
-fn said(epoch: u64, compromised: bool, proven: &[u64], missing: &[u64]) -> String {
+/// Whether nothing needs the old key any more. Without a chain, who slept through the rotation opens by it alone; a key in
+/// wrong hands is not kept for that.
+fn is_disposable(v: &v1::UnlockView, missing: &[u64]) -> bool {
+    v.chain || v.compromised || missing.is_empty()
+}
+
+fn said(epoch: u64, rotation: &v1::UnlockView, proven: &[u64], missing: &[u64]) -> String {
     let list = |v: &[u64]| v.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-    let mut text = format!("unlock epoch {epoch} is in force: the old key is disposable\n");
+    let old = if is_disposable(rotation, missing) { "is disposable" } else { "is still needed" };
+    let mut text = format!("unlock epoch {epoch} is in force: the old key {old}\n");
     text.push_str(&match proven {
         [] => "the new key was not tried on a voter: none could be reached by its socket from here\n".to_owned(),
         some => format!("the new key was tried and opens voter {}\n", list(some)),
     });
-    text.push_str(&match (missing, compromised) {
-        ([], _) => String::new(),
-        (some, false) => format!("the new key opens voter {} by way of the chain until it has followed\n", list(some)),
-        (some, true) => format!("voter {} did not follow and cannot any more: evict it\n", list(some)),
+    let some = list(missing);
+    text.push_str(&if missing.is_empty() {
+        String::new()
+    } else if rotation.compromised {
+        format!("voter {some} did not follow: evict it, for the old key still opens its disk\n")
+    } else if rotation.chain {
+        format!("the new key opens voter {some} by way of the chain until it has followed\n")
+    } else {
+        format!("voter {some} did not follow: until it has, the old key or the recovery key alone opens it\n")
     });
-    if compromised {
+    if rotation.compromised {
         text.push_str("every voter now replaces its disk key: see `holdfast voter ls`\n");
     }
     text
@@ -372,9 +384,12 @@ mod tests {
 
     #[test]
     fn at_the_end_it_says_which_voters_need_the_chain_or_an_eviction() {
-        assert!(said(2, false, &[1], &[]).ends_with("opens voter 1\n"));
-        assert!(said(2, false, &[], &[3]).contains("opens voter 3 by way of the chain"));
-        let compromised = said(2, true, &[1, 2], &[3]);
+        let of = |chain, compromised| v1::UnlockView { chain, compromised, ..Default::default() };
+        assert!(said(2, &of(true, false), &[1], &[]).ends_with("opens voter 1\n"));
+        assert!(said(2, &of(true, false), &[], &[3]).contains("opens voter 3 by way of the chain"));
+        let lost = said(2, &of(false, false), &[], &[3]);
+        assert!(lost.contains("still needed") && lost.contains("the old key or the recovery key alone"), "{lost}");
+        let compromised = said(2, &of(false, true), &[1, 2], &[3]);
         assert!(compromised.contains("voter 3 did not follow") && compromised.contains("replaces its disk key"));
     }
 }

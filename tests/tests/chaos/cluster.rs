@@ -1,6 +1,7 @@
 //! One story: three voters, their clients and their faults, from the founding to the judgement.
 
 use crate::clients::{Clients, NAMESPACE};
+use crate::disks::{SmallDisks, small};
 use crate::faults::{Draw, Kind, happen};
 use crate::net::{HEALED, Net, VOTERS, address, around};
 use crate::voters::{Voter, Voters};
@@ -31,10 +32,19 @@ fn place(w: &World, name: &str) -> Voter {
     voter
 }
 
+/// The same on a small disk of its own.
+fn small_place(w: &World, name: &str) -> Voter {
+    let voter = place(w, name);
+    small(&voter);
+    voter
+}
+
 impl Story {
     /// Faults of these kinds for so long.
     pub fn of(net: &Net, draw: &mut Draw, kinds: &[Kind], time: Duration) -> Self {
-        let mut v = Voters::founded_at(VOTERS, place);
+        let fills = kinds.contains(&Kind::Full);
+        let mut v = Voters::founded_at(VOTERS, if fills { small_place } else { place });
+        let _disks = fills.then(|| SmallDisks::of(&v));
         v.settle();
         let tokens: Vec<_> = (0..TOKENS).map(|_| v.w.token("node", &["--zone", "eu"])).collect();
         let runtime = Runtime::new().unwrap();

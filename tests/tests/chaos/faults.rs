@@ -1,5 +1,6 @@
 //! What goes wrong, drawn from a seed, and how it is undone.
 
+use crate::disks::{self, Traced};
 use crate::net::{CLIENTS, Net, VOTERS};
 use crate::voters::Voters;
 use rustix::process::Signal;
@@ -27,6 +28,12 @@ pub enum Kind {
     Stopped,
     /// SIGKILL, and a new process whose clock is off.
     Misdated,
+    /// No room on its disk, and room again later; then a new process.
+    Full,
+    /// Whatever it writes takes its disk a long time.
+    Slow,
+    /// SIGKILL while it waits for its disk for the K-th time, and a new process.
+    KilledWriting,
 }
 
 /// Numbers drawn from a seed (SplitMix64).
@@ -52,6 +59,13 @@ impl Draw {
 /// How far a clock is off, in seconds; leases are judged with room for two such clocks.
 pub const OFF: [&str; 2] = ["+2s", "-2s"];
 pub const OFF_BY: Duration = Duration::from_secs(2);
+
+/// A voter under clients waits for its disk so often within this time.
+const WRITES: Duration = Duration::from_secs(8);
+
+fn pid(v: &Voters, n: usize) -> u32 {
+    v.all[n].daemon.as_ref().expect("every voter is up before a fault").pid()
+}
 
 fn libfaketime() -> Option<PathBuf> {
     let dirs = std::fs::read_dir("/usr/lib").ok()?.flatten();
@@ -104,6 +118,23 @@ pub fn happen(v: &mut Voters, net: &Net, kind: Kind, draw: &mut Draw) {
         Kind::Killed | Kind::Misdated => v.all[n].kill(),
         Kind::AllKilled => v.all.iter_mut().for_each(crate::voters::Voter::kill),
         Kind::Stopped => v.all[n].signal(Signal::STOP),
+        Kind::Full => disks::fill(&v.all[n].state_dir()),
+        Kind::Slow => {
+            let traced = Traced::begin(pid(v, n), &format!("delay_enter={}", draw.wait(20, 400).as_micros()));
+            pass(lasts);
+            return traced.end(&mut v.all[n]);
+        }
+        Kind::KilledWriting => {
+            let traced = Traced::begin(pid(v, n), &format!("signal=SIGKILL:when={}", 1 + draw.below(30)));
+            let until = std::time::Instant::now() + WRITES;
+            while !disks::ended(&mut v.all[n]) && std::time::Instant::now() < until {
+                pass(Duration::from_millis(20));
+            }
+            eprintln!("killed in a write: {}", disks::ended(&mut v.all[n]));
+            traced.end(&mut v.all[n]);
+            v.all[n].kill();
+            return back(v, n, None);
+        }
     }
     pass(lasts);
     match kind {
@@ -111,6 +142,13 @@ pub fn happen(v: &mut Voters, net: &Net, kind: Kind, draw: &mut Draw) {
         Kind::Misdated => back(v, n, Some(OFF[draw.below(OFF.len())])),
         Kind::AllKilled => (0..VOTERS).for_each(|n| back(v, n, None)),
         Kind::Stopped => v.all[n].signal(Signal::CONT),
+        Kind::Full => {
+            disks::free(&v.all[n].state_dir());
+            // Some of what it was to write may have failed: it has ended for that, or ends now. Its supervisor starts it.
+            v.all[n].kill();
+            back(v, n, None);
+        }
+        Kind::Slow | Kind::KilledWriting => {}
         Kind::Isolated | Kind::Deaf | Kind::Mute | Kind::OneLink | Kind::Flapping => net.heal(),
     }
 }

@@ -1,4 +1,5 @@
-//! Chaos: three real voters in networks of their own, cut off, killed, stopped and misdated at drawn moments, while clients
+//! Chaos: three real voters in networks of their own, cut off, killed, stopped, misdated and let down by
+//! their disks at drawn moments, while clients
 //! write versions, use tokens and keep leases. Afterwards one order must explain all that was acknowledged.
 //!
 //! What is drawn comes from `HOLDFAST_SEED`; the same seed draws the same faults again. `HOLDFAST_CHAOS_SECONDS` is how long
@@ -15,6 +16,7 @@
 
 mod clients;
 mod cluster;
+mod disks;
 mod faults;
 mod net;
 
@@ -68,6 +70,17 @@ fn one_order_explains_what_was_acknowledged_while_networks_were_cut() {
 fn one_order_explains_what_was_acknowledged_while_voters_were_killed_stopped_and_misdated() {
     let kinds = &[Kind::Killed, Kind::Stopped, Kind::Misdated, Kind::Isolated, Kind::AllKilled];
     survives("one_order_explains_what_was_acknowledged_while_voters_were_killed_stopped_and_misdated", kinds, 2);
+}
+
+#[test]
+fn one_order_explains_what_was_acknowledged_while_disks_were_full_slow_or_lost_their_voter() {
+    let kinds = &[Kind::Full, Kind::Slow, Kind::KilledWriting];
+    survives("one_order_explains_what_was_acknowledged_while_disks_were_full_slow_or_lost_their_voter", kinds, 3);
+}
+
+#[test]
+fn a_full_disk_is_really_full_and_a_traced_process_really_dies_in_its_write() {
+    net::inside("a_full_disk_is_really_full_and_a_traced_process_really_dies_in_its_write", |_| disks::really());
 }
 
 #[test]

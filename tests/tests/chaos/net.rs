@@ -33,7 +33,9 @@ pub fn inside(name: &str, test: impl FnOnce(&Net)) {
     }
     assert!(rustix::process::geteuid().is_root(), "these tests make networks and need root");
     let net = Net::made();
-    let mut c = net.command(CLIENTS, std::env::current_exe().unwrap().as_path());
+    // Mounts of its own, too: whatever it mounts goes with it.
+    let mut c = net.command(CLIENTS, Path::new("unshare"));
+    c.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
     c.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, &net.prefix).stdin(Stdio::null());
     let mut child = c.spawn().unwrap();
     let status = child.wait().unwrap();

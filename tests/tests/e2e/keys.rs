@@ -2,7 +2,7 @@
 
 use super::world::{World, eventually, write_key};
 use holdfast_wire::share::KeyShare;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Seals the voter and starts it again, as after a reboot.
 fn reseal(w: &mut World) {
@@ -46,7 +46,11 @@ fn a_cluster_founded_with_shares_opens_by_any_two_and_a_wrong_share_is_named() {
     assert_eq!(w.json(&["status", "--vault-socket", &socket])["state"], "sealed");
     let line = given(&[&shares[2], &shares[0]]);
     w.ok(&line.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(w.json(&["status"])["state"], "ready");
+    let status = w.json(&["status"]);
+    assert_eq!((&status["state"], &status["unlock"]["threshold"]), (&json!("ready"), &json!(2)));
+    // The cluster knows from its founding on which shares there are, and none of them.
+    let digests: Vec<String> = shares.iter().map(|s| KeyShare::parse(s).unwrap().digest().hex()).collect();
+    assert_eq!(status["unlock"]["share_digests"], json!(digests));
 }
 
 #[test]

@@ -24,24 +24,35 @@ pub fn contains(hay: &[u8], needle: &[u8]) -> bool {
 
 /// Whether any readable page of a process holds `needle`. A page that cannot be read hides none of the others.
 pub fn holds(pid: u32, needle: &[u8]) -> bool {
+    found(pid, needle).is_some()
+}
+
+/// Where: the line of the map, the offset in it, and what lies around.
+fn found(pid: u32, needle: &[u8]) -> Option<String> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let mem = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
-    maps.lines().filter(|l| l.split(' ').nth(1).is_some_and(|p| p.starts_with('r'))).any(|l| {
+    maps.lines().filter(|l| l.split(' ').nth(1).is_some_and(|p| p.starts_with('r'))).find_map(|l| {
         let (from, to) = l.split(' ').next().unwrap().split_once('-').unwrap();
         let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
         // The end of the page before goes with each page: what is looked for may lie across the two.
         let (mut seen, mut page) = (Vec::<u8>::new(), [0_u8; PAGE]);
-        (from..to).step_by(PAGE).any(|at| {
+        (from..to).step_by(PAGE).find_map(|at| {
             if mem.read_exact_at(&mut page, at).is_err() {
                 seen.clear();
-                return false;
+                return None;
             }
             seen.extend_from_slice(&page);
-            let found = contains(&seen, needle);
+            let found = contains(&seen, needle).then(|| around(&seen, needle, l, at - from));
             seen.drain(..seen.len() - (needle.len() - 1));
             found
         })
     })
+}
+
+fn around(seen: &[u8], needle: &[u8], map: &str, offset: u64) -> String {
+    let at = (0..seen.len()).find(|at| seen[*at..].starts_with(needle)).unwrap();
+    let shown = &seen[at.saturating_sub(96)..(at + needle.len() + 64).min(seen.len())];
+    format!("{map} + {offset:#x}: {}", shown.escape_ascii())
 }
 
 /// The secret half of a printed unlock key.
@@ -53,7 +64,8 @@ fn unlock_secret(key: &Path) -> Vec<u8> {
 fn forgotten(v: &Voters, n: usize, keys: &[(&str, &[u8])]) {
     let pid = v.all[n].daemon.as_ref().unwrap().pid();
     for (name, key) in keys {
-        assert!(!holds(pid, key), "voter {} holds {name}", v.all[n].id);
+        let found = found(pid, key);
+        assert!(found.is_none(), "voter {} holds {name}: {}", v.all[n].id, found.unwrap());
     }
 }
 

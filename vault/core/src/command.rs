@@ -8,6 +8,7 @@ mod voters;
 pub use voters::{NewTerm, RecordAt, Rewrapped, VoterMark, VoterSaid};
 
 use crate::observation::NoteFacts;
+use crate::state::UnlockKey;
 use holdfast_types::{ClusterId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, TaskId, TokenId, VoterId};
 use holdfast_wire::v1;
 use serde::{Deserialize, Serialize};
@@ -97,8 +98,8 @@ pub struct Founding {
     pub term_box: Vec<u8>,
     /// The same, boxed to the recovery key.
     pub recovery_box: Vec<u8>,
-    /// Public half of the unlock key; `None` = autolock off.
-    pub unlock_pk: Option<[u8; 32]>,
+    /// The unlock key, as operators made it; `None` = autolock off.
+    pub unlock: Option<UnlockKey>,
 }
 
 /// A statement key with its window.

@@ -36,6 +36,10 @@ pub enum NoteKind {
     RolledBack,
     /// A backup was made.
     Backup,
+    /// Attempts to unlock a voter failed.
+    UnlockDeny,
+    /// A voter spoke as another one.
+    Impostor,
 }
 impl NoteKind {
     /// The entry kind.
@@ -49,6 +53,8 @@ impl NoteKind {
             NoteKind::Seal => "seal",
             NoteKind::RolledBack => "voter.rolledback",
             NoteKind::Backup => "backup.create",
+            NoteKind::UnlockDeny => "unlock.deny",
+            NoteKind::Impostor => "alarm/impostor",
         }
     }
 }

@@ -10,6 +10,7 @@
 use super::DiskError;
 use super::envelope::Kind;
 use crate::raft::{Store, StoreError};
+use holdfast_types::{ClusterId, VoterId};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -105,20 +106,33 @@ fn check(known: Option<&BootMark>, anchor: Option<&BootMark>) -> Result<(), Stor
     }
 }
 
-/// The anchor; one that another voter left here counts for nothing beside a store that was never opened.
-fn load(store: &Store, state_dir: &Path, new: bool) -> Result<Option<BootMark>, StoreError> {
+/// The boot that this voter's anchor counts, and whether it ended in order; `None` where there is no anchor.
+///
+/// # Errors
+/// If the file is damaged, or another voter's or cluster's.
+pub fn anchored(state_dir: &Path, cluster: &ClusterId, voter: VoterId) -> Result<Option<(Boot, bool)>, DiskError> {
     let file = match KIND.read(state_dir) {
         Ok(file) => file,
         Err(DiskError::Missing(_)) => return Ok(None),
-        Err(e) => return Err(e.into()),
+        Err(e) => return Err(e),
     };
+    if file.cluster != *cluster {
+        return Err(DiskError::OtherCluster { what: KIND.name });
+    }
+    if file.voter != voter {
+        return Err(DiskError::OtherVoter { what: KIND.name });
+    }
+    let mark = BootMark::decode(&file.body)?;
+    Ok(Some((mark.boot, mark.at_rest)))
+}
+
+/// The anchor; one that another voter left here counts for nothing beside a store that was never opened.
+fn load(store: &Store, state_dir: &Path, new: bool) -> Result<Option<BootMark>, StoreError> {
     let keys = store.keys();
-    let (same_cluster, same_voter) = (file.cluster == *keys.cluster(), file.voter == keys.voter());
-    match (same_cluster, same_voter) {
-        (true, true) => Ok(Some(BootMark::decode(&file.body)?)),
-        (_, _) if new => Ok(None),
-        (false, _) => Err(DiskError::OtherCluster { what: KIND.name }.into()),
-        (true, false) => Err(DiskError::OtherVoter { what: KIND.name }.into()),
+    match anchored(state_dir, keys.cluster(), keys.voter()) {
+        Ok(found) => Ok(found.map(|(boot, at_rest)| BootMark { boot, at_rest })),
+        Err(DiskError::OtherCluster { .. } | DiskError::OtherVoter { .. }) if new => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 

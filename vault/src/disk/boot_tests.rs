@@ -3,7 +3,7 @@
 use super::*;
 use crate::disk::testing::{copy, unhex};
 use crate::raft::testing::{keys, store};
-use holdfast_types::{ClusterId, VoterId};
+use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
 const CLUSTER: ClusterId = ClusterId([7; 32]);
 
@@ -139,4 +139,20 @@ fn the_anchor_is_stored_as_it_always_was() {
     assert_eq!(BootMark::decode(&file.body).unwrap(), mark);
     assert_eq!(*KIND.frame(&CLUSTER, VoterId(1), &mark.encode()), golden);
     assert!(BootMark::decode(&[&file.body[..], &[0]].concat()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn a_mark_comes_back_as_it_was_and_no_other_bytes_are_one(
+        count in any::<u64>(), id in any::<[u8; 16]>(), at_rest in any::<bool>(),
+        bytes in proptest::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let mark = BootMark { boot: Boot { count, id }, at_rest };
+        let written = mark.encode();
+        prop_assert_eq!(BootMark::decode(&written).unwrap(), mark);
+        prop_assert!(BootMark::decode(&written[..written.len() - 1]).is_err());
+        if let Ok(read) = BootMark::decode(&bytes) {
+            prop_assert_eq!(read.encode(), bytes);
+        }
+    }
 }

@@ -25,10 +25,44 @@ pub fn credential_key(dir: &Path) -> Result<Option<PrivateKey>, DiskError> {
     Ok(key_pair(dir)?.map(|(private, _)| private))
 }
 
-/// The public key of this process's credential, to which a slot is sealed.
-pub(super) fn public_key() -> Result<Option<[u8; 32]>, DiskError> {
-    let Some(dir) = directory() else { return Ok(None) };
-    Ok(key_pair(&dir)?.map(|(_, public)| public))
+/// What the service manager gave this process to open its disk with.
+#[derive(Debug, Clone, Copy)]
+pub enum Given {
+    /// Nothing: a slot for a credential is for nobody any more.
+    Nothing,
+    /// A key.
+    Key([u8; 32]),
+    /// Something that cannot be used: slots for credentials stay as they are until that is mended.
+    Unusable,
+}
+impl Given {
+    /// What it is at this moment. A credential that cannot be used must not keep a voter from its other slots: it is said,
+    /// and that is all.
+    pub fn now() -> Self {
+        match directory().map_or(Ok(None), |dir| key_pair(&dir)) {
+            Ok(Some((_, public))) => Self::Key(public),
+            Ok(None) => Self::Nothing,
+            Err(e) => {
+                tracing::warn!(error = %e, "the credential for this voter's disk cannot be used; see docs/operations/unlock.md");
+                Self::Unusable
+            }
+        }
+    }
+    /// The key that a slot is sealed to.
+    pub fn key(self) -> Option<[u8; 32]> {
+        match self {
+            Self::Key(public) => Some(public),
+            Self::Nothing | Self::Unusable => None,
+        }
+    }
+    /// Whether a slot that is sealed to `pk` stays.
+    pub fn keeps(self, pk: &[u8; 32]) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Key(public) => public == *pk,
+            Self::Unusable => true,
+        }
+    }
 }
 
 /// The disk keys of every live generation, opened with this process's credential; `None` where no slot is sealed to one.

@@ -2,9 +2,10 @@
 //!
 //! Must never: leave a voter without a slot that its operators hold the key of, or drop a slot before the one that takes over is on disk.
 
+use super::credential::{self, Given};
 use super::keys::{DiskKeys, Generation};
 use super::slots::{Recipient, Slots};
-use super::{DiskError, chain, credential};
+use super::{DiskError, chain};
 use holdfast_vault_core::WantedSlots;
 use std::path::Path;
 
@@ -20,7 +21,7 @@ pub struct SlotsNow {
 /// Makes the slots of the voter in `dir` what `wanted` says; they are on disk when this returns. Besides, a slot is sealed to the
 /// credential that the service manager gave this process, if it gave one, and dropped if it did not.
 pub fn bring_slots(dir: &Path, keys: &DiskKeys, wanted: &WantedSlots) -> Result<SlotsNow, DiskError> {
-    bring(dir, keys, wanted, credential::public_key()?, &mut |_| Ok(()))
+    bring(dir, keys, wanted, credential::Given::now(), &mut |_| Ok(()))
 }
 
 /// `step` is called after each step that is on disk; its error stops there.
@@ -28,7 +29,7 @@ fn bring(
     dir: &Path,
     keys: &DiskKeys,
     wanted: &WantedSlots,
-    credential: Option<[u8; 32]>,
+    credential: Given,
     step: &mut dyn FnMut(&'static str) -> Result<(), DiskError>,
 ) -> Result<SlotsNow, DiskError> {
     if wanted.unlock.is_empty() && !wanted.plain {
@@ -80,12 +81,12 @@ pub(super) fn seal_all(
     slots: &mut Slots,
     generation: &Generation,
     wanted: &WantedSlots,
-    credential: Option<[u8; 32]>,
+    credential: Given,
 ) -> Result<(), DiskError> {
     let (charter_version, recovery_pk) = wanted.recovery;
     let recovery = (Recipient::Recovery { charter_version }, recovery_pk);
     let unlock = wanted.unlock.iter().map(|(epoch, pk)| (Recipient::Unlock { epoch: *epoch }, *pk));
-    let credential = credential.map(|pk| (Recipient::Credential { pk }, pk));
+    let credential = credential.key().map(|pk| (Recipient::Credential { pk }, pk));
     for (recipient, pk) in std::iter::once(recovery).chain(unlock).chain(credential) {
         if !slots.is_sealed_to(generation.number, recipient, &pk) {
             slots.seal_to(generation.number, &generation.key, recipient, &pk)?;
@@ -98,12 +99,12 @@ pub(super) fn seal_all(
     Ok(())
 }
 
-fn is_wanted(r: Recipient, wanted: &WantedSlots, credential: Option<[u8; 32]>) -> bool {
+fn is_wanted(r: Recipient, wanted: &WantedSlots, credential: Given) -> bool {
     match r {
         Recipient::Unlock { epoch } => wanted.unlock.iter().any(|(e, _)| *e == epoch),
         Recipient::Recovery { .. } => true,
         Recipient::Plain => wanted.plain,
-        Recipient::Credential { pk } => credential == Some(pk),
+        Recipient::Credential { pk } => credential.keeps(&pk),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::disk::testing::*;
 use holdfast_types::{ClusterId, VoterId};
+use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use std::sync::Arc;
 
 const CREDENTIAL: [u8; 32] = [4; 32];
@@ -30,7 +31,7 @@ fn bring_until(dir: &Path, keys: &DiskKeys, wanted: &WantedSlots, stop: usize) -
         done += 1;
         if done == stop { Err(DiskError::Entropy) } else { Ok(()) }
     };
-    bring(dir, keys, wanted, Some(pk(CREDENTIAL)), step).is_ok()
+    bring(dir, keys, wanted, Given::Key(pk(CREDENTIAL)), step).is_ok()
 }
 
 #[test]
@@ -65,18 +66,24 @@ fn slots_become_what_is_wanted_and_stay_as_they_are_when_they_are_already() {
     let keys = opened(dir.path());
     let [_, both, last] = stages();
     let bring = |w: &WantedSlots, credential| bring(dir.path(), &keys, w, credential, &mut |_| Ok(())).unwrap();
-    assert_eq!(bring(&both, None), SlotsNow { unlock_epoch: 2, recovery_version: 1 });
+    assert_eq!(bring(&both, Given::Nothing), SlotsNow { unlock_epoch: 2, recovery_version: 1 });
     let file = || std::fs::read(dir.path().join("slots")).unwrap();
     let before = file();
-    bring(&both, None);
+    bring(&both, Given::Nothing);
     assert_eq!(file(), before, "nothing to do, and yet the file was written");
     let plain = WantedSlots { plain: true, recovery: (2, pk([8; 32])), ..last };
-    assert_eq!(bring(&plain, Some(pk(CREDENTIAL))), SlotsNow { unlock_epoch: 2, recovery_version: 2 });
+    assert_eq!(bring(&plain, Given::Key(pk(CREDENTIAL))), SlotsNow { unlock_epoch: 2, recovery_version: 2 });
     let slots = Slots::load(dir.path()).unwrap();
     let mut kinds: Vec<String> = slots.iter().map(|s| crate::gate::slot_name(s.recipient)).collect();
     kinds.sort();
     assert_eq!(kinds, ["credential", "plain", "recovery(2)", "unlock(2)"]);
-    bring(&wanted(), None);
+    // What the service manager gave cannot be used: the other slots follow all the same, and its own stays as it is.
+    let only = WantedSlots { plain: false, ..plain };
+    bring(&only, Given::Unusable);
+    let kept = Slots::load(dir.path()).unwrap();
+    let kinds: Vec<String> = kept.iter().map(|s| crate::gate::slot_name(s.recipient)).collect();
+    assert!(kinds.iter().any(|k| k == "credential") && !kinds.iter().any(|k| k == "plain"), "{kinds:?}");
+    bring(&wanted(), Given::Nothing);
     assert!(Slots::load(dir.path()).unwrap().plain_keys().is_empty());
     assert_eq!(chain::load(dir.path(), &CLUSTER, VOTER).unwrap(), None);
 }
@@ -96,7 +103,7 @@ fn a_chain_that_is_damaged_or_anothers_is_named_and_made_anew() {
     make_voter(dir.path(), CLUSTER, VOTER);
     let keys = opened(dir.path());
     let [_, both, _] = stages();
-    bring(dir.path(), &keys, &both, None, &mut |_| Ok(())).unwrap();
+    bring(dir.path(), &keys, &both, Given::Nothing, &mut |_| Ok(())).unwrap();
     let path = dir.path().join("unlock.chain");
     let file = std::fs::read(&path).unwrap();
     let read = || chain::load(dir.path(), &CLUSTER, VOTER);
@@ -112,7 +119,7 @@ fn a_chain_that_is_damaged_or_anothers_is_named_and_made_anew() {
     assert!(matches!(read(), Err(DiskError::OtherVoter { .. })));
     chain::store(dir.path(), &ClusterId([8; 32]), VOTER, 1, b"x").unwrap();
     assert!(matches!(read(), Err(DiskError::OtherCluster { .. })));
-    bring(dir.path(), &keys, &both, None, &mut |_| Ok(())).unwrap();
+    bring(dir.path(), &keys, &both, Given::Nothing, &mut |_| Ok(())).unwrap();
     assert_eq!(read().unwrap(), both.chain);
 }
 
@@ -127,4 +134,18 @@ fn the_chain_is_stored_as_it_always_was() {
     assert_eq!(chain::load(dir.path(), &CLUSTER, VOTER).unwrap(), Some((1, sealed.to_vec())));
     chain::store(dir.path(), &CLUSTER, VOTER, 1, sealed).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), golden);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_chain_comes_back_as_it_was_for_its_own_voter_alone(
+        epoch in any::<u64>(), voter in any::<u64>(), sealed in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        chain::store(dir.path(), &CLUSTER, VoterId(voter), epoch, &sealed).unwrap();
+        prop_assert_eq!(chain::load(dir.path(), &CLUSTER, VoterId(voter)).unwrap(), Some((epoch, sealed)));
+        let other = chain::load(dir.path(), &CLUSTER, VoterId(voter.wrapping_add(1)));
+        prop_assert!(matches!(other, Err(DiskError::OtherVoter { .. })));
+    }
 }

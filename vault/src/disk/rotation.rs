@@ -10,6 +10,7 @@
 //! Must never: drop the old key while anything on the disk needs it, or keep it once nothing does.
 
 use super::DiskError;
+use super::credential::Given;
 use super::duty;
 use super::ident::Ident;
 use super::keys::{self, DiskKeys, Generation};
@@ -84,7 +85,7 @@ struct Rotation<'a, M: Machine> {
     store: &'a Store,
     voter: &'a Voter<M>,
     wanted: &'a WantedSlots,
-    credential: Option<[u8; 32]>,
+    credential: Given,
     steps: Steps,
 }
 
@@ -96,7 +97,7 @@ impl<'a, M: Machine> Rotation<'a, M> {
         voter: &'a Voter<M>,
         wanted: &'a WantedSlots,
     ) -> Result<Self, RotationError> {
-        let credential = super::credential::public_key()?;
+        let credential = Given::now();
         Ok(Self { dir, keys, store, voter, wanted, credential, steps: Arc::new(|_| Ok(())) })
     }
 

@@ -2,12 +2,17 @@
 
 use crate::clock::complaint;
 use crate::cluster::Cluster;
-use holdfast_types::Millis;
+use crate::members;
+use holdfast_types::{Millis, VoterId};
 use holdfast_vault_core::State;
 use holdfast_wire::v1;
+use std::time::{Duration, Instant};
 
 /// At most this many things are named in one alarm; of the others there is a number.
 const NAMED: usize = 10;
+
+/// What takes longer than this is worth an alarm.
+const LATE: Duration = Duration::from_secs(3600);
 
 /// Every alarm of this moment.
 pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Alarm> {
@@ -28,15 +33,66 @@ pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Ala
     for (code, text) in cluster.look(|s| committed(s, now)).unwrap_or_default() {
         raise(code, text);
     }
+    for (code, text) in voters(cluster) {
+        raise(code, text);
+    }
     if let Some(text) = complaint(holdfast_transport::now(), now) {
         raise("clock", text);
     }
     all
 }
 
+/// Those that the leader sees of the other voters.
+fn voters(cluster: &Cluster) -> Vec<(&'static str, String)> {
+    let names = |ids: Vec<VoterId>| ids.iter().map(|v| format!("voter {v}")).collect::<Vec<_>>();
+    let (now, votes) = (Instant::now(), cluster.voter.members().voters);
+    let mut all: Vec<_> =
+        cluster.clocks.alarm(cluster.id, &votes, now).map(|text| ("clock-off", text)).into_iter().collect();
+    all.extend(told("voter-unreachable", &names(members::lost(cluster)), "did not answer for more than a minute"));
+    all.extend(told(
+        "impostor",
+        &names(cluster.impostors.lately(now)),
+        "spoke as another voter within the hour, as the log says, and was refused: find out why, or evict it",
+    ));
+    all
+}
+
+/// An even number of voters endures no more than one fewer does.
+fn even(voters: usize) -> Option<(&'static str, String)> {
+    (voters > 0 && voters.is_multiple_of(2)).then(|| {
+        let text = format!(
+            "{voters} voters endure the loss of {}, as {} do: admit one more or evict one",
+            voters / 2 - 1,
+            voters - 1
+        );
+        ("voters-even", text)
+    })
+}
+
+/// What was begun more than an hour ago and is not done.
+fn unfinished(unlock: &v1::UnlockView, keyring: &v1::KeyringView, now: Millis) -> Vec<(&'static str, String)> {
+    let is_late = |since: i64| now.since(Millis(since)) >= LATE;
+    let mut all = Vec::new();
+    if unlock.pending > 0 && is_late(unlock.since_ms) {
+        let missing: Vec<String> = unlock.missing.iter().map(ToString::to_string).collect();
+        let missing = if missing.is_empty() { "none".to_owned() } else { missing.join(", ") };
+        let text = format!("the rotation of the unlock key is not done; voters that are not ready: {missing}");
+        all.push(("rotation-late", text));
+    }
+    if keyring.left > 0 && is_late(keyring.since_ms) {
+        let text = format!("{} records lie under an older term of the keyring still", keyring.left);
+        all.push(("keyring-late", text));
+    }
+    all
+}
+
 /// Those that committed state tells.
 fn committed(s: &State, now: Millis) -> Vec<(&'static str, String)> {
-    let mut all = Vec::new();
+    let mut all = unfinished(&s.unlock_view(), &s.keyring_view(), now);
+    all.extend(even(s.voters().count()));
+    let open: Vec<_> =
+        s.compromised_voters().iter().map(|(id, left)| format!("voter {id} ({})", left.join(", "))).collect();
+    all.extend(told("compromised", &open, "were evicted as compromised, and what they held is in use still"));
     if s.charter().operators.len() == 1 {
         all.push(("one-person", "one operator alone holds every right".to_owned()));
     }
@@ -78,6 +134,28 @@ fn told(code: &'static str, things: &[String], what: &str) -> Option<(&'static s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_even_number_of_voters_is_warned_of() {
+        let warned: Vec<usize> = (0..6).filter(|n| even(*n).is_some()).collect();
+        assert_eq!(warned, [2, 4]);
+        assert!(even(2).unwrap().1.starts_with("2 voters endure the loss of 0, as 1 do"));
+    }
+
+    #[test]
+    fn a_rotation_that_is_not_done_after_an_hour_is_warned_of() {
+        let unlock = v1::UnlockView { pending: 2, since_ms: 5_000, missing: vec![3], ..v1::UnlockView::default() };
+        let keyring = v1::KeyringView { term: 2, older: vec![1], left: 7, since_ms: 5_000 };
+        let codes = |now: i64, u: &v1::UnlockView, k: &v1::KeyringView| {
+            unfinished(u, k, Millis(now)).into_iter().map(|(code, _)| code).collect::<Vec<_>>()
+        };
+        assert!(codes(5_000 + 3_599_999, &unlock, &keyring).is_empty());
+        assert_eq!(codes(5_000 + 3_600_000, &unlock, &keyring), ["rotation-late", "keyring-late"]);
+        let done = v1::UnlockView { pending: 0, ..unlock };
+        // Terms may wait for nodes that are away: that is no work left undone.
+        let waits = v1::KeyringView { left: 0, ..keyring };
+        assert!(codes(i64::MAX, &done, &waits).is_empty());
+    }
 
     #[test]
     fn an_alarm_names_ten_things_and_counts_the_others() {

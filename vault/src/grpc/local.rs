@@ -9,23 +9,26 @@ use crate::disk::slots::{Recipient, Slots};
 use crate::found::{self, disk};
 use crate::gate::{Phase, Who, slot_name};
 use crate::recover;
+use crate::reports;
 use crate::run::Daemon;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::local_server::Local;
 use holdfast_types::ClusterId;
-use holdfast_vault_core::NoteKind;
+use holdfast_wire::boxes::{self, PrivateKey};
 use holdfast_wire::v1;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status, Streaming};
-use zeroize::Zeroize as _;
+
+/// How long a voter that is sealed waits until that is written down.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Serves U.
 pub struct LocalService(pub Arc<Daemon>);
 
 /// A voter's slots, as they are shown: the boxes that an operator's keys open.
-pub fn boxes(slots: &Slots) -> v1::SlotBoxes {
+pub fn shown_boxes(slots: &Slots) -> v1::SlotBoxes {
     let slot = |s: &crate::disk::slots::Slot| {
         let (kind, epoch) = match s.recipient {
             Recipient::Unlock { epoch } => ("unlock", epoch),
@@ -55,7 +58,7 @@ fn boxes_and_chain(slots: &Slots, dir: &Path) -> v1::SlotBoxes {
             (0, Vec::new())
         }
     };
-    v1::SlotBoxes { chain, chain_epoch, ..boxes(slots) }
+    v1::SlotBoxes { chain, chain_epoch, ..shown_boxes(slots) }
 }
 
 /// Whether the request founds the very cluster that is here, by the charter that it is named after.
@@ -76,7 +79,7 @@ fn founded(cluster: &Cluster, slots: &Slots) -> Result<v1::InitReply, Failure> {
         service_addrs: vec![cluster.addrs.service.clone()],
         join_addrs: vec![cluster.addrs.join.clone()],
         bundle_chain,
-        slots: Some(boxes(slots)),
+        slots: Some(shown_boxes(slots)),
     })
 }
 
@@ -129,13 +132,17 @@ async fn init(daemon: Arc<Daemon>, request: v1::InitRequest) -> Result<v1::InitR
 }
 
 /// The disk keys of a request, each checked against the slots: one for each live generation.
-fn disk_keys(slots: &Slots, r: &mut v1::OpenSlotRequest) -> Result<Vec<DiskKey>, Failure> {
+fn disk_keys(slots: &Slots, answer: &PrivateKey, r: &v1::OpenSlotRequest) -> Result<Vec<DiskKey>, Failure> {
     let mut keys = Vec::new();
-    let first = v1::GenerationKey { dk_gen: r.dk_gen, disk_key: std::mem::take(&mut r.disk_key) };
-    for mut given in std::iter::once(first).chain(std::mem::take(&mut r.others)) {
-        let key = DiskKey::from_slice(&given.disk_key);
-        given.disk_key.zeroize();
-        let key = key.ok_or_else(|| Failure::invalid("invalid-input", "a disk key has 32 bytes"))?;
+    let first = v1::GenerationKey { dk_gen: r.dk_gen, disk_key_box: r.disk_key_box.clone() };
+    for given in std::iter::once(&first).chain(&r.others) {
+        let aad = boxes::open_slot_aad(slots.voter().0, given.dk_gen);
+        let context = boxes::Context { purpose: boxes::OPEN_SLOT, cluster: slots.cluster(), aad: &aad };
+        let key = boxes::open(answer, &context, None, &given.disk_key_box).ok();
+        let key = key.and_then(|k| DiskKey::from_slice(k.expose()));
+        let key = key.ok_or_else(|| {
+            Failure::invalid("invalid-input", "the box of the disk key does not open; ask for the slots again")
+        })?;
         let generation = if given.dk_gen == 0 { slots.current() } else { given.dk_gen };
         slots.verify(generation, &key).map_err(disk)?;
         keys.push(key);
@@ -144,26 +151,48 @@ fn disk_keys(slots: &Slots, r: &mut v1::OpenSlotRequest) -> Result<Vec<DiskKey>,
 }
 
 /// Opens the disk with the key of one of its slots.
-async fn open_slot(daemon: Arc<Daemon>, mut r: v1::OpenSlotRequest) -> Result<v1::Ack, Failure> {
+async fn open_slot(daemon: Arc<Daemon>, r: v1::OpenSlotRequest) -> Result<v1::Ack, Failure> {
     let mut attempts = daemon.gate.door.lock().await;
     let phase = daemon.gate.phase();
     let Phase::Sealed(slots) = &*phase else {
-        r.disk_key.zeroize();
         return Err(Failure::changed("not-sealed", format!("this vault is {}", phase.word())));
     };
     if !attempts.allow(Instant::now()) {
         return Err(Failure::exhausted("too-many-attempts", "too many attempts to unlock").help("wait a minute"));
     }
-    let keys = disk_keys(slots, &mut r).inspect_err(|_| tracing::warn!(slot = %r.slot, "an attempt to unlock failed"));
+    let slot: String = r.slot.chars().filter(char::is_ascii_graphic).take(32).collect();
+    let unsaid = &daemon.gate.unsaid;
+    let keys = disk_keys(slots, &daemon.gate.answer().0, &r).inspect_err(|_| {
+        tracing::warn!(slot, "an attempt to unlock failed");
+        unsaid.failed();
+    })?;
     let slots = Slots::load(&daemon.voter_dir()).map_err(disk)?;
-    let opened = daemon.open(slots, keys?).await?.wait().await?;
-    let slot: String = r.slot.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
-    // One of several that waits for the others, or follows, has nobody to write it down with: its log says it.
+    // Whoever leads writes it down: this voter tells it with its first report.
+    unsaid.opened(if slot.is_empty() { "slot".to_owned() } else { slot.clone() });
+    let opening = daemon.open(slots, keys).await.inspect_err(|_| unsaid.not_opened())?;
+    opening.wait().await.inspect_err(|_| unsaid.not_opened())?;
     tracing::info!(slot, "unlocked");
-    if let Some(cluster) = opened.filter(|c| c.leads()) {
-        cluster.note(NoteKind::UnlockOpen, "local".to_owned(), format!("vault/{}", cluster.id), slot).await;
-    }
     Ok(v1::Ack {})
+}
+
+/// Writes down that this voter is sealed, through whoever leads; what cannot be said in time is not waited for.
+async fn say_farewell(cluster: &Cluster) {
+    let farewell = async {
+        let Some(said) = reports::farewell(cluster)? else { return Ok(()) };
+        if cluster.leads() {
+            return cluster.take_report(cluster.id, &said, Some(cluster.voter.status().term)).await.map(drop);
+        }
+        let leader = cluster.voter.status().leader;
+        let addr = leader.and_then(|l| Some((l, cluster.standing.others().ok()?.remove(&l)?)));
+        let nobody = || Failure::unavailable("no-leader", "no voter leads at the moment");
+        let (leader, addr) = addr.ok_or_else(nobody)?;
+        cluster.standing.peers.report(leader, &addr, said).await.map(drop)
+    };
+    match tokio::time::timeout(FAREWELL, farewell).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => tracing::warn!("that this voter is sealed could not be written to the log: {}", e.line()),
+        Err(_) => tracing::warn!("that this voter is sealed could not be written to the log in time"),
+    }
 }
 
 #[tonic::async_trait]
@@ -217,6 +246,7 @@ impl Local for LocalService {
                 r.leader = c.voter.status().leader.map_or(0, |l| l.0);
                 r.service_addr = c.addrs.service.clone();
                 r.join_addr = c.addrs.join.clone();
+                r.reason = c.clocks.complaint().unwrap_or_default();
             }
             Phase::Uninitialized => r.reason = "no cluster has been founded here".to_owned(),
             Phase::Joining(None) => r.reason = "the cluster has not answered yet".to_owned(),
@@ -241,7 +271,10 @@ impl Local for LocalService {
         let phase = self.0.gate.phase();
         let dir = self.0.voter_dir();
         match &*phase {
-            Phase::Sealed(slots) => Ok(Response::new(boxes_and_chain(slots, &dir))),
+            Phase::Sealed(slots) => {
+                let answer_pk = self.0.gate.answer().1.to_vec();
+                Ok(Response::new(v1::SlotBoxes { answer_pk, ..boxes_and_chain(slots, &dir) }))
+            }
             // An operator who replaces a key tries the new one on what is on the disk.
             Phase::Open(_) | Phase::Recovering(_) => {
                 Ok(Response::new(boxes_and_chain(&Slots::load(&dir).map_err(disk)?, &dir)))
@@ -258,18 +291,24 @@ impl Local for LocalService {
 
     async fn seal(&self, _: Request<v1::Ack>) -> Result<Response<v1::Ack>, Status> {
         let phase = self.0.gate.phase();
-        let Phase::Open(cluster) = &*phase else {
-            return Err(Failure::changed("not-open", format!("this vault is {}", phase.word())).into());
+        let cluster = match &*phase {
+            Phase::Open(cluster) => Some(cluster),
+            // Its keys are in memory as well, and whoever seals it may be in a hurry.
+            Phase::Recovering(_) | Phase::RolledBack(..) => None,
+            Phase::Uninitialized | Phase::Joining(_) | Phase::Sealed(_) => {
+                return Err(Failure::changed("not-open", format!("this vault is {}", phase.word())).into());
+            }
         };
-        if !cluster.look(holdfast_vault_core::State::autolock)? {
+        let slots = Slots::load(&self.0.voter_dir()).map_err(disk)?;
+        if slots.iter().any(|s| s.recipient == Recipient::Plain) {
             let f = Failure::changed(
                 "autolock-off",
                 "sealing does nothing while autolock is off: the disk key lies on the disk",
             );
             return Err(f.help("turn it on first: holdfast autolock on").into());
         }
-        if cluster.leads() {
-            cluster.note(NoteKind::Seal, "local".to_owned(), format!("vault/{}", cluster.id), String::new()).await;
+        if let Some(cluster) = cluster {
+            say_farewell(cluster).await;
         }
         self.0.seal.cancel();
         Ok(Response::new(v1::Ack {}))

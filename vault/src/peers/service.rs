@@ -34,6 +34,8 @@ pub trait Host: Send + Sync + 'static {
     fn high_water(&self, of: VoterId) -> Result<v1::HighWaterReply, Failure>;
     /// What voter `from` says of itself; only the leader can take it.
     async fn report(&self, from: VoterId, report: v1::VoterReport) -> Result<v1::VoterReportReply, Failure>;
+    /// Voter `id` spoke as another one: it was refused, and is to be written down.
+    fn spoke_as_another(&self, id: VoterId);
     /// Leaves `from..until` of the log, ending early at the first that is not here.
     fn backfill(&self, from: u64, until: u64) -> Result<Vec<v1::LeafData>, Failure>;
 }
@@ -51,7 +53,7 @@ struct PeerService {
 
 fn refusal(e: ReceiveError) -> Failure {
     match e {
-        ReceiveError::Refused(why) => Failure::refused("not-allowed", why),
+        ReceiveError::Refused(why) | ReceiveError::Impostor(why) => Failure::refused("not-allowed", why),
         ReceiveError::Unavailable(why) => Failure::unavailable("unavailable", why),
     }
 }
@@ -76,6 +78,14 @@ impl PeerService {
         self.peers.hear(from, boot, recorded)
     }
 
+    /// A message of `from` that was not taken.
+    fn refused(&self, from: VoterId, e: ReceiveError) -> Failure {
+        if let ReceiveError::Impostor(_) = e {
+            self.host.spoke_as_another(from);
+        }
+        refusal(e)
+    }
+
     fn voter(&self) -> Result<Arc<dyn Receiver>, Failure> {
         self.peers.gate()?;
         self.host.voter().ok_or_else(|| Failure::unavailable("unavailable", "raft does not run here yet"))
@@ -93,7 +103,7 @@ impl PeerService {
         let from = self.caller(&request)?;
         let m = request.into_inner();
         self.hear(from, m.boot.as_ref())?;
-        let body = self.voter()?.receive(rpc, from, &m.body).await.map_err(refusal)?;
+        let body = self.voter()?.receive(rpc, from, &m.body).await.map_err(|e| self.refused(from, e))?;
         Ok(self.answer(body))
     }
 
@@ -195,7 +205,8 @@ impl Peer for PeerService {
         let busy = |_| Failure::unavailable("unavailable", "another snapshot is on its way to this voter");
         let _one_at_a_time = self.peers.installing.try_acquire().map_err(busy)?;
         let data = self.take_snapshot(&head, &mut parts).await?;
-        let body = voter.receive_snapshot(from, &head.vote, &head.meta, data).await.map_err(refusal)?;
+        let body = voter.receive_snapshot(from, &head.vote, &head.meta, data).await;
+        let body = body.map_err(|e| self.refused(from, e))?;
         Ok(self.answer(body))
     }
 

@@ -85,6 +85,7 @@ struct World {
     dir: tempfile::TempDir,
     net: Arc<Net>,
     voters: BTreeMap<u64, Voter<Recorder>>,
+    stores: BTreeMap<u64, Store>,
     snapshot_every: u64,
 }
 
@@ -92,7 +93,8 @@ impl World {
     /// Voter 1, who leads.
     async fn one(snapshot_every: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut world = Self { dir, net: Arc::default(), voters: BTreeMap::new(), snapshot_every };
+        let (voters, stores) = (BTreeMap::new(), BTreeMap::new());
+        let mut world = Self { dir, net: Arc::default(), voters, stores, snapshot_every };
         world.begin(1).await;
         world[1].found("memory:1").await.unwrap();
         settled(&world[1], |s| s.state == ServerState::Leader).await;
@@ -118,6 +120,18 @@ impl World {
 
     async fn begin(&mut self, id: u64) {
         let store = Store::create(&self.dir.path().join(format!("voter-{id}")), keys(id, 9)).unwrap();
+        self.stores.insert(id, store.clone());
+        self.run(id, store).await;
+    }
+
+    /// Ends voter `id`, and starts it over the same store.
+    async fn again(&mut self, id: u64) {
+        self.net.there.lock().unwrap().remove(&id);
+        self.voters.remove(&id).unwrap().shutdown().await;
+        self.run(id, self.stores[&id].clone()).await;
+    }
+
+    async fn run(&mut self, id: u64, store: Store) {
         let options = Options { id: VoterId(id), snapshot_every: self.snapshot_every };
         let network = PeerNetwork::new(Arc::new(Way { me: id, net: Arc::clone(&self.net) }));
         let voter = Voter::start(store, Recorder::default(), &options, network).await.unwrap();
@@ -163,6 +177,25 @@ async fn eventually(what: &str, event: impl Fn() -> bool) {
         assert!(Instant::now() < until, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// It may have sent entries that never reached its own disk: as leader of the same term it would give their numbers to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_starts_again_does_not_lead_before_it_is_elected_in_a_new_term() {
+    let mut world = World::three().await;
+    let (leader, term) = world.leader(&[1, 2, 3]).await;
+    world.propose(leader, 0).await;
+    // Nobody else can be elected meanwhile.
+    (1..=3).for_each(|id| world.net.cut_off(id));
+    world.again(leader).await;
+    assert!(world[leader].is_founded().await.unwrap());
+    let now = world[leader].status();
+    assert!(now.state != ServerState::Leader && now.leader != Some(VoterId(leader)), "{now:?}");
+    world.net.heal();
+    let (next, later) = world.leader(&[1, 2, 3]).await;
+    assert!(later > term, "voter {leader} goes on with the term {term} in which it was ended");
+    world.propose(next, 1).await;
+    world.have(&[1, 2, 3], &[0, 1]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -324,7 +357,10 @@ async fn a_message_in_anothers_name_or_with_bytes_left_over_is_refused() {
     ];
     for (rpc, body) in cases {
         let refused = voter.receive(rpc, VoterId(2), body).await;
-        assert!(matches!(&refused, Err(ReceiveError::Refused(why)) if why.contains("may not speak as")), "{refused:?}");
+        assert!(
+            matches!(&refused, Err(ReceiveError::Impostor(why)) if why.contains("may not speak as")),
+            "{refused:?}"
+        );
         let longer = [body.as_slice(), &[0]].concat();
         let refused = voter.receive(rpc, VoterId(1), &longer).await;
         assert!(matches!(&refused, Err(ReceiveError::Refused(why)) if why.contains("no message")), "{refused:?}");

@@ -54,6 +54,9 @@ pub enum ReceiveError {
     /// It is no such message, or another voter's.
     #[error("{0}")]
     Refused(String),
+    /// A voter spoke as another one.
+    #[error("{0}")]
+    Impostor(String),
     /// This voter cannot answer now, or has stopped.
     #[error("{0}")]
     Unavailable(String),
@@ -113,7 +116,7 @@ fn speaks_for_itself(vote: &Vote, from: VoterId) -> Result<(), ReceiveError> {
         return Ok(());
     }
     tracing::error!(from = from.0, named, "a voter spoke as another; its message was refused");
-    Err(ReceiveError::Refused(format!("voter {from} may not speak as voter {named}")))
+    Err(ReceiveError::Impostor(format!("voter {from} may not speak as voter {named}")))
 }
 
 impl<M: Machine> Voter<M> {

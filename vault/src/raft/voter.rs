@@ -40,6 +40,9 @@ impl Options {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
             max_in_snapshot_log_to_keep: self.keep(),
             enable_pre_vote: Some(true),
+            // Entries reach followers before they are on this disk: whoever led when it was killed may have sent more than it
+            // has, and as the leader of the same term would give the same numbers to other entries.
+            enable_leader_restore: Some(false),
             ..Config::default()
         };
         config.validate().map_err(|e| StartError::Options(e.to_string()))

@@ -1,7 +1,7 @@
 //! `log export`: the whole log in one file, verified while it is written, and verifiable without the cluster ever after.
 //!
 //! STORED: `"HFLG" | fmt u8=1 | frame*`, a frame being `length u32 | message`: the trust chains, the checkpoint, then entries
-//! with their salts.
+//! with their salts; golden file `cli/golden/log-export.hex`.
 
 use super::audit::Auditor;
 use super::{MAX_ENTRY, check_memory, checkpoint, entries, next};
@@ -11,6 +11,7 @@ use crate::context::SeenLog;
 use crate::errors::Failure;
 use crate::framed::{Frames, NewFile, refuse};
 use crate::trust::Trust;
+use holdfast_types::{ClusterId, Digest};
 use holdfast_wire::backup::{BackupError, MAX_PART};
 use holdfast_wire::note::{Checkpoint, origin};
 use holdfast_wire::{strict, v1};
@@ -60,16 +61,31 @@ pub async fn write(app: &App, c: &Cluster, file: &Path) -> Result<(), Failure> {
 /// Verifies a file that `write` made, against the context alone.
 pub fn verify(app: &App, file: &Path) -> Result<(), Failure> {
     let ctx = app.context()?;
+    let bar = app.out.bar(0, "verifying");
+    let checkpoint = check(file, &ctx.cluster, &ctx.anchor, |size, taken| {
+        bar.set_length(size);
+        bar.inc(taken);
+    })?;
+    bar.finish_and_clear();
+    let document =
+        json!({"ok": true, "entries": checkpoint.size, "root": checkpoint.root.hex(), "origin": checkpoint.origin});
+    app.out.show(&document, || format!("ok {} entries\n", checkpoint.size))
+}
+
+/// The checkpoint that all of the file makes. `each` hears of the log's size and of the entries that were taken just now.
+fn check(file: &Path, cluster: &ClusterId, anchor: &Digest, each: impl Fn(u64, u64)) -> Result<Checkpoint, Failure> {
     let mut frames = Frames::open(file, MAGIC)?;
     let cut = || refuse(BackupError::CutShort);
     let damaged = |e: strict::StrictError| refuse(BackupError::Part(e));
     let chains: v1::TrustView = strict::decode(&frames.next()?.ok_or_else(cut)?, MAX_PART).map_err(damaged)?;
-    let trust = Trust::verify(chains, &ctx.cluster, &ctx.anchor)?;
+    let trust = Trust::verify(chains, cluster, anchor)?;
     let head: v1::CheckpointReply = strict::decode(&frames.next()?.ok_or_else(cut)?, MAX_PART).map_err(damaged)?;
     let log = origin(trust.trust_domain().as_str(), trust.bundle().era);
     let checkpoint = Checkpoint::verify(&head.note, &log, &trust.checkpoint_keys()).map_err(Failure::untrusted)?;
-    let mut auditor = Auditor::new(ctx.cluster);
-    let bar = app.out.bar(checkpoint.size, "verifying");
+    if head.size != checkpoint.size || head.root != checkpoint.root.0 {
+        return Err(Failure::untrusted("the file does not say of its checkpoint what the signed note says"));
+    }
+    let mut auditor = Auditor::new(*cluster);
     while let Some(frame) = frames.next()? {
         let chunk: v1::EntriesChunk = strict::decode(&frame, MAX_PART).map_err(damaged)?;
         for leaf in &chunk.leaves {
@@ -78,11 +94,12 @@ pub fn verify(app: &App, file: &Path) -> Result<(), Failure> {
             }
             auditor.take(leaf)?;
         }
-        bar.inc(chunk.leaves.len() as u64);
+        each(checkpoint.size, chunk.leaves.len() as u64);
     }
-    bar.finish_and_clear();
     auditor.finish(checkpoint.size, &checkpoint.root)?;
-    let document =
-        json!({"ok": true, "entries": checkpoint.size, "root": checkpoint.root.hex(), "origin": checkpoint.origin});
-    app.out.show(&document, || format!("ok {} entries\n", checkpoint.size))
+    Ok(checkpoint)
 }
+
+#[cfg(test)]
+#[path = "export_tests.rs"]
+mod tests;

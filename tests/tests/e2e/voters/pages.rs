@@ -105,7 +105,7 @@ fn a_voter_is_admitted_evicted_and_restarted_as_the_page_says() {
     let gone = v.follower();
     let mut r = Reader { v, umask: "022".to_owned(), newcomer: None, gone };
     let said = r.follow("voters.md");
-    assert!(said.contains("waits") && said.contains("ready"), "{said}");
+    assert!(said.contains("WAITS AS") && said.contains("ready"), "{said}");
     assert_eq!(r.v.put("shop/a", b"value"), 1);
     let log = r.v.w.ok(&["log", "tail", "-n", "100"]);
     assert!(log.contains("voter.admit") && log.contains("voter.evict"), "{log}");

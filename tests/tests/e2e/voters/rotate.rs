@@ -101,8 +101,13 @@ fn after_a_compromised_rotation_the_old_key_opens_no_new_disk() {
         v.w.refused(&["unlock", "--vault-socket", &socket, "--key-file", key], 3);
         if n == 0 {
             // The disk key that was stolen is no key of this disk.
+            let (cluster, aad) = (
+                holdfast_types::ClusterId::from_slice(&slots.cluster_id).unwrap(),
+                boxes::open_slot_aad(slots.voter_id, slots.dk_gen),
+            );
+            let context = boxes::Context { purpose: boxes::OPEN_SLOT, cluster: &cluster, aad: &aad };
             let request = v1::OpenSlotRequest {
-                disk_key: stolen.clone(),
+                disk_key_box: boxes::seal(&slots.answer_pk, &context, None, &stolen, [7; 32]).unwrap(),
                 dk_gen: slots.dk_gen,
                 slot: "unlock".to_owned(),
                 others: Vec::new(),

@@ -46,6 +46,14 @@ fn all_voters_are_opened_by_one_command_after_a_power_cut() {
     assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     v.all.iter().for_each(|voter| voter.becomes("ready"));
+    eventually("what opened each voter to be in the log, though only one of them leads", || {
+        let log = v.w.ok(&["log", "tail", "-n", "50"]);
+        let opened = |voter: &super::world::Voter| {
+            let subject = format!("vault/{}", voter.id);
+            log.lines().any(|line| line.contains("unlock.open") && line.contains(&subject))
+        };
+        v.all.iter().all(opened).then_some(())
+    });
     assert_eq!(v.put("shop/a", b"value"), 2);
     v.settle();
     v.verifies();

@@ -36,6 +36,11 @@ impl Step<'_> {
             c.charters.push(raw.to_vec());
         }
         self.leaf(by.draft("charter", version).with("recovery_key", if new_key { "new" } else { "same" }));
+        if new_key {
+            // An old copy of a disk and the old key would open it as it is today, and the terms in its log.
+            self.replace_disk_keys();
+            self.state.keyring_ordered = true;
+        }
         self.next_epoch();
         // Each voter's recovery slot names the charter's version, also where the key is the same.
         self.event(Event::Slots);

@@ -4,7 +4,7 @@ use super::{Event, Step};
 use crate::command::{Command, Founding, SealedKey, StkFacts};
 use crate::log::Draft;
 use crate::refusal::Refusal;
-use crate::state::{Issuer, RootRow, State, StkRow, Unlock, UnlockKey, VoterRow};
+use crate::state::{Issuer, RootRow, State, StkRow, Unlock, VoterRow};
 use holdfast_types::{ClusterId, Millis, TrustDomain, sha256};
 use holdfast_wire::statement;
 use holdfast_wire::v1;
@@ -36,8 +36,7 @@ impl Step<'_> {
         s.term = 1;
         s.term_since = self.at;
         s.recovery_terms.insert(1, f.recovery_box);
-        let key = f.unlock_pk.map(|pk| UnlockKey { pk, threshold: 0, share_digests: Vec::new() });
-        s.unlock = Unlock { epoch: 1, key, ..Unlock::default() };
+        s.unlock = Unlock { epoch: 1, key: f.unlock, ..Unlock::default() };
         let row = VoterRow::new(f.voter.kem_pk, f.voter.kem_gen, vec![(1, f.term_box)], None);
         s.voters.insert(f.voter.id, row);
         s.last_voter = f.voter.id.0;

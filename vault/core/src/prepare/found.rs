@@ -6,7 +6,7 @@ use crate::entropy::Entropy;
 use crate::held::Prepared;
 use crate::keys::Keyring;
 use crate::refusal::{Code, Refusal};
-use crate::state::State;
+use crate::state::{State, UnlockKey};
 use holdfast_pki::issue::{RootCa, new_root};
 use holdfast_pki::keys::{CertSigner, RootStatementSigner, SubjectKey};
 use holdfast_policy::OperatorAct;
@@ -78,13 +78,24 @@ pub fn founding_cluster(charter: &v1::Statement) -> Result<ClusterId, Refusal> {
     check_charter(charter).map(|(cluster, _)| cluster)
 }
 
+/// The unlock key that a founding names, with its shares; `None`: autolock is off.
+pub fn founding_unlock(request: &v1::InitRequest) -> Result<Option<UnlockKey>, Refusal> {
+    let (threshold, share_digests) = (request.threshold, request.share_digests.clone());
+    if request.unlock_pk.is_empty() {
+        let none = threshold == 0 && share_digests.is_empty();
+        return if none { Ok(None) } else { Err(Refusal::invalid("shares are named, and no unlock key")) };
+    }
+    let pk = request.unlock_pk.clone();
+    UnlockKey::read(&v1::UnlockPrepare { pk, threshold, share_digests, ..v1::UnlockPrepare::default() }).map(Some)
+}
+
 /// Everything that founds a cluster, in one command; replies with its name.
 pub fn found(
     charter: &v1::Statement,
     keys: &Keyring,
     made: &FoundingKeys<'_>,
     voter: VoterFacts,
-    unlock_pk: Option<[u8; 32]>,
+    unlock: Option<UnlockKey>,
     issuer_life: Duration,
     now: Millis,
     entropy: &mut Entropy,
@@ -120,7 +131,7 @@ pub fn found(
         term_box: keys.box_term(1, voter.id.0, &voter.kem_pk, voter.kem_gen, entropy.draw("term-box"))?,
         recovery_box: keys.box_for_recovery(1, &recovery, entropy.draw("recovery-box"))?,
         voter,
-        unlock_pk,
+        unlock,
     };
     Ok(prepared(now, entropy, Command::Found(Box::new(founding)), cluster))
 }

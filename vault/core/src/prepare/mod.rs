@@ -13,7 +13,7 @@ mod trust;
 mod unlock;
 mod voters;
 
-pub use found::{FoundingKeys, found, founding_cluster, new_issuer, new_stk};
+pub use found::{FoundingKeys, found, founding_cluster, founding_unlock, new_issuer, new_stk};
 pub use grant_batch::{GrantBatch, GrantReply, MAX_BATCH};
 pub use identity::{AWAIT_SKEW, Approved, JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
 pub use keyring::{new_term, rewrap};

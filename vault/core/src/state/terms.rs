@@ -171,6 +171,11 @@ impl State {
         let old = self.recovery_terms.range(..self.term).map(|(t, _)| *t);
         old.filter(|t| !self.index.under.records.contains_key(t) && !self.has_node_under(*t)).collect()
     }
+    /// Nodes whose keys derive from a term before the active one, after `after` in the order of their ids.
+    pub fn nodes_under_older_terms<'a>(&'a self, after: &'a str) -> impl Iterator<Item = &'a String> {
+        let sets = self.index.under.nodes.range(..self.term).map(|(_, ids)| ids);
+        sets.flat_map(move |ids| ids.range::<str, _>((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded)))
+    }
     /// The keyring, as operators see it.
     pub fn keyring_view(&self) -> v1::KeyringView {
         let records: usize = self.index.under.records.range(..self.term).map(|(_, at)| at.len()).sum();

@@ -163,6 +163,7 @@ impl State {
             disk_key_order: u.disk_key_order,
             pending_pk: next.map(|n| n.key.pk.to_vec()).unwrap_or_default(),
             since_ms: next.map_or(0, |n| n.since.0),
+            chain: next.is_some_and(|n| !n.chain.is_empty()),
         }
     }
 }

@@ -62,8 +62,10 @@ pub const KINDS: &[&str] = &[
     "grant.late",
     "command.deny",
     "alarm/unknown-cert",
+    "alarm/impostor",
     "evidence",
     "unlock.open",
+    "unlock.deny",
     "seal",
 ];
 

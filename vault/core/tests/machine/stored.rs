@@ -109,6 +109,8 @@ fn samples() -> Vec<Command> {
         NoteKind::Seal,
         NoteKind::RolledBack,
         NoteKind::Backup,
+        NoteKind::UnlockDeny,
+        NoteKind::Impostor,
     ];
     let note =
         |kind| Command::Note(NoteFacts { kind, actor: "a".into(), subject: "s".into(), detail: "d".into(), count: 3 });

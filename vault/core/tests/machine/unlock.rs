@@ -2,6 +2,7 @@
 
 use crate::world::World;
 use holdfast_types::{Digest, VoterId, sha256};
+use holdfast_vault_core::prepare::founding_unlock;
 use holdfast_vault_core::{Code, Committed, Event, Refusal, State, WantedSlots};
 use holdfast_wire::boxes::{self, Context, derive_keypair};
 use holdfast_wire::keys::key_id;
@@ -336,4 +337,29 @@ fn an_order_to_replace_disk_keys_reaches_every_voter() {
     assert!(done.events.contains(&Event::Slots), "{:?}", done.events);
     assert_eq!(wanted(&w).disk_key_order, order + 1);
     assert_eq!(w.state.voter(VoterId(1)).unwrap().disk_key_order, 0, "the voter says when it is done");
+}
+
+#[test]
+fn a_founding_names_its_unlock_key_with_shares_that_fit_together_or_none() {
+    let asked = |pk: Vec<u8>, threshold, shares: u8| v1::InitRequest {
+        unlock_pk: pk,
+        threshold,
+        share_digests: (0..shares).map(|n| vec![n; 32]).collect(),
+        ..v1::InitRequest::default()
+    };
+    let read = |pk: Vec<u8>, threshold, shares| founding_unlock(&asked(pk, threshold, shares));
+    let key = key_of(1).to_vec();
+    assert_eq!(read(Vec::new(), 0, 0).unwrap(), None);
+    assert_eq!(read(key.clone(), 0, 0).unwrap().map(|k| (k.pk, k.threshold)), Some((key_of(1), 0)));
+    let split = read(key.clone(), 2, 3).unwrap().unwrap();
+    assert_eq!((split.threshold, split.share_digests.len()), (2, 3));
+    for bad in [
+        read(key.clone(), 4, 3),
+        read(key.clone(), 0, 3),
+        read(key, 1, 0),
+        read(Vec::new(), 2, 3),
+        read(vec![1; 31], 0, 0),
+    ] {
+        assert_eq!(bad.unwrap_err().code, Code::InvalidInput);
+    }
 }

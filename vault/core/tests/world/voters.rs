@@ -32,7 +32,7 @@ impl World {
             disk_key_order: row.disk_key_order,
             kem_gen: row.kem_gen,
             kem_pk: row.kem_pk.to_vec(),
-            csr: Vec::new(),
+            ..v1::VoterReport::default()
         }
     }
     /// Says it to the leader; the chain that was asked for, or `None` if it was no news.

@@ -46,6 +46,15 @@ async fn a_voter_cannot_speak_as_another() {
 }
 
 #[tokio::test]
+async fn a_voter_whose_words_are_anothers_is_refused_and_written_down() {
+    let w = two().await;
+    let said = w.two.peers.wire().call(w.one.id, &w.one.addr, PeerRpc::Vote, AS_ANOTHER.to_vec()).await;
+    assert!(said.unwrap_err().0.contains("may not speak as another"));
+    assert_eq!(*w.one.ear.impostors.lock().unwrap(), [2]);
+    assert!(w.one.ear.heard.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn an_evicted_voter_cannot_speak_at_all_not_even_where_it_was_connected() {
     let w = two().await;
     let say = || async { w.two.peers.wire().call(w.one.id, &w.one.addr, PeerRpc::Append, b"words".to_vec()).await };

@@ -102,6 +102,9 @@ impl PeerPins for Pins {
     }
 }
 
+/// A message in which a voter speaks as another.
+pub const AS_ANOTHER: &[u8] = b"as another";
+
 /// What is behind a voter's listener: an ear.
 #[derive(Default)]
 pub struct Ear {
@@ -110,6 +113,7 @@ pub struct Ear {
     pub reports: Mutex<Vec<(u64, v1::VoterReport)>>,
     pub leaves: Mutex<Vec<v1::LeafData>>,
     pub recorded: Mutex<v1::HighWaterReply>,
+    pub impostors: Mutex<Vec<u64>>,
 }
 
 impl Receiver for Arc<Ear> {
@@ -119,6 +123,9 @@ impl Receiver for Arc<Ear> {
         from: VoterId,
         body: &'a [u8],
     ) -> BoxFuture<'a, Result<Vec<u8>, ReceiveError>> {
+        if body == AS_ANOTHER {
+            return Box::pin(async { Err(ReceiveError::Impostor("it may not speak as another".to_owned())) });
+        }
         self.heard.lock().unwrap().push((rpc, from.0, body.to_vec()));
         Box::pin(async move { Ok([b"heard ", body].concat()) })
     }
@@ -146,7 +153,10 @@ impl Host for Behind {
     }
     async fn report(&self, from: VoterId, report: v1::VoterReport) -> Result<v1::VoterReportReply, Failure> {
         self.0.reports.lock().unwrap().push((from.0, report));
-        Ok(v1::VoterReportReply { chain: vec![b"chain".to_vec()] })
+        Ok(v1::VoterReportReply { chain: vec![b"chain".to_vec()], ..Default::default() })
+    }
+    fn spoke_as_another(&self, id: VoterId) {
+        self.0.impostors.lock().unwrap().push(id.0);
     }
     fn backfill(&self, from: u64, until: u64) -> Result<Vec<v1::LeafData>, Failure> {
         let leaves = self.0.leaves.lock().unwrap();
