@@ -32,6 +32,7 @@ mod pin;
 mod recover;
 mod registry;
 mod reports;
+mod rising;
 mod setback;
 mod socket;
 mod standing;

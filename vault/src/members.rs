@@ -7,7 +7,8 @@
 //! written, whether it is committed or not, and raft has no way back.
 
 use crate::cluster::Cluster;
-use crate::raft::{Members, ProposeError, decides};
+use crate::raft::{Members, ProposeError, Voter, decides};
+use crate::registry::Registry;
 use holdfast_transport::failure::Failure;
 use holdfast_types::VoterId;
 use holdfast_vault_core::{VoterMark, prepare};
@@ -122,6 +123,11 @@ impl Seen<'_> {
 fn lively(me: VoterId, unheard: &BTreeMap<VoterId, Duration>, patience: Duration) -> BTreeSet<VoterId> {
     let heard = unheard.iter().filter(|(_, t)| **t <= patience).map(|(id, _)| *id);
     heard.chain([me]).collect()
+}
+
+/// Whether a majority has answered this voter, as its leader, a moment ago.
+pub fn is_heard(me: VoterId, voter: &Voter<Registry>) -> bool {
+    voter.members().are_decided_by(&lively(me, &voter.unheard(), LIVELY))
 }
 
 /// The next change, if raft's membership is not what the members' rows say. `rows`: their addresses, empty where none is known.

@@ -17,6 +17,10 @@ use std::time::Duration;
 
 /// Between two rounds of questions to voters that did not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// The same if they refuse to speak with this one.
+const REFUSED_AGAIN: Duration = Duration::from_secs(5);
+/// What is said of that.
+const REFUSED: &str = "the other voters refuse this voter: it was evicted, or its key is not the one that was admitted";
 
 impl Standing {
     /// Asks the others whether they know this voter to have been further than its disk is, until enough have answered.
@@ -65,6 +69,7 @@ impl Standing {
                 };
                 (id, said)
             };
+            let mut refused = BTreeSet::new();
             let mut round: FuturesUnordered<_> = asked.into_iter().map(question).collect();
             while let Some((id, said)) = round.next().await {
                 match said {
@@ -74,7 +79,10 @@ impl Standing {
                     }
                     Err(f) if f.code == ROLLED_BACK => return Err(f),
                     Err(f) if was_refused(&f) && self.is_evicted() => return Err(self.why_over()),
-                    Err(f) => tracing::debug!(voter = id.0, "does not say how far this voter was: {f}"),
+                    Err(f) => {
+                        tracing::debug!(voter = id.0, "does not say how far this voter was: {f}");
+                        refused.extend(was_refused(&f).then_some(id));
+                    }
                 }
                 // At first everybody who answers is listened to: the more know how far this voter was, the better.
                 if fence && judges.are_decided_by(&answered) {
@@ -84,11 +92,20 @@ impl Standing {
             if judges.are_decided_by(&answered) {
                 return Ok(());
             }
-            let (answers, of) = (answered.len().saturating_sub(1), judges.voters().len());
-            tracing::info!(answers, of, "waiting for other voters to say how far this one was");
+            let pause = if refuse(&refused, self.id, &judges) {
+                if self.waits.because(REFUSED.to_owned()) {
+                    tracing::warn!("{REFUSED}");
+                }
+                REFUSED_AGAIN
+            } else {
+                self.waits.for_others();
+                let (answers, of) = (answered.len().saturating_sub(1), judges.voters().len());
+                tracing::info!(answers, of, "waiting for other voters to say how far this one was");
+                ASK_AGAIN
+            };
             tokio::select! {
                 () = self.at_work.cancelled() => return Err(given_up()),
-                () = tokio::time::sleep(ASK_AGAIN) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -117,6 +134,12 @@ fn is_new(boot: Boot, me: VoterId, members: &Members) -> bool {
 /// Whether another voter does not speak with this one.
 fn was_refused(f: &Failure) -> bool {
     matches!(&*f.code, "not-allowed" | "identity-refused" | "certificate-refused")
+}
+
+/// Whether so many refuse to speak with `me` that those who are left are no majority.
+fn refuse(refused: &BTreeSet<VoterId>, me: VoterId, judges: &Members) -> bool {
+    let left = judges.voters().into_iter().filter(|v| *v == me || !refused.contains(v)).collect();
+    !refused.is_empty() && !judges.are_decided_by(&left)
 }
 
 /// How far this voter's disk is.
@@ -167,6 +190,16 @@ mod tests {
             let failure = ME.judge(by, &ahead).unwrap_err();
             assert!(failure.code == ROLLED_BACK && failure.message.contains("voter 2"), "{failure}");
         }
+    }
+
+    #[test]
+    fn a_voter_that_the_others_refuse_is_told_so_once_no_majority_is_left_for_it() {
+        let of = |ids: &[u64]| ids.iter().map(|n| VoterId(*n)).collect::<BTreeSet<_>>();
+        let three = Members { configs: vec![of(&[1, 2, 3])], ..Members::default() };
+        assert!(!refuse(&of(&[]), VoterId(3), &three) && !refuse(&of(&[1]), VoterId(3), &three));
+        assert!(refuse(&of(&[1, 2]), VoterId(3), &three));
+        let two = Members { configs: vec![of(&[1, 2])], ..Members::default() };
+        assert!(refuse(&of(&[1]), VoterId(2), &two));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::disk::keys::DiskKeys;
 use crate::disk::slots::Slots;
 use crate::failure::{WHOLE, stopped, unproposed};
 use crate::found::disk;
+use crate::gate::Waits;
 use crate::joining;
 use crate::peers::Peers;
 use crate::raft::{AuditStore, Options, PeerNetwork, PeerRpc, SentSnapshot, Store, StoreError, Voter, Wire, WireError};
@@ -67,6 +68,8 @@ pub struct Standing {
     pub at_work: CancellationToken,
     /// What the leader is to hear, once.
     pub unsaid: Arc<Unsaid>,
+    /// Why it is not at work yet.
+    pub waits: Waits,
     cluster: OnceLock<Weak<Cluster>>,
 }
 
@@ -143,7 +146,7 @@ fn is_told(id: VoterId, me: VoterId, told: &BTreeSet<VoterId>) -> bool {
 
 /// A store that cannot be used: one that was set back is told from a damaged one.
 fn unusable(e: StoreError) -> Failure {
-    if let StoreError::SetBack { .. } = e {
+    if let StoreError::SetBack { .. } | StoreError::Out = e {
         return rolled_back(&e.to_string());
     }
     if let StoreError::File(e) = e {
@@ -210,6 +213,7 @@ impl Standing {
             events,
             at_work,
             unsaid,
+            waits: Waits::default(),
             cluster,
         };
         Ok((Arc::new(standing), first))
@@ -248,7 +252,13 @@ impl Standing {
             r.state().voters().map(said).collect::<Vec<_>>()
         });
         addrs.extend(rows.map_err(stopped)?.into_iter().filter(|(_, addr)| !addr.is_empty()));
-        addrs.retain(|id, addr| *id != self.id && !addr.is_empty());
+        let members = self.voter.members();
+        let gone = self.voter.machine().read(|r| {
+            let evicted = r.state().all_voters().filter(|(_, v)| v.state == VoterState::Evicted);
+            evicted.map(|(id, _)| id).filter(|id| !members.has(*id)).collect::<BTreeSet<_>>()
+        });
+        let gone = gone.map_err(stopped)?;
+        addrs.retain(|id, addr| *id != self.id && !addr.is_empty() && !gone.contains(id));
         Ok(addrs)
     }
 
@@ -284,7 +294,15 @@ impl Standing {
         self.voter.clone().shutdown().await;
     }
 
-    /// The same for the last time: nothing is written after this, and the disk says so.
+    /// Stops taking part for ever, and the disk says so: the next start would be the newest one that anybody has heard.
+    pub async fn end_for_good(&self) {
+        self.end().await;
+        if let Err(e) = boot::out(&self.store, &self.state_dir, self.boot) {
+            tracing::error!("the disk does not say that this voter never takes part again: {e}");
+        }
+    }
+
+    /// Stops taking part in order: nothing is written after this, and the disk says so.
     pub async fn rest(&self) {
         self.end().await;
         if let Err(e) = boot::rest(&self.store, &self.state_dir, self.boot) {
