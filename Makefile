@@ -58,6 +58,7 @@ root:
 
 .PHONY: bench
 bench: ## measures release builds: make bench [NAME=part-of-a-name]
+	@scripts/setup.sh bench
 	@cargo build --locked --quiet --release --workspace --bins
 	@cargo run --locked --quiet --release --package holdfast-benches -- $(NAME)
 

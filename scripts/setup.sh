@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build, the demo and the tests need and this machine does not have. Run again, it does nothing.
-# `setup.sh demo` installs what the build and the demo need, and nothing for the tests.
+# `setup.sh demo` installs what the build and the demo need, and nothing for the tests; `setup.sh bench` what the
+# measurements stand beside.
 #
 # Debian or Ubuntu with Rust installed. Without the right to install, or elsewhere, it names what is missing and fails.
 set -euo pipefail
@@ -27,6 +28,9 @@ for_tests=(
   "nft nftables"
   "nsenter util-linux"
   "pip3 python3-pip"
+)
+for_benches=(
+  "etcd etcd-server"
 )
 readonly pkilint="pkilint==0.13.3" nextest="cargo-nextest@0.9.143" deny="cargo-deny@0.20.2"
 
@@ -68,6 +72,10 @@ install_packages() {
   if [[ " ${packages[*]} " == *" docker-registry "* && -d /run/systemd/system ]]; then
     as_root systemctl --quiet disable --now docker-registry
   fi
+  # The same with the peer that measurements stand beside.
+  if [[ " ${packages[*]} " == *" etcd-server "* && -d /run/systemd/system ]]; then
+    as_root systemctl --quiet disable --now etcd
+  fi
 }
 
 install_linter() {
@@ -94,7 +102,8 @@ what=${1:-all}
 case $what in
   all) commands+=("${for_tests[@]}") ;;
   demo) ;;
-  *) say "what is $what? give nothing, or: demo"; exit 2 ;;
+  bench) commands+=("${for_benches[@]}") ;;
+  *) say "what is $what? give nothing, or: demo, bench"; exit 2 ;;
 esac
 if ! command -v cargo >/dev/null; then
   say "please install Rust: https://rustup.rs"

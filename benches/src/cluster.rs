@@ -20,6 +20,17 @@ mod image;
 #[path = "../../tests/tests/e2e/leftovers.rs"]
 #[allow(clippy::unwrap_used, missing_docs, reason = "shared with the tests")]
 mod leftovers;
+#[path = "../../tests/tests/e2e/voters/world.rs"]
+#[allow(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "shared with the tests, which use all of it"
+)]
+pub mod voters;
 #[path = "../../tests/tests/e2e/world.rs"]
 #[allow(
     dead_code,
@@ -77,4 +88,20 @@ pub async fn join(w: &World, token: &Path, role: TokenRole) -> Result<Machine, F
     let tls = ClientTls::mutual(identity, roots, Expect::Role(Role::Vault), Alpn::Service);
     let link = Dialer::new(issued.service_addrs, tls, Timing::default()).dial().await?;
     Ok(Machine { id: issued.id, hpke_pub, channel: link.channel })
+}
+
+/// Joins `count` nodes, one after the other, with the token in the file `token`; none of them stays connected.
+pub async fn register(join: u16, token: &Path, count: usize) -> Result<(), Failed> {
+    let (token, stop) = (read_token(token, TokenRole::Node)?, CancellationToken::new());
+    let dialer = Dialer::new([format!("127.0.0.1:{join}")], ClientTls::join(token.anchor), Timing::default());
+    for _ in 0..count {
+        let (key, (_, hpke_pub)) = (PrivateKey::generate()?, derive_keypair(&random()?));
+        let applicant = Applicant { token: &token, key: &key, hpke_pub: &hpke_pub };
+        let judge = |server: &_, shown: &_| believe(token.anchor, server, shown);
+        let (_, admitted) = applicant.join(&dialer, PATIENCE, &stop, judge).await?;
+        if let Admitted::Pending(pending) = admitted {
+            return Err(format!("node {} has to be approved", pending.id).into());
+        }
+    }
+    Ok(())
 }

@@ -22,7 +22,8 @@ pub fn unlocked() -> Result<Line, Failed> {
     Ok(Line { value: resident_mib(&w)?, unit: "MiB", beside, goal: Goal::AtMost(40.0) })
 }
 
-fn resident_mib(w: &World) -> Result<f64, Failed> {
+/// Resident memory of the vault's process.
+pub fn resident_mib(w: &World) -> Result<f64, Failed> {
     let pid = w.vault.as_ref().ok_or("the vault does not run")?.pid();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));

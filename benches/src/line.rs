@@ -11,6 +11,8 @@ pub enum Goal {
     AtMost(f64),
     /// At least this share of what stands beside.
     OfBeside(f64),
+    /// At most so many times what stands beside.
+    TimesBeside(f64),
     /// At most this much more than what stands beside.
     AboveBeside(f64),
 }
@@ -36,6 +38,7 @@ impl fmt::Display for Line {
             Goal::AtLeast(goal) => (format!(">={goal}"), value >= goal),
             Goal::AtMost(goal) => (format!("<={goal}"), value <= goal),
             Goal::OfBeside(share) => (format!("ratio>={share}"), ratio >= share),
+            Goal::TimesBeside(times) => (format!("ratio<={times}"), ratio <= times),
             Goal::AboveBeside(more) => (format!("<=beside+{more}"), value <= beside + more),
         };
         let verdict = if reached { "ok" } else { "short" };

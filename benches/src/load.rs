@@ -35,6 +35,10 @@ impl Taken {
         let last = self.times.len().saturating_sub(1);
         self.times.get(at.min(last)).map_or(0.0, |t| t.as_secs_f64() * 1000.0)
     }
+    /// The longest, in milliseconds.
+    pub fn longest_ms(&self) -> f64 {
+        self.times.last().map_or(0.0, |t| t.as_secs_f64() * 1000.0)
+    }
 }
 
 impl Load {

@@ -10,18 +10,24 @@ mod bare;
 mod cluster;
 mod deploy;
 mod etcd;
+mod failover;
 mod floor;
 mod grants;
 mod idle;
 mod leaves;
 mod line;
 mod load;
+mod memory;
 mod planner;
 mod programs;
 mod puts;
+mod restart;
+mod undisturbed;
 mod verify;
 mod writes;
 
+// The voters of the end-to-end tests find their world here.
+use cluster::world;
 use line::Line;
 use std::process::ExitCode;
 
@@ -36,7 +42,7 @@ struct Measurement {
     measure: fn() -> Result<Line, Failed>,
 }
 
-const MEASUREMENTS: [Measurement; 9] = [
+const MEASUREMENTS: [Measurement; 17] = [
     Measurement { name: "issue-leaves", how: leaves::HOW, measure: leaves::over_open_connections },
     Measurement { name: "bare-leaves", how: bare::HOW, measure: bare::over_open_connections },
     Measurement { name: "grants", how: grants::HOW, measure: grants::in_batches },
@@ -45,6 +51,14 @@ const MEASUREMENTS: [Measurement; 9] = [
     Measurement { name: "planner", how: planner::HOW, measure: planner::from_nothing },
     Measurement { name: "writes-1", how: writes::HOW, measure: writes::one_voter },
     Measurement { name: "writes-1-p99", how: writes::HOW_P99, measure: writes::one_voter_p99 },
+    Measurement { name: "writes-3", how: writes::HOW_3, measure: writes::three_voters },
+    Measurement { name: "writes-3-p99", how: writes::HOW_3_P99, measure: writes::three_voters_p99 },
+    Measurement { name: "failover", how: failover::HOW, measure: failover::after_a_kill },
+    Measurement { name: "start-100k", how: restart::HOW_START, measure: restart::large },
+    Measurement { name: "unlock", how: restart::HOW_UNLOCK, measure: restart::unlock },
+    Measurement { name: "rewrap-p99", how: undisturbed::HOW_REWRAP, measure: undisturbed::rewrap },
+    Measurement { name: "snapshot-stall", how: undisturbed::HOW_SNAPSHOT, measure: undisturbed::snapshot },
+    Measurement { name: "rss-10k", how: memory::HOW, measure: memory::of_a_large_cluster },
     Measurement { name: "idle-rss", how: idle::HOW, measure: idle::unlocked },
 ];
 

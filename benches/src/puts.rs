@@ -56,6 +56,11 @@ impl Operator {
         Ok(Dialer::new([addr], self.tls.clone(), Timing::default()).dial().await?.channel)
     }
 
+    /// One way to the leader among the service listeners at `addrs`.
+    pub fn dialer(&self, addrs: impl IntoIterator<Item = String>) -> Dialer {
+        Dialer::new(addrs, self.tls.clone(), Timing::default())
+    }
+
     /// A signed command that puts version `version` of `bench/<name>`.
     pub fn put(&self, name: &str, version: u64, value: &[u8]) -> Result<v1::SubmitRequest, Failed> {
         let id: [u8; 16] = random()?;
@@ -92,6 +97,18 @@ impl Operator {
         most: usize,
         span: Duration,
     ) -> Result<Taken, Failed> {
+        self.ready(addr, clients, bytes, most, span).await?.run().await
+    }
+
+    /// The same clients, connected, with all that they will put signed and sealed, before they begin.
+    pub async fn ready(
+        &self,
+        addr: &str,
+        clients: usize,
+        bytes: usize,
+        most: usize,
+        span: Duration,
+    ) -> Result<Load, Failed> {
         let mut load = Load::new(span);
         let run = u64::from_be_bytes(random()?);
         for c in 0..clients {
@@ -101,21 +118,42 @@ impl Operator {
             load.client(move |n| {
                 let (request, channel) = (ready.get(n).cloned(), channel.clone());
                 async move {
-                    let Some(request) = request else { return Ok(false) };
-                    submit(channel, request).await?;
-                    Ok(true)
+                    match request {
+                        Some(request) => submit(channel, request).await,
+                        None => Ok(false),
+                    }
                 }
             });
         }
-        load.run().await
+        Ok(load)
+    }
+
+    /// Puts `names` secrets of `bytes` bytes at `addr`, by as many clients as `clients`.
+    pub async fn fill(self: &Arc<Self>, addr: &str, clients: usize, names: usize, bytes: usize) -> Result<(), Failed> {
+        let mut running = Vec::with_capacity(clients);
+        for c in 0..clients {
+            let (me, channel) = (Arc::clone(self), self.dial(addr).await?);
+            running.push(tokio::spawn(async move {
+                for n in (c..names).step_by(clients) {
+                    let request = me.put(&format!("n{n}"), 1, &vec![7; bytes])?;
+                    submit(channel.clone(), request).await?;
+                }
+                Ok::<(), Failed>(())
+            }));
+        }
+        for client in running {
+            client.await??;
+        }
+        Ok(())
     }
 }
 
-/// Submits until it is accepted: a leader that is busy says so.
-pub async fn submit(channel: Channel, request: v1::SubmitRequest) -> Result<(), Failed> {
+/// Submits until it is accepted: a leader that is busy says so. `false`: what it was sealed to is not held any more.
+pub async fn submit(channel: Channel, request: v1::SubmitRequest) -> Result<bool, Failed> {
     loop {
         match CommandPlaneClient::new(channel.clone()).submit(request.clone()).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(true),
+            Err(s) if s.message().contains("fetch the trust bundle again") => return Ok(false),
             Err(s) if s.code() == Code::ResourceExhausted => tokio::task::yield_now().await,
             Err(s) => return Err(s.into()),
         }

@@ -3,17 +3,23 @@
 //! Beside it: etcd with as many members on the same disk in the same run, over clear connections and without encryption.
 
 use crate::Failed;
+use crate::cluster::voters::Voters;
 use crate::cluster::{self, world::World};
 use crate::etcd::Etcd;
 use crate::line::{Goal, Line};
 use crate::load::Taken;
 use crate::puts::Operator;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 pub const HOW: &str = "64 clients, each on a connection of its own, put 1 KiB secrets for 5 s: each is opened from its box, checked, \
      sealed, in the log and synced before it is answered; beside: etcd's puts of 1 KiB by 64 clients that way";
 pub const HOW_P99: &str = "the same run: 99 of 100 calls were answered within; beside: etcd's";
+
+pub const HOW_3: &str = "the same at the leader of three voters on this machine: in the logs of two and synced there before it is answered; \
+     beside: etcd with three members, the clients spread over them";
+pub const HOW_3_P99: &str = "the same run: 99 of 100 calls were answered within; beside: etcd's";
 
 const CLIENTS: usize = 64;
 const BYTES: usize = 1 << 10;
@@ -23,30 +29,69 @@ const READY: usize = 1500;
 
 type Both = (Taken, Taken);
 
+fn puts(home: &Path, port: u16) -> Result<Taken, Failed> {
+    cluster::runtime()?.block_on(async {
+        let operator = Operator::load(home)?;
+        operator.puts(&format!("127.0.0.1:{port}"), CLIENTS, BYTES, READY, SPAN).await
+    })
+}
+
+fn etcd(members: usize) -> Result<Taken, Failed> {
+    let etcd = Etcd::start(members)?;
+    cluster::runtime()?.block_on(etcd.puts(CLIENTS, BYTES, SPAN))
+}
+
 fn one() -> Result<&'static Both, Failed> {
     static RUN: OnceLock<Result<Both, String>> = OnceLock::new();
-    let measure = || -> Result<Both, Failed> {
+    once(&RUN, || {
         let w = World::founded();
         w.ok(&["status"]);
-        let ours = cluster::runtime()?.block_on(async {
-            let operator = Operator::load(&w.path("home"))?;
-            operator.puts(&format!("127.0.0.1:{}", w.service), CLIENTS, BYTES, READY, SPAN).await
-        })?;
+        let ours = puts(&w.path("home"), w.service)?;
         drop(w);
-        let etcd = Etcd::start(1)?;
-        let theirs = cluster::runtime()?.block_on(etcd.puts(CLIENTS, BYTES, SPAN))?;
-        Ok((ours, theirs))
-    };
-    RUN.get_or_init(|| measure().map_err(|e| e.to_string())).as_ref().map_err(|e| e.clone().into())
+        Ok((ours, etcd(1)?))
+    })
+}
+
+fn three() -> Result<&'static Both, Failed> {
+    static RUN: OnceLock<Result<Both, String>> = OnceLock::new();
+    once(&RUN, || {
+        let v = Voters::founded(3);
+        let leader = v.all.get(v.leader().0).ok_or("nobody leads")?.service;
+        let ours = puts(&v.w.path("home"), leader)?;
+        drop(v);
+        Ok((ours, etcd(3)?))
+    })
+}
+
+/// One run for both of its measurements.
+fn once(
+    run: &'static OnceLock<Result<Both, String>>,
+    measure: impl FnOnce() -> Result<Both, Failed>,
+) -> Result<&'static Both, Failed> {
+    run.get_or_init(|| measure().map_err(|e| e.to_string())).as_ref().map_err(|e| e.clone().into())
+}
+
+fn rate((ours, theirs): &Both, times: f64) -> Line {
+    Line { value: ours.a_second, unit: "puts/s", beside: theirs.a_second, goal: Goal::OfBeside(times) }
+}
+
+fn p99((ours, theirs): &Both) -> Line {
+    let (value, beside) = (ours.quantile_ms(0.99), theirs.quantile_ms(0.99));
+    Line { value, unit: "ms", beside, goal: Goal::AboveBeside(0.0) }
 }
 
 pub fn one_voter() -> Result<Line, Failed> {
-    let (ours, theirs) = one()?;
-    Ok(Line { value: ours.a_second, unit: "puts/s", beside: theirs.a_second, goal: Goal::OfBeside(1.2) })
+    one().map(|both| rate(both, 1.2))
 }
 
 pub fn one_voter_p99() -> Result<Line, Failed> {
-    let (ours, theirs) = one()?;
-    let (value, beside) = (ours.quantile_ms(0.99), theirs.quantile_ms(0.99));
-    Ok(Line { value, unit: "ms", beside, goal: Goal::AboveBeside(0.0) })
+    one().map(p99)
+}
+
+pub fn three_voters() -> Result<Line, Failed> {
+    three().map(|both| rate(both, 1.5))
+}
+
+pub fn three_voters_p99() -> Result<Line, Failed> {
+    three().map(p99)
 }

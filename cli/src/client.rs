@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::clock;
 use crate::context::Context;
+use crate::era;
 use crate::errors::Failure;
 use crate::login;
 use crate::operator::Operator;
@@ -48,8 +49,21 @@ pub struct NewCommand {
 }
 
 impl Cluster {
-    /// Loads the context, logs in if needed, and learns what is news about charter and bundle.
+    /// Loads the context, logs in if needed, and learns what is news about charter and bundle. A vault that is not believed
+    /// may be that of a new era.
     pub async fn connect(app: &App) -> Result<Self, Failure> {
+        match Self::attempt(app).await {
+            Err(failure) if era::may_explain(&failure) => {
+                if era::follow(app).await.unwrap_or(false) {
+                    Self::attempt(app).await
+                } else {
+                    Err(failure)
+                }
+            }
+            answer => answer,
+        }
+    }
+    async fn attempt(app: &App) -> Result<Self, Failure> {
         let ctx = app.context()?;
         let operator = Operator::load(&ctx)?;
         let trust = Trust::verify(ctx.stored_trust()?, &ctx.cluster, &ctx.anchor)?;

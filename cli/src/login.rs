@@ -133,6 +133,7 @@ mod tests {
             seq: 3,
             service_addrs: vec!["v:7401".into()],
             renew_after_ms: 1000,
+            join_addrs: Vec::new(),
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(CERTIFICATE);

@@ -9,6 +9,7 @@ mod charter;
 mod client;
 mod clock;
 mod context;
+mod era;
 mod errors;
 mod files;
 mod founding;

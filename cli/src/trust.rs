@@ -6,6 +6,7 @@ use crate::charter;
 use crate::errors::Failure;
 use holdfast_pki::bundle::{follow, verify_bundle_chain};
 use holdfast_pki::chain::Anchors;
+use holdfast_pki::era::verify_era;
 use holdfast_types::{ClusterId, Digest, TrustDomain};
 use holdfast_wire::charter::CharterChain;
 use holdfast_wire::statement::{self, News, Verified};
@@ -52,6 +53,20 @@ impl Trust {
         let news = next.chains != self.chains;
         *self = next;
         Ok(news)
+    }
+    /// What `shown` proves of an era after the one believed, with the anchor of it; `None`: nothing.
+    pub fn next_era(&self, shown: &v1::TrustView) -> Result<Option<(Self, Digest)>, Failure> {
+        let Some(era) = verify_era(&self.charters, self.bundle.doc.era, shown).map_err(Failure::untrusted)? else {
+            return Ok(None);
+        };
+        let chains = v1::TrustView {
+            charter_chain: era.charters.statements().to_vec(),
+            bundle_chain: shown.bundle_chain.clone(),
+            resets: shown.resets.clone(),
+            ..v1::TrustView::default()
+        };
+        let next = Self { charters: era.charters, bundle: era.bundle, chains, cluster: self.cluster };
+        Ok(Some((next, era.anchor)))
     }
     /// The chains, for storing.
     pub fn chains(&self) -> &v1::TrustView {

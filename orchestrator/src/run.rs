@@ -7,7 +7,7 @@ use crate::pins::Pins;
 use crate::scheduler::Scheduler;
 use crate::session::SessionService;
 use crate::state::StateDir;
-use crate::trust::Believed;
+use crate::trust::{Believed, Way};
 use crate::vault::Vault;
 use crate::{join, renewal};
 use holdfast_transport::client::{Dialer, Timing};
@@ -99,7 +99,8 @@ async fn run(config: Config, args: Arguments) -> Result<(), Failure> {
     let (identity, believed) = join::open(&state, cluster)?;
     systemd::status("at work");
     let session_addr = config.advertise.clone().unwrap_or_else(|| bound.to_string());
-    let parts = Parts { config, state, identity, believed, service_addrs, session_addr, readiness, heart };
+    let parts =
+        Parts { config, state, identity, believed, joins: vault, service_addrs, session_addr, readiness, heart };
     let served = parts.work(listener, &stop).await;
     stop.cancel();
     drop(healthy);
@@ -112,6 +113,7 @@ struct Parts {
     state: StateDir,
     identity: LocalIdentity,
     believed: Believed,
+    joins: Vec<String>,
     service_addrs: Vec<String>,
     session_addr: String,
     readiness: Readiness,
@@ -124,7 +126,7 @@ impl Parts {
         let (inbox, inputs) = mpsc::channel(INBOX);
         let (to_vault, orders) = mpsc::unbounded_channel();
         let (open, link) = watch::channel(None);
-        let renewals = Renewals::default();
+        let renewals = Arc::new(Renewals::default());
         let (status, hints) = watch::channel(None);
         let (trust, trust_domain) = (self.believed.tls(), self.believed.trust_domain().clone());
         let cell = IdentityCell::new(self.identity);
@@ -133,20 +135,22 @@ impl Parts {
         let relay = Arc::new(Relay::default());
 
         let tls = ClientTls::mutual(cell.clone(), trust.clone(), Expect::Role(Role::Vault), Alpn::Service);
-        let dialer = Dialer::new(self.service_addrs, tls, Timing::default());
+        let dialer = Arc::new(Dialer::new(self.service_addrs, tls, Timing::default()));
         let vault = Vault {
-            dialer,
+            dialer: dialer.clone(),
             inbox: inbox.clone(),
             orders,
             pins: pins.clone(),
             session_addr: self.session_addr,
             open,
             renewed: renewals.done.subscribe(),
+            renewals: renewals.clone(),
             status,
         };
         let control = Control::new(Scheduler::new(self.config.settings), inputs, to_vault, self.readiness, self.heart);
         let renewer =
-            Renewer::new(Arc::new(self.state.identity()), cell.clone(), trust.clone(), renewal::OpenLink(link));
+            Renewer::new(Arc::new(self.state.identity()), cell.clone(), trust.clone(), renewal::OpenLink(link.clone()));
+        let way = Way { link, dialer, configured: self.joins };
         let tasks = [
             tokio::spawn(vault.run(stop.clone())),
             tokio::spawn(control.run(stop.clone())),
@@ -154,7 +158,7 @@ impl Parts {
                 let stop = stop.clone();
                 async move { renewer.run(&renewals, false, &stop).await }
             }),
-            tokio::spawn(self.believed.follow(hints, stop.clone())),
+            tokio::spawn(self.believed.follow(hints, way, stop.clone())),
         ];
         let sessions =
             SessionServer::new(SessionService::new(inbox.clone(), relay.clone())).max_decoding_message_size(MAX_REPORT);

@@ -8,6 +8,7 @@ use crate::pins::Pins;
 use holdfast_transport::client::{Backoff, Dialer, Link};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::now;
+use holdfast_transport::renew::Renewals;
 use holdfast_transport::rpc::sched_plane_client::SchedPlaneClient;
 use holdfast_types::GrantId;
 use holdfast_wire::v1::{
@@ -27,6 +28,8 @@ use tonic::transport::Channel;
 
 /// For an answer about leases or grants.
 const ANSWER: Duration = Duration::from_secs(15);
+/// For a certificate that has to be renewed before anything else.
+const RENEWAL: Duration = Duration::from_secs(30);
 /// Between two questions while no lease is held.
 const WITHOUT_LEASE: Duration = Duration::from_secs(5);
 /// Bounds of the time between two questions: a third of the lease, within these.
@@ -39,7 +42,7 @@ const MAX_RELEASES: usize = 1000;
 /// What the connection is made of.
 pub struct Vault {
     /// Where the vault is.
-    pub dialer: Dialer,
+    pub dialer: Arc<Dialer>,
     /// What happens goes there.
     pub inbox: mpsc::Sender<Input>,
     /// What is to be asked comes from there.
@@ -52,6 +55,8 @@ pub struct Vault {
     pub open: watch::Sender<Option<Link>>,
     /// Rises with every new certificate of ours.
     pub renewed: watch::Receiver<u64>,
+    /// To renew at once.
+    pub renewals: Arc<Renewals>,
     /// The last Status that the vault showed.
     pub status: watch::Sender<Option<Statement>>,
 }
@@ -124,7 +129,10 @@ impl Vault {
 
     /// One link, to its end: `Ok` if it ended because our certificate is new, or by `stop`.
     async fn attend(&mut self, link: &Link, stop: &CancellationToken) -> Result<(), Failure> {
-        let mut s = self.streams(link).await?;
+        let mut s = match self.streams(link).await {
+            Err(failure) if failure.code == "renew-first" => return self.renew_first(link, stop).await,
+            streams => streams?,
+        };
         tracing::info!(vault = %link.addr, "connected to the vault");
         self.pins.begin();
         self.open.send_replace(Some(link.clone()));
@@ -172,6 +180,17 @@ impl Vault {
                     releases.next(&s.client);
                 }
             }
+        }
+    }
+
+    /// Our certificate is of an era before: over this link it is renewed, and nothing else is said.
+    async fn renew_first(&mut self, link: &Link, stop: &CancellationToken) -> Result<(), Failure> {
+        tracing::info!(vault = %link.addr, "a new era: the certificate is renewed first");
+        self.open.send_replace(Some(link.clone()));
+        self.renewals.wanted.notify_one();
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            renewed = timeout(RENEWAL, self.renewed.changed()) => renewed.map(drop).map_err(late),
         }
     }
 

@@ -179,6 +179,13 @@ pub struct Peer {
     pub root_sha256: Digest,
 }
 
+impl Peer {
+    /// True if a path to a trusted root was asked for and found.
+    pub fn has_path(&self) -> bool {
+        self.root_sha256 != Digest([0; 32])
+    }
+}
+
 /// Believes `chain` (leaf first) as a peer of `anchors`' trust domain, at `now`, for `usage`.
 pub fn verify_peer(
     chain: &[CertificateDer<'_>],

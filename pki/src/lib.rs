@@ -5,13 +5,15 @@
 //! * [`csr`]: a request is a public key with proof of possession, and nothing else;
 //! * [`issue`]: roots, issuers, cross-certificates and leaves, each compared with its intent after signing;
 //! * [`chain`]: when a peer's chain is believed, including what the path builder does not check;
-//! * [`bundle`]: the root-signed document by which verifiers learn of new roots and statement keys.
+//! * [`bundle`]: the root-signed document by which verifiers learn of new roots and statement keys;
+//! * [`era`]: what takes the place of all that, signed by the operators.
 //!
 //! Pure: no runtime, no files, no clock, no source of entropy; time and randomness are arguments.
 
 pub mod bundle;
 pub mod chain;
 pub mod csr;
+pub mod era;
 pub mod issue;
 pub mod keys;
 pub mod names;

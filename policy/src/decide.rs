@@ -178,7 +178,9 @@ impl Policies {
         let action = uid(&self.kinds.action, q.action);
         let request = Request::new(q.principal.uid(), action, q.resource.uid(), context, Some(&self.schema));
         let slice = [q.principal, q.resource].into_iter().chain(q.others);
-        let entities = Entities::from_entities(slice, Some(&self.schema)).map_err(Refusal::unevaluated)?;
+        // LAW: each kind of entity fits the schema, once and for all: asking again would copy the schema's types every time
+        // (`an_entity_of_each_kind_that_a_decision_makes_was_checked_against_the_schema`).
+        let entities = Entities::from_entities(slice, None).map_err(Refusal::unevaluated)?;
         self.ask(&request.map_err(Refusal::unevaluated)?, &entities)
     }
 

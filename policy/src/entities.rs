@@ -2,12 +2,14 @@
 //!
 //! Ancestors are given flat (a node in `eu/pci` has the parents `eu/pci`, `eu` and `*`), so that a slice holds only the
 //! entities whose attributes a policy can reach, and no zone can be missing from a chain.
+//!
+//! What an entity is made of is the same for all of a kind, so [`Kinds::one_of_each`] is checked against the schema once.
 
 use crate::decide::Refusal;
-use crate::facts::{NodeFacts, OperatorFacts, OrchestratorFacts, SecretFacts, ServiceFacts};
+use crate::facts::{NodeFacts, OperatorAct, OperatorFacts, OrchestratorFacts, SecretFacts, ServiceFacts, Target};
 use crate::policies::PolicyError;
 use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
-use holdfast_types::{NodeId, Zone};
+use holdfast_types::{NodeId, OperatorId, OrchId, SecretRef, ServiceRef, Zone};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 
@@ -130,6 +132,54 @@ impl Kinds {
 
     pub(crate) fn cluster(&self) -> Entity {
         Entity::with_uid(uid(&self.cluster, "this"))
+    }
+
+    /// An entity of each kind, with something in each of its sets: what decisions make, in every shape it has.
+    pub(crate) fn one_of_each(&self) -> Result<Vec<Entity>, Refusal> {
+        let text = || vec!["a".to_owned()];
+        let zone = || Zone::parse("a").map_err(Refusal::unevaluated);
+        let orchestrator = OrchestratorFacts {
+            orchestrator: OrchId::parse("a").map_err(Refusal::unevaluated)?,
+            mandate_namespaces: text(),
+            mandate_zones: vec![zone()?],
+            mandate_live: true,
+            holds_lease: true,
+        };
+        let node = NodeFacts {
+            id: NodeId::parse("a").map_err(Refusal::unevaluated)?,
+            zone: zone()?,
+            state: String::new(),
+            attested: true,
+            status_fresh: true,
+        };
+        let service = ServiceFacts {
+            service: ServiceRef::of("a", "a").map_err(Refusal::unevaluated)?,
+            zones: vec![zone()?],
+            publishers: text(),
+            sensitive: true,
+            isolation: String::new(),
+        };
+        let secret = SecretFacts {
+            secret: SecretRef::of("a", "a").map_err(Refusal::unevaluated)?,
+            readers: vec![format!("a/{ALL}")],
+            zones: vec![zone()?],
+            attested_only: true,
+        };
+        let operator = OperatorFacts {
+            operator: OperatorId::parse("a").map_err(Refusal::unevaluated)?,
+            roles: text(),
+            owns: text(),
+            act: OperatorAct::Deploy,
+            target: Target::Cluster,
+        };
+        Ok(vec![
+            self.orchestrator(&orchestrator)?,
+            self.node(&node)?,
+            self.secret(&secret, Some(&service))?,
+            self.service(&service)?,
+            self.operator(&operator)?,
+            self.cluster(),
+        ])
     }
 
     pub(crate) fn node_uid(&self, id: &NodeId) -> EntityUid {

@@ -3,7 +3,7 @@
 //! It must never accept an L1 text that takes an L0 name, that the schema does not type, or that could hide its meaning.
 
 use crate::entities::Kinds;
-use cedar_policy::{Authorizer, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{Authorizer, Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 
 const SCHEMA: &str = include_str!("text/schema.cedarschema");
 const L0: &str = include_str!("text/l0.cedar");
@@ -69,7 +69,10 @@ impl Policies {
             add(&mut set, policy)?;
         }
         let schema = validated(&set, schema)?;
-        Ok(Self { set, schema, kinds: Kinds::new()?, authorizer: Authorizer::new(), version })
+        let kinds = Kinds::new()?;
+        let each = kinds.one_of_each().map_err(|e| PolicyError::Invalid(e.to_string()))?;
+        Entities::from_entities(each, Some(&schema)).map_err(|e| PolicyError::Invalid(e.to_string()))?;
+        Ok(Self { set, schema, kinds, authorizer: Authorizer::new(), version })
     }
 
     /// The version of the L1 text; it goes into the log with each decision.

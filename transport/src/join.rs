@@ -6,18 +6,18 @@
 //! server's nonce, our request and our keys. What the cluster's documents prove is judged by the caller, before the proof
 //! is sent.
 
-use crate::client::{Backoff, Dialer, Link};
+use crate::client::{Backoff, Dialer, Link, Timing};
 use crate::clock::now;
 use crate::failure::Failure;
 use crate::files::must_be_private;
 use crate::keys::PrivateKey;
 use crate::rpc::join_client::JoinClient;
-use crate::tls::{LocalIdentity, Server};
+use crate::tls::{ClientTls, LocalIdentity, Server};
 use holdfast_pki::chain::{Anchors, Usage, verify_peer};
 use holdfast_types::{ClusterId, Role, TrustDomain};
 use holdfast_wire::token::{JoinToken, TokenRole, join_mac};
 use holdfast_wire::v1::{
-    AwaitRequest, Challenge, Hello, Issued, JoinReply, JoinRequest, Pending, Proof, VoterAdmitted,
+    Ack, AwaitRequest, Challenge, Hello, Issued, JoinReply, JoinRequest, Pending, Proof, TrustView, VoterAdmitted,
 };
 use holdfast_wire::v1::{await_reply, join_reply, join_request};
 use std::fs::File;
@@ -31,6 +31,8 @@ use tonic::Streaming;
 
 /// For each answer of the handshake; the vault has as much patience with us.
 const ANSWER: Duration = Duration::from_secs(20);
+/// Largest answer of somebody who has proved nothing.
+const MAX_TRUST: usize = 16 << 20;
 /// Between two questions whether an operator has approved us.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -127,6 +129,26 @@ pub async fn documents(dialer: &Dialer) -> Result<Challenge, Failure> {
     let link = dialer.dial().await?;
     // No token has this id, and none is needed: the challenge comes before the proof.
     Ok(Talk::open(&link, vec![0; 8]).await?.1)
+}
+
+/// What those who listen at `addrs` say of the cluster's documents, one after the other. Nothing proves who answers, and nothing is
+/// sent: the caller believes signatures in it and no more.
+pub async fn ask_trust(addrs: impl IntoIterator<Item = String>) -> Vec<TrustView> {
+    let mut said = Vec::new();
+    for addr in addrs {
+        match ask_trust_at(addr.clone()).await {
+            Ok(shown) => said.push(shown),
+            Err(failure) => tracing::debug!(code = %failure.code, %addr, "no documents from there: {failure}"),
+        }
+    }
+    said
+}
+
+async fn ask_trust_at(addr: String) -> Result<TrustView, Failure> {
+    let link = Dialer::new([addr], ClientTls::unproven(), Timing::default()).dial().await?;
+    let mut client = JoinClient::new(link.channel.clone()).max_decoding_message_size(MAX_TRUST);
+    let answer = timeout(ANSWER, client.trust(Ack {})).await.map_err(late)?;
+    answer.map(tonic::Response::into_inner).map_err(|status| link.explain(status))
 }
 
 /// Asks at the addresses of `dialer` until an operator has approved `id`, whose key is `key`; ends early only by `stop`

@@ -209,6 +209,11 @@ impl Cluster {
         }
         let peer = admit(request, rpc.path(), rpc.roles())?;
         let (role, id) = (peer.id.role, peer.id.name.clone());
+        if !peer.has_path() && rpc != Rpc::Renew {
+            // Believed by its key alone, since its chain ends in a root of an era before.
+            let what = "this certificate is of an era before: renew it first";
+            return Err(Failure::unavailable("renew-first", what));
+        }
         match self.pin(peer)? {
             Pin::Good => {}
             Pin::Activate(serial) => {

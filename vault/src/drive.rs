@@ -202,6 +202,9 @@ pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToke
             () = stop.cancelled() => return,
             _ = every.tick() => work.beat(),
         }
+        if cluster.voter.bound_replay().await.is_err() {
+            tracing::debug!("raft has stopped: no snapshot is taken");
+        }
         if let Err(e) = in_time(&cluster, one_tick(&cluster)).await {
             tracing::warn!(error = %e, "periodic work was not done");
         }

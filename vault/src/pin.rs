@@ -2,7 +2,9 @@
 
 use crate::cluster::Cluster;
 use holdfast_transport::tls::{Admission, Peer, Refused};
-use holdfast_vault_core::prepare::Pin;
+use holdfast_types::Millis;
+use holdfast_vault_core::State;
+use holdfast_vault_core::prepare::{self, Pin};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -26,5 +28,12 @@ impl Admission for RegistryPin {
             Ok(Pin::State(s)) => no(format!("identity is {}", s.as_str())),
             Err(e) => no(e.to_string()),
         }
+    }
+    /// After a reset: a machine of the era before gets in by its key, to renew and for nothing else.
+    fn knows_key(&self, peer: &Peer, now: Millis) -> bool {
+        let kept = |s: &State| {
+            prepare::kept_from_before(s, peer.id.role, &peer.id.name, &peer.serial_hex, &peer.spki_sha256, s.time(now))
+        };
+        self.0.look(kept).unwrap_or(false)
     }
 }

@@ -283,6 +283,7 @@ impl Made {
             unlock_pk,
             checkpoint,
             reason: request.reason.clone(),
+            removed: request.removed.clone(),
         };
         prepare::plan_reset(resetting, daemon.config.lives.issuer, now, &mut entropy).map_err(refused)
     }

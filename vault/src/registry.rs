@@ -1,6 +1,6 @@
 //! The core's state behind the log: applies commands, stores their leaves, says what changed.
 
-use crate::raft::{AuditStore, Frozen, Machine, MachineError};
+use crate::raft::{AuditStore, Frozen, Machine, MachineError, Staged, Unwritten};
 use holdfast_vault_core::{Committed, Event, Leaf, Refusal, Stamped, State};
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -14,13 +14,15 @@ pub struct Registry {
     audit: AuditStore,
     /// Leaves of the entry that is being applied.
     leaves: Vec<Leaf>,
+    /// Those of the entry before, until they are written.
+    staged: Option<Staged>,
     events: broadcast::Sender<Events>,
 }
 
 impl Registry {
     /// An empty state; the log fills it.
     pub fn new(audit: AuditStore, events: broadcast::Sender<Events>) -> Self {
-        Self { state: State::default(), audit, leaves: Vec::new(), events }
+        Self { state: State::default(), audit, leaves: Vec::new(), staged: None, events }
     }
     /// The state, as it is between two commands.
     pub fn state(&self) -> &State {
@@ -59,12 +61,18 @@ impl Machine for Registry {
         }
         let leaves: Vec<_> = done.iter().map(|l| (l.index, [l.salt.as_slice(), &l.entry].concat())).collect();
         let nodes: Vec<_> = done.iter().flat_map(|l| &l.nodes).map(|n| (n.level, n.index, n.hash.0)).collect();
-        Ok(self.audit.append(&leaves, &nodes)?)
+        self.staged = self.audit.stage(leaves, nodes)?;
+        Ok(())
+    }
+
+    fn unwritten(&mut self) -> Option<Unwritten> {
+        let staged = self.staged.take()?;
+        Some(Box::new(move || staged.write().map_err(MachineError::from)))
     }
 
     type Frozen = FrozenState;
     fn snapshot(&self) -> FrozenState {
-        FrozenState(self.state.clone())
+        FrozenState(self.state.frozen())
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), MachineError> {

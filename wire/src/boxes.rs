@@ -152,17 +152,44 @@ fn take_lp(b: &[u8]) -> Result<(&[u8], &[u8]), BoxError> {
 
 /// Opens box `b` with `sk`. With a PSK only PSK-mode boxes open, without one only base-mode boxes.
 pub fn open(sk: &PrivateKey, c: &Context<'_>, psk: Option<&Psk>, b: &[u8]) -> Result<SecretBytes, BoxError> {
+    let key = private(sk)?;
+    let kid = key_id(&Kem::sk_to_pk(&key).to_bytes());
+    opened(&kid, &key, c, psk, b)
+}
+
+/// The same for whoever opens many boxes with one key: `kid` is `H(pk)[..16]` of `sk`, computed once. A wrong one opens
+/// nothing.
+pub fn open_known(
+    kid: &[u8; 16],
+    sk: &PrivateKey,
+    c: &Context<'_>,
+    psk: Option<&Psk>,
+    b: &[u8],
+) -> Result<SecretBytes, BoxError> {
+    opened(kid, &private(sk)?, c, psk, b)
+}
+
+fn private(sk: &PrivateKey) -> Result<<Kem as hpke::Kem>::PrivateKey, BoxError> {
+    <Kem as hpke::Kem>::PrivateKey::from_bytes(sk.expose()).map_err(|_| BoxError::Open)
+}
+
+fn opened(
+    kid: &[u8; 16],
+    key: &<Kem as hpke::Kem>::PrivateKey,
+    c: &Context<'_>,
+    psk: Option<&Psk>,
+    b: &[u8],
+) -> Result<SecretBytes, BoxError> {
     let p = parse(b)?;
     if p.psk != psk.is_some() {
         return Err(BoxError::Mode);
     }
-    let key = <Kem as hpke::Kem>::PrivateKey::from_bytes(sk.expose()).map_err(|_| BoxError::Open)?;
-    if key_id(&Kem::sk_to_pk(&key).to_bytes()) != p.kid {
+    if *kid != p.kid {
         return Err(BoxError::OtherKey);
     }
     let enc = <Kem as hpke::Kem>::EncappedKey::from_bytes(p.enc).map_err(|_| BoxError::Malformed)?;
     let mode = psk_bundle(psk)?.map_or(OpModeR::Base, OpModeR::Psk);
-    hpke::single_shot_open::<Aead, Kdf, Kem>(&mode, &key, &enc, &info(c), p.ct, c.aad)
+    hpke::single_shot_open::<Aead, Kdf, Kem>(&mode, key, &enc, &info(c), p.ct, c.aad)
         .map(SecretBytes::new)
         .map_err(|_| BoxError::Open)
 }

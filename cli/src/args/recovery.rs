@@ -46,6 +46,9 @@ pub struct Recover {
     /// Another context whose operator signs too, where the charter asks for several; may be repeated
     #[arg(long = "co-signer", value_name = "CONTEXT")]
     pub co_signers: Vec<String>,
+    /// A node or orchestrator that was removed after the backup: it does not come back; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub removed: Vec<String>,
     /// Seal the voter at every start; its unlock key is written to this new file
     #[arg(long, value_name = "FILE")]
     pub unlock_key_out: Option<PathBuf>,

@@ -41,7 +41,7 @@ pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
         Some(_) => Some(Key::make(SlotKind::Unlock)?),
         None => None,
     };
-    let head = request(&checked, &key, unlock.as_ref(), &a.reason)?;
+    let head = request(&checked, &key, unlock.as_ref(), &a)?;
     let (tx, rx) = mpsc::channel(4);
     let (file, sender) = (a.backup.clone(), tx.clone());
     let sending = tokio::task::spawn_blocking(move || send(&file, head, &sender));
@@ -51,7 +51,7 @@ pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
         Some(Step::Done(_)) | None => return Err(Failure::untrusted("the vault did not say what would come back")),
     };
     sending.await.map_err(|e| Failure::new(Code::Failed, e, "report this"))??;
-    let reset = planned(&plan, &checked)?;
+    let reset = planned(&plan, &checked, &a.removed)?;
     if a.dry_run {
         return show(app, &plan, reset, false, None);
     }
@@ -96,7 +96,7 @@ fn write_unlock_key(out: &Path) -> Result<Key, Failure> {
 }
 
 /// Opens the boxes: the vault gets what was in them, never what opens them.
-fn request(c: &Checked, key: &PrivateKey, unlock: Option<&Key>, reason: &str) -> Result<v1::RecoverHead, Failure> {
+fn request(c: &Checked, key: &PrivateKey, unlock: Option<&Key>, a: &Recover) -> Result<v1::RecoverHead, Failure> {
     let wrong = |e: BoxError| Failure::new(Code::BadKey, e, "use the recovery key of this backup");
     let stream = backup::open_key(&c.head, &c.cluster, key).map_err(wrong)?;
     let mut terms = Vec::new();
@@ -108,7 +108,8 @@ fn request(c: &Checked, key: &PrivateKey, unlock: Option<&Key>, reason: &str) ->
         stream_key: stream.expose().to_vec(),
         terms,
         unlock_pk: unlock.map(|k| k.public.to_vec()).unwrap_or_default(),
-        reason: reason.to_owned(),
+        reason: a.reason.clone(),
+        removed: a.removed.clone(),
     })
 }
 
@@ -134,13 +135,14 @@ async fn next(replies: &mut tonic::Streaming<v1::RecoverReply>) -> Result<Option
 }
 
 /// The Reset that the vault shows is for this cluster, for the era after the backup's, and weakens nothing.
-fn planned<'a>(plan: &'a v1::ResetPlan, c: &Checked) -> Result<&'a v1::Reset, Failure> {
+fn planned<'a>(plan: &'a v1::ResetPlan, c: &Checked, removed: &[String]) -> Result<&'a v1::Reset, Failure> {
     let reset = plan.reset.as_ref().ok_or_else(|| Failure::untrusted("the vault shows nothing to sign"))?;
     let right = reset.cluster_id == c.cluster.0
         && reset.era == c.head.era.saturating_add(1)
         && reset.prev_checkpoint == c.head.checkpoint
         && reset.min_charter_version == c.trust.charter().version
         && reset.voters.len() == 1
+        && reset.removed.iter().all(|id| removed.contains(id))
         && reset.roots.len() == 1;
     if right { Ok(reset) } else { Err(Failure::untrusted("the vault shows another reset than the backup's")) }
 }

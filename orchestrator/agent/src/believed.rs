@@ -12,7 +12,7 @@ use holdfast_orchestrator_core::verify::{
 use holdfast_pki::chain::{Anchors, ChainError};
 use holdfast_transport::tls::TrustCell;
 use holdfast_types::{ClusterId, Digest, GrantId, Millis, NodeId, SpiffeId};
-use holdfast_wire::v1::{Assign, LogsRequest, Statement, Stop};
+use holdfast_wire::v1::{Assign, LogsRequest, Statement, Stop, TrustView};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -158,6 +158,27 @@ impl Believed {
             let changed = i.observe(document, &this.tls)?;
             this.time_floor.store(i.trust.time_floor().0, Ordering::Relaxed);
             Ok(changed)
+        };
+        let changed = self.judge(work).await?;
+        if changed {
+            self.changes.send_modify(|n| *n += 1);
+        }
+        Ok(changed)
+    }
+
+    /// Follows the cluster into the era that `shown` proves; `false`: it proves none after ours. What was remembered of the era
+    /// before goes first, so that no crash leaves the new era with it.
+    pub async fn begin_era(self: &Arc<Self>, shown: TrustView) -> Result<bool, Denied> {
+        let this = self.clone();
+        let work = move |i: &mut Inner| {
+            let News::Todo(next) = i.trust.observe_era(&shown)? else { return Ok(false) };
+            let mut memory = i.memory.clone();
+            memory.begin_era();
+            i.memory_file.save(&memory)?;
+            (i.memory, i.early) = (memory, None);
+            i.put_into_force(next.trust(), &this.tls)?;
+            this.time_floor.store(i.trust.time_floor().0, Ordering::Relaxed);
+            Ok(true)
         };
         let changed = self.judge(work).await?;
         if changed {

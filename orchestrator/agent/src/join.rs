@@ -73,7 +73,8 @@ impl Newcomer<'_> {
         let roots = crate::believed::anchors(trust).map_err(|e| internal(&e))?;
         believe_certificate(&issued, key, &roots, Role::Node)?;
         self.ring.accept(key.spki_sha256(), issued.seq, issued.node_psk).map_err(|e| internal(&e))?;
-        let node = NodeFile { id: issued.id, service_addrs: issued.service_addrs, seq: issued.seq };
+        let (service_addrs, join_addrs) = (issued.service_addrs, issued.join_addrs);
+        let node = NodeFile { id: issued.id, service_addrs, seq: issued.seq, join_addrs };
         let keep = || {
             MemoryFile::new(self.state.root()).save(&TaskMemory::default())?;
             self.state.save_node(&node)

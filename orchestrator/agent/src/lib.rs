@@ -11,6 +11,7 @@ pub mod args;
 pub mod assign;
 pub mod believed;
 pub mod config;
+pub mod era;
 pub mod evidence;
 pub mod host;
 pub mod image;

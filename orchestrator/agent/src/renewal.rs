@@ -43,7 +43,8 @@ impl Authority for Vault {
         }
         // Before the certificate is promoted: a crash in between renews again, with the same keys.
         self.believed.accept_key(spki, issued.seq, issued.node_psk).await.map_err(|e| lost(&e))?;
-        let node = NodeFile { id: issued.id, service_addrs: issued.service_addrs, seq: issued.seq };
+        let (service_addrs, join_addrs) = (issued.service_addrs, issued.join_addrs);
+        let node = NodeFile { id: issued.id, service_addrs, seq: issued.seq, join_addrs };
         if !node.service_addrs.is_empty() {
             self.dialer.set_addrs(node.service_addrs.clone());
         }

@@ -6,6 +6,7 @@
 use crate::args::Args;
 use crate::believed::Believed;
 use crate::config::{self, Config, RuntimeKind};
+use crate::era::Eras;
 use crate::evidence::{self, Desk};
 use crate::host::Host;
 use crate::image::{ImageStore, UnpackLimits};
@@ -94,7 +95,9 @@ async fn run(args: Args, config: Config) -> Result<(), Failure> {
     let capacity = capacity(&config);
     let node = Arc::new(Node { believed, tasks, reports, accuser, vault, identity: cell, renewals, capacity });
     systemd::ready();
-    serve(node, state, desk, readiness, renew_at_once, stop).await;
+    let joins = args.vault.iter().chain(&config.vault).cloned().collect();
+    let eras = Eras::new(state.clone(), joins);
+    serve(node, state, desk, readiness, eras, renew_at_once, stop).await;
     tracing::info!("the agent ends; its tasks run on");
     Ok(())
 }
@@ -105,6 +108,7 @@ async fn serve(
     state: Arc<StateDir>,
     desk: Desk,
     readiness: Readiness,
+    eras: Eras,
     renew_at_once: bool,
     stop: CancellationToken,
 ) {
@@ -114,7 +118,7 @@ async fn serve(
     tokio::spawn(systemd::watchdog(move |patience| alive.has_beaten_within(patience), stop.clone()));
     let renewing = renew(node.clone(), state, renew_at_once, stop.clone());
     let sessions = Sessions::new(node.clone(), stop.clone());
-    let sync = VaultSync { node, sessions, readiness, heart };
+    let sync = VaultSync { node, sessions, readiness, eras, heart };
     tokio::join!(sync.run(&stop), renewing);
 }
 

@@ -4,6 +4,7 @@
 //! stream is let go; its first use is what puts it into force (protocol, renewal chain R4).
 
 use crate::believed::{Denied, Document};
+use crate::era::Eras;
 use crate::node::Node;
 use crate::reports::Reader;
 use crate::session::Sessions;
@@ -42,6 +43,8 @@ pub struct VaultSync<G: Ground> {
     pub sessions: Sessions<G>,
     /// Whether the node can take work.
     pub readiness: Readiness,
+    /// The way into a new era.
+    pub eras: Eras,
     /// Beats while the stream is served, or a new one is waited for.
     pub heart: Heartbeat,
 }
@@ -76,6 +79,7 @@ impl<G: Ground> VaultSync<G> {
                 let ended = match stream {
                     Ok(stream) => {
                         backoff.reset();
+                        self.eras.reached();
                         self.serve(stream).await
                     }
                     Err(failure) => Err(failure),
@@ -86,7 +90,10 @@ impl<G: Ground> VaultSync<G> {
                         continue;
                     }
                     Ok(Ended::Closed) => tracing::info!("the vault closed the stream"),
-                    Err(failure) => self.explain(&failure),
+                    Err(failure) => {
+                        self.explain(&failure);
+                        self.heart.during(self.eras.look(&self.node, &failure)).await;
+                    }
                 }
                 self.disconnected();
                 self.heart.during(sleep(backoff.next_delay())).await;

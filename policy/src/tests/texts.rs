@@ -56,6 +56,18 @@ fn the_acts_are_those_of_the_schema() {
 }
 
 #[test]
+fn an_entity_of_each_kind_that_a_decision_makes_was_checked_against_the_schema() {
+    let p = Policies::builtin().unwrap();
+    let checked: BTreeSet<String> =
+        p.kinds.one_of_each().unwrap().iter().map(|e| e.uid().type_name().to_string()).collect();
+    // Named by others, and never there themselves.
+    let named = ["Role", "Zone", "Namespace", "Publisher"].map(|kind| format!("Holdfast::{kind}"));
+    let kinds: BTreeSet<String> =
+        p.schema.entity_types().map(ToString::to_string).filter(|kind| !named.contains(kind)).collect();
+    assert_eq!(checked, kinds);
+}
+
+#[test]
 fn no_action_lets_anybody_read_a_secret() {
     let p = Policies::builtin().unwrap();
     let secret: cedar_policy::EntityTypeName = "Holdfast::Secret".parse().unwrap();

@@ -1,9 +1,11 @@
 //! Backups of real vaults: made while they run, verified, and a cluster brought back from one on an empty machine.
 
+use super::shims::shims;
 use super::world::{World, eventually, write_key};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// A founded vault, with its recovery key in a file.
 fn founded() -> (World, PathBuf) {
@@ -73,6 +75,54 @@ fn a_cluster_comes_back_from_its_backup_on_an_empty_machine_and_what_was_removed
     let all = eventually("the secrets", || w.json(&["secret", "ls"])["secrets"].as_array().cloned());
     assert_eq!(all.len(), 2);
     assert!(w.refused(&recover[..7], 4).contains("already"), "a voter with a cluster is left alone");
+}
+
+/// How many of this role are connected.
+fn connected(w: &World, role: &str) -> usize {
+    let all = w.json(&["node", "ls"]);
+    let up = |n: &&Value| n["role"] == role && n["connected"] == true;
+    all["nodes"].as_array().unwrap().iter().filter(up).count()
+}
+
+#[test]
+fn a_node_and_its_task_outlive_the_vault_and_follow_it_into_its_new_era_and_a_removed_node_does_not() {
+    let (mut w, recovery) = founded();
+    w.add_orchestrator();
+    w.add_node("eu");
+    w.put_secret("shop/db-password", b"v", &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1)]);
+    assert_eq!(w.running("shop/web").len(), 1);
+    let stays: Vec<String> = nodes(&w).into_iter().map(|(id, _)| id).collect();
+    w.add_node("eu");
+    let (file, socket) = (w.text("cluster.hfbackup"), w.socket());
+    w.ok(&["backup", "create", &file, "--vault-socket", &socket]);
+    let before = shims(&w, 0);
+    assert_eq!(before.len(), 1);
+    // Removed after the backup, which does not know of it.
+    let gone = nodes(&w).into_iter().map(|(id, _)| id).find(|id| !stays.contains(id)).unwrap();
+    w.ok(&["node", "rm", &gone]);
+    w.orchestrator.as_mut().unwrap().kill();
+    // Another operator's machine, as far as the era goes: it hears of nothing.
+    let elsewhere = w.path("elsewhere");
+    let copied = Command::new("cp").arg("-a").args([w.path("home"), elsewhere.clone()]).status().unwrap();
+    assert!(copied.success());
+
+    burn(&mut w);
+    let key = recovery.to_str().unwrap();
+    let recover = ["recover", "--backup", &file, "--key-file", key, "--vault-socket", &socket];
+    w.ok(&[&recover[..], &["--removed", gone.as_str()]].concat());
+    eventually("the node to follow", || (connected(&w, "node") == 1).then_some(()));
+    assert_eq!(shims(&w, 0), before, "its task runs on under the lease of the era before");
+    // The orchestrator follows as well: it is given a lease, and work is granted in the new era.
+    w.start_orchestrator();
+    w.ok(&["service", "scale", "shop/web=2"]);
+    eventually("work of the new era", || (w.running("shop/web").len() == 2).then_some(()));
+    assert!(nodes(&w).contains(&(gone, "removed".to_owned())));
+    assert_eq!(connected(&w, "node"), 1, "who was removed stays out, also without the backup's word");
+
+    fs::rename(w.path("home"), w.path("first")).unwrap();
+    fs::rename(elsewhere, w.path("home")).unwrap();
+    assert_eq!(w.json(&["status"])["era"], 2, "the other operator's context follows too");
 }
 
 #[test]

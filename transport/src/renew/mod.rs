@@ -105,7 +105,7 @@ impl<A: Authority> Renewer<A> {
                     () = until(due) => {}
                     () = renewals.wanted.notified() => {}
                 }
-                due = self.until_renewed().await;
+                due = self.until_renewed(renewals).await;
                 renewals.done.send_modify(|n| *n += 1);
             }
         };
@@ -120,14 +120,18 @@ impl<A: Authority> Renewer<A> {
         self.cell.current().filter(|_| !at_once).map_or_else(now, |identity| planned(&identity))
     }
 
-    async fn until_renewed(&self) -> Millis {
+    /// Being told again to renew ends a wait: what was in the way may be gone.
+    async fn until_renewed(&self, renewals: &Renewals) -> Millis {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
         loop {
             match self.renew().await {
                 Ok(due) => return due,
                 Err(error) => tracing::warn!(%error, "certificate not renewed yet"),
             }
-            sleep(backoff.next_delay()).await;
+            tokio::select! {
+                () = sleep(backoff.next_delay()) => {}
+                () = renewals.wanted.notified() => {}
+            }
         }
     }
 

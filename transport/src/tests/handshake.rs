@@ -2,11 +2,13 @@
 
 use super::world::*;
 use crate::failure::FailureKind;
+use crate::keys::PrivateKey;
 use crate::server::{Connections, Limits};
-use crate::tls::{Admission, Alpn, ClientTls, Expect, IdentityCell, Peer, Refused, ServerTls};
-use holdfast_types::Role;
+use crate::tls::{Admission, Alpn, ClientTls, Expect, IdentityCell, LocalIdentity, Peer, Refused, ServerTls};
+use holdfast_types::{Digest, Millis, Role};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_peer_is_known_to_the_service_by_its_certificate() {
@@ -133,4 +135,43 @@ async fn an_orchestrator_cannot_serve_a_join() {
     for tls in [ClientTls::join(ca.anchor()), ClientTls::rejoin(ca.trust())] {
         assert_eq!(dial(server.addr, tls).await.unwrap_err().code, "server-not-trusted");
     }
+}
+
+/// Knows one key, whatever its chain.
+struct ByKey(Digest);
+impl Admission for ByKey {
+    fn admit(&self, _: &Peer, _: SocketAddr) -> Result<(), Refused> {
+        Ok(())
+    }
+    fn knows_key(&self, peer: &Peer, _: Millis) -> bool {
+        peer.spki_sha256 == self.0
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_known_gets_in_without_a_chain_and_no_other_does() {
+    let (ca, before) = (Ca::new("one"), Ca::new("two"));
+    let key = PrivateKey::generate().unwrap();
+    let chain = before.chain(key.spki_der(), &before.id(Role::Node, "node-a"), Duration::from_secs(3600));
+    let known = LocalIdentity::new(&chain, &key).unwrap();
+    let tls = ca.vault(Arc::new(ByKey(key.spki_sha256())));
+    let server = start(tls, Echo::default(), Connections::new(), Limits::default()).await;
+    let client =
+        |identity| ClientTls::mutual(IdentityCell::new(identity), ca.trust(), Expect::Role(Role::Vault), Alpn::Service);
+    assert_eq!(whoami(server.addr, client(known)).await.unwrap().id, "node/node-a");
+    // The same name with another key.
+    let failure = whoami(server.addr, client(before.identity(Role::Node, "node-a"))).await.unwrap_err();
+    assert_eq!(failure.code, "certificate-refused");
+}
+
+#[tokio::test]
+async fn whoever_answers_at_a_join_listener_can_be_asked_without_being_believed() {
+    let ca = Ca::new("one");
+    let tls = ServerTls::server_only(ca.cell(Role::Vault, "1"));
+    let server = start(tls, Echo::default(), Connections::new(), Limits::default()).await;
+    let link = dial(server.addr, ClientTls::unproven()).await.unwrap();
+    assert_eq!(link.server.cluster, None);
+    assert!(!link.server.peer.has_path());
+    // Not where certificates are asked for.
+    assert_eq!(dial(vault(&ca).await.addr, ClientTls::unproven()).await.unwrap_err().code, "wrong-listener");
 }

@@ -5,7 +5,7 @@
 
 use super::{Alpn, IdentityCell, LocalIdentity, PROVIDER, Peer, PeerTls, TlsError, TrustCell, voter_number};
 use super::{as_millis, certificate_error, chain, verify_handshake};
-use holdfast_pki::chain::{ChainError, Usage, verify_by_anchor, verify_peer};
+use holdfast_pki::chain::{ChainError, Usage, read_leaf, verify_by_anchor, verify_peer};
 use holdfast_types::{ClusterId, Digest, Millis, Role, SpiffeId};
 use rustls::DigitallySignedStruct;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -49,6 +49,8 @@ enum Belief {
     Roots(Arc<TrustCell>, Expect),
     Anchor(Digest),
     Voter(PeerTls, u64),
+    /// Whoever answers; see [`ClientTls::unproven`].
+    Nothing,
 }
 
 /// Why the other side is not believed.
@@ -89,6 +91,12 @@ impl ClientTls {
     pub fn rejoin(trust: Arc<TrustCell>) -> Self {
         let belief = Belief::Roots(trust, Expect::Role(Role::Vault));
         Self { identity: IdentityCell::empty(), belief, alpn: Alpn::Join }
+    }
+    /// To the join listener of anybody at all: nothing about the server is believed, whatever certificate it shows. For one call
+    /// alone, `Join/Trust`, by whoever trusts no root any more since its cluster began a new era: nothing secret is sent over it,
+    /// and of the answer only signatures up to the charter that is held count ([`ask_trust`](crate::join::ask_trust)).
+    pub fn unproven() -> Self {
+        Self { identity: IdentityCell::empty(), belief: Belief::Nothing, alpn: Alpn::Join }
     }
     /// To voter `id`'s peer listener.
     pub fn peer(tls: PeerTls, id: u64) -> Self {
@@ -155,6 +163,10 @@ impl Judge {
                 } else {
                     Err(Disbelief::NotExpected { expected, found: peer.id.short() })
                 }
+            }
+            Belief::Nothing => {
+                let peer = read_leaf(chain, Usage::Server).map_err(Disbelief::Chain)?;
+                Ok(Server { peer, cluster: None })
             }
             Belief::Voter(tls, id) => {
                 let peer = tls.believe(chain, now, Usage::Server)?;

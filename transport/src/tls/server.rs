@@ -7,7 +7,8 @@
 use super::{Alpn, Peer, PeerTls, TlsError, as_millis, certificate_error, chain, verify_handshake};
 use super::{IdentityCell, PROVIDER, TrustCell};
 use crate::server::{Connections, Registration};
-use holdfast_pki::chain::{Usage, verify_peer};
+use holdfast_pki::chain::{ChainError, Usage, read_leaf, verify_peer};
+use holdfast_types::Millis;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -32,6 +33,11 @@ pub struct Refused(pub String);
 pub trait Admission: Send + Sync {
     /// Called in every handshake once the chain is believed and possession of the key is proved. Must not block.
     fn admit(&self, peer: &Peer, from: SocketAddr) -> Result<(), Refused>;
+    /// Called for a leaf of our trust domain, of a time that holds `now`, whose chain is not believed: whether its key is known all
+    /// the same, so that it is believed as that key alone ([`Peer::has_path`] is then false). Must not block.
+    fn knows_key(&self, _peer: &Peer, _now: Millis) -> bool {
+        false
+    }
 }
 
 /// How one listener does TLS.
@@ -218,8 +224,14 @@ impl ClientCertVerifier for Gate {
     ) -> Result<ClientCertVerified, rustls::Error> {
         let (chain, now) = (chain(end_entity, intermediates), as_millis(now));
         let peer = match &self.belief {
-            Belief::Chain(trust, _) => {
-                verify_peer(&chain, &trust.current(), now, Usage::Client).map_err(certificate_error)?
+            Belief::Chain(trust, admission) => {
+                let trust = trust.current();
+                let by_key = |e: ChainError| {
+                    let peer = read_leaf(&chain, Usage::Client).ok();
+                    let ours = |p: &Peer| p.id.trust_domain == *trust.trust_domain() && now < p.not_after;
+                    peer.filter(|p| ours(p) && admission.knows_key(p, now)).ok_or(e)
+                };
+                verify_peer(&chain, &trust, now, Usage::Client).or_else(by_key).map_err(certificate_error)?
             }
             Belief::Voter(tls) => tls.believe(&chain, now, Usage::Client).map_err(certificate_error)?,
         };

@@ -130,6 +130,7 @@ pub struct VoterFacts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submission {
     /// The statement, encoded.
+    #[serde(with = "crate::bytes")]
     pub statement: Vec<u8>,
     /// Ids of the operators whose signatures counted.
     pub signers: Vec<String>,
@@ -139,6 +140,7 @@ pub struct Submission {
     pub policy_version: u64,
     /// The value of a PutSecret or the MAC key of a MintToken, as a record; for an AdmitVoter, [`crate::prepare::Admission`]
     /// in postcard; for a Charter with another recovery key, the keyring's terms boxed to it, in postcard.
+    #[serde(with = "crate::bytes::option")]
     pub sealed: Option<Vec<u8>>,
 }
 

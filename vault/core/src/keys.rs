@@ -3,7 +3,7 @@
 use crate::refusal::{Code, Refusal};
 use hkdf::Hkdf;
 use holdfast_types::{ClusterId, NodeId, Secret, SecretBytes, kind};
-use holdfast_wire::boxes::{self, PrivateKey, Psk};
+use holdfast_wire::boxes::{self, BoxError, PrivateKey, Psk};
 use holdfast_wire::keys::key_id;
 use holdfast_wire::record::{self, Place, RecordKey};
 use sha2::Sha256;
@@ -19,6 +19,9 @@ pub struct Keyring {
     active: u32,
     cluster: ClusterId,
     hedge: Secret<kind::HedgeKey, 32>,
+    /// The private intake key of each term, beside the name that boxes to it bear: every value that an operator puts is
+    /// opened with one, and deriving it costs as much as opening.
+    intakes: BTreeMap<u32, ([u8; 16], PrivateKey)>,
 }
 
 impl Keyring {
@@ -29,7 +32,7 @@ impl Keyring {
         terms: Vec<(u32, Secret<kind::KeyringTerm, 32>)>,
         active: u32,
     ) -> Self {
-        Self { terms: terms.into_iter().collect(), active, cluster, hedge }
+        Self::with(cluster, hedge, terms.into_iter().collect(), active)
     }
     /// A keyring with one active term.
     pub fn new(
@@ -38,7 +41,18 @@ impl Keyring {
         key: Secret<kind::KeyringTerm, 32>,
         hedge: Secret<kind::HedgeKey, 32>,
     ) -> Self {
-        Self { terms: BTreeMap::from([(term, key)]), active: term, cluster, hedge }
+        Self::with(cluster, hedge, BTreeMap::from([(term, key)]), term)
+    }
+    fn with(
+        cluster: ClusterId,
+        hedge: Secret<kind::HedgeKey, 32>,
+        terms: BTreeMap<u32, Secret<kind::KeyringTerm, 32>>,
+        active: u32,
+    ) -> Self {
+        let mut keyring = Self { terms, active, cluster, hedge, intakes: BTreeMap::new() };
+        let derived = |term: &u32| keyring.intake(*term).ok().map(|(sk, pk)| (*term, (key_id(&pk), sk)));
+        keyring.intakes = keyring.terms.keys().filter_map(derived).collect();
+        keyring
     }
     /// The term under which new records are sealed.
     pub fn active(&self) -> u32 {
@@ -102,17 +116,13 @@ impl Keyring {
         let ikm: Secret<kind::HpkeKey, 32> = Secret::take(&mut self.derive(term, b"intake", &[])?);
         Ok(boxes::derive_keypair(ikm.expose()))
     }
-    /// The private intake key to which a box was sealed, if its term is still open: an operator may have fetched the Bundle
-    /// just before a newer one.
-    pub fn intake_of(&self, sealed: &[u8]) -> Result<Option<PrivateKey>, Refusal> {
-        let Ok(kid) = boxes::parse(sealed).map(|b| b.kid) else { return Ok(None) };
-        for term in self.terms.keys().rev() {
-            let (sk, pk) = self.intake(*term)?;
-            if key_id(&pk) == kid {
-                return Ok(Some(sk));
-            }
-        }
-        Ok(None)
+    /// Opens a box to an intake key of a term that is still open: an operator may have fetched the Bundle just before a newer
+    /// one.
+    pub fn open_intake(&self, aad: &[u8], sealed: &[u8]) -> Result<SecretBytes, BoxError> {
+        let kid = boxes::parse(sealed)?.kid;
+        let (_, sk) = self.intakes.values().rev().find(|(known, _)| *known == kid).ok_or(BoxError::OtherKey)?;
+        let c = boxes::Context { purpose: "intake", cluster: &self.cluster, aad };
+        boxes::open_known(&kid, sk, &c, None, sealed)
     }
     /// Boxes a term to a voter's KEM key: `keyring` purpose, bound to term, voter and key generation.
     pub fn box_term(

@@ -9,6 +9,7 @@
 //! *commit before release* is a type. Secrets are in the state only as Records, in messages only as Boxes.
 
 mod apply;
+mod bytes;
 mod command;
 mod entropy;
 mod held;

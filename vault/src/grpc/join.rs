@@ -162,6 +162,20 @@ impl Join for JoinService {
         Ok(Response::new(v1::AwaitReply { step: Some(step) }))
     }
 
+    /// For whoever trusts no root of ours any more, as after a reset: documents that prove themselves, and where the voters are. Any
+    /// open voter answers; it is as much as a join shows before its proof, under the same bounds.
+    async fn trust(&self, _: Request<v1::Ack>) -> Result<Response<v1::TrustView>, Status> {
+        let view = self.0.look(|s| v1::TrustView {
+            charter_chain: s.charter_chain(),
+            bundle_chain: s.bundle_chain(),
+            resets: s.resets(),
+            service_addrs: s.service_addrs(),
+            join_addrs: s.join_addrs(),
+            ..v1::TrustView::default()
+        })?;
+        Ok(Response::new(view))
+    }
+
     async fn login(
         &self,
         request: Request<Streaming<v1::LoginRequest>>,

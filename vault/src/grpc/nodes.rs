@@ -121,18 +121,18 @@ impl NodeSession {
     /// Tasks that still run under a grant that is over: the node is told once more.
     fn revoke_again(&self, told: &[NodeTaskReport]) -> Result<(), Failure> {
         let runs = |t: &&NodeTaskReport| !is_over(&t.state);
+        let now = self.cluster.now()?;
         let ids: Vec<GrantId> = self.cluster.look(|s| {
             told.iter()
                 .filter(runs)
                 .map(|t| t.grant)
-                .filter(|id| s.grant(id).is_none_or(|g| !g.state.is_live()))
+                .filter(|id| s.grant(id).is_none_or(|g| !g.state.is_live()) && !s.is_left_from_before(id, now))
                 .collect()
         })?;
         if ids.is_empty() {
             return Ok(());
         }
         let opened = self.cluster.opened.load();
-        let now = self.cluster.now()?;
         let st = self
             .cluster
             .look(|s| prepare::revoke(s, &opened.stk, &self.node, &ids, "its grant is over", now))?

@@ -182,6 +182,7 @@ impl Read for OperatorService {
                 status: Some(status),
                 revocations,
                 resets: s.resets(),
+                ..v1::TrustView::default()
             }
         })?;
         Ok(Response::new(view))

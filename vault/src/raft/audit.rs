@@ -57,14 +57,42 @@ impl AuditStore {
         Self { store, replay_below: Arc::new(last.map_or(0, |l| l.saturating_add(1))) }
     }
 
-    /// Adds leaves (index, salt ‖ entry) and nodes in one atomic write. The same values may be written again.
+    /// Adds leaves (index, salt ‖ entry) and nodes in one atomic write. The same values may be given again: a start applies the
+    /// log since the last snapshot once more, and what is there is not sealed and written a second time.
     pub fn append(&self, leaves: &[(u64, Vec<u8>)], nodes: &[Node]) -> Result<(), StoreError> {
-        for (i, leaf) in leaves.iter().filter(|(i, _)| *i < *self.replay_below) {
-            if self.leaf(*i)?.is_some_and(|old| old.expose() != leaf) {
+        if self.is_there(leaves, nodes)? { Ok(()) } else { self.put(leaves, nodes) }
+    }
+
+    /// The same in two steps: from here on they are read as if they were written, by all who share the store; `None` if they
+    /// are. So whoever holds others up while adding them does not wait for the disk.
+    pub fn stage(&self, leaves: Vec<(u64, Vec<u8>)>, nodes: Vec<Node>) -> Result<Option<Staged>, StoreError> {
+        if self.is_there(&leaves, &nodes)? {
+            return Ok(None);
+        }
+        let mut staged = self.store.staged();
+        for (i, leaf) in &leaves {
+            staged.insert(leaf_key(*i)?, leaf.clone());
+        }
+        for (level, i, hash) in &nodes {
+            staged.insert(node_key(*level, *i)?, hash.to_vec());
+        }
+        drop(staged);
+        Ok(Some(Staged { audit: self.clone(), leaves, nodes }))
+    }
+
+    /// Whether all of them were written before. Another leaf in the place of one is an error.
+    fn is_there(&self, leaves: &[(u64, Vec<u8>)], nodes: &[Node]) -> Result<bool, StoreError> {
+        let mut there = true;
+        for (i, leaf) in leaves {
+            let old = if *i < *self.replay_below { self.leaf(*i)? } else { None };
+            if old.as_ref().is_some_and(|old| old.expose() != leaf) {
                 return Err(StoreError::Diverged { index: *i });
             }
+            there &= old.is_some();
         }
-        self.put(leaves, nodes)
+        // A node that is missing or does not open is written again.
+        let same = |(level, i, hash): &Node| self.node(*level, *i).is_ok_and(|found| found.as_ref() == Some(hash));
+        Ok(there && nodes.iter().all(same))
     }
 
     /// Writes them without asking what is there.
@@ -82,6 +110,9 @@ impl AuditStore {
     }
 
     fn get(&self, key: u64) -> Result<Option<SecretBytes>, StoreError> {
+        if let Some(plain) = self.store.staged().get(&key) {
+            return Ok(Some(SecretBytes::new(plain.clone())));
+        }
         let value = self.store.audit.get(key.to_be_bytes())?;
         value.map(|v| self.store.unseal(At::new(keyspace::AUDIT, key), "audit", &v)).transpose()
     }
@@ -101,5 +132,29 @@ impl AuditStore {
     /// The leaves `from..to`, in order; ends early at the first that is not there.
     pub fn range(&self, from: u64, to: u64) -> Result<Vec<SecretBytes>, StoreError> {
         (from..to).map_while(|i| self.leaf(i).transpose()).collect()
+    }
+}
+
+/// Leaves and nodes that are read already and have to be written.
+#[must_use = "what is staged must be written before anybody is told"]
+#[derive(Debug)]
+pub struct Staged {
+    audit: AuditStore,
+    leaves: Vec<(u64, Vec<u8>)>,
+    nodes: Vec<Node>,
+}
+
+impl Staged {
+    /// Writes them.
+    pub fn write(self) -> Result<(), StoreError> {
+        self.audit.put(&self.leaves, &self.nodes)?;
+        let mut staged = self.audit.store.staged();
+        for (i, _) in &self.leaves {
+            staged.remove(&leaf_key(*i)?);
+        }
+        for (level, i, _) in &self.nodes {
+            staged.remove(&node_key(*level, *i)?);
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,8 @@
 //!
 //! STORED: `(u32 length big endian, command)*`, inside the sealed log entry.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,8 +13,7 @@ use std::sync::Arc;
 pub const MAX_COMMAND: usize = 2 << 20;
 
 /// A raft entry's commands. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<u8>", into = "Vec<u8>")]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Batch(Arc<[u8]>);
 
 impl Batch {
@@ -51,9 +51,25 @@ impl From<Vec<u8>> for Batch {
         Self(v.into())
     }
 }
-impl From<Batch> for Vec<u8> {
-    fn from(b: Batch) -> Self {
-        b.0.to_vec()
+/// In one piece: an append to another voter is made of hardly anything else.
+impl Serialize for Batch {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_bytes(&self.0)
+    }
+}
+impl<'de> Deserialize<'de> for Batch {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_bytes(Whole)
+    }
+}
+struct Whole;
+impl Visitor<'_> for Whole {
+    type Value = Batch;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a batch")
+    }
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Batch, E> {
+        Ok(Batch(bytes.into()))
     }
 }
 impl fmt::Debug for Batch {

@@ -5,6 +5,7 @@
 use super::audit::{AuditStore, Node};
 use super::store::{Flush, Mark, StoreError};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What is known of the leaves of a subtree that is being put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,12 +42,18 @@ impl AuditStore {
     /// The first leaf of `from..until` that is not here. Reads keys alone, but all of them.
     pub fn first_missing(&self, from: u64, until: u64) -> Result<Option<u64>, StoreError> {
         let mut wanted = from;
+        // Asked before the disk: what is staged no more then is there. It is the log's end, so it comes last.
+        let staged: BTreeSet<u64> =
+            self.store.staged().keys().copied().filter(|key| (from..until).contains(key)).collect();
         for item in self.store.audit.range(from.to_be_bytes()..until.to_be_bytes()) {
             let key = item.key()?;
             let corrupt = StoreError::Corrupt { keyspace: "audit", index: wanted };
             if u64::from_be_bytes(<[u8; 8]>::try_from(&*key).map_err(|_| corrupt)?) != wanted {
                 break;
             }
+            wanted += 1;
+        }
+        while staged.contains(&wanted) {
             wanted += 1;
         }
         Ok((wanted < until).then_some(wanted))

@@ -9,6 +9,7 @@ use futures::{Stream, TryStreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder, Snapshot};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 /// Why the machine cannot go on. Always fatal for this voter: its state would no longer be the others'.
@@ -30,8 +31,13 @@ pub trait Machine: Send + Sync + 'static {
     /// Applies one command of the entry at `index`, proposed in raft `term`. A refusal is a reply; an error stops the voter.
     fn apply(&mut self, index: u64, term: u64, command: &[u8]) -> Result<Self::Reply, MachineError>;
 
-    /// Called once after the commands of an entry and before any of their replies: what they left to be written is written.
+    /// Called once after the commands of an entry and before any of their replies.
     fn settle(&mut self) -> Result<(), MachineError>;
+
+    /// What they left to be written: it is written before any of their replies, while others may look at the machine.
+    fn unwritten(&mut self) -> Option<Unwritten> {
+        None
+    }
 
     /// The state as it is between two entries.
     type Frozen: Frozen;
@@ -42,6 +48,9 @@ pub trait Machine: Send + Sync + 'static {
     /// Replaces the whole state by a snapshot's.
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), MachineError>;
 }
+
+/// Writes what an entry left.
+pub type Unwritten = Box<dyn FnOnce() -> Result<(), MachineError> + Send>;
 
 /// A state that no longer changes, on its way into a snapshot.
 pub trait Frozen: Send + Sync + 'static {
@@ -99,13 +108,16 @@ pub struct StateMachine<M: Machine> {
     replies: Arc<Replies<M::Reply>>,
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// Commands applied since the last snapshot was begun: what a start would apply again.
+    since_snapshot: Arc<AtomicU64>,
 }
 
 impl<M: Machine> StateMachine<M> {
     /// Wraps an empty machine; openraft restores the snapshot in `store` and replays the log.
     pub fn new(machine: M, store: Store) -> Self {
         let (applied, membership) = (None, StoredMembership::default());
-        Self { shared: Shared::new(machine), store, replies: Arc::default(), applied, membership }
+        let shared = Shared::new(machine);
+        Self { shared, store, replies: Arc::default(), applied, membership, since_snapshot: Arc::default() }
     }
 
     /// The machine, for reading.
@@ -117,12 +129,21 @@ impl<M: Machine> StateMachine<M> {
         Arc::clone(&self.replies)
     }
 
+    pub(super) fn since_snapshot(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.since_snapshot)
+    }
+
     fn apply_batch(&self, id: LogId, batch: &Batch) -> io::Result<Vec<M::Reply>> {
         let commands = batch.commands().ok_or(StoreError::Corrupt { keyspace: "log", index: id.index })?;
-        self.shared.write(|m| {
-            let replies = commands.into_iter().map(|c| m.apply(id.index, id.leader_id.term, c)).collect();
-            m.settle().and(replies)
-        })
+        self.since_snapshot.fetch_add(commands.len() as u64, Ordering::Relaxed);
+        let (replies, unwritten) = self.shared.write(|m| {
+            let replies: Result<Vec<_>, _> =
+                commands.into_iter().map(|c| m.apply(id.index, id.leader_id.term, c)).collect();
+            Ok((m.settle().and(replies)?, m.unwritten()))
+        })?;
+        // The disk may be busy with the next entry: nobody who only looks waits for that.
+        unwritten.map_or(Ok(()), |write| write()).map_err(io::Error::other)?;
+        Ok(replies)
     }
 
     fn meta(&self) -> SnapshotMeta {
@@ -163,11 +184,13 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<M::Frozen> {
         let frozen = self.shared.read(Machine::snapshot);
+        self.since_snapshot.store(0, Ordering::Relaxed);
         SnapshotBuilder { frozen: frozen.ok(), meta: self.meta(), store: self.store.clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> io::Result<()> {
         self.shared.write(|m| m.restore(&snapshot))?;
+        self.since_snapshot.store(0, Ordering::Relaxed);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         let (store, meta) = (self.store.clone(), meta.clone());
@@ -199,8 +222,12 @@ impl<F: Frozen> RaftSnapshotBuilder<Types> for SnapshotBuilder<F> {
         let (store, meta) = (self.store.clone(), self.meta.clone());
         let frozen = self.frozen.take().ok_or_else(|| io::Error::other(Stopped))?;
         let work = move || {
+            let start = std::time::Instant::now();
             let data = frozen.encode();
-            store.save_snapshot(&meta, &data).map(|()| data)
+            store.save_snapshot(&meta, &data)?;
+            let ms = start.elapsed().as_millis();
+            tracing::info!(entry = meta.last_log_id.map(|l| l.index), bytes = data.len(), ms, "a snapshot was taken");
+            Ok::<_, StoreError>(data)
         };
         let snapshot = blocking(work).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot })

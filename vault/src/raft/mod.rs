@@ -21,11 +21,11 @@ mod store;
 mod voter;
 mod writer;
 
-pub use audit::{AuditStore, Node};
+pub use audit::{AuditStore, Node, Staged};
 pub use batch::{Batch, MAX_COMMAND};
 pub use fill::{Filled, Filling};
 pub use log::LogStore;
-pub use machine::{Frozen, Machine, MachineError, Shared, StateMachine, Stopped};
+pub use machine::{Frozen, Machine, MachineError, Shared, StateMachine, Stopped, Unwritten};
 pub use members::{Members, decides};
 pub use message::{MAX_MESSAGE, MAX_SNAPSHOT, PeerRpc, ReceiveError, Receiver, read_again, samples};
 pub use network::{PeerClient, PeerNetwork, SentSnapshot, Wire, WireError};

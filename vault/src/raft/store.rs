@@ -12,8 +12,9 @@ use crate::failure::WHOLE;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use holdfast_types::SecretBytes;
 use serde::{Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Why the store cannot be used or went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +148,8 @@ pub struct Store {
     pub(super) saving: Arc<Mutex<()>>,
     /// Held for reading from sealing to committing: whoever has held it for writing knows that no older seal is on its way.
     committing: Arc<RwLock<()>>,
+    /// Of the audit keyspace: what is about to be written.
+    staged: Arc<Mutex<BTreeMap<u64, Vec<u8>>>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -194,8 +197,8 @@ impl Store {
         let open = |name| db.keyspace(name, options);
         let [log, meta, snap, audit] = KEYSPACES;
         let (log, meta, snap, audit) = (open(log)?, open(meta)?, open(snap)?, open(audit)?);
-        let (saving, committing) = (Arc::default(), Arc::default());
-        Ok(Self { keys, db, log, meta, snap, audit, saving, committing })
+        let (saving, committing, staged) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { keys, db, log, meta, snap, audit, saving, committing, staged })
     }
 
     /// The mark says whose store this is; the one among the leaves says that they are the store's.
@@ -222,6 +225,10 @@ impl Store {
             return Err(StoreError::Corrupt { keyspace: "log", index: expected });
         }
         Ok(())
+    }
+
+    pub(super) fn staged(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<u8>>> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The audit keyspace.

@@ -151,3 +151,21 @@ fn a_missing_slots_file_says_so() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(crate::disk::slots::Slots::load(dir.path()), Err(DiskError::Missing(_))));
 }
+
+#[test]
+fn staged_leaves_are_read_before_they_are_written_and_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let staged = store.audit().stage(vec![(0, b"leaf".to_vec())], vec![(0, 0, [7; 32])]).unwrap().unwrap();
+    let read = || {
+        let audit = store.audit();
+        (audit.leaf(0).unwrap().map(|l| l.expose().to_vec()), audit.node(0, 0).unwrap())
+    };
+    assert!(store.audit.get(0_u64.to_be_bytes()).unwrap().is_none(), "it is on the disk already");
+    let both = (Some(b"leaf".to_vec()), Some([7; 32]));
+    assert_eq!(read(), both);
+    staged.write().unwrap();
+    assert!(store.staged().is_empty());
+    assert_eq!(read(), both);
+    assert!(store.audit().stage(vec![(0, b"leaf".to_vec())], vec![(0, 0, [7; 32])]).unwrap().is_none());
+}

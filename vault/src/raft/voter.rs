@@ -13,8 +13,12 @@ use openraft::error::{Fatal, InitializeError, LinearizableReadError, RaftError};
 use openraft::{BasicNode, Config, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
+
+/// Commands that a start applies again at most, or little more: an entry may hold hundreds of them.
+const REPLAY: u64 = 20_000;
 
 /// How a voter runs.
 #[derive(Debug, Clone)]
@@ -116,6 +120,7 @@ pub struct Voter<M: Machine> {
     pub(super) changing: Arc<Mutex<()>>,
     machine: Shared<M>,
     proposer: Proposer<M::Reply>,
+    since_snapshot: Arc<AtomicU64>,
 }
 
 impl<M: Machine> Clone for Voter<M> {
@@ -126,6 +131,7 @@ impl<M: Machine> Clone for Voter<M> {
             changing: Arc::clone(&self.changing),
             machine: self.machine.clone(),
             proposer: self.proposer.clone(),
+            since_snapshot: Arc::clone(&self.since_snapshot),
         }
     }
 }
@@ -143,13 +149,13 @@ impl<M: Machine> Voter<M> {
         let config = Arc::new(options.config()?);
         let log = LogStore::open(store.clone())?;
         let state = StateMachine::new(machine, store);
-        let (shared, replies) = (state.shared(), state.replies());
+        let (shared, replies, since_snapshot) = (state.shared(), state.replies(), state.since_snapshot());
         let raft = openraft::Raft::new(options.id.0, config, network.clone(), log, state).await?;
         if raft.voter_ids().eq([options.id.0]) {
             raft.trigger().elect(false).await?;
         }
         let proposer = Proposer::start(raft.clone(), replies);
-        Ok(Self { raft, network, changing: Arc::default(), machine: shared, proposer })
+        Ok(Self { raft, network, changing: Arc::default(), machine: shared, proposer, since_snapshot })
     }
 
     /// Founds a cluster of this one voter, reachable for later peers at `address`.
@@ -215,6 +221,14 @@ impl<M: Machine> Voter<M> {
     /// Takes a snapshot now, e.g. before the old disk key is dropped. It is built beside the running log: wait for `status().snapshot`.
     pub async fn snapshot(&self) -> Result<(), Stopped> {
         self.raft.trigger().snapshot().await.map_err(|_| Stopped)
+    }
+
+    /// Takes a snapshot if a start would have to apply many commands again, though the entries are few that hold them.
+    pub(crate) async fn bound_replay(&self) -> Result<(), Stopped> {
+        if self.since_snapshot.load(Ordering::Relaxed) < REPLAY {
+            return Ok(());
+        }
+        self.snapshot().await
     }
 
     /// Drops the log up to the entry `upto`, which the snapshot must reach. It goes from the disk a moment later.

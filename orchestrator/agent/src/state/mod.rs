@@ -50,6 +50,9 @@ pub struct NodeFile {
     /// The certificate's generation.
     #[prost(uint64, tag = "3")]
     pub seq: u64,
+    /// Addresses of the vault's join listeners, as the vault gave them last.
+    #[prost(string, repeated, tag = "4")]
+    pub join_addrs: Vec<String>,
 }
 
 /// A join that waits for an operator. STORED: `joining`.
@@ -117,7 +120,8 @@ mod tests {
 
     #[test]
     fn where_the_vault_is_and_a_join_that_waits_are_stored_as_they_always_were() {
-        golden::holds("node", &NodeFile { id: "node-1".into(), service_addrs: vec!["v:7401".into()], seq: 3 });
+        let (service_addrs, join_addrs) = (vec!["v:7401".into()], vec!["v:7400".into()]);
+        golden::holds("node", &NodeFile { id: "node-1".into(), service_addrs, seq: 3, join_addrs });
         golden::holds("joining", &JoiningFile { id: "node-1".into(), join_addrs: vec!["v:7400".into()] });
     }
 

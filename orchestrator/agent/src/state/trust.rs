@@ -34,6 +34,9 @@ struct RawHeartbeat {
     epoch_floor: u64,
     #[prost(int64, tag = "5")]
     time_floor_ms: i64,
+    /// 0 in files that were written before there was a second era.
+    #[prost(uint64, tag = "6")]
+    era: u64,
 }
 #[derive(Clone, PartialEq, prost::Message)]
 struct RawCheckpoint {
@@ -75,6 +78,7 @@ impl TrustFiles {
             checkpoint: checkpoint.transpose()?,
             epoch_floor: h.epoch_floor,
             time_floor: Millis(h.time_floor_ms),
+            heartbeat_era: h.era.max(1),
         };
         NodeTrust::rebuild(&saved)
             .map_err(|e| StateError::Disbelieved { path: self.anchors.clone(), reason: e.to_string() })
@@ -93,6 +97,7 @@ impl TrustFiles {
             checkpoint: s.checkpoint.map(|c| RawCheckpoint { origin: c.origin, size: c.size, root: c.root.to_vec() }),
             epoch_floor: s.epoch_floor,
             time_floor_ms: s.time_floor.0,
+            era: s.heartbeat_era,
         };
         save(&self.heartbeat, &raw)
     }
@@ -119,6 +124,7 @@ mod tests {
             checkpoint: Some(RawCheckpoint { origin: "holdfast/x/1".into(), size: 5, root: vec![8; 32] }),
             epoch_floor: 4,
             time_floor_ms: 1000,
+            era: 2,
         };
         golden::holds("heartbeat", &heartbeat);
     }

@@ -44,6 +44,12 @@ impl TaskMemory {
             self.sensitive.remove(&service);
         }
     }
+    /// In a new era generations and fences count anew, from what its vault remembers; grants of the era before are refused by
+    /// their era, and none that was used comes back.
+    pub fn begin_era(&mut self) {
+        self.last_gen.clear();
+        self.max_fence.clear();
+    }
     pub(crate) fn is_sensitive(&self, namespace: &str, service: &str) -> bool {
         self.sensitive.contains(&format!("{namespace}/{service}"))
     }

@@ -5,12 +5,13 @@
 
 use super::bundle::{BundleChain, NewBundle};
 use super::refusal::{Refusal, require};
+use holdfast_pki::era::{EraError, verify_era};
 use holdfast_types::{ClusterId, Digest, Millis, TrustDomain, sha256};
 use holdfast_wire::charter::{CharterChain, NewCharter};
 use holdfast_wire::merkle::verify_consistency;
 use holdfast_wire::note::{Checkpoint, origin};
 use holdfast_wire::statement::{self, News};
-use holdfast_wire::v1::{Bundle, Holder, PublicKey, Revocations, Statement, Status, Stk};
+use holdfast_wire::v1::{Bundle, Holder, PublicKey, Revocations, Statement, Status, Stk, TrustView};
 
 /// A node's believed state.
 #[derive(Debug, Clone)]
@@ -50,6 +51,19 @@ pub struct Saved {
     pub epoch_floor: u64,
     /// Latest time that a Status told.
     pub time_floor: Millis,
+    /// Era of the status and what hangs on it: of another one than the bundles' nothing but the time counts.
+    pub heartbeat_era: u64,
+}
+
+/// An era after the one in force.
+#[derive(Debug)]
+pub struct NewEra(NodeTrust);
+
+impl NewEra {
+    /// What is believed from now on; persist it before adopting.
+    pub fn trust(self) -> NodeTrust {
+        self.0
+    }
 }
 
 /// A Status that is news.
@@ -99,6 +113,10 @@ impl NodeTrust {
     /// ones); charter and bundles that do not verify are an error. The floors of time and epoch always survive.
     pub fn rebuild(s: &Saved) -> Result<Self, Refusal> {
         let mut t = Self::join(s.anchor, &s.charters, &s.bundles)?;
+        if s.heartbeat_era != t.era() {
+            t.floor.time = s.time_floor;
+            return Ok(t);
+        }
         t.floor = Floor { epoch: s.epoch_floor, time: s.time_floor };
         t.checkpoint.clone_from(&s.checkpoint);
         t.status = s.status.as_ref().and_then(|st| {
@@ -125,7 +143,29 @@ impl NodeTrust {
             checkpoint: self.checkpoint.clone(),
             epoch_floor: self.floor.epoch,
             time_floor: self.floor.time,
+            heartbeat_era: self.era(),
         }
+    }
+
+    /// Judges an era that anybody may show: its Reset verifies up to the cluster's name. Nothing of the era before counts in it,
+    /// but the time, and that not beyond the Reset's: a clock that was driven ahead is the operators' to set right.
+    /// LAW: `a_new_era_takes_enough_admins_this_cluster_and_a_later_number`.
+    pub fn observe_era(&self, shown: &TrustView) -> Result<News<NewEra>, Refusal> {
+        let refused = |e: EraError| Refusal::outside(era_code(&e), e.to_string());
+        let Some(era) = verify_era(&self.charter, self.era(), shown).map_err(refused)? else {
+            return Ok(News::Stale);
+        };
+        let bundle = BundleChain::verify(&era.anchor, era.charters.cluster(), &shown.bundle_chain)?;
+        let time = self.floor.time.min(Millis(era.reset.issued_at_ms));
+        Ok(News::Todo(NewEra(Self {
+            anchor: era.anchor,
+            charter: era.charters,
+            bundle,
+            status: None,
+            revocations: None,
+            checkpoint: None,
+            floor: Floor { epoch: 0, time },
+        })))
     }
 
     /// Judges a charter.
@@ -300,5 +340,16 @@ impl NodeTrust {
         require(same, check, "checkpoint-fork", || {
             format!("two logs of {} entries: a split view, evidence of a bad vault", c.size)
         })
+    }
+}
+
+fn era_code(e: &EraError) -> &'static str {
+    match e {
+        EraError::Charter(e) => e.code(),
+        EraError::Reset(_) => "reset-signature",
+        EraError::Cluster => "cluster",
+        EraError::CharterVersion(_) => "charter-gap",
+        EraError::Bundle(_) => "bundle-signature",
+        EraError::OtherRoots => "reset-roots",
     }
 }

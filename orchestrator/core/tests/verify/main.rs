@@ -9,6 +9,7 @@
 mod assign;
 mod boxes;
 mod content;
+mod era;
 mod flips;
 mod lies;
 mod orders;

@@ -4,13 +4,14 @@
 //! (`what_was_removed_stays_removed_in_the_next_era`).
 
 use super::founding::stk_row;
+use super::submit::By;
 use super::{Event, Step};
 use crate::command::Command;
 use crate::log::Draft;
 use crate::refusal::Refusal;
 use crate::reset::ResetFacts;
-use crate::state::{GrantState, Index, Issuer, RootRow, Unlock, UnlockKey, VoterRow, VoterState};
-use holdfast_types::{GrantId, sha256};
+use crate::state::{GrantState, IdentityState, Index, Issuer, RootRow, Unlock, UnlockKey, VoterRow, VoterState};
+use holdfast_types::{GrantId, NodeId, Role, sha256};
 use holdfast_wire::statement::peek;
 use holdfast_wire::v1;
 
@@ -24,6 +25,13 @@ impl Step<'_> {
         }
         if r.term != self.state.term.saturating_add(1) || r.voter.id != self.state.next_voter() {
             return Err(Refusal::changed("the keyring or the voters changed meanwhile"));
+        }
+        let present = |id: &String| {
+            let row = self.state.identities.get(id).filter(|i| matches!(i.role, Role::Node | Role::Orch));
+            NodeId::parse(id).is_ok() && row.is_some_and(|i| i.state != IdentityState::Removed)
+        };
+        if !doc.removed.is_sorted_by(|a, b| a < b) || !doc.removed.iter().all(present) {
+            return Err(Refusal::changed("who is to be removed is not there, or named twice"));
         }
         self.end_what_ran();
         let at = self.at;
@@ -55,7 +63,7 @@ impl Step<'_> {
         let actor = r.signers.iter().map(|i| format!("op/{i}")).collect::<Vec<_>>().join(",");
         let before = sha256(&[&doc.prev_checkpoint]).hex();
         self.leaf(
-            Draft::new("reset", actor, doc.era.to_string())
+            Draft::new("reset", actor.clone(), doc.era.to_string())
                 .with("voter", r.voter.id)
                 .with("prev_checkpoint_sha256", before)
                 .with("reason", &doc.reason)
@@ -65,7 +73,8 @@ impl Step<'_> {
         self.leaf(Draft::new("issuer.create", "vault", sha256(&[&issuer]).hex()));
         self.leaf(Draft::new("stk.rotate", "vault", "1"));
         self.leaf(Draft::new("keyring.add", "vault", r.term.to_string()));
-        Ok(())
+        let by = By { st: &st, actor };
+        doc.removed.iter().try_for_each(|id| self.remove_node(&by, id))
     }
 
     /// Leases are void, and grants of the era before are not extended: their tasks have the rest of lease and grace. Join

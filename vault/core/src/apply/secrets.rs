@@ -10,8 +10,8 @@ use holdfast_wire::v1;
 impl Step<'_> {
     pub(super) fn put_secret(&mut self, by: &By<'_>, p: v1::PutSecret, sealed: Option<&[u8]>) -> Result<(), Refusal> {
         let name = SecretRef::of(&p.namespace, &p.name).map_err(invalid)?;
-        let record = sealed.ok_or_else(|| Refusal::invalid("the sealed value is missing"))?.to_vec();
-        self.live_record(&record)?;
+        let record = sealed.ok_or_else(|| Refusal::invalid("the sealed value is missing"))?;
+        self.live_record(record)?;
         let next = self.state.last_secret_version(&name) + 1;
         if p.version != next {
             return Err(Refusal::changed(format!(
@@ -21,7 +21,7 @@ impl Step<'_> {
         }
         let zones = p.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)?;
         let created = self.state.secrets.get(&name).map_or(self.at, |s| s.created);
-        let version = SecretVersion { number: next, record, at: self.at };
+        let version = SecretVersion { number: next, record: record.into(), at: self.at };
         self.state.deleted_secrets.remove(&name);
         self.state.secrets.insert(
             name.clone(),

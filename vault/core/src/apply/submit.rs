@@ -275,7 +275,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn remove_node(&mut self, by: &By<'_>, id: &str) -> Result<(), Refusal> {
+    pub(super) fn remove_node(&mut self, by: &By<'_>, id: &str) -> Result<(), Refusal> {
         let node = NodeId::parse(id).map_err(invalid)?;
         self.with_identity(id, |row| {
             row.state = IdentityState::Removed;

@@ -67,5 +67,6 @@ pub struct Rewrapped {
     /// Its revision: a precondition.
     pub rev: u64,
     /// The record under the active term.
+    #[serde(with = "crate::bytes")]
     pub record: Vec<u8>,
 }

@@ -1,7 +1,7 @@
 //! Joining by token, collecting after approval, operators' logins, renewal, and the registry pin.
 
 use super::{Leader, Minted, prepared};
-use crate::command::{Command, HpkeFacts};
+use crate::command::{CertFacts, Command, HpkeFacts};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
 use crate::refusal::{Code, Refusal};
@@ -92,6 +92,7 @@ fn issued(leader: &Leader<'_>, id: &str, m: Minted, hpke: Option<&HpkeFacts>) ->
         node_psk: hpke.map(|h| leader.psk(id, h)).transpose()?.unwrap_or_default(),
         seq: m.facts.seq,
         service_addrs: leader.service_addrs(),
+        join_addrs: leader.state.join_addrs(),
         renew_after_ms: i64::try_from(m.renew_after.as_millis()).unwrap_or(i64::MAX),
     })
 }
@@ -250,6 +251,15 @@ pub fn pin(state: &State, role: Role, id: &str, serial: &str, spki: &Digest, now
         Presented::Retired => Pin::Fork,
         Presented::Unknown => Pin::Unknown,
     }
+}
+
+/// Whether a certificate of an era before gets in, to be renewed (protocol, disaster): its root is no more, so it counts by the
+/// registry alone, as long as it lasts, for a machine that works.
+pub fn kept_from_before(state: &State, role: Role, id: &str, serial: &str, spki: &Digest, now: Millis) -> bool {
+    let row = state.identities.get(id).filter(|r| r.role == role && matches!(role, Role::Node | Role::Orch));
+    let works = |r: &&Identity| matches!(r.state, IdentityState::Ready | IdentityState::Draining);
+    let is = |c: &CertFacts| c.serial == serial && c.spki == *spki && now < c.not_after;
+    state.era() > 1 && row.filter(works).is_some_and(|r| r.current.iter().chain(&r.pending).any(is))
 }
 
 impl From<IdentityState> for Refusal {

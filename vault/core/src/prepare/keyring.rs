@@ -9,7 +9,7 @@ use crate::keys::Keyring;
 use crate::refusal::{Code, Refusal};
 use holdfast_pki::keys::CertSigner;
 use holdfast_types::{Secret, kind};
-use holdfast_wire::{boxes, v1};
+use holdfast_wire::v1;
 
 /// Most bytes of records in one Rewrap, unless one record alone is longer.
 const MAX_REWRAP: usize = 1 << 20;
@@ -96,12 +96,8 @@ impl Leader<'_> {
     /// Opens what an operator boxed to an intake key: of the term that the newest Bundle names, or of one before it that is
     /// still alive.
     pub(super) fn from_intake(&self, aad: &[u8], sealed: &[u8]) -> Result<holdfast_types::SecretBytes, Refusal> {
-        let again = |e: &dyn std::fmt::Display| {
-            Refusal::invalid(format!("the sealed value does not open: {e}; fetch the trust bundle again"))
-        };
-        let cluster = self.state.cluster()?.id;
-        let sk = self.keys.intake_of(sealed)?.ok_or_else(|| again(&boxes::BoxError::OtherKey))?;
-        let c = boxes::Context { purpose: "intake", cluster: &cluster, aad };
-        boxes::open(&sk, &c, None, sealed).map_err(|e| again(&e))
+        self.keys
+            .open_intake(aad, sealed)
+            .map_err(|e| Refusal::invalid(format!("the sealed value does not open: {e}; fetch the trust bundle again")))
     }
 }

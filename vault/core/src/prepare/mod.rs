@@ -15,7 +15,9 @@ mod voters;
 
 pub use found::{FoundingKeys, found, founding_cluster, founding_unlock, new_issuer, new_stk};
 pub use grant_batch::{GrantBatch, GrantReply, MAX_BATCH};
-pub use identity::{AWAIT_SKEW, Approved, JoinOutcome, Pin, approved, await_message, join, login, pin, renew};
+pub use identity::{
+    AWAIT_SKEW, Approved, JoinOutcome, Pin, approved, await_message, join, kept_from_before, login, pin, renew,
+};
 pub use keyring::{new_term, rewrap};
 pub use reset::{PlannedReset, Resetting, plan_reset};
 pub(crate) use submit::reads;
@@ -158,7 +160,7 @@ impl Leader<'_> {
         self.keys.node_psk_reply(h.term, &node, h.seq)
     }
     pub(crate) fn service_addrs(&self) -> Vec<String> {
-        self.state.voters().map(|(_, v)| v.service_addr.clone()).filter(|a| !a.is_empty()).collect()
+        self.state.service_addrs()
     }
 }
 

@@ -8,10 +8,10 @@ use crate::held::Prepared;
 use crate::keys::Keyring;
 use crate::refusal::{Code, Refusal};
 use crate::reset::ResetFacts;
-use crate::state::State;
+use crate::state::{IdentityState, State};
 use holdfast_pki::issue::{ROOT_LIFE, RootCa, new_root};
 use holdfast_pki::keys::{RootStatementSigner, SubjectKey};
-use holdfast_types::{Digest, Millis};
+use holdfast_types::{Digest, Millis, Role};
 use holdfast_wire::charter::verify_reset;
 use holdfast_wire::keys::StatementSigner as _;
 use holdfast_wire::{statement, v1};
@@ -36,6 +36,8 @@ pub struct Resetting<'a> {
     pub checkpoint: Vec<u8>,
     /// Why, in the operators' words.
     pub reason: String,
+    /// Nodes and orchestrators that were removed since, in the operators' words too.
+    pub removed: Vec<String>,
 }
 
 /// A new era that waits for its operators' signatures.
@@ -53,6 +55,7 @@ pub fn plan_reset(
     entropy: &mut Entropy,
 ) -> Result<PlannedReset, Refusal> {
     let (cluster, era) = (r.state.cluster()?.id, r.state.era().saturating_add(1));
+    let removed = removable(r.state, r.removed)?;
     let term = r.keys.active();
     let root = new_root(r.made.root, &cluster, entropy.draw16("root-serial"), now, ROOT_LIFE).map_err(internal)?;
     let ca = RootCa::open(&root.der, r.made.root).map_err(internal)?;
@@ -90,6 +93,7 @@ pub fn plan_reset(
         reason: r.reason,
         request_id: entropy.draw16("request").to_vec(),
         issued_at_ms: now.0,
+        removed,
     };
     let facts = ResetFacts {
         statement: Vec::new(),
@@ -110,6 +114,22 @@ pub fn plan_reset(
         unlock_pk: r.unlock_pk,
     };
     Ok(PlannedReset { doc, facts, charter: r.state.charter().clone() })
+}
+
+/// Those of `ids` that are not removed already, each once. An id that is not known is a mistake, or of somebody who joined
+/// later and does not come back anyway: its operator says which.
+fn removable(state: &State, mut ids: Vec<String>) -> Result<Vec<String>, Refusal> {
+    ids.sort_unstable();
+    ids.dedup();
+    let mut removed = Vec::new();
+    for id in ids {
+        let row = state.identities.get(&id).filter(|i| matches!(i.role, Role::Node | Role::Orch));
+        let row = row.ok_or_else(|| Refusal::not_found("node or orchestrator in the backup with the id", &id))?;
+        if row.state != IdentityState::Removed {
+            removed.push(id);
+        }
+    }
+    Ok(removed)
 }
 
 impl PlannedReset {

@@ -4,6 +4,8 @@
 
 mod charter;
 mod ending;
+mod era;
+mod frozen;
 mod grants;
 mod hosts;
 mod identity;
@@ -140,9 +142,7 @@ impl State {
     /// Encodes a snapshot.
     pub fn encode(&self) -> Vec<u8> {
         // Plain data into a growing vector: cannot fail; an empty snapshot is refused by `decode`.
-        let mut out = vec![FORMAT];
-        out.extend(postcard::to_stdvec(self).unwrap_or_default());
-        out
+        postcard::to_extend(self, vec![FORMAT]).unwrap_or_default()
     }
     /// Decodes a snapshot and rebuilds what is derived.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {

@@ -5,6 +5,7 @@ use holdfast_types::{Digest, Millis, OrchId, Zone};
 use holdfast_wire::v1;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A trusted root.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -88,8 +89,10 @@ pub struct SecretRow {
 pub struct SecretVersion {
     /// From 1.
     pub number: u64,
-    /// The value, padded, as a record at `namespace/name` with `rev = number`.
-    pub record: Vec<u8>,
+    /// The value, padded, as a record at `namespace/name` with `rev = number`. Shared with the copies of the state that
+    /// snapshots are made of.
+    #[serde(with = "crate::bytes")]
+    pub record: Arc<[u8]>,
     /// When it was put.
     pub at: Millis,
 }

@@ -115,7 +115,12 @@ impl State {
     /// Puts another record in the place of the one at `at`, and keeps the index true.
     pub(crate) fn lay(&mut self, at: RecordAt, sealed: Vec<u8>) {
         let place = match &at {
-            RecordAt::Secret(name) => self.secrets.get_mut(name).map(|s| &mut s.version.record),
+            RecordAt::Secret(name) => {
+                if let Some(s) = self.secrets.get_mut(name) {
+                    s.version.record = sealed.into();
+                }
+                return self.record_moved(at);
+            }
             RecordAt::Token(id) => self.tokens.get_mut(id).map(|t| &mut t.mac),
             RecordAt::Key(name) => self.sealed_key_mut(name).map(|k| &mut k.record),
         };

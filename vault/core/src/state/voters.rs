@@ -185,6 +185,14 @@ impl State {
     pub fn voters(&self) -> impl Iterator<Item = (VoterId, &VoterRow)> {
         self.all_voters().filter(|(_, v)| v.state == VoterState::Member)
     }
+    /// Where the voters' service listeners are.
+    pub fn service_addrs(&self) -> Vec<String> {
+        self.voters().map(|(_, v)| v.service_addr.clone()).filter(|a| !a.is_empty()).collect()
+    }
+    /// Where their join listeners are.
+    pub fn join_addrs(&self) -> Vec<String> {
+        self.voters().map(|(_, v)| v.join_addr.clone()).filter(|a| !a.is_empty()).collect()
+    }
     /// One voter, evicted or not.
     pub fn voter(&self, id: VoterId) -> Option<&VoterRow> {
         self.voters.get(&id)

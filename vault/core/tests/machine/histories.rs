@@ -202,7 +202,7 @@ proptest! {
         let end = p.w.state.encode();
         prop_assert!(replayed(&p.w.log, State::default()).encode() == end);
         let (first, second) = p.w.log.split_at(cut.index(p.w.log.len()));
-        let snapshot = replayed(first, State::default()).encode();
+        let snapshot = replayed(first, State::default()).frozen().encode();
         prop_assert!(replayed(second, State::decode(&snapshot).unwrap()).encode() == end);
         log::check(&p.w.leaves, &p.w.kinds_since(0), p.w.state.log_head());
         each_change_has_a_leaf(&p.w.log);

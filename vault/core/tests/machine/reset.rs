@@ -1,7 +1,7 @@
 //! A new era: by the charter's Admins alone, on one new voter, and nothing that was removed is back.
 
 use crate::world::{SoftKey, World, named_key};
-use holdfast_types::{Millis, Role, Secret, VoterId, sha256};
+use holdfast_types::{Digest, GrantId, Millis, Role, Secret, VoterId, sha256};
 use holdfast_vault_core::prepare::{self, FoundingKeys, PlannedReset, Resetting};
 use holdfast_vault_core::{
     Code, Entropy, Keyring, Prepared, Refusal, ResetFacts, SealedKey, StkFacts, VoterFacts, VoterState, command_voter,
@@ -39,6 +39,10 @@ fn keyring(w: &World) -> Keyring {
 }
 
 fn plan(w: &World, unlock_pk: Option<[u8; 32]>) -> PlannedReset {
+    plan_without(w, unlock_pk, Vec::new()).unwrap()
+}
+
+fn plan_without(w: &World, unlock_pk: Option<[u8; 32]>, removed: Vec<String>) -> Result<PlannedReset, Refusal> {
     let (root, issuer, keys) = (SoftKey::new(), SoftKey::new(), keyring(w));
     let (root_pkcs8, issuer_pkcs8) = (root.private(), issuer.private());
     let stk = named_key("stk of the next era");
@@ -53,8 +57,9 @@ fn plan(w: &World, unlock_pk: Option<[u8; 32]>) -> PlannedReset {
         unlock_pk,
         checkpoint: prepare::checkpoint(&w.state, &w.stk).unwrap(),
         reason: "the others burnt".into(),
+        removed,
     };
-    prepare::plan_reset(resetting, w.lives.issuer, w.state.time(w.now), &mut w.entropy()).unwrap()
+    prepare::plan_reset(resetting, w.lives.issuer, w.state.time(w.now), &mut w.entropy())
 }
 
 fn complete(w: &World, p: PlannedReset, who: &[&str]) -> Result<Prepared<()>, Refusal> {
@@ -148,4 +153,68 @@ fn secrets_open_under_the_terms_that_the_recovery_key_held() {
     for (term, sealed) in &row.terms {
         assert!(Keyring::open_term(&w.cluster, &sk, *term, 2, 1, sealed).is_ok());
     }
+}
+
+#[test]
+fn a_machine_of_the_era_before_gets_in_by_its_key_to_renew_and_only_while_it_works() {
+    let (mut w, _, node) = World::shop();
+    let view = w.state.node_view(&node.id, false).unwrap();
+    let end = Millis(view.not_after_ms);
+    let known = |w: &World, role: Role, spki: &Digest, now: Millis| {
+        prepare::kept_from_before(&w.state, role, &node.id, &view.serial, spki, now)
+    };
+    assert!(!known(&w, Role::Node, &node.spki, w.now), "in the first era a chain is asked for");
+    reset(&mut w);
+    assert!(known(&w, Role::Node, &node.spki, w.now));
+    assert!(!known(&w, Role::Node, &sha256(&[b"another key"]), w.now));
+    assert!(!known(&w, Role::Orch, &node.spki, w.now));
+    assert!(!known(&w, Role::Node, &node.spki, end), "no longer than its certificate");
+
+    let (mut w, _, node) = World::shop();
+    let serial = w.state.node_view(&node.id, false).unwrap().serial;
+    w.act(&["ada"], Action::RemoveNode(v1::RemoveNode { id: node.id.clone() })).unwrap();
+    reset(&mut w);
+    assert!(!prepare::kept_from_before(&w.state, Role::Node, &node.id, &serial, &node.spki, w.now), "it was removed");
+}
+
+#[test]
+fn a_task_of_the_era_before_is_left_to_its_lease_and_no_longer_than_any_may_last() {
+    let (mut w, orch, node) = World::shop();
+    w.grant(&orch, w.ask("web", &node, 1)).unwrap();
+    let (id, after_the_backup) = (*w.state.grants().next().unwrap().0, GrantId([9; 16]));
+    let taken_back = {
+        let (mut w, orch, node) = World::shop();
+        w.grant(&orch, w.ask("web", &node, 1)).unwrap();
+        let id = *w.state.grants().next().unwrap().0;
+        w.act(&["ada"], Action::RemoveNode(v1::RemoveNode { id: node.id.clone() })).unwrap();
+        w.pass(1000);
+        reset(&mut w);
+        w.state.is_left_from_before(&id, w.now)
+    };
+    assert!(!taken_back, "what was taken back before stays taken back");
+    w.pass(1000);
+    assert!(!w.state.is_left_from_before(&after_the_backup, w.now), "there was no era before");
+    reset(&mut w);
+    assert!(w.state.is_left_from_before(&id, w.now) && w.state.is_left_from_before(&after_the_backup, w.now));
+    w.pass(96 * 3_600_000);
+    assert!(!w.state.is_left_from_before(&id, w.now) && !w.state.is_left_from_before(&after_the_backup, w.now));
+}
+
+#[test]
+fn who_was_removed_after_the_backup_is_named_in_the_reset_and_does_not_come_back() {
+    let (mut w, orch, node) = World::shop();
+    w.grant(&orch, w.ask("web", &node, 1)).unwrap();
+    let serial = w.state.node_view(&node.id, false).unwrap().serial;
+    assert_eq!(plan_without(&w, None, vec!["n-unknown".into()]).err().unwrap().code, Code::NotFound);
+    let p = plan_without(&w, None, vec![orch.id.clone(), node.id.clone(), node.id.clone()]).unwrap();
+    let mut named = vec![orch.id.clone(), node.id.clone()];
+    named.sort_unstable();
+    assert_eq!(p.document().removed, named);
+    let p = complete(&w, p, &["ada", "ben"]);
+    w.commit(p).unwrap();
+    assert_eq!((w.state_of(&node.id), w.state_of(&orch.id)), ("removed".to_owned(), "removed".to_owned()));
+    assert!(!w.show(Role::Node, &node.id, &serial, &node.spki));
+    assert!(!prepare::kept_from_before(&w.state, Role::Node, &node.id, &serial, &node.spki, w.now));
+    let listed: v1::Revocations = statement::peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap();
+    assert!(named.iter().all(|id| listed.revoked.iter().any(|r| r.id == *id)));
 }

@@ -1,0 +1,39 @@
+//! The context follows its cluster into a new era, which other operators began with `recover` (protocol, disaster).
+//!
+//! Whoever answers is believed no word but what the charter's Admins signed: see [`Trust::next_era`].
+
+use crate::app::App;
+use crate::errors::{Code, Failure};
+use crate::login;
+use crate::trust::Trust;
+use holdfast_transport::join::ask_trust;
+
+/// Most addresses of each kind that are kept: they are not signed.
+const MOST_ADDRS: usize = 16;
+
+/// Whether a new era could be why no vault was reached: the one that there is now is not believed, and the others are gone.
+pub fn may_explain(failure: &Failure) -> bool {
+    [Code::ServerNotTrusted, Code::Unreachable, Code::TimedOut].iter().any(|c| failure.code == c.word())
+}
+
+/// Asks at the join listeners that the context knows; `true` if it is in a new era now.
+pub async fn follow(app: &App) -> Result<bool, Failure> {
+    let mut ctx = app.context()?;
+    let held = Trust::verify(ctx.stored_trust()?, &ctx.cluster, &ctx.anchor)?;
+    for shown in ask_trust(ctx.settings.join_addrs.clone()).await {
+        // One that shows something false does not keep us from asking the others.
+        let Ok(Some((trust, anchor))) = held.next_era(&shown) else { continue };
+        login::forget(&ctx);
+        ctx.begin_era(anchor)?;
+        for (kept, told) in
+            [(&mut ctx.settings.service_addrs, &shown.service_addrs), (&mut ctx.settings.join_addrs, &shown.join_addrs)]
+        {
+            let older = kept.iter().filter(|a| !told.contains(a));
+            *kept = told.iter().chain(older).take(MOST_ADDRS).cloned().collect();
+        }
+        ctx.store_trust(trust.chains())?;
+        ctx.dir.write_settings(&ctx.settings)?;
+        return Ok(true);
+    }
+    Ok(false)
+}

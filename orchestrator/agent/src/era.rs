@@ -1,0 +1,83 @@
+//! The way into a new era: when no vault that this node believes can be reached, it asks at the join listeners that it knows
+//! whether its operators have begun one (protocol, disaster).
+//!
+//! Nothing proves who answers there. What counts is the operators' signatures, and what they signed: [`Believed::begin_era`].
+//!
+//! [`Believed::begin_era`]: crate::believed::Believed::begin_era
+
+use crate::node::Node;
+use crate::state::StateDir;
+use crate::tasks::ground::Ground;
+use holdfast_transport::failure::Failure;
+use holdfast_transport::join::ask_trust;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// From the first failure to the first question, and from one question to the next.
+const REST: Duration = Duration::from_secs(5);
+/// Most of the addresses that an answer may add to ours: they are not signed.
+const MOST_ADDRS: usize = 8;
+
+/// Looks for a new era.
+pub struct Eras {
+    state: Arc<StateDir>,
+    configured: Vec<String>,
+    /// When to ask; `None` while a vault is reached.
+    next: Mutex<Option<Instant>>,
+}
+
+impl Eras {
+    /// At the join listeners that the vault told of, kept in `state`, and at those of the configuration.
+    pub fn new(state: Arc<StateDir>, configured: Vec<String>) -> Self {
+        Self { state, configured, next: Mutex::new(None) }
+    }
+    /// A vault that is believed was reached.
+    pub fn reached(&self) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+    /// None was reached, because of `failure`: asks, if it is time to.
+    pub async fn look<G: Ground>(&self, node: &Node<G>, failure: &Failure) {
+        if failure.code == "renew-first" {
+            if self.is_due(true) {
+                node.renewals.wanted.notify_one();
+            }
+            return;
+        }
+        if !failure.leader_addrs().is_empty() || !self.is_due(failure.code == "server-not-trusted") {
+            return;
+        }
+        for shown in ask_trust(self.addrs().await).await {
+            let told: Vec<String> = shown.service_addrs.iter().take(MOST_ADDRS).cloned().collect();
+            match node.believed.begin_era(shown).await {
+                Ok(true) => {
+                    tracing::warn!(vault = ?told, "the cluster's operators began a new era: this node follows");
+                    node.vault.prefer(told);
+                    node.renewals.wanted.notify_one();
+                    return;
+                }
+                Ok(false) => {}
+                Err(denied) => tracing::warn!(%denied, "a new era is shown that is not believed"),
+            }
+        }
+    }
+
+    fn is_due(&self, at_once: bool) -> bool {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let due = next.map_or(at_once, |at| at <= now);
+        if due || next.is_none() {
+            *next = Some(now + REST);
+        }
+        due
+    }
+    async fn addrs(&self) -> Vec<String> {
+        let state = self.state.clone();
+        let kept = tokio::task::spawn_blocking(move || state.load_node().ok().flatten()).await.ok().flatten();
+        let mut addrs = kept.map(|node| node.join_addrs).unwrap_or_default();
+        addrs.extend(self.configured.iter().cloned());
+        addrs.sort_unstable();
+        addrs.dedup();
+        addrs
+    }
+}

@@ -1,0 +1,51 @@
+//! A copy of the state that a snapshot is made of.
+
+use super::{Index, State};
+
+impl State {
+    /// A copy to be encoded, and for nothing else: without what is derived, which is as large as the directory and not stored.
+    /// Entries wait while it is made.
+    pub fn frozen(&self) -> Self {
+        Self {
+            founded: self.founded.clone(),
+            voters: self.voters.clone(),
+            last_voter: self.last_voter,
+            unlock: self.unlock.clone(),
+            recovery_terms: self.recovery_terms.clone(),
+            term_since: self.term_since,
+            keyring_ordered: self.keyring_ordered,
+            roots: self.roots.clone(),
+            issuers: self.issuers.clone(),
+            stks: self.stks.clone(),
+            bundles: self.bundles.clone(),
+            term: self.term,
+            identities: self.identities.clone(),
+            tokens: self.tokens.clone(),
+            secrets: self.secrets.clone(),
+            services: self.services.clone(),
+            vouchers: self.vouchers.clone(),
+            mandates: self.mandates.clone(),
+            leases: self.leases.clone(),
+            grants: self.grants.clone(),
+            deleted_secrets: self.deleted_secrets.clone(),
+            budgets: self.budgets.clone(),
+            denials: self.denials.clone(),
+            placements: self.placements.clone(),
+            commands: self.commands.clone(),
+            accepted: self.accepted.clone(),
+            requests: self.requests.clone(),
+            revoked: self.revoked.clone(),
+            denied_digests: self.denied_digests.clone(),
+            lockdown: self.lockdown,
+            epoch: self.epoch,
+            rev: self.rev,
+            last_at: self.last_at,
+            last_prune: self.last_prune,
+            log_size: self.log_size,
+            log_peaks: self.log_peaks.clone(),
+            resets: self.resets.clone(),
+            index: Index::default(),
+            charter: self.charter.clone(),
+        }
+    }
+}
