@@ -32,6 +32,8 @@ mod pin;
 mod recover;
 mod registry;
 mod reports;
+mod rising;
+mod setback;
 mod socket;
 mod standing;
 mod throttle;

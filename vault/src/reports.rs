@@ -213,8 +213,8 @@ impl Duty {
     /// Does what is due, and tells the leader what is new.
     async fn see_to(&mut self, cluster: &Arc<Cluster>) -> Result<(), Failure> {
         if cluster.standing.is_evicted() {
-            // One that still leads hands over first.
-            if !cluster.leads() {
+            // One that still leads hands over first, and the others may need this one's word to let it go.
+            if !cluster.leads() && cluster.standing.is_out().await? {
                 cluster.standing.peers.rolled_back().cancel();
             }
             return Ok(());
