@@ -23,6 +23,7 @@ mod grpc;
 mod host;
 mod hub;
 mod joining;
+mod kem;
 mod keyring;
 mod keystore;
 mod members;

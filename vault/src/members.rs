@@ -31,6 +31,8 @@ const MARKS_EVERY: Duration = Duration::from_secs(5);
 const MARKS_AT: u64 = 256;
 /// The least that is worth an entry: the entry that writes progress down is progress itself, so one is not.
 const MARKS_LEAST: u64 = 2;
+/// Between two attempts at one change of the membership.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// How long a voter that goes waits for the next leader.
 const HAND_OVER: Duration = Duration::from_secs(3);
 /// How long answers that are on their way have after leadership was lost.
@@ -42,6 +44,8 @@ pub struct Following {
     written: Mutex<Option<Instant>>,
     /// The Raft term in which this voter leads, and since when.
     lead: Mutex<Option<(u64, Instant)>>,
+    /// The change of the membership that was begun last and is not done.
+    tried: Mutex<Option<(Step, Instant)>>,
 }
 
 impl Following {
@@ -53,6 +57,21 @@ impl Following {
             return MARKS_LEAST;
         }
         MARKS_AT
+    }
+
+    /// Whether `step` is to be tried now: not the same at each look, if it does not succeed.
+    fn may_try(&self, step: &Step, now: Instant) -> bool {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if tried.as_ref().is_some_and(|(last, at)| last == step && now.saturating_duration_since(*at) < TRY_AGAIN) {
+            return false;
+        }
+        *tried = Some((step.clone(), now));
+        true
+    }
+
+    /// What was tried is done.
+    fn done(&self) {
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// This voter leads in `term`.
@@ -180,9 +199,12 @@ pub async fn drive(cluster: &Cluster) -> Result<(), Failure> {
     let last_log = cluster.voter.status().last_log.unwrap_or(0);
     let lively = lively(cluster.id, &cluster.voter.unheard(), LIVELY);
     let seen = Seen { matched: &matched, last_log, lively: &lively };
-    if let Some(step) = next(cluster.id, &rows, &raft, &seen) {
+    if let Some(step) = next(cluster.id, &rows, &raft, &seen)
+        && cluster.following.may_try(&step, Instant::now())
+    {
         tracing::info!(?step, "the voters change");
         take(cluster, step).await.map_err(|e| cluster.unproposed(e))?;
+        cluster.following.done();
     }
     if rows.len() > 1 {
         write_down(cluster, &matched).await?;

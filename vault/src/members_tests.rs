@@ -162,3 +162,16 @@ fn a_voter_follows_is_silent_or_still_learns() {
     assert_eq!(state(true, None), "unreachable");
     assert_eq!(state(false, Some(s(0))), "joining");
 }
+
+#[test]
+fn a_change_that_does_not_succeed_is_not_tried_at_each_look() {
+    let (following, t, s) = (Following::default(), Instant::now(), Duration::from_secs);
+    let (drop, vote) = (Step::Drop(v(2)), Step::Vote(ids(&[1, 2])));
+    assert!(following.may_try(&vote, t));
+    assert!(!following.may_try(&vote, t + s(1)));
+    assert!(following.may_try(&drop, t + s(1)), "another one is");
+    assert!(!following.may_try(&drop, t + s(2)));
+    assert!(following.may_try(&drop, t + s(3)));
+    following.done();
+    assert!(following.may_try(&drop, t + s(3)));
+}

@@ -253,12 +253,12 @@ impl Standing {
         });
         addrs.extend(rows.map_err(stopped)?.into_iter().filter(|(_, addr)| !addr.is_empty()));
         let members = self.voter.members();
-        let gone = self.voter.machine().read(|r| {
-            let evicted = r.state().all_voters().filter(|(_, v)| v.state == VoterState::Evicted);
-            evicted.map(|(id, _)| id).filter(|id| !members.has(*id)).collect::<BTreeSet<_>>()
-        });
-        let gone = gone.map_err(stopped)?;
-        addrs.retain(|id, addr| *id != self.id && !addr.is_empty() && !gone.contains(id));
+        let known =
+            self.voter.machine().read(|r| (r.state().last_voter(), r.state().voters().map(|(id, _)| id).collect()));
+        let (last, here): (VoterId, BTreeSet<VoterId>) = known.map_err(stopped)?;
+        // What a voter was told when it was admitted counts no more once its state says who there is.
+        let takes_part = |id: &VoterId| last == VoterId(0) || *id > last || here.contains(id) || members.has(*id);
+        addrs.retain(|id, addr| *id != self.id && !addr.is_empty() && takes_part(id));
         Ok(addrs)
     }
 

@@ -366,6 +366,6 @@ async fn a_message_in_anothers_name_or_with_bytes_left_over_is_refused() {
         assert!(matches!(&refused, Err(ReceiveError::Refused(why)) if why.contains("no message")), "{refused:?}");
     }
     let refused = voter.receive_snapshot(VoterId(2), &leader, &meta, Vec::new()).await;
-    assert!(matches!(&refused, Err(ReceiveError::Refused(_))), "{refused:?}");
+    assert!(matches!(&refused, Err(ReceiveError::Impostor(_))), "{refused:?}");
     assert_eq!((voter.status().term, voter.status().state), (term, ServerState::Leader));
 }

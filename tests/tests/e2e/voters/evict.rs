@@ -65,6 +65,24 @@ fn of_two_voters_the_follower_can_be_evicted_and_the_other_goes_on_alone() {
 }
 
 #[test]
+fn a_voter_that_was_evicted_while_it_was_away_says_that_the_others_refuse_it() {
+    let mut v = Voters::founded(3);
+    let out = v.follower();
+    v.kill(out);
+    v.w.ok(&["voter", "evict", &v.all[out].id.to_string(), "--yes"]);
+    assert_eq!(v.put("shop/a", b"value"), 1);
+    v.all[out].start(&[]);
+    v.all[out].becomes("sealed");
+    let (socket, key) = (v.all[out].socket(), v.w.unlock_key.display().to_string());
+    drop(v.w.cli(&["unlock", "--vault-socket", &socket, "--key-file", &key, "--timeout", "3s"]));
+    eventually("it to say why it waits", || {
+        let told = v.all[out].ask()?;
+        (told.state == "recovering" && told.reason.contains("refuse this voter")).then_some(())
+    });
+    v.verifies();
+}
+
+#[test]
 fn no_voter_is_evicted_while_those_who_stay_are_too_few() {
     let mut v = Voters::founded(3);
     v.put("shop/a", b"value");
