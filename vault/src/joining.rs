@@ -92,7 +92,7 @@ impl Place {
             Err(e) => return Err(failed(e)),
         };
         let len = file.metadata().and_then(|m| usize::try_from(m.len()).map_err(std::io::Error::other));
-        file.write_all(&vec![0; len.map_err(failed)?]).and_then(|()| file.sync_all()).map_err(failed)?;
+        file.write_all(&vec![0_u8; len.map_err(failed)?]).and_then(|()| file.sync_all()).map_err(failed)?;
         std::fs::remove_file(&self.keys).map_err(failed)
     }
 

@@ -102,7 +102,7 @@ pub mod keyspace {
 
 /// `value` in postcard, in one buffer of the right size: one that grew would leave copies behind that nobody wipes.
 pub(crate) fn encoded<T: serde::Serialize>(value: &T) -> Result<Zeroizing<Vec<u8>>, postcard::Error> {
-    let mut out = Zeroizing::new(vec![0; postcard::experimental::serialized_size(value)?]);
+    let mut out = Zeroizing::new(vec![0_u8; postcard::experimental::serialized_size(value)?]);
     postcard::to_slice(value, &mut out)?;
     Ok(out)
 }
