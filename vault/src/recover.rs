@@ -17,7 +17,7 @@ use crate::run::Daemon;
 use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
-use holdfast_types::{ClusterId, Secret, VoterId};
+use holdfast_types::{ClusterId, Secret, VoterId, kind};
 use holdfast_vault_core::prepare::{self, FoundingKeys, PlannedReset, Resetting};
 use holdfast_vault_core::{Entropy, Keyring, State, command_voter};
 use holdfast_wire::backup::{Content, Opener, Outline};
@@ -111,6 +111,10 @@ async fn rebuild(
     let Some(recover_part::Part::Head(mut request)) = next(inbound, PATIENCE).await? else {
         return Err(malformed("a recovery begins with its head"));
     };
+    let key = Secret::from_slice(&request.stream_key).ok_or_else(|| malformed("a stream's key has 32 bytes"));
+    request.stream_key.zeroize();
+    let terms = terms_of(&mut request);
+    let (key, terms) = (key?, terms?);
     let unlock_pk = match request.unlock_pk.as_slice() {
         [] => None,
         pk => Some(<[u8; 32]>::try_from(pk).map_err(|_| malformed("an unlock key has 32 bytes"))?),
@@ -120,8 +124,6 @@ async fn rebuild(
         return Err(malformed("a recovery goes on with a backup"));
     };
     let Some(Part::Head(head)) = first.part.clone() else { return Err(malformed("a backup begins with its head")) };
-    let key = Secret::from_slice(&request.stream_key).ok_or_else(|| malformed("a stream's key has 32 bytes"))?;
-    request.stream_key.zeroize();
     let mut outline = Outline::default();
     outline.take(&first).map_err(refuse)?;
     let mut opener = Opener::new(&key, &head).map_err(refuse)?;
@@ -153,8 +155,7 @@ async fn rebuild(
     let state_bytes = content.finish().map_err(refuse)?;
     let made = made.ok_or_else(|| malformed("the backup holds no state"))?;
     made.check(&head, outline)?;
-    let planned = made.plan(daemon, &request, unlock_pk, head.checkpoint)?;
-    request.terms.iter_mut().for_each(|t| t.key.zeroize());
+    let planned = made.plan(daemon, (&request, terms), unlock_pk, head.checkpoint)?;
     let plan = v1::ResetPlan { reset: Some(planned.document().clone()), found: made.words() };
     send(tx, recover_reply::Step::Plan(plan)).await?;
     let Some(recover_part::Part::Reset(signed)) = next(inbound, THINK).await? else { return Ok(None) };
@@ -163,6 +164,22 @@ async fn rebuild(
     drop((store, audit));
     found::put_in_place(&dir, state_dir)?;
     Ok(Some(found::Founded { slots, disk_key }))
+}
+
+/// Terms of a keyring, by number.
+type Terms = Vec<(u32, Secret<kind::KeyringTerm, 32>)>;
+
+/// The terms that came with a request, which keeps none of them, however the recovery ends.
+fn terms_of(request: &mut v1::RecoverHead) -> Result<Terms, Failure> {
+    let given = std::mem::take(&mut request.terms).into_iter().map(|mut t| {
+        let key = Secret::from_slice(&t.key);
+        t.key.zeroize();
+        (t.term, key)
+    });
+    // All of them are taken before any is judged.
+    let given: Vec<_> = given.collect();
+    let whole = |(term, key): (u32, Option<_>)| key.map(|key| (term, key));
+    given.into_iter().map(whole).collect::<Option<_>>().ok_or_else(|| malformed("a keyring term has 32 bytes"))
 }
 
 /// A voter's disk that is being made.
@@ -236,14 +253,10 @@ impl Made {
     fn plan(
         &self,
         daemon: &Daemon,
-        request: &v1::RecoverHead,
+        (request, mut terms): (&v1::RecoverHead, Terms),
         unlock_pk: Option<[u8; 32]>,
         checkpoint: Vec<u8>,
     ) -> Result<PlannedReset, Failure> {
-        let mut terms = Vec::new();
-        for t in &request.terms {
-            terms.push((t.term, Secret::from_slice(&t.key).ok_or_else(|| malformed("a keyring term has 32 bytes"))?));
-        }
         let lacks = self.state.recovery_terms().find(|(term, _)| !terms.iter().any(|(t, _)| t == term));
         if let Some((term, _)) = lacks {
             return Err(Failure::refused("bad-key", format!("term {term} of the keyring was not opened")));
