@@ -13,6 +13,7 @@ use crate::peers::Peers;
 use crate::raft::{AuditStore, Options, PeerNetwork, PeerRpc, SentSnapshot, Store, StoreError, Voter, Wire, WireError};
 use crate::registry::{Events, Registry};
 use crate::unsaid::Unsaid;
+use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
 use holdfast_pki::chain::Anchors;
 use holdfast_transport::failure::Failure;
@@ -70,16 +71,21 @@ pub struct Standing {
     pub unsaid: Arc<Unsaid>,
     /// Why it is not at work yet.
     pub waits: Waits,
+    late: Arc<Late>,
     cluster: OnceLock<Weak<Cluster>>,
 }
 
 /// The way to the others, which comes after the log: whom to believe stands in the state.
+///
+/// The way knows whom to believe from the state, and the state's log knows the way: cut when this voter ends, or the two
+/// would keep each other, and the store, for ever.
 #[derive(Default)]
-struct Late(OnceLock<Arc<dyn Wire>>);
+struct Late(ArcSwapOption<Arc<dyn Wire>>);
 
 impl Late {
-    fn wire(&self) -> Result<&Arc<dyn Wire>, WireError> {
-        self.0.get().ok_or_else(|| WireError("this voter is starting".to_owned()))
+    fn wire(&self) -> Result<Arc<dyn Wire>, WireError> {
+        let wire = self.0.load_full().ok_or_else(|| WireError("this voter is starting or has ended".to_owned()))?;
+        Ok(Arc::clone(&wire))
     }
 }
 
@@ -210,7 +216,7 @@ impl Standing {
         let pins = Arc::new(Pins { voter: voter.clone(), me: id, told });
         let tls = PeerTls::new(Arc::clone(&identity), Arc::clone(&trust), pins);
         let peers = Peers::new(id, &boot, tls.clone());
-        late.0.get_or_init(|| peers.wire());
+        late.0.store(Some(Arc::new(peers.wire())));
         let cluster = OnceLock::new();
         let standing = Self {
             id,
@@ -229,6 +235,7 @@ impl Standing {
             at_work,
             unsaid,
             waits: Waits::default(),
+            late,
             cluster,
         };
         Ok((Arc::new(standing), first))
@@ -307,6 +314,7 @@ impl Standing {
     pub async fn end(&self) {
         self.at_work.cancel();
         self.voter.clone().shutdown().await;
+        self.late.0.store(None);
     }
 
     /// Stops taking part for ever, and the disk says so: the next start would be the newest one that anybody has heard.

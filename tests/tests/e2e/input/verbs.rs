@@ -39,7 +39,7 @@ const VERBS: &[&str] = &[
     "grant ls",
     "grant verify 00",
     "voter ls",
-    "voter admit v-00112233445566778899aabbccddeeff --key 00",
+    "voter admit v-00112233445566778899aabbccddeeff --key 0000000000000000000000000000000000000000000000000000000000000000",
     "voter evict 9 --yes",
     "voter rotate-disk-keys",
     "unlock-key status",
