@@ -109,7 +109,7 @@ impl Daemon {
 
     /// Opens the disk and starts the log; the rest is under way when this returns. On failure the voter is sealed as before.
     pub async fn open(self: &Arc<Self>, slots: Slots, keys: Vec<DiskKey>) -> Result<Opening, Failure> {
-        let mut who = Who { cluster: *slots.cluster(), voter: slots.voter(), log: None };
+        let mut who = Who { cluster: *slots.cluster(), voter: slots.voter(), standing: None };
         self.gate.set(Phase::Recovering(who.clone()));
         let dirs = (self.config.state_dir.clone(), self.voter_dir());
         let (every, stop, unsaid) =
@@ -122,7 +122,7 @@ impl Daemon {
                 return Err(e);
             }
         };
-        who.log = Some(standing.voter.clone());
+        who.standing = Some(Arc::clone(&standing));
         self.gate.set(Phase::Recovering(who.clone()));
         let alone = standing.is_alone();
         let daemon = Arc::clone(self);
@@ -151,7 +151,7 @@ impl Daemon {
         tracing::error!("{}", e.line());
         self.readiness.not_ready(ROLLED_BACK);
         systemd::status(ROLLED_BACK);
-        self.gate.set(Phase::RolledBack(Who { log: None, ..who }, e.line()));
+        self.gate.set(Phase::RolledBack(Who { standing: None, ..who }, e.line()));
     }
 
     /// Everything behind the closed gate, and then the ports.
@@ -312,7 +312,7 @@ impl Daemon {
             let Some(over) = over else {
                 let why = standing.why_over();
                 standing.end().await;
-                let who = Who { cluster: *standing.disk_keys.cluster(), voter: standing.id, log: None };
+                let who = Who { cluster: *standing.disk_keys.cluster(), voter: standing.id, standing: None };
                 return daemon.roll_back(who, &why);
             };
             if let Ok(Some(status)) = over {
