@@ -184,7 +184,7 @@ impl Cluster {
     pub fn clock_is_off(&self, id: VoterId, said: Option<i64>) -> bool {
         let now = Instant::now();
         self.clocks.said(id, said, now);
-        self.clocks.is_off(self.id, id, &self.voter.members().voters, now)
+        self.clocks.is_off(self.id, id, &self.voter.members().voters(), now)
     }
 }
 

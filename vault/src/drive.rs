@@ -27,6 +27,8 @@ const TICK: Duration = Duration::from_millis(500);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a leader among several voters waits for them.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the others have to say that this voter leads still.
+const CONFIRM: Duration = Duration::from_secs(2);
 /// After an own key or certificate could not be renewed.
 const RENEW_AGAIN: Duration = Duration::from_secs(60);
 /// Most leases extended in one entry.
@@ -38,7 +40,7 @@ pub async fn follow(cluster: Arc<Cluster>, mut events: Receiver<Events>, stop: C
     loop {
         let told = tokio::select! {
             () = stop.cancelled() => return,
-            _ = every.tick() => push_status(&cluster),
+            _ = every.tick() => push_status(&cluster).await,
             e = events.recv() => match e {
                 Ok(events) => tell(&cluster, &events),
                 Err(RecvError::Lagged(_)) => catch_up(&cluster),
@@ -65,8 +67,17 @@ fn catch_up(cluster: &Cluster) -> Result<(), Failure> {
     reopen(cluster)
 }
 
-fn push_status(cluster: &Cluster) -> Result<(), Failure> {
+/// A leader that is cut off does not know that another one leads: what it would sign as the newest may have been revoked. So it
+/// asks first, and lets its nodes look for the one that leads if the others do not answer.
+async fn push_status(cluster: &Cluster) -> Result<(), Failure> {
     if !cluster.leads() {
+        return Ok(());
+    }
+    if !matches!(tokio::time::timeout(CONFIRM, cluster.confirm_leading()).await, Ok(Ok(()))) {
+        if cluster.hub.len() > 0 {
+            tracing::warn!("too few voters answer: the nodes are told nothing, and look for the one that leads");
+            cluster.hub.end_all();
+        }
         return Ok(());
     }
     cluster.hub.push_all(&Push::Status(cluster.status()?));
@@ -221,7 +232,7 @@ pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToke
 /// A leader that its peers cannot hear waits, and is not stuck: its work is given up and begun again. Alone, what does not
 /// end is this machine's disk, and nothing here may hide it.
 async fn in_time(cluster: &Cluster, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    if cluster.look(|s| s.voters().count())? == 1 {
+    if cluster.standing.is_alone() {
         return work.await;
     }
     let late = |_| Failure::unavailable("no-quorum", "too few voters answer");

@@ -31,6 +31,34 @@ pub struct Who {
     pub voter: VoterId,
     /// Its open disk and its log, once that runs.
     pub standing: Option<Arc<Standing>>,
+    /// Why it is not at work yet.
+    pub waits: Waits,
+}
+
+/// Why a voter whose disk is open is not at work yet.
+#[derive(Clone)]
+pub struct Waits(Arc<ArcSwap<String>>);
+impl Default for Waits {
+    fn default() -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Self::OTHERS.to_owned())))
+    }
+}
+impl Waits {
+    const OTHERS: &'static str = "waits for the other voters";
+    /// It is `why`; true if that is news.
+    pub fn because(&self, why: String) -> bool {
+        let news = *self.said() != why;
+        self.0.store(Arc::new(why));
+        news
+    }
+    /// It is the others that are not there yet.
+    pub fn for_others(&self) {
+        self.because(Self::OTHERS.to_owned());
+    }
+    /// In words.
+    pub fn said(&self) -> Arc<String> {
+        self.0.load_full()
+    }
 }
 
 /// The phases of a voter process.
@@ -123,6 +151,17 @@ pub fn slot_name(r: Recipient) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_a_voter_waits_is_said_where_all_see_it_and_is_news_once() {
+        let waits = Waits::default();
+        let seen = waits.clone();
+        assert!(waits.because("a box does not open".to_owned()));
+        assert!(!waits.because("a box does not open".to_owned()));
+        assert_eq!(*seen.said(), "a box does not open");
+        waits.for_others();
+        assert_eq!(*seen.said(), "waits for the other voters");
+    }
 
     #[test]
     fn the_sixth_attempt_within_a_minute_is_refused() {

@@ -1,5 +1,6 @@
 //! What other voters may ask of this one: how far they were, to take a report, and leaves of the log.
 
+use crate::members;
 use crate::peers::Host;
 use crate::raft::Receiver;
 use crate::standing::Standing;
@@ -17,7 +18,12 @@ impl Host for Standing {
 
     fn high_water(&self, of: VoterId) -> Result<v1::HighWaterReply, Failure> {
         let known = self.voter.machine().read(|r| r.state().high_water(of)).map_err(crate::failure::stopped)?;
-        let matched = self.voter.matched().get(&of).copied().unwrap_or(0);
+        let (index, vote_term, boot, evicted) = known;
+        // One that raft may need still takes part until it is out.
+        let known = (index, vote_term, boot, evicted && !self.voter.members().has(of));
+        // A leader that a majority does not hear may know of entries that another one has replaced since.
+        let leads = members::is_heard(self.id, &self.voter);
+        let matched = self.voter.matched().get(&of).copied().filter(|_| leads).unwrap_or(0);
         Ok(furthest(of, known, matched, &self.peers.granted()))
     }
 

@@ -2,9 +2,13 @@
 //! and leadership moves before this voter goes.
 //!
 //! Each look is made anew from the state and raft's own view; nothing is remembered that a crash could lose.
+//!
+//! Must never: begin a change of the voters that those who answer now cannot finish. It holds from the moment that it is
+//! written, whether it is committed or not, and raft has no way back.
 
 use crate::cluster::Cluster;
-use crate::raft::{Members, ProposeError};
+use crate::raft::{Members, ProposeError, Voter, decides};
+use crate::registry::Registry;
 use holdfast_transport::failure::Failure;
 use holdfast_types::VoterId;
 use holdfast_vault_core::{VoterMark, prepare};
@@ -27,6 +31,8 @@ const MARKS_EVERY: Duration = Duration::from_secs(5);
 const MARKS_AT: u64 = 256;
 /// The least that is worth an entry: the entry that writes progress down is progress itself, so one is not.
 const MARKS_LEAST: u64 = 2;
+/// Between two attempts at one change of the membership.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// How long a voter that goes waits for the next leader.
 const HAND_OVER: Duration = Duration::from_secs(3);
 /// How long answers that are on their way have after leadership was lost.
@@ -38,6 +44,8 @@ pub struct Following {
     written: Mutex<Option<Instant>>,
     /// The Raft term in which this voter leads, and since when.
     lead: Mutex<Option<(u64, Instant)>>,
+    /// The change of the membership that was begun last and is not done.
+    tried: Mutex<Option<(Step, Instant)>>,
 }
 
 impl Following {
@@ -49,6 +57,21 @@ impl Following {
             return MARKS_LEAST;
         }
         MARKS_AT
+    }
+
+    /// Whether `step` is to be tried now: not the same at each look, if it does not succeed.
+    fn may_try(&self, step: &Step, now: Instant) -> bool {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if tried.as_ref().is_some_and(|(last, at)| last == step && now.saturating_duration_since(*at) < TRY_AGAIN) {
+            return false;
+        }
+        *tried = Some((step.clone(), now));
+        true
+    }
+
+    /// What was tried is done.
+    fn done(&self) {
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// This voter leads in `term`.
@@ -69,7 +92,7 @@ impl Following {
 
 /// The voters that the leader has not heard for more than a minute.
 pub fn lost(cluster: &Cluster) -> Vec<VoterId> {
-    let (status, voters) = (cluster.voter.status(), cluster.voter.members().voters);
+    let (status, voters) = (cluster.voter.status(), cluster.voter.members().voters());
     if status.leader != Some(cluster.id) {
         return Vec::new();
     }
@@ -99,31 +122,58 @@ enum Step {
     Move(VoterId, String),
 }
 
-/// The next change, if raft's membership is not what the members' rows say. `rows`: their addresses, empty where none is known.
-fn next(
-    me: VoterId,
-    rows: &BTreeMap<VoterId, String>,
-    raft: &Members,
-    matched: &BTreeMap<VoterId, u64>,
+/// What the leader sees of the voters' logs.
+struct Seen<'a> {
+    matched: &'a BTreeMap<VoterId, u64>,
     last_log: u64,
-) -> Option<Step> {
-    let has_caught_up = |id: &VoterId| matched.get(id).is_some_and(|m| m.saturating_add(CAUGHT_UP) >= last_log);
-    let stay = raft.voters.iter().filter(|v| rows.contains_key(v));
-    let rise = raft.learners.iter().filter(|v| rows.contains_key(v) && has_caught_up(v));
+    /// Who has answered a moment ago, the leader itself among them.
+    lively: &'a BTreeSet<VoterId>,
+}
+
+impl Seen<'_> {
+    /// Whether `id` may vote: it has what the others have, and is there.
+    fn is_ready(&self, id: VoterId) -> bool {
+        let reached = self.matched.get(&id).map(|m| m.saturating_add(CAUGHT_UP));
+        self.lively.contains(&id) && reached.is_some_and(|m| m >= self.last_log)
+    }
+}
+
+/// Who has answered within `patience`, and this voter itself.
+fn lively(me: VoterId, unheard: &BTreeMap<VoterId, Duration>, patience: Duration) -> BTreeSet<VoterId> {
+    let heard = unheard.iter().filter(|(_, t)| **t <= patience).map(|(id, _)| *id);
+    heard.chain([me]).collect()
+}
+
+/// Whether a majority has answered this voter, as its leader, a moment ago.
+pub fn is_heard(me: VoterId, voter: &Voter<Registry>) -> bool {
+    voter.members().are_decided_by(&lively(me, &voter.unheard(), LIVELY))
+}
+
+/// The next change, if raft's membership is not what the members' rows say. `rows`: their addresses, empty where none is known.
+fn next(me: VoterId, rows: &BTreeMap<VoterId, String>, raft: &Members, seen: &Seen<'_>) -> Option<Step> {
+    let voters = raft.voters_to_be();
+    let stay = voters.iter().filter(|v| rows.contains_key(v));
+    let rise = raft.learners.iter().filter(|v| rows.contains_key(v) && seen.is_ready(**v));
     let wanted: BTreeSet<VoterId> = stay.chain(rise).copied().collect();
     if wanted.is_empty() {
         return None;
     }
     if !rows.contains_key(&me) {
-        return furthest(&wanted, matched).map(Step::HandOver);
+        let there: BTreeSet<VoterId> = wanted.intersection(seen.lively).copied().collect();
+        return furthest(&there, seen.matched).map(Step::HandOver);
     }
-    if wanted != raft.voters {
+    // A change that is half done is finished, whoever answers: until then both sides are needed for everything.
+    if wanted == voters && raft.is_joint() {
+        return Some(Step::Vote(wanted));
+    }
+    let can_be_done = raft.are_decided_by(seen.lively) && decides(seen.lively, &wanted);
+    if wanted != voters && can_be_done {
         return Some(Step::Vote(wanted));
     }
     if let Some(gone) = raft.learners.iter().find(|v| !rows.contains_key(v)) {
         return Some(Step::Drop(*gone));
     }
-    let known = |id: &VoterId| raft.voters.contains(id) || raft.learners.contains(id);
+    let known = |id: &VoterId| voters.contains(id) || raft.learners.contains(id);
     let mut reached = rows.iter().filter(|(_, addr)| !addr.is_empty());
     reached.find_map(|(id, addr)| {
         let step = if known(id) { Step::Move(*id, addr.clone()) } else { Step::Add(*id, addr.clone()) };
@@ -141,20 +191,47 @@ pub async fn drive(cluster: &Cluster) -> Result<(), Failure> {
     let rows = cluster.look(|s| s.voters().map(|(id, v)| (id, v.peer_addr.clone())).collect::<BTreeMap<_, _>>())?;
     let (raft, matched) = (cluster.voter.members(), cluster.voter.matched());
     cluster.following.leads(cluster.voter.status().term, Instant::now());
-    let heirs = cluster.clocks.heirs(cluster.id, &raft.voters, Instant::now());
+    let heirs = cluster.clocks.heirs(cluster.id, &raft.voters_to_be(), Instant::now());
     if let Some(heir) = furthest(&heirs, &matched) {
         tracing::warn!(to = heir.0, "this machine's clock is off those of most others: leadership is handed over");
         return take(cluster, Step::HandOver(heir)).await.map_err(|e| cluster.unproposed(e));
     }
     let last_log = cluster.voter.status().last_log.unwrap_or(0);
-    if let Some(step) = next(cluster.id, &rows, &raft, &matched, last_log) {
+    let lively = lively(cluster.id, &cluster.voter.unheard(), LIVELY);
+    let seen = Seen { matched: &matched, last_log, lively: &lively };
+    if let Some(step) = next(cluster.id, &rows, &raft, &seen)
+        && cluster.following.may_try(&step, Instant::now())
+    {
         tracing::info!(?step, "the voters change");
         take(cluster, step).await.map_err(|e| cluster.unproposed(e))?;
+        cluster.following.done();
     }
     if rows.len() > 1 {
         write_down(cluster, &matched).await?;
     }
     Ok(())
+}
+
+/// Whether voter `out` can be evicted now: those who stay must be able to agree on it, and to go on without it. `Changed` if
+/// not, with the names of those who would have to answer.
+pub fn can_do_without(cluster: &Cluster, out: VoterId) -> Result<(), Failure> {
+    let lively = lively(cluster.id, &cluster.voter.unheard(), SILENT);
+    let missing = missing_without(out, &cluster.voter.members(), &lively);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let why = format!("without voter {out} too few are left that decide: {} would have to answer", names.join(", "));
+    Err(Failure::changed("changed", why).help("bring them back, or evict those first that are gone for good"))
+}
+
+/// Those of raft's members without whose answer the eviction of `out` would leave no quorum; nobody if there is one.
+fn missing_without(out: VoterId, raft: &Members, lively: &BTreeSet<VoterId>) -> BTreeSet<VoterId> {
+    let mut rest = raft.voters_to_be();
+    if !rest.remove(&out) || rest.is_empty() || (raft.are_decided_by(lively) && decides(lively, &rest)) {
+        return BTreeSet::new();
+    }
+    raft.voters().into_iter().filter(|v| *v != out && !lively.contains(v)).collect()
 }
 
 async fn take(cluster: &Cluster, step: Step) -> Result<(), ProposeError> {
@@ -197,10 +274,11 @@ pub async fn hand_over(cluster: &Cluster) {
         return;
     }
     let (matched, unheard) = (cluster.voter.matched(), cluster.voter.unheard());
-    let mut others = cluster.voter.members().voters;
+    let mut others = cluster.voter.members().voters_to_be();
     others.remove(&cluster.id);
-    let lively = others.iter().copied().filter(|v| unheard.get(v).is_some_and(|t| *t <= LIVELY)).collect();
-    let Some(to) = furthest(&lively, &matched).or_else(|| furthest(&others, &matched)) else { return };
+    let there = lively(cluster.id, &unheard, LIVELY);
+    let there: BTreeSet<VoterId> = others.intersection(&there).copied().collect();
+    let Some(to) = furthest(&there, &matched).or_else(|| furthest(&others, &matched)) else { return };
     if let Err(e) = cluster.voter.transfer_leader(to).await {
         return tracing::warn!(to = to.0, "leadership was not handed over: {e}");
     }
@@ -236,7 +314,8 @@ pub async fn watch_lead(cluster: Arc<Cluster>, stop: CancellationToken) {
 /// What is known here of the voters beside their rows: who leads, and on the leader, who follows.
 pub fn fill(cluster: &Cluster, views: &mut [v1::VoterView]) {
     let status = cluster.voter.status();
-    let (raft, matched, unheard) = (cluster.voter.members(), cluster.voter.matched(), cluster.voter.unheard());
+    let (voters, matched, unheard) =
+        (cluster.voter.members().voters(), cluster.voter.matched(), cluster.voter.unheard());
     for v in views.iter_mut().filter(|v| v.state != "evicted") {
         let id = VoterId(v.id);
         v.leader = status.leader == Some(id);
@@ -244,7 +323,7 @@ pub fn fill(cluster: &Cluster, views: &mut [v1::VoterView]) {
             (v.state, v.term) = ("ready".to_owned(), status.term);
             (v.last_log, v.applied) = (status.last_log.unwrap_or(0), status.applied.unwrap_or(0));
         } else if status.leader == Some(cluster.id) {
-            v.state = state(raft.voters.contains(&id), unheard.get(&id).copied()).to_owned();
+            v.state = state(voters.contains(&id), unheard.get(&id).copied()).to_owned();
             v.last_log = matched.get(&id).copied().unwrap_or(0);
             v.applied = v.last_log;
         }
@@ -260,107 +339,5 @@ fn state(votes: bool, unheard: Option<Duration>) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn v(n: u64) -> VoterId {
-        VoterId(n)
-    }
-    fn addr(n: u64) -> String {
-        format!("10.0.0.{n}:7402")
-    }
-    fn rows(ids: &[u64]) -> BTreeMap<VoterId, String> {
-        ids.iter().map(|n| (v(*n), addr(*n))).collect()
-    }
-    fn raft(voters: &[u64], learners: &[u64]) -> Members {
-        let set = |ids: &[u64]| ids.iter().map(|n| v(*n)).collect::<BTreeSet<_>>();
-        let addrs = voters.iter().chain(learners).map(|n| (v(*n), addr(*n))).collect();
-        Members { voters: set(voters), learners: set(learners), addrs }
-    }
-    fn at(marks: &[(u64, u64)]) -> BTreeMap<VoterId, u64> {
-        marks.iter().map(|(n, index)| (v(*n), *index)).collect()
-    }
-    fn voters(ids: &[u64]) -> Option<Step> {
-        Some(Step::Vote(ids.iter().map(|n| v(*n)).collect()))
-    }
-
-    #[test]
-    fn a_new_voter_learns_first_and_votes_once_it_has_caught_up() {
-        let step = |raft: &Members, mark: u64| next(v(1), &rows(&[1, 2]), raft, &at(&[(1, 500), (2, mark)]), 500);
-        assert_eq!(step(&raft(&[1], &[]), 0), Some(Step::Add(v(2), addr(2))));
-        assert_eq!(step(&raft(&[1], &[2]), 500 - CAUGHT_UP - 1), None, "it lags");
-        assert_eq!(step(&raft(&[1], &[2]), 500 - CAUGHT_UP), voters(&[1, 2]));
-        assert_eq!(step(&raft(&[1, 2], &[]), 0), None, "a voter that lags stays one");
-    }
-
-    #[test]
-    fn who_has_not_said_where_it_is_waits() {
-        let mut known = rows(&[1, 2]);
-        known.insert(v(2), String::new());
-        assert_eq!(next(v(1), &known, &raft(&[1], &[]), &at(&[]), 0), None);
-    }
-
-    #[test]
-    fn an_evicted_voter_goes_whether_it_votes_or_learns() {
-        let marks = at(&[(1, 9), (2, 9), (3, 9)]);
-        assert_eq!(next(v(1), &rows(&[1, 2]), &raft(&[1, 2, 3], &[]), &marks, 9), voters(&[1, 2]));
-        assert_eq!(next(v(1), &rows(&[1, 2]), &raft(&[1, 2], &[3]), &marks, 9), Some(Step::Drop(v(3))));
-    }
-
-    #[test]
-    fn an_evicted_leader_hands_over_to_whoever_is_furthest() {
-        let marks = at(&[(1, 9), (2, 7), (3, 8)]);
-        let step = next(v(1), &rows(&[2, 3]), &raft(&[1, 2, 3], &[]), &marks, 9);
-        assert_eq!(step, Some(Step::HandOver(v(3))));
-        assert_eq!(next(v(1), &rows(&[]), &raft(&[1], &[]), &marks, 9), None, "nobody would be left");
-    }
-
-    #[test]
-    fn a_voter_that_moved_is_reached_at_its_new_address() {
-        let mut known = rows(&[1, 2]);
-        known.insert(v(2), "new:1".to_owned());
-        let step = next(v(1), &known, &raft(&[1, 2], &[]), &at(&[]), 0);
-        assert_eq!(step, Some(Step::Move(v(2), "new:1".to_owned())));
-        assert_eq!(next(v(1), &rows(&[1, 2]), &raft(&[1, 2], &[]), &at(&[]), 0), None);
-    }
-
-    #[test]
-    fn what_each_was_seen_to_do_is_put_together() {
-        let own = VoterMark { id: v(1), index: 10, vote_term: 4 };
-        let granted = [VoterMark { id: v(2), index: 0, vote_term: 4 }];
-        let all = marks(own, &at(&[(1, 9), (2, 8), (3, 7)]), &granted);
-        let as_told = all.iter().map(|m| (m.id.0, m.index, m.vote_term)).collect::<Vec<_>>();
-        assert_eq!(as_told, [(1, 10, 4), (2, 8, 4), (3, 7, 0)]);
-    }
-
-    #[test]
-    fn progress_is_written_down_every_five_seconds_or_in_leaps() {
-        let (following, t) = (Following::default(), Instant::now());
-        assert_eq!(following.least(t), MARKS_LEAST);
-        assert_eq!(following.least(t + Duration::from_secs(4)), MARKS_AT);
-        assert_eq!(following.least(t + Duration::from_secs(5)), MARKS_LEAST);
-    }
-
-    #[test]
-    fn a_voter_is_missed_after_a_minute_also_one_that_was_never_heard() {
-        let (s, all) = (Duration::from_secs, BTreeSet::from([v(1), v(2), v(3)]));
-        let heard = |secs| BTreeMap::from([(v(2), s(secs))]);
-        assert_eq!(missed(v(1), &all, &heard(61), s(10)), [v(2)]);
-        assert_eq!(missed(v(1), &all, &heard(60), s(61)), [v(3)]);
-        assert!(missed(v(1), &all, &heard(0), s(60)).is_empty());
-        let (following, t) = (Following::default(), Instant::now());
-        following.leads(4, t);
-        following.leads(4, t + s(5));
-        assert_eq!(following.leads_for(4, t + s(9)), s(9));
-        assert_eq!(following.leads_for(5, t + s(9)), Duration::ZERO, "another lead");
-    }
-
-    #[test]
-    fn a_voter_follows_is_silent_or_still_learns() {
-        let s = Duration::from_secs;
-        assert_eq!(state(true, Some(s(1))), "ready");
-        assert_eq!(state(true, Some(s(4))), "unreachable");
-        assert_eq!(state(true, None), "unreachable");
-        assert_eq!(state(false, Some(s(0))), "joining");
-    }
-}
+#[path = "members_tests.rs"]
+mod tests;

@@ -3,18 +3,17 @@
 //! A voter alone is open when `open` returns, or sealed as before. One of several goes on in the background: it waits for
 //! the others as long as it takes.
 
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::clocks::Clocks;
 use crate::cluster::{Addrs, Cluster};
 use crate::disk::credential;
 use crate::disk::keys::DiskKey;
 use crate::disk::slots::Slots;
 use crate::drive;
-use crate::failure::stopped;
 use crate::found::disk;
-use crate::gate::{Phase, Who};
+use crate::gate::{Phase, Waits, Who};
 use crate::grpc::{identity, join, log, nodes, operators, sched};
-use crate::keystore::{self, Opened};
+use crate::keystore::Opened;
 use crate::members::{self, Following};
 use crate::pace::{self, Pace};
 use crate::peers::backfill::{self, Others, Source};
@@ -22,8 +21,9 @@ use crate::peers::{self, Host};
 use crate::pin::RegistryPin;
 use crate::registry::Events;
 use crate::reports::{self, Duty};
+use crate::rising;
 use crate::run::Daemon;
-use crate::standing::{ROLLED_BACK, Standing, given_up};
+use crate::standing::{ROLLED_BACK, Standing};
 use crate::throttle::Throttle;
 use crate::unsaid::Impostors;
 use arc_swap::ArcSwap;
@@ -45,14 +45,8 @@ use tokio::sync::broadcast::Receiver;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
-/// A voter alone leads within this time, or something is wrong.
-const LEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long `unlock` of one of several voters waits for all of it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Without a leader, a voter says so often to all others where it is.
-const SAY_AGAIN: Duration = Duration::from_secs(2);
-/// Between two looks whether the state has come so far that it can be opened.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Between two looks whether leaves of the log are missing.
 const FILL_AGAIN: Duration = Duration::from_secs(60);
 /// Largest message of a caller: a secret of 500 KiB in its box, with room.
@@ -109,7 +103,7 @@ impl Daemon {
 
     /// Opens the disk and starts the log; the rest is under way when this returns. On failure the voter is sealed as before.
     pub async fn open(self: &Arc<Self>, slots: Slots, keys: Vec<DiskKey>) -> Result<Opening, Failure> {
-        let mut who = Who { cluster: *slots.cluster(), voter: slots.voter(), standing: None };
+        let mut who = Who { cluster: *slots.cluster(), voter: slots.voter(), standing: None, waits: Waits::default() };
         self.gate.set(Phase::Recovering(who.clone()));
         let dirs = (self.config.state_dir.clone(), self.voter_dir());
         let (every, stop, unsaid) =
@@ -122,7 +116,7 @@ impl Daemon {
                 return Err(e);
             }
         };
-        who.standing = Some(Arc::clone(&standing));
+        (who.standing, who.waits) = (Some(Arc::clone(&standing)), standing.waits.clone());
         self.gate.set(Phase::Recovering(who.clone()));
         let alone = standing.is_alone();
         let daemon = Arc::clone(self);
@@ -130,7 +124,11 @@ impl Daemon {
             let opened = daemon.rise(&standing, first).await;
             let opened = opened.map_err(|e| if standing.was_set_back() { standing.why_over() } else { e });
             if let Err(e) = &opened {
-                standing.end().await;
+                if e.code == ROLLED_BACK {
+                    standing.end_for_good().await
+                } else {
+                    standing.end().await
+                }
                 daemon.did_not_open(slots, who, e);
             }
             opened
@@ -165,7 +163,7 @@ impl Daemon {
         let peer_addr = self.config.advertise_peer.clone().unwrap_or_else(|| peer.to_string());
         standing.check_high_water().await?;
         standing.peers.open_gate();
-        let opened = self.until_opened(standing, &peer_addr).await?;
+        let opened = rising::until_opened(standing, &peer_addr).await?;
         let (join, service) = (listen(self.config.join).await?, listen(self.config.service).await?);
         let said = |said: &Option<String>, at: SocketAddr| said.clone().unwrap_or_else(|| at.to_string());
         let addrs = Addrs {
@@ -209,60 +207,6 @@ impl Daemon {
         systemd::status("ready");
         tracing::info!(voter = cluster.id.0, leads = cluster.leads(), "open");
         Ok(cluster)
-    }
-
-    /// Waits until somebody leads, and until this voter's own state has come far enough to open its keyring.
-    async fn until_opened(&self, standing: &Arc<Standing>, peer_addr: &str) -> Result<Opened, Failure> {
-        let alone = standing.is_alone();
-        let wait = if alone { LEAD_WITHIN } else { SAY_AGAIN };
-        loop {
-            if standing.at_work.is_cancelled() {
-                return Err(given_up());
-            }
-            let led = standing.voter.until(wait, |s| s.leader.is_some()).await.map_err(stopped)?;
-            let Some(leader) = led.and_then(|s| s.leader) else {
-                if alone {
-                    return Err(Failure::unavailable("no-quorum", "no voter leads: too few voters are up"));
-                }
-                reports::announce(standing, peer_addr).await?;
-                continue;
-            };
-            if leader == standing.id
-                && let Err(e) = standing.voter.confirm_leading().await
-            {
-                if alone {
-                    return Err(crate::failure::unproposed(e));
-                }
-                tokio::time::sleep(LOOK_AGAIN).await;
-                continue;
-            }
-            match self.opened(standing) {
-                Ok(opened) => return Ok(opened),
-                Err(e) if alone || matches!(&*e.code, "clock" | ROLLED_BACK) => return Err(e),
-                Err(e) => {
-                    tracing::debug!("this voter's state has not come far enough yet: {}", e.line());
-                    let applied = standing.voter.status().applied;
-                    standing.voter.until(SAY_AGAIN, |s| s.applied > applied).await.map_err(stopped)?;
-                }
-            }
-        }
-    }
-
-    fn opened(&self, standing: &Standing) -> Result<Opened, Failure> {
-        let wall = holdfast_transport::now();
-        let ident = reports::ident(standing)?;
-        if standing.is_evicted() {
-            return Err(standing.why_over());
-        }
-        standing
-            .voter
-            .machine()
-            .read(|r| {
-                let s = r.state();
-                clock::is_not_behind(wall, s.time(wall))?;
-                keystore::open(s, &ident, standing.id, s.time(wall))
-            })
-            .map_err(stopped)?
     }
 
     fn cluster(&self, standing: &Arc<Standing>, opened: Opened, addrs: Addrs) -> Result<Cluster, Failure> {
@@ -311,8 +255,13 @@ impl Daemon {
             };
             let Some(over) = over else {
                 let why = standing.why_over();
-                standing.end().await;
-                let who = Who { cluster: *standing.disk_keys.cluster(), voter: standing.id, standing: None };
+                standing.end_for_good().await;
+                let who = Who {
+                    cluster: *standing.disk_keys.cluster(),
+                    voter: standing.id,
+                    standing: None,
+                    waits: Waits::default(),
+                };
                 return daemon.roll_back(who, &why);
             };
             if let Ok(Some(status)) = over {

@@ -11,6 +11,7 @@ use crate::disk::rotation::{replace_disk_key, resume};
 use crate::disk::slots::{Recipient, Slots};
 use crate::failure::stopped;
 use crate::found::disk;
+use crate::kem::{KemStep, kem_of, kem_step};
 use crate::keystore::random32;
 use crate::registry::Events;
 use crate::standing::{ROLLED_BACK, Standing};
@@ -19,7 +20,7 @@ use holdfast_pki::issue::BACKDATE;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
 use holdfast_transport::tls::LocalIdentity;
-use holdfast_types::{Millis, Secret, VoterId, kind};
+use holdfast_types::{Millis, VoterId};
 use holdfast_vault_core::{Event, NoteFacts, NoteKind, prepare, third_over};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::v1;
@@ -69,16 +70,6 @@ fn slots_now(standing: &Standing) -> Result<SlotsNow, Failure> {
         }
     }
     Ok(now)
-}
-
-/// The KEM key to tell of: the next one if there is one, else the one in use.
-fn kem_of(ident: &Ident, known: (u32, [u8; 32])) -> (u32, [u8; 32]) {
-    let public = |ikm: &Secret<kind::HpkeKey, 32>| derive_keypair(ikm.expose()).1;
-    match ident.next_kem_ikm.as_ref().map(public) {
-        Some(next) if next == known.1 => known,
-        Some(next) => (known.0 + 1, next),
-        None => (known.0, public(&ident.kem_ikm)),
-    }
 }
 
 /// Tells every other voter where this one is, until one of them has passed it on: the leader reaches it nowhere else.
@@ -213,8 +204,8 @@ impl Duty {
     /// Does what is due, and tells the leader what is new.
     async fn see_to(&mut self, cluster: &Arc<Cluster>) -> Result<(), Failure> {
         if cluster.standing.is_evicted() {
-            // One that still leads hands over first.
-            if !cluster.leads() {
+            // One that still leads hands over first, and the others may need this one's word to let it go.
+            if !cluster.leads() && cluster.standing.is_out().await? {
                 cluster.standing.peers.rolled_back().cancel();
             }
             return Ok(());
@@ -252,18 +243,14 @@ impl Duty {
         let (term, known) = cluster.look(|s| (s.active_term(), s.voter(cluster.id).map(|v| v.kem_pk)))?;
         let due = term > self.kem_term;
         let mut own = ident(&cluster.standing)?;
-        let next = own.next_kem_ikm.as_ref().map(|ikm| derive_keypair(ikm.expose()).1);
-        if next.is_some() && next == known {
-            if let Some(taken) = own.next_kem_ikm.take() {
-                own.kem_ikm = taken;
-            }
-        } else if due && next.is_none() {
-            own.next_kem_ikm = Some(Secret::take(&mut random32()?));
-        } else {
+        let step = kem_step(&mut own, known, due, random32)?;
+        if step == KemStep::Nothing {
             return Ok(());
         }
         own.store(&cluster.standing.dir, &cluster.standing.disk_keys).map_err(disk)?;
-        self.kem_term = term;
+        if step == KemStep::Made {
+            self.kem_term = term;
+        }
         Ok(())
     }
 
@@ -354,29 +341,5 @@ pub async fn see_to(cluster: Arc<Cluster>, mut duty: Duty, mut events: Receiver<
                 tracing::warn!(code = %e.code, "this voter's own keys, slots or report wait: {said}");
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use holdfast_types::SecretBytes;
-
-    fn ident_of(kem: u8, next: Option<u8>) -> Ident {
-        let key = |n: u8| Secret::take(&mut [n; 32]);
-        Ident {
-            kem_ikm: key(kem),
-            next_kem_ikm: next.map(key),
-            tls_key: SecretBytes::new(Vec::new()),
-            chain: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn a_voter_tells_of_its_next_kem_key_until_the_cluster_knows_it() {
-        let pk = |n: u8| derive_keypair(&[n; 32]).1;
-        assert_eq!(kem_of(&ident_of(1, None), (4, pk(1))), (4, pk(1)));
-        assert_eq!(kem_of(&ident_of(1, Some(2)), (4, pk(1))), (5, pk(2)), "asks for boxes to it");
-        assert_eq!(kem_of(&ident_of(1, Some(2)), (5, pk(2))), (5, pk(2)), "and has them");
     }
 }

@@ -1,7 +1,4 @@
 //! A voter whose disk is open, from before it takes part until it ends: its log, its peers, and what it answers them.
-//!
-//! LAW: nothing of raft goes out before the others said that they know nothing newer of this voter
-//! (`a_disk_that_others_know_to_have_been_further_is_rolled_back`).
 
 use crate::cluster::Cluster;
 use crate::disk::boot::{self, Boot};
@@ -10,14 +7,13 @@ use crate::disk::keys::DiskKeys;
 use crate::disk::slots::Slots;
 use crate::failure::{WHOLE, stopped, unproposed};
 use crate::found::disk;
+use crate::gate::Waits;
 use crate::joining;
 use crate::peers::Peers;
 use crate::raft::{AuditStore, Options, PeerNetwork, PeerRpc, SentSnapshot, Store, StoreError, Voter, Wire, WireError};
 use crate::registry::{Events, Registry};
 use crate::unsaid::Unsaid;
-use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use holdfast_pki::chain::Anchors;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
@@ -26,7 +22,6 @@ use holdfast_transport::tls::{IdentityCell, LocalIdentity, TrustCell};
 use holdfast_types::{Digest, VoterId};
 use holdfast_vault_core::prepare::{PeerPin, peer_pin};
 use holdfast_vault_core::{VoterRow, VoterState};
-use holdfast_wire::v1;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
@@ -36,8 +31,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Changes that a watcher may lag behind before it has to start over.
 const EVENTS: usize = 16_384;
-/// Between two rounds of questions to voters that did not answer.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How long a founding voter has for its first lead.
 const FIRST_LEAD: Duration = Duration::from_secs(10);
 /// The code of a voter that never takes part again.
@@ -75,6 +68,8 @@ pub struct Standing {
     pub at_work: CancellationToken,
     /// What the leader is to hear, once.
     pub unsaid: Arc<Unsaid>,
+    /// Why it is not at work yet.
+    pub waits: Waits,
     cluster: OnceLock<Weak<Cluster>>,
 }
 
@@ -114,23 +109,44 @@ impl Wire for Late {
 }
 
 /// The pins of voters' keys, from the state.
-struct Pins(Voter<Registry>);
+struct Pins {
+    voter: Voter<Registry>,
+    me: VoterId,
+    /// Who was there when this voter was admitted.
+    told: BTreeSet<VoterId>,
+}
 
 impl PeerPins for Pins {
     fn pin(&self, id: u64, spki: &Digest) -> PinSays {
-        match self.0.machine().read(|r| peer_pin(r.state(), VoterId(id), spki)) {
-            Ok(PeerPin::Member) => PinSays::Member,
-            Ok(PeerPin::Newer) => PinSays::Newer,
-            Ok(PeerPin::Evicted) => PinSays::No(format!("voter {id} was evicted")),
-            Ok(PeerPin::Unknown) => PinSays::No(format!("this is not the key of voter {id}")),
+        let looked = self.voter.machine().read(|r| {
+            let knows_somebody = r.state().last_voter() > VoterId(0);
+            (knows_somebody, peer_pin(r.state(), VoterId(id), spki))
+        });
+        let id = VoterId(id);
+        match looked {
+            Ok((_, PeerPin::Member)) => PinSays::Member,
+            // Without a state every number is a newer one, also that of a voter that was evicted long ago.
+            Ok((knows_somebody, PeerPin::Newer)) if knows_somebody || is_told(id, self.me, &self.told) => {
+                PinSays::Newer
+            }
+            // Raft needs it until the change that takes it out is committed: two voters agree that one of them goes.
+            Ok((_, PeerPin::Leaving)) if self.voter.members().has(id) => PinSays::Member,
+            Ok((_, PeerPin::Leaving | PeerPin::Evicted)) => PinSays::No(format!("voter {id} was evicted")),
+            Ok((_, PeerPin::Newer)) => PinSays::No(format!("voter {id} was not there when this voter was admitted")),
+            Ok((_, PeerPin::Unknown)) => PinSays::No(format!("this is not the key of voter {id}")),
             Err(e) => PinSays::No(e.to_string()),
         }
     }
 }
 
+/// Whether a voter without a state may meet `id`: it was there when this voter was admitted, or was admitted later.
+fn is_told(id: VoterId, me: VoterId, told: &BTreeSet<VoterId>) -> bool {
+    id > me || told.contains(&id)
+}
+
 /// A store that cannot be used: one that was set back is told from a damaged one.
 fn unusable(e: StoreError) -> Failure {
-    if let StoreError::SetBack { .. } = e {
+    if let StoreError::SetBack { .. } | StoreError::Out = e {
         return rolled_back(&e.to_string());
     }
     if let StoreError::File(e) = e {
@@ -175,7 +191,8 @@ impl Standing {
         if let Some(own) = own {
             identity.swap(own);
         }
-        let pins = Arc::new(Pins(voter.clone()));
+        let told = joining::known_peers(&state_dir)?.into_keys().collect();
+        let pins = Arc::new(Pins { voter: voter.clone(), me: id, told });
         let tls = PeerTls::new(Arc::clone(&identity), Arc::clone(&trust), pins);
         let peers = Peers::new(id, &boot, tls.clone());
         late.0.get_or_init(|| peers.wire());
@@ -196,6 +213,7 @@ impl Standing {
             events,
             at_work,
             unsaid,
+            waits: Waits::default(),
             cluster,
         };
         Ok((Arc::new(standing), first))
@@ -203,7 +221,7 @@ impl Standing {
 
     /// Whether it decides alone: no other voter has to be asked, or waited for.
     pub fn is_alone(&self) -> bool {
-        self.voter.members().voters == BTreeSet::from([self.id])
+        self.voter.members().voters() == BTreeSet::from([self.id])
     }
 
     /// The voter at work, once it is.
@@ -234,56 +252,14 @@ impl Standing {
             r.state().voters().map(said).collect::<Vec<_>>()
         });
         addrs.extend(rows.map_err(stopped)?.into_iter().filter(|(_, addr)| !addr.is_empty()));
-        addrs.retain(|id, addr| *id != self.id && !addr.is_empty());
-        Ok(addrs)
-    }
-
-    /// Asks the others whether they know this voter to have been further than its disk is, until enough have answered.
-    pub async fn check_high_water(&self) -> Result<(), Failure> {
         let members = self.voter.members();
-        let votes = members.voters.contains(&self.id);
-        if !votes && !members.learners.contains(&self.id) {
-            return Ok(());
-        }
-        // With this voter's own word, those that are asked make a majority.
-        let needed = if votes { members.quorum() - 1 } else { members.quorum() };
-        let asked: BTreeSet<VoterId> = members.voters.into_iter().filter(|v| *v != self.id).collect();
-        let mine = self.mark();
-        let mut answered = BTreeSet::new();
-        while answered.len() < needed {
-            let addrs = self.others()?;
-            let left =
-                asked.iter().filter(|v| !answered.contains(*v)).filter_map(|v| Some((*v, addrs.get(v)?.clone())));
-            let mut round: FuturesUnordered<_> =
-                left.map(|(id, addr)| async move { (id, self.peers.high_water(id, &addr).await) }).collect();
-            while let Some((id, said)) = round.next().await {
-                match said {
-                    Ok(said) => {
-                        mine.judge(id, &said)?;
-                        answered.insert(id);
-                    }
-                    Err(f) if f.code == ROLLED_BACK => return Err(f),
-                    Err(f) => tracing::debug!(voter = id.0, "does not say how far this voter was: {f}"),
-                }
-            }
-            if answered.len() < needed {
-                tracing::info!(
-                    answered = answered.len(),
-                    needed,
-                    "waiting for other voters to say how far this one was"
-                );
-                tokio::select! {
-                    () = self.at_work.cancelled() => return Err(given_up()),
-                    () = tokio::time::sleep(ASK_AGAIN) => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn mark(&self) -> Mark {
-        let index = self.voter.status().last_log.unwrap_or(0);
-        Mark { index, vote_term: self.voter.last_vote_term(), boot: self.boot }
+        let known =
+            self.voter.machine().read(|r| (r.state().last_voter(), r.state().voters().map(|(id, _)| id).collect()));
+        let (last, here): (VoterId, BTreeSet<VoterId>) = known.map_err(stopped)?;
+        // What a voter was told when it was admitted counts no more once its state says who there is.
+        let takes_part = |id: &VoterId| last == VoterId(0) || *id > last || here.contains(id) || members.has(*id);
+        addrs.retain(|id, addr| *id != self.id && !addr.is_empty() && takes_part(id));
+        Ok(addrs)
     }
 
     /// Whether another voter said that it has heard a later process of this one, or this one was evicted.
@@ -297,6 +273,16 @@ impl Standing {
         matches!(row, Ok(Some(VoterState::Evicted)))
     }
 
+    /// Hands leadership to another voter: one that was evicted does nothing with it.
+    pub async fn lead_no_more(&self) {
+        let matched = self.voter.matched();
+        let stay = self.voter.members().voters_to_be().into_iter().filter(|v| *v != self.id);
+        let Some(to) = stay.max_by_key(|v| matched.get(v).copied()) else { return };
+        if let Err(e) = self.voter.transfer_leader(to).await {
+            tracing::warn!(to = to.0, "leadership was not handed over: {e}");
+        }
+    }
+
     /// Why this voter never takes part again.
     pub fn why_over(&self) -> Failure {
         rolled_back(if self.is_evicted() { "it was evicted" } else { "others have heard a later process of it" })
@@ -308,7 +294,15 @@ impl Standing {
         self.voter.clone().shutdown().await;
     }
 
-    /// The same for the last time: nothing is written after this, and the disk says so.
+    /// Stops taking part for ever, and the disk says so: the next start would be the newest one that anybody has heard.
+    pub async fn end_for_good(&self) {
+        self.end().await;
+        if let Err(e) = boot::out(&self.store, &self.state_dir, self.boot) {
+            tracing::error!("the disk does not say that this voter never takes part again: {e}");
+        }
+    }
+
+    /// Stops taking part in order: nothing is written after this, and the disk says so.
     pub async fn rest(&self) {
         self.end().await;
         if let Err(e) = boot::rest(&self.store, &self.state_dir, self.boot) {
@@ -320,32 +314,6 @@ impl Standing {
 /// This voter stops before it was open.
 pub fn given_up() -> Failure {
     Failure::unavailable("stopped", "this voter was stopped before it was open")
-}
-
-/// How far this voter's disk is.
-struct Mark {
-    index: u64,
-    vote_term: u64,
-    boot: Boot,
-}
-
-impl Mark {
-    /// Refuses to go on if voter `by` knows this one to have been further.
-    fn judge(&self, by: VoterId, said: &v1::HighWaterReply) -> Result<(), Failure> {
-        let boot = said.boot.clone().unwrap_or_default();
-        let why = if said.evicted {
-            "this voter was evicted".to_owned()
-        } else if said.last_index > self.index {
-            format!("its log was at entry {}, and ends here at {}", said.last_index, self.index)
-        } else if said.vote_term > self.vote_term {
-            format!("it voted in term {}, and knows here of {}", said.vote_term, self.vote_term)
-        } else if boot.count > self.boot.count || (boot.count == self.boot.count && boot.id != self.boot.id) {
-            format!("its start {} was seen, and this is its start {}", boot.count, self.boot.count)
-        } else {
-            return Ok(());
-        };
-        Err(rolled_back(&format!("voter {by} says: {why}")))
-    }
 }
 
 /// The failure of a voter whose disk must not be used any more.
@@ -378,23 +346,10 @@ fn anchors(voter: &Voter<Registry>, own: Option<&LocalIdentity>, ident: &Ident) 
 mod tests {
     use super::*;
 
-    const ME: Mark = Mark { index: 100, vote_term: 7, boot: Boot { count: 5, id: [1; 16] } };
-
-    fn said(last_index: u64, vote_term: u64, count: u64, id: u8) -> v1::HighWaterReply {
-        let boot = Some(v1::Boot { count, id: vec![id; 16] });
-        v1::HighWaterReply { last_index, vote_term, boot, evicted: false }
-    }
-
     #[test]
-    fn a_disk_that_others_know_to_have_been_further_is_rolled_back() {
-        let by = VoterId(2);
-        for same_or_less in [said(100, 7, 5, 1), said(0, 0, 0, 0), said(99, 7, 4, 9), v1::HighWaterReply::default()] {
-            ME.judge(by, &same_or_less).unwrap();
-        }
-        let evicted = v1::HighWaterReply { evicted: true, ..said(0, 0, 0, 0) };
-        for ahead in [said(101, 7, 5, 1), said(100, 8, 5, 1), said(100, 7, 6, 1), said(100, 7, 5, 2), evicted] {
-            let failure = ME.judge(by, &ahead).unwrap_err();
-            assert!(failure.code == ROLLED_BACK && failure.message.contains("voter 2"), "{failure}");
-        }
+    fn a_voter_without_a_state_meets_those_it_was_told_of_and_those_who_came_later() {
+        let told = BTreeSet::from([VoterId(1), VoterId(3)]);
+        let met: Vec<u64> = (1..=7).filter(|id| is_told(VoterId(*id), VoterId(5), &told)).collect();
+        assert_eq!(met, [1, 3, 6, 7], "2 and 4 were evicted before it came");
     }
 }

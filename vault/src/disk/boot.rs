@@ -4,7 +4,7 @@
 //! voters know better (`Peer/HighWater`).
 //! Must never: let the anchor be behind what it counts, or be mended by counting on.
 //!
-//! STORED: file `anchor`, `count u64 | id[16] | at_rest u8` inside the frame of `envelope`; golden file
+//! STORED: file `anchor`, `count u64 | id[16] | end u8` (0: none yet, 1: in order, 2: out for good) inside the frame of `envelope`; golden file
 //! `vault/golden/anchor.hex`; mark `Boot` of the store.
 
 use super::DiskError;
@@ -25,53 +25,67 @@ pub struct Boot {
     pub id: [u8; 16],
 }
 
-/// A boot and whether it ended in order: nothing was written after that.
+/// A boot and how it ended, if it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BootMark {
     boot: Boot,
+    /// In order: nothing was written after that.
     at_rest: bool,
+    /// The others found out that this voter must not take part: it never does again.
+    out: bool,
 }
 
 impl BootMark {
     fn encode(&self) -> Vec<u8> {
-        [self.boot.count.to_be_bytes().as_slice(), &self.boot.id, &[u8::from(self.at_rest)]].concat()
+        [self.boot.count.to_be_bytes().as_slice(), &self.boot.id, &[self.end()]].concat()
     }
 
     fn decode(body: &[u8]) -> Result<Self, DiskError> {
         let corrupt = DiskError::Corrupt { what: KIND.name, why: "malformed" };
         let Some((count, rest)) = body.split_first_chunk::<8>() else { return Err(corrupt) };
         match rest.split_first_chunk::<16>() {
-            Some((id, &[at_rest @ (0 | 1)])) => {
-                Ok(Self { boot: Boot { count: u64::from_be_bytes(*count), id: *id }, at_rest: at_rest == 1 })
+            Some((id, &[end @ 0..=2])) => {
+                let boot = Boot { count: u64::from_be_bytes(*count), id: *id };
+                Ok(Self { boot, at_rest: end == 1, out: end == 2 })
             }
             Some(_) | None => Err(corrupt),
         }
     }
 
     /// What never goes back.
-    fn position(&self) -> (u64, bool) {
-        (self.boot.count, self.at_rest)
+    fn position(&self) -> (u64, u8) {
+        (self.boot.count, self.end())
+    }
+
+    fn end(&self) -> u8 {
+        if self.out { 2 } else { u8::from(self.at_rest) }
     }
 }
 
 /// Counts this opening of `store`, once for each process, before anything else is done with it.
 ///
 /// # Errors
-/// [`StoreError::SetBack`] if the store is an older copy of itself, or a copy that went on elsewhere.
+/// [`StoreError::SetBack`] if the store is an older copy of itself, or a copy that went on elsewhere; [`StoreError::Out`] if
+/// this voter is out for good.
 pub fn begin(store: &Store, state_dir: &Path) -> Result<Boot, StoreError> {
     let known = store.boot()?;
     check(known.as_ref(), load(store, state_dir, known.is_none())?.as_ref())?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|_| DiskError::Entropy)?;
     let boot = Boot { count: known.map_or(0, |k| k.boot.count).saturating_add(1), id };
-    put(store, state_dir, BootMark { boot, at_rest: false })?;
+    put(store, state_dir, BootMark { boot, at_rest: false, out: false })?;
     Ok(boot)
 }
 
 /// Says that `boot` ends in order: a store that lacks any of what it wrote is then known as set back. Call it last of all.
 pub fn rest(store: &Store, state_dir: &Path, boot: Boot) -> Result<(), StoreError> {
     store.flush()?;
-    put(store, state_dir, BootMark { boot, at_rest: true })
+    put(store, state_dir, BootMark { boot, at_rest: true, out: false })
+}
+
+/// Says that this voter never takes part again: it is not opened any more.
+pub fn out(store: &Store, state_dir: &Path, boot: Boot) -> Result<(), StoreError> {
+    put(store, state_dir, BootMark { boot, at_rest: false, out: true })
 }
 
 /// Forgets a voter that was founded here and never opened.
@@ -90,6 +104,9 @@ fn put(store: &Store, state_dir: &Path, mark: BootMark) -> Result<(), StoreError
 }
 
 fn check(known: Option<&BootMark>, anchor: Option<&BootMark>) -> Result<(), StoreError> {
+    if known.into_iter().chain(anchor).any(|m| m.out) {
+        return Err(StoreError::Out);
+    }
     let count = |m: Option<&BootMark>| m.map_or(0, |m| m.boot.count);
     match (known, anchor) {
         (None, None) => Ok(()),

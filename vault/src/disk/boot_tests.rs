@@ -80,11 +80,29 @@ fn a_copy_with_its_anchor_is_left_to_the_other_voters() {
 }
 
 #[test]
+fn a_voter_that_was_found_to_be_out_is_never_opened_again() {
+    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = boot(dir.path()).unwrap();
+    copy(&dir.path().join("db"), &old.path().join("db"));
+    out(&store(dir.path()), dir.path(), first).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(boot(dir.path()), Err(StoreError::Out)));
+    }
+    // The file beside it knows as well; and where only the store was written, that is enough.
+    put_back(dir.path(), &old.path().join("db"));
+    assert!(matches!(boot(dir.path()), Err(StoreError::Out)));
+    let dir = tempfile::tempdir().unwrap();
+    let first = boot(dir.path()).unwrap();
+    store(dir.path()).put_boot(&BootMark { boot: first, at_rest: false, out: true }).unwrap();
+    assert!(matches!(boot(dir.path()), Err(StoreError::Out)));
+}
+
+#[test]
 fn a_crash_between_the_two_counts_is_mended() {
     let dir = tempfile::tempdir().unwrap();
     for count in [1, 3] {
         let boot_ = Boot { count, id: [9; 16] };
-        store(dir.path()).put_boot(&BootMark { boot: boot_, at_rest: false }).unwrap();
+        store(dir.path()).put_boot(&BootMark { boot: boot_, at_rest: false, out: false }).unwrap();
         assert_eq!(boot(dir.path()).unwrap().count, count + 1);
     }
 }
@@ -105,7 +123,7 @@ fn an_anchor_that_is_missing_damaged_or_anothers_is_named() {
             assert!(matches!(e, StoreError::File(DiskError::Corrupt { what: "anchor", .. })), "byte {n}: {e}");
         }
     }
-    let body = BootMark { boot: Boot { count: 2, id: [1; 16] }, at_rest: false }.encode();
+    let body = BootMark { boot: Boot { count: 2, id: [1; 16] }, at_rest: false, out: false }.encode();
     std::fs::write(&path, KIND.frame(&CLUSTER, VoterId(2), &body)).unwrap();
     assert!(matches!(boot(dir.path()), Err(StoreError::File(DiskError::OtherVoter { what: "anchor" }))));
     std::fs::write(&path, KIND.frame(&ClusterId([8; 32]), VoterId(1), &body)).unwrap();
@@ -135,7 +153,7 @@ fn the_anchor_is_stored_as_it_always_was() {
     let golden = unhex(include_str!("../../golden/anchor.hex").trim());
     let file = KIND.unframe(&golden).unwrap();
     assert_eq!((file.cluster, file.voter), (CLUSTER, VoterId(1)));
-    let mark = BootMark { boot: Boot { count: 5, id: [9; 16] }, at_rest: true };
+    let mark = BootMark { boot: Boot { count: 5, id: [9; 16] }, at_rest: true, out: false };
     assert_eq!(BootMark::decode(&file.body).unwrap(), mark);
     assert_eq!(*KIND.frame(&CLUSTER, VoterId(1), &mark.encode()), golden);
     assert!(BootMark::decode(&[&file.body[..], &[0]].concat()).is_err());
@@ -147,7 +165,7 @@ proptest! {
         count in any::<u64>(), id in any::<[u8; 16]>(), at_rest in any::<bool>(),
         bytes in proptest::collection::vec(any::<u8>(), 0..40),
     ) {
-        let mark = BootMark { boot: Boot { count, id }, at_rest };
+        let mark = BootMark { boot: Boot { count, id }, at_rest, out: false };
         let written = mark.encode();
         prop_assert_eq!(BootMark::decode(&written).unwrap(), mark);
         prop_assert!(BootMark::decode(&written[..written.len() - 1]).is_err());

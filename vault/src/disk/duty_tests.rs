@@ -146,6 +146,6 @@ proptest! {
         chain::store(dir.path(), &CLUSTER, VoterId(voter), epoch, &sealed).unwrap();
         prop_assert_eq!(chain::load(dir.path(), &CLUSTER, VoterId(voter)).unwrap(), Some((epoch, sealed)));
         let other = chain::load(dir.path(), &CLUSTER, VoterId(voter.wrapping_add(1)));
-        prop_assert!(matches!(other, Err(DiskError::OtherVoter { .. })));
+        prop_assert!(matches!(other, Err(DiskError::OtherVoter { .. })), "taken as another voter's");
     }
 }

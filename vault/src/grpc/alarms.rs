@@ -45,7 +45,7 @@ pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Ala
 /// Those that the leader sees of the other voters.
 fn voters(cluster: &Cluster) -> Vec<(&'static str, String)> {
     let names = |ids: Vec<VoterId>| ids.iter().map(|v| format!("voter {v}")).collect::<Vec<_>>();
-    let (now, votes) = (Instant::now(), cluster.voter.members().voters);
+    let (now, votes) = (Instant::now(), cluster.voter.members().voters());
     let mut all: Vec<_> =
         cluster.clocks.alarm(cluster.id, &votes, now).map(|text| ("clock-off", text)).into_iter().collect();
     all.extend(told("voter-unreachable", &names(members::lost(cluster)), "did not answer for more than a minute"));

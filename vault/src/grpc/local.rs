@@ -257,7 +257,7 @@ impl Local for LocalService {
             }
             Phase::Recovering(who) => {
                 of(&mut r, who);
-                r.reason = "waits for the other voters".to_owned();
+                r.reason = who.waits.said().to_string();
             }
             Phase::RolledBack(who, why) => {
                 of(&mut r, who);

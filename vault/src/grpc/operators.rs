@@ -3,12 +3,14 @@
 use crate::cluster::Cluster;
 use crate::members;
 use crate::rights::Rpc;
-use holdfast_transport::failure::FailureKind;
+use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::rpc::command_plane_server::CommandPlane;
 use holdfast_transport::rpc::read_server::Read;
-use holdfast_types::{NodeId, SecretRef, ServiceRef};
+use holdfast_types::{NodeId, SecretRef, ServiceRef, VoterId};
 use holdfast_vault_core::{NoteKind, State, prepare};
+use holdfast_wire::statement::peek;
 use holdfast_wire::v1;
+use holdfast_wire::v1::command::Action;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -27,7 +29,9 @@ impl CommandPlane for OperatorService {
             self.0.confirm_leading().await?;
             return Ok(Response::new(reply(before.leaf, before.rev)));
         }
-        let decided = match self.0.decide(|l, e| prepare::submit(l, &st, &r.r#box, e)) {
+        // What is refused by right is refused first; only then is looked whether it can be done.
+        let prepared = self.0.decide(|l, e| prepare::submit(l, &st, &r.r#box, e));
+        let decided = match prepared.and_then(|p| can_be_done(&self.0, &st).map(|()| p)) {
             Ok(p) => self.0.commit(p).await,
             Err(f) => Err(f),
         };
@@ -41,6 +45,14 @@ impl CommandPlane for OperatorService {
                 Err(f.into())
             }
         }
+    }
+}
+
+/// An eviction takes those who stay: the committed state does not know who answers.
+fn can_be_done(cluster: &Cluster, st: &v1::Statement) -> Result<(), Failure> {
+    match peek::<v1::Command>(st).ok().and_then(|c| c.action) {
+        Some(Action::EvictVoter(e)) => members::can_do_without(cluster, VoterId(e.voter_id)),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -46,6 +46,8 @@ const ROLLED_BACK: &str = "rolled-back";
 
 /// One process of a voter: how many there were before it, and 16 random bytes of its own.
 type Run = (u64, [u8; 16]);
+/// The newest process of each other voter.
+type Heard<'a> = MutexGuard<'a, BTreeMap<VoterId, Run>>;
 
 /// This voter among the others.
 pub struct Peers {
@@ -105,9 +107,19 @@ impl Peers {
         granted.iter().map(|(id, term)| VoterMark { id: *id, index: 0, vote_term: *term }).collect()
     }
 
-    /// How far this voter has been, as voter `to` knows. Works while the gate is closed.
+    /// How far this voter has been, as voter `to` knows, which hears no earlier process of it from then on. Works while the
+    /// gate is closed.
     pub async fn high_water(&self, to: VoterId, addr: &str) -> Result<v1::HighWaterReply, Failure> {
-        let request = v1::HighWaterRequest { boot: Some(self.boot()) };
+        self.ask_high_water(to, addr, true).await
+    }
+
+    /// The same, and voter `to` goes on hearing whom it heard before.
+    pub async fn high_water_before(&self, to: VoterId, addr: &str) -> Result<v1::HighWaterReply, Failure> {
+        self.ask_high_water(to, addr, false).await
+    }
+
+    async fn ask_high_water(&self, to: VoterId, addr: &str, fence: bool) -> Result<v1::HighWaterReply, Failure> {
+        let request = v1::HighWaterRequest { boot: Some(self.boot()), fence };
         self.ask(to, addr, |mut c| async move { c.high_water(request).await }).await
     }
 
@@ -222,10 +234,22 @@ impl Peers {
         said: Option<&v1::Boot>,
         recorded: impl FnOnce() -> Option<Run>,
     ) -> Result<(), Failure> {
+        let (mut heard, said) = self.listen(from, said, recorded)?;
+        heard.insert(from, said);
+        Ok(())
+    }
+
+    /// The same, and takes no note of it.
+    fn listen(
+        &self,
+        from: VoterId,
+        said: Option<&v1::Boot>,
+        recorded: impl FnOnce() -> Option<Run>,
+    ) -> Result<(Heard<'_>, Run), Failure> {
         let said = said.and_then(run).ok_or_else(|| Failure::invalid("invalid-input", "the message names no boot"))?;
         let known = lock(&self.heard).get(&from).copied();
         let recorded = if known.is_none() { recorded() } else { None };
-        let mut heard = lock(&self.heard);
+        let heard = lock(&self.heard);
         let newest = heard.get(&from).copied().max(recorded);
         if let Some(newest) = newest
             && (said.0 < newest.0 || (said.0 == newest.0 && said.1 != newest.1))
@@ -234,8 +258,7 @@ impl Peers {
             let why = format!("voter {from} has booted {} times, and this is boot {}", newest.0, said.0);
             return Err(Failure::changed(ROLLED_BACK, why).help("evict this voter and admit the machine as a new one"));
         }
-        heard.insert(from, said);
-        Ok(())
+        Ok((heard, said))
     }
 
     /// The newest process of `of` that was heard.

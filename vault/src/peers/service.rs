@@ -213,7 +213,13 @@ impl Peer for PeerService {
     async fn high_water(&self, request: Request<v1::HighWaterRequest>) -> Result<Response<v1::HighWaterReply>, Status> {
         let from = self.caller(&request)?;
         let recorded = self.host.high_water(from)?;
-        self.hear(from, request.get_ref().boot.as_ref())?;
+        let asked = request.get_ref();
+        if asked.fence {
+            self.hear(from, asked.boot.as_ref())?;
+        } else {
+            let known = || recorded.boot.as_ref().and_then(super::run);
+            self.peers.listen(from, asked.boot.as_ref(), known).map(drop)?;
+        }
         let boot = recorded.boot.as_ref().and_then(super::run).max(self.peers.newest(from));
         let boot = boot.map(|(count, id)| v1::Boot { count, id: id.to_vec() });
         Ok(Response::new(v1::HighWaterReply { boot, ..recorded }))

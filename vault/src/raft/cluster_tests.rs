@@ -112,7 +112,8 @@ impl World {
         }
         world[1].set_voters(&[1, 2, 3].map(VoterId).into()).await.unwrap();
         for id in [1, 2, 3] {
-            eventually("all three vote", || world[id].members().voters.len() == 3).await;
+            eventually("all three vote", || world[id].members().configs == [BTreeSet::from([1, 2, 3].map(VoterId))])
+                .await;
         }
         world
     }
@@ -278,12 +279,44 @@ async fn a_learner_from_behind_the_log_begins_with_a_snapshot() {
     assert!(world.net.snapshots.load(Ordering::SeqCst) > 0);
     let followed = || world[1].members().learners == BTreeSet::from([VoterId(2)]);
     eventually("it is a learner", followed).await;
-    assert_eq!(world[1].members().voters, BTreeSet::from([VoterId(1)]));
+    assert_eq!(world[1].members().voters(), BTreeSet::from([VoterId(1)]));
     world.propose(1, 100).await;
     world.have(&[2], &(0..=100).collect::<Vec<_>>()).await;
     world[1].remove_learner(VoterId(2)).await.unwrap();
     let alone = || world[1].members().addrs == BTreeMap::from([(VoterId(1), "memory:1".to_owned())]);
     eventually("it is out", alone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_voters_that_is_half_done_counts_both_sides_and_is_finished() {
+    let mut world = World::one(1000).await;
+    world.begin(2).await;
+    world[1].add_learner(VoterId(2), "memory:2").await.unwrap();
+    world.propose(1, 0).await;
+    world.have(&[2], &[0]).await;
+    world.net.cut_off(2);
+    let (voter, both) = (world[1].clone(), BTreeSet::from([1, 2].map(VoterId)));
+    let wanted = both.clone();
+    let change = tokio::spawn(async move { voter.set_voters(&wanted).await });
+    eventually("the change to be half done", || world[1].members().is_joint()).await;
+    let m = world[1].members();
+    assert_eq!((m.voters(), m.voters_to_be()), (both.clone(), both.clone()));
+    assert!(!m.are_decided_by(&BTreeSet::from([VoterId(1)])), "the old voter alone decides nothing any more");
+    assert!(m.are_decided_by(&both));
+    world.net.heal();
+    change.await.unwrap().unwrap();
+    eventually("both vote", || [1, 2].iter().all(|id| world[*id].members().configs == [both.clone()])).await;
+    // And out again: it counts until it is known that nobody needs it.
+    world.net.cut_off(2);
+    let voter = world[1].clone();
+    let change = tokio::spawn(async move { voter.set_voters(&BTreeSet::from([VoterId(1)])).await });
+    eventually("its going to be half done", || world[1].members().is_joint()).await;
+    let m = world[1].members();
+    assert!(m.has(VoterId(2)) && !m.are_decided_by(&BTreeSet::from([VoterId(1)])));
+    world.net.heal();
+    change.await.unwrap().unwrap();
+    eventually("it is out", || !world[1].members().has(VoterId(2))).await;
+    world.propose(1, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,7 +329,7 @@ async fn whoever_was_taken_out_changes_nothing_any_more() {
     world[leader].set_voters(&rest.iter().map(|id| VoterId(*id)).collect()).await.unwrap();
     let two = || {
         let m = world[leader].members();
-        (m.voters.len(), m.learners.len(), m.quorum()) == (2, 0, 2)
+        (m.configs.len(), m.voters().len(), m.learners.len(), m.has(VoterId(out))) == (1, 2, 0, false)
     };
     eventually("two are left, and the third is no learner", two).await;
     // It never heard of that, and asks for votes as before.
@@ -333,6 +366,6 @@ async fn a_message_in_anothers_name_or_with_bytes_left_over_is_refused() {
         assert!(matches!(&refused, Err(ReceiveError::Refused(why)) if why.contains("no message")), "{refused:?}");
     }
     let refused = voter.receive_snapshot(VoterId(2), &leader, &meta, Vec::new()).await;
-    assert!(matches!(&refused, Err(ReceiveError::Refused(_))), "{refused:?}");
+    assert!(matches!(&refused, Err(ReceiveError::Impostor(_))), "{refused:?}");
     assert_eq!((voter.status().term, voter.status().state), (term, ServerState::Leader));
 }

@@ -16,19 +16,47 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Raft's membership, as this voter knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Members {
-    /// Who votes. While a change of the voters is half done, those before it: setting the voters again finishes it.
-    pub voters: BTreeSet<VoterId>,
+    /// Who votes, in each configuration that has to agree: one, or two while a change of the voters is half done, of which
+    /// the last is the one to come.
+    pub configs: Vec<BTreeSet<VoterId>>,
     /// Who only follows.
     pub learners: BTreeSet<VoterId>,
+    /// Who is taken out by a change that is not known to be committed: it may be needed still.
+    pub leaving: BTreeSet<VoterId>,
     /// Where each is reached.
     pub addrs: BTreeMap<VoterId, String>,
 }
 
 impl Members {
-    /// How many of the voters decide.
-    pub fn quorum(&self) -> usize {
-        self.voters.len() / 2 + 1
+    /// Who votes, in whichever configuration.
+    pub fn voters(&self) -> BTreeSet<VoterId> {
+        self.configs.iter().flatten().copied().collect()
     }
+
+    /// Who votes once the change that is half done is whole.
+    pub fn voters_to_be(&self) -> BTreeSet<VoterId> {
+        self.configs.last().cloned().unwrap_or_default()
+    }
+
+    /// Whether a change of the voters is half done: setting the voters again finishes it.
+    pub fn is_joint(&self) -> bool {
+        self.configs.len() > 1
+    }
+
+    /// Whether raft may still need to hear `id`.
+    pub fn has(&self, id: VoterId) -> bool {
+        self.configs.iter().chain([&self.learners, &self.leaving]).any(|c| c.contains(&id))
+    }
+
+    /// Whether `who` are a majority, of each configuration that there is.
+    pub fn are_decided_by(&self, who: &BTreeSet<VoterId>) -> bool {
+        self.configs.iter().all(|c| decides(who, c))
+    }
+}
+
+/// Whether `who` are a majority of `voters`.
+pub fn decides(who: &BTreeSet<VoterId>, voters: &BTreeSet<VoterId>) -> bool {
+    voters.intersection(who).count() > voters.len() / 2
 }
 
 type Changed = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
@@ -88,12 +116,21 @@ impl<M: Machine> Voter<M> {
 
     /// Who takes part, as far as this voter knows.
     pub fn members(&self) -> Members {
-        let stored = self.raft.metrics().borrow_watched().membership_config.clone();
+        let metrics = self.raft.metrics();
+        let (stored, committed) = {
+            let m = metrics.borrow_watched();
+            (m.membership_config.clone(), m.committed_membership_config.clone())
+        };
         let membership = stored.membership();
-        let voters = membership.get_joint_config().first().into_iter().flatten().map(|v| VoterId(*v)).collect();
-        let learners = membership.learner_ids().map(VoterId).collect();
-        let addrs = membership.nodes().map(|(id, node)| (VoterId(*id), node.addr.clone())).collect();
-        Members { voters, learners, addrs }
+        let ids = |c: &BTreeSet<u64>| c.iter().map(|v| VoterId(*v)).collect::<BTreeSet<_>>();
+        let addrs: BTreeMap<_, _> = membership.nodes().map(|(id, node)| (VoterId(*id), node.addr.clone())).collect();
+        let before = committed.membership().nodes().map(|(id, _)| VoterId(*id));
+        Members {
+            configs: membership.get_joint_config().iter().map(ids).collect(),
+            learners: membership.learner_ids().map(VoterId).collect(),
+            leaving: before.filter(|id| !addrs.contains_key(id)).collect(),
+            addrs,
+        }
     }
 
     /// How far each member's log is known to match, on the leader; empty elsewhere.

@@ -27,7 +27,7 @@ pub use batch::{Batch, MAX_COMMAND};
 pub use fill::{Filled, Filling};
 pub use log::LogStore;
 pub use machine::{Frozen, Machine, MachineError, Shared, StateMachine, Stopped, Unwritten};
-pub use members::Members;
+pub use members::{Members, decides};
 pub use message::{MAX_MESSAGE, MAX_SNAPSHOT, PeerRpc, ReceiveError, Receiver, read_again, samples};
 pub use network::{PeerClient, PeerNetwork, SentSnapshot, Wire, WireError};
 pub use openraft::ServerState;

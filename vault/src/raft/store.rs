@@ -44,6 +44,9 @@ pub enum StoreError {
         /// The boot that the store knows.
         store: u64,
     },
+    /// The other voters found out, at an earlier start, that this disk must not be used any more.
+    #[error("at an earlier start the other voters said that its disk was set back, or that it was evicted")]
+    Out,
     /// The file beside the store that counts its boots is not there.
     #[error("the file `anchor` is not there, and this disk is at boot {store}; {whole}", whole = WHOLE)]
     NoAnchor {

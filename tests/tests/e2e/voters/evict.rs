@@ -45,6 +45,65 @@ fn an_evicted_voter_is_not_heard_makes_no_quorum_and_reads_nothing_that_came_aft
 }
 
 #[test]
+fn of_two_voters_the_follower_can_be_evicted_and_the_other_goes_on_alone() {
+    let mut v = Voters::founded(2);
+    assert_eq!(v.put("shop/a", b"value"), 1);
+    for version in [2, 3] {
+        let out = v.follower();
+        let number = v.all[out].id;
+        v.w.ok(&["voter", "evict", &number.to_string(), "--yes"]);
+        // Both had to agree that one of them goes.
+        assert_eq!(v.put("shop/a", b"value"), version);
+        v.all[out].becomes("rolled-back");
+        let told = v.all[out].ask().unwrap();
+        assert!(told.reason.contains("evicted"), "{told:?}");
+        drop(v.all.remove(out));
+        v.add();
+    }
+    assert_eq!(v.put("shop/a", b"value"), 4);
+    v.verifies();
+}
+
+#[test]
+fn a_voter_that_was_evicted_while_it_was_away_says_that_the_others_refuse_it() {
+    let mut v = Voters::founded(3);
+    let out = v.follower();
+    v.kill(out);
+    v.w.ok(&["voter", "evict", &v.all[out].id.to_string(), "--yes"]);
+    assert_eq!(v.put("shop/a", b"value"), 1);
+    v.all[out].start(&[]);
+    v.all[out].becomes("sealed");
+    let (socket, key) = (v.all[out].socket(), v.w.unlock_key.display().to_string());
+    drop(v.w.cli(&["unlock", "--vault-socket", &socket, "--key-file", &key, "--timeout", "3s"]));
+    eventually("it to say why it waits", || {
+        let told = v.all[out].ask()?;
+        (told.state == "recovering" && told.reason.contains("refuse this voter")).then_some(())
+    });
+    v.verifies();
+}
+
+#[test]
+fn no_voter_is_evicted_while_those_who_stay_are_too_few() {
+    let mut v = Voters::founded(3);
+    v.put("shop/a", b"value");
+    let (leader, _) = v.leader();
+    let others: Vec<usize> = (0..3).filter(|n| *n != leader).collect();
+    let (gone, stays) = (others[0], others[1]);
+    v.kill(gone);
+    let (lost, healthy) = (v.all[gone].id, v.all[stays].id);
+    eventually("the one that is gone to be missed", || {
+        v.rows().iter().any(|r| r["id"] == lost && r["state"] == "unreachable").then_some(())
+    });
+    let o = v.w.cli(&["voter", "evict", &healthy.to_string(), "--yes"]);
+    let said = String::from_utf8_lossy(&o.stderr);
+    assert!(!o.status.success() && said.contains(&format!("{lost} would have to answer")), "{said}");
+    assert_eq!(v.put("shop/a", b"value"), 2);
+    v.w.ok(&["voter", "evict", &lost.to_string(), "--yes"]);
+    assert_eq!(v.put("shop/a", b"value"), 3);
+    v.verifies();
+}
+
+#[test]
 fn a_leader_can_be_evicted_and_the_last_voter_cannot() {
     let mut v = Voters::founded(2);
     v.put("shop/a", b"value");

@@ -41,6 +41,12 @@ fn an_old_disk_that_was_put_back_is_found_out_by_the_others_and_never_votes() {
     v.all[follower].becomes("rolled-back");
     let told = v.all[follower].ask().unwrap();
     assert!(!told.reason.is_empty(), "nothing says why: {told:?}");
+    // Nor after one more start, which would be the newest that anybody has heard.
+    v.all[follower].kill();
+    v.all[follower].start(&[]);
+    v.all[follower].becomes("sealed");
+    try_unlock(&v.w, &v.all[follower]);
+    v.all[follower].becomes("rolled-back");
     // The rest goes on, and that voter is no help: with one of the others gone there is no quorum.
     assert_eq!(v.put("shop/a", b"value"), 7);
     let (leader, _) = v.leader();

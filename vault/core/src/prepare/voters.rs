@@ -39,7 +39,9 @@ pub enum PeerPin {
     Member,
     /// The number is higher than every one known here, so that voter may have been admitted since: by a full chain check.
     Newer,
-    /// That voter was evicted: it is not spoken with.
+    /// It is the key of a voter that was evicted: it is not spoken with, but about its going.
+    Leaving,
+    /// That voter was evicted, and this is not even its key.
     Evicted,
     /// The key is not that voter's.
     Unknown,
@@ -48,6 +50,7 @@ pub enum PeerPin {
 /// Looks a peer's key up.
 pub fn peer_pin(state: &State, id: VoterId, spki: &Digest) -> PeerPin {
     match state.voter(id) {
+        Some(v) if v.state == VoterState::Evicted && v.spki.as_ref() == Some(spki) => PeerPin::Leaving,
         Some(v) if v.state == VoterState::Evicted => PeerPin::Evicted,
         Some(v) if v.spki.as_ref() == Some(spki) => PeerPin::Member,
         None if id > state.last_voter() => PeerPin::Newer,
@@ -144,7 +147,8 @@ impl Leader<'_> {
     /// An admitted applicant's answer: what it needs to make its disk.
     pub(super) fn admitted(&self, id: VoterId, chain: Vec<Vec<u8>>) -> v1::VoterAdmitted {
         let unlock = &self.state.unlock;
-        let others = self.state.voters().filter(|(other, v)| *other != id && !v.peer_addr.is_empty());
+        // Also who has not said where it is yet: of the numbers below its own, the new voter believes these alone.
+        let others = self.state.voters().filter(|(other, _)| *other != id);
         v1::VoterAdmitted {
             voter_id: id.0,
             chain,

@@ -210,7 +210,7 @@ fn an_evicted_voter_is_believed_nothing_and_given_nothing() {
     w.evict(second, false).unwrap();
     assert_eq!(w.kinds_since(from), ["voter.evict"]);
 
-    assert_eq!(pin_of(&w, second, &m), PeerPin::Evicted);
+    assert_eq!(pin_of(&w, second, &m), PeerPin::Leaving, "it is spoken with about its going alone");
     assert!(!w.show(Role::Vault, "2", &serial, &m.spki));
     let later = v1::VoterReport { csr: Vec::new(), ..w.voter_report(second, 3) };
     refused_twice(&mut w, second, &later, Code::BadCredential);

@@ -112,6 +112,26 @@ async fn an_older_boot_is_refused_and_its_sender_learns_that_its_disk_was_set_ba
 }
 
 #[tokio::test]
+async fn a_later_process_that_only_asks_shuts_nobody_out() {
+    let w = two().await;
+    let process = |count, byte| speaker(&w.ca, w.ca.identity(2, &w.keys[1]), &w.pins, &boot(count, byte));
+    let (at_work, copy) = (process(4, 4), process(5, 5));
+    at_work.open_gate();
+    let say = || async { at_work.wire().call(w.one.id, &w.one.addr, PeerRpc::Append, b"words".to_vec()).await };
+    say().await.unwrap();
+    let told = copy.high_water_before(w.one.id, &w.one.addr).await.unwrap();
+    assert_eq!(told.boot.unwrap(), v1::Boot { count: 4, id: vec![4; 16] });
+    say().await.unwrap();
+    assert!(!at_work.rolled_back().is_cancelled());
+    // Of an older one even the question is refused.
+    assert_eq!(process(3, 3).high_water_before(w.one.id, &w.one.addr).await.unwrap_err().code, "rolled-back");
+    // Before it takes part, the other is shut out.
+    copy.high_water(w.one.id, &w.one.addr).await.unwrap();
+    assert!(say().await.is_err());
+    assert!(at_work.rolled_back().is_cancelled());
+}
+
+#[tokio::test]
 async fn a_boot_older_than_the_recorded_one_is_refused_though_nothing_was_heard_of_it_yet() {
     let w = two().await;
     let recorded = v1::HighWaterReply {
