@@ -205,9 +205,9 @@ mod tests {
 
     #[test]
     fn a_recovery_says_where_from_in_its_reason() {
-        let reason = |line: &str| match parse(line).unwrap().verb {
-            Verb::Recover(a) => a.reason,
-            other => panic!("{other:?}"),
+        let reason = |line: &str| {
+            let Verb::Recover(a) = parse(line).unwrap().verb else { panic!("{line}") };
+            a.reason
         };
         let from_backup = "holdfast recover --backup b --key-file k --vault-socket s";
         assert_eq!(reason(from_backup), "restored from a backup");

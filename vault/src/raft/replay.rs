@@ -19,7 +19,7 @@ impl Store {
     /// Gives everything to `take`, in order. A log that changes meanwhile is an error or is seen by [`Store::last_entry`].
     pub fn replay(&self, mut take: impl FnMut(Kept<'_>) -> Result<(), MachineError>) -> Result<(), MachineError> {
         let committed = self.mark::<Option<LogId>>(Mark::Committed)?.flatten().map(|l| l.index);
-        let mut next = 0;
+        let mut next = 0_u64;
         if let Some((meta, state)) = self.load_snapshot()? {
             next = meta.last_log_id.map_or(0, |l| l.index.saturating_add(1));
             take(Kept::State(&state))?;

@@ -187,7 +187,7 @@ impl Taken {
             made.leaves(&some)?;
             from = to;
         }
-        made.leaves(&leaves)?;
+        leaves.chunks(512).try_for_each(|some| made.leaves(some))?;
         if (made.tree.size(), made.tree.root()) != made.state.log_head() {
             return Err(Failure::failed("log-wrong", "the log on this voter's disk is not the one of its state"));
         }
