@@ -103,10 +103,10 @@ async fn rebuild(
     let broken = |_| Failure::failed("failed", "the vault met an error of its own; see its log");
     let Taken { made, terms, checkpoint, doubtful, last } = taken.map_err(broken)??;
     let planned = made.plan(daemon, request, terms, checkpoint)?;
-    let mut found = made.words();
-    found.push(v1::Field { name: "unacknowledged".to_owned(), value: doubtful.to_string() });
-    let plan =
-        v1::ResetPlan { reset: Some(planned.document().clone()), found, charter_chain: made.state.charter_chain() };
+    let mut words = made.words();
+    words.push(v1::Field { name: "unacknowledged".to_owned(), value: doubtful.to_string() });
+    let (reset, charter_chain) = (Some(planned.document().clone()), made.state.charter_chain());
+    let plan = v1::ResetPlan { reset, found: words, charter_chain };
     send(tx, recover_reply::Step::Plan(plan)).await?;
     let Some(recover_part::Part::Reset(signed)) = next(inbound, THINK).await? else { return Ok(None) };
     let state = made.state.encode();
