@@ -120,6 +120,14 @@ impl<Kind, const N: usize> fmt::Debug for Secret<Kind, N> {
     }
 }
 
+/// Overwrites the stack below the caller's frame: what a cipher has just left there of a key or a value. Call it after
+/// decrypting or hashing what must not stay.
+#[inline(never)]
+pub fn wipe_stack() {
+    // Deeper than the frames of a cipher, hash or key exchange in a build without optimisation.
+    std::hint::black_box(&[0_u8; 16 << 10]);
+}
+
 /// A secret of any length (a user's value): on the heap, never reallocated, wiped on drop, redacted in `Debug`.
 #[derive(Default)]
 pub struct SecretBytes(Vec<u8>);

@@ -44,8 +44,10 @@ pub async fn create(cluster: &Arc<Cluster>) -> Result<Answers<v1::BackupPart>, F
 }
 
 fn send(cluster: &Cluster, id: [u8; 16], tx: &Parts) -> Result<(), Failure> {
-    let index = cluster.voter.status().applied.unwrap_or_default();
-    let state = cluster.voter.machine().read(|r| r.state().clone()).map_err(stopped)?;
+    // What is known of the log may lag behind the state that is read; what was applied since the start does not.
+    let known = cluster.voter.status().applied.unwrap_or_default();
+    let (state, applied) = cluster.voter.machine().read(|r| (r.state().clone(), r.applied())).map_err(stopped)?;
+    let index = known.max(applied);
     let now = cluster.now()?;
     let opened = cluster.opened.load_full();
     let key: StreamKey = Secret::take(&mut random32()?);

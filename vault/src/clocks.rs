@@ -31,10 +31,17 @@ const HAND_OVER: Duration = Duration::from_secs(60);
 /// What this voter knows of its own clock.
 #[derive(Default)]
 struct Own {
-    /// This clock, less the leader's, in milliseconds.
-    off: Option<i64>,
+    /// This clock, less that of the voter that led, in milliseconds.
+    off: Option<(VoterId, i64)>,
     /// The leader said, then, that this voter does not stand.
     told: Option<Instant>,
+}
+
+impl Own {
+    /// Takes what was measured of `leader`, if it could be.
+    fn measure(&mut self, leader: VoterId, off: Option<i64>) {
+        self.off = off.map(|off| (leader, off)).or_else(|| self.off.filter(|(of, _)| *of == leader));
+    }
 }
 
 /// What is known of the clocks here.
@@ -85,20 +92,24 @@ fn judge(me: VoterId, voters: &BTreeSet<VoterId>, others: &BTreeMap<VoterId, i64
 }
 
 impl Clocks {
-    /// This clock, less the leader's, as it was measured last.
-    pub fn own(&self) -> Option<i64> {
-        lock(&self.own).off
+    /// This clock, less that of `leader`, as it was measured last; what was measured of another leader says nothing of this one.
+    pub fn own(&self, leader: VoterId) -> Option<i64> {
+        lock(&self.own).off.filter(|(of, _)| *of == leader).map(|(_, off)| off)
     }
 
-    /// Takes the leader's answer to a report that went out at `wall` and took so long: its time, and whether it says that
+    /// Takes the answer of `leader` to a report that went out at `wall` and took so long: its time, and whether it says that
     /// this voter does not stand.
-    pub fn answered(&self, voter: &Voter<Registry>, wall: Millis, took: Duration, (at, off): (Millis, bool)) {
+    pub fn answered(
+        &self,
+        voter: &Voter<Registry>,
+        leader: VoterId,
+        (wall, took): (Millis, Duration),
+        (at, off): (Millis, bool),
+    ) {
         let mut own = lock(&self.own);
-        if let Some(measured) = measured(wall, took, at) {
-            own.off = Some(measured);
-        }
+        own.measure(leader, measured(wall, took, at));
         if off && own.told.is_none() {
-            let ms = own.off.unwrap_or(0);
+            let ms = own.off.map_or(0, |(_, ms)| ms);
             tracing::warn!(ms, "this machine's clock is off the leader's: this voter does not stand for election");
         }
         own.told = off.then(Instant::now);
@@ -171,7 +182,7 @@ impl Clocks {
     /// What this voter, which follows, says of its own clock over its socket.
     pub fn complaint(&self) -> Option<String> {
         let own = lock(&self.own);
-        let off = own.off.filter(|_| own.told.is_some())?;
+        let (_, off) = own.off.filter(|_| own.told.is_some())?;
         Some(format!(
             "its clock is {} s off the leader's: it does not lead; set the clock right",
             off.unsigned_abs() / 1000
@@ -244,6 +255,18 @@ mod tests {
         assert!(clocks.alarm(VoterId(1), &voters, at(35)).is_none(), "nobody has said it lately");
         said(70);
         assert_eq!(clocks.heirs(VoterId(1), &voters, at(70)), ids(&[2, 3]));
+    }
+
+    #[test]
+    fn what_was_measured_of_one_leader_is_not_told_to_the_next() {
+        let clocks = Clocks::default();
+        lock(&clocks.own).measure(VoterId(1), Some(60_000));
+        assert_eq!(clocks.own(VoterId(1)), Some(60_000));
+        assert_eq!(clocks.own(VoterId(2)), None);
+        lock(&clocks.own).measure(VoterId(1), None);
+        assert_eq!(clocks.own(VoterId(1)), Some(60_000), "an answer that took too long takes nothing back");
+        lock(&clocks.own).measure(VoterId(2), None);
+        assert_eq!(clocks.own(VoterId(1)), None);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The first start of a further voter: from a join token to a disk of its own.
 //!
 //! It makes its keys, joins with the token, waits for `voter admit`, and is told its number and to whom its disk key is
-//! sealed. The disk is made aside and put in place by one rename. What is needed until then lies in `joining/`, so that a
-//! restart goes on with the same keys, with neither token nor address.
+//! sealed. The disk is made aside and put in place by one rename. What is needed until then is kept, so that a restart goes on
+//! with the same keys, with neither token nor address: the keys beside the unix socket, if that is in memory, the rest in
+//! `joining/`.
 //!
-//! Must never: send anything to a server that the token's anchor does not prove, or make a disk by a charter that does not
+//! Must never: leave keys on a disk in clear where there is a place in memory for them, send anything to a server that the token's anchor does not prove, or make a disk by a charter that does not
 //! follow from the cluster's name.
 
 use crate::disk::ident::Ident;
@@ -29,14 +30,16 @@ use holdfast_wire::token::TokenRole;
 use holdfast_wire::v1;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// Where keys and answers lie until there is a disk.
+/// Where answers lie until there is a disk, in the state directory.
 const DIR: &str = "joining";
+/// `TMPFS_MAGIC` and `RAMFS_MAGIC` (statfs(2)).
+const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 /// Where the others were when this voter was admitted, for its first word to them.
 const PEERS: &str = "peers";
 /// How long the vault is looked for before the first start gives up.
@@ -44,17 +47,62 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What to do about a join that cannot go on.
 const AGAIN: &str = "empty the state directory and join again with a new token";
 
-/// Whether a join was begun here.
-pub fn is_under_way(state_dir: &Path) -> bool {
-    state_dir.join(DIR).join("keys").exists()
+/// Where a join that is under way is kept.
+#[derive(Debug, Clone)]
+pub struct Place {
+    dir: PathBuf,
+    keys: PathBuf,
 }
 
-/// Removes the keys of a join that is over: they lie on the voter's disk, sealed.
-pub fn clean(state_dir: &Path) -> Result<(), Failure> {
-    let dir = state_dir.join(DIR);
-    match std::fs::remove_dir_all(&dir) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Failure::disk("remove", &dir, &e)),
-        Ok(()) | Err(_) => Ok(()),
+impl Place {
+    /// For a voter with this state directory and this unix socket: its keys lie beside the socket if that is in memory, so that
+    /// no disk ever held them in clear.
+    pub fn of(state_dir: &Path, socket: &Path) -> Self {
+        let in_memory = |d: &Path| rustix::fs::statfs(d).is_ok_and(|s| IN_MEMORY.contains(&s.f_type));
+        let beside = socket.parent().filter(|d| in_memory(d)).zip(socket.file_name());
+        let keys = beside.map(|(d, name)| {
+            let mut name = name.to_owned();
+            name.push(".joining");
+            d.join(name)
+        });
+        let dir = state_dir.join(DIR);
+        Self { keys: keys.unwrap_or_else(|| dir.join("keys")), dir }
+    }
+
+    /// Whether a join was begun here.
+    pub fn is_under_way(&self) -> bool {
+        self.dir.is_dir()
+    }
+
+    /// Removes the keys of a join that is over: they lie on the voter's disk, sealed.
+    pub fn clean(&self) -> Result<(), Failure> {
+        self.forget_keys()?;
+        match std::fs::remove_dir_all(&self.dir) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(Failure::disk("remove", &self.dir, &e)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Overwrites the keys before they are removed: a file that is only removed goes on lying in the disk's free blocks.
+    fn forget_keys(&self) -> Result<(), Failure> {
+        let failed = |e: std::io::Error| Failure::disk("remove", &self.keys, &e);
+        let mut file = match std::fs::OpenOptions::new().write(true).open(&self.keys) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(failed(e)),
+        };
+        let len = file.metadata().and_then(|m| usize::try_from(m.len()).map_err(std::io::Error::other));
+        file.write_all(&vec![0_u8; len.map_err(failed)?]).and_then(|()| file.sync_all()).map_err(failed)?;
+        std::fs::remove_file(&self.keys).map_err(failed)
+    }
+
+    /// Makes the directory of a new join. Keys without one are of a join that was given up.
+    fn begin(&self) -> Result<(), Failure> {
+        if self.is_under_way() {
+            return Ok(());
+        }
+        self.forget_keys()?;
+        std::fs::create_dir_all(&self.dir).map_err(|e| Failure::disk("create", &self.dir, &e))
     }
 }
 
@@ -84,11 +132,11 @@ pub async fn run(daemon: Arc<Daemon>, join: Join) {
 }
 
 async fn joined(daemon: &Arc<Daemon>, join: &Join) -> Result<(), Failure> {
-    let dir = daemon.config.state_dir.join(DIR);
-    let keys = Keys::of(&dir)?;
-    let waits = match Waits::load(&dir)? {
+    let place = Place::of(&daemon.config.state_dir, &daemon.config.socket);
+    let keys = Keys::of(&place)?;
+    let waits = match Waits::load(&place.dir)? {
         Some(waits) => waits,
-        None => apply(daemon, join, &dir, &keys).await?,
+        None => apply(daemon, join, &place.dir, &keys).await?,
     };
     let anchor = Digest::from_slice(&waits.anchor).ok_or_else(lost)?;
     let spki = keys.tls.spki_sha256();
@@ -96,7 +144,7 @@ async fn joined(daemon: &Arc<Daemon>, join: &Join) -> Result<(), Failure> {
     let dialer = Dialer::new(waits.join_addrs.iter().cloned(), ClientTls::join(anchor), Timing::default());
     let admitted = await_admission(&dialer, &waits.id, &keys.tls, daemon.told_to_stop()).await?;
     let (slots, disk_key) = make_disk(&daemon.config.state_dir, &anchor, &keys, &admitted)?;
-    clean(&daemon.config.state_dir)?;
+    place.clean()?;
     // Nobody opens or founds anything here meanwhile: that is for a voter that is sealed or has no disk.
     let opening = daemon.open(slots, vec![disk_key]).await?;
     tracing::info!(voter = admitted.voter_id, "joined; the join token is used up and its file may be deleted");
@@ -199,7 +247,8 @@ struct Keys {
     kem: Secret<kind::HpkeKey, 32>,
 }
 
-/// STORED: file `joining/keys`, postcard, mode 0600, until the voter has a disk; golden file `vault/golden/joining-keys.hex`.
+/// STORED: file `SOCKET.joining` or `joining/keys`, postcard, mode 0600, until the voter has a disk; golden file
+/// `vault/golden/joining-keys.hex`.
 #[derive(Serialize, Deserialize)]
 struct StoredKeys {
     tls: Zeroizing<Vec<u8>>,
@@ -207,16 +256,17 @@ struct StoredKeys {
 }
 
 impl Keys {
-    /// Those in `dir`, or new ones, which are on disk when this returns.
-    fn of(dir: &Path) -> Result<Self, Failure> {
-        let path = dir.join("keys");
-        let mut stored: StoredKeys = match read(&path)? {
+    /// Those that a join was begun with, or new ones, which are kept when this returns. Who waits has told its keys already: they
+    /// cannot be others.
+    fn of(place: &Place) -> Result<Self, Failure> {
+        place.begin()?;
+        let mut stored: StoredKeys = match read(&place.keys)? {
             Some(stored) => stored,
+            None if Waits::path(&place.dir).exists() => return Err(lost()),
             None => {
-                std::fs::create_dir_all(dir).map_err(|e| Failure::disk("create", dir, &e))?;
                 let key = PrivateKey::generate().map_err(|e| Failure::failed("no-entropy", e.to_string()))?;
                 let new = StoredKeys { tls: Zeroizing::new(key.pkcs8().to_vec()), kem: Zeroizing::new(random32()?) };
-                write(&path, &new)?;
+                write(&place.keys, &new)?;
                 new
             }
         };
@@ -261,7 +311,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Failur
 }
 
 fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
-    let bytes = postcard::to_stdvec(value).map(Zeroizing::new).map_err(|_| lost())?;
+    let bytes = crate::disk::encoded(value).map_err(|_| lost())?;
     files::replace(path, &bytes, PRIVATE).map_err(|e| Failure::disk("write", path, &e))
 }
 

@@ -4,28 +4,62 @@ use super::*;
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use std::os::unix::fs::PermissionsExt as _;
 
+/// A join whose keys lie in the state directory: the socket would be in a directory that is not there.
+fn place(dir: &Path) -> Place {
+    Place::of(&dir.join("state"), Path::new("/nowhere/s"))
+}
+
 #[test]
 fn a_join_that_is_begun_goes_on_with_the_same_keys() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(!is_under_way(dir.path()));
-    let joining = dir.path().join(DIR);
-    let (first, again) = (Keys::of(&joining).unwrap(), Keys::of(&joining).unwrap());
-    assert!(is_under_way(dir.path()));
+    let place = place(dir.path());
+    assert!(!place.is_under_way());
+    let (first, again) = (Keys::of(&place).unwrap(), Keys::of(&place).unwrap());
+    assert!(place.is_under_way());
     assert_eq!(first.tls.spki_sha256(), again.tls.spki_sha256());
     assert_eq!(first.kem.expose(), again.kem.expose());
-    let mode = std::fs::metadata(joining.join("keys")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(&place.keys).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
 #[test]
 fn a_join_whose_keys_were_damaged_is_not_begun_anew() {
     let dir = tempfile::tempdir().unwrap();
-    drop(Keys::of(dir.path()).unwrap());
-    let path = dir.path().join("keys");
-    let mut bytes = std::fs::read(&path).unwrap();
+    let place = place(dir.path());
+    drop(Keys::of(&place).unwrap());
+    let mut bytes = std::fs::read(&place.keys).unwrap();
     bytes.push(0);
-    std::fs::write(&path, &bytes).unwrap();
-    assert_eq!(Keys::of(dir.path()).err().unwrap().code, "join-lost");
+    std::fs::write(&place.keys, &bytes).unwrap();
+    assert_eq!(Keys::of(&place).err().unwrap().code, "join-lost");
+}
+
+#[test]
+fn whoever_waits_and_has_lost_its_keys_makes_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = place(dir.path());
+    drop(Keys::of(&place).unwrap());
+    Waits { anchor: vec![1; 32], id: "v-1".to_owned(), join_addrs: vec![] }.store(&place.dir).unwrap();
+    std::fs::remove_file(&place.keys).unwrap();
+    assert_eq!(Keys::of(&place).err().unwrap().code, "join-lost");
+}
+
+#[test]
+fn keys_of_a_join_lie_beside_a_socket_that_is_in_memory_and_are_wiped_when_it_is_over() {
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let place = Place::of(state.path(), &memory.path().join("vault.sock"));
+    assert_eq!(place.keys, memory.path().join("vault.sock.joining"));
+    let first = Keys::of(&place).unwrap().tls.spki_sha256();
+    assert!(!state.path().join(DIR).join("keys").exists());
+    // A state directory that was emptied begins anew, with other keys.
+    std::fs::remove_dir_all(state.path().join(DIR)).unwrap();
+    assert!(!place.is_under_way());
+    assert_ne!(Keys::of(&place).unwrap().tls.spki_sha256(), first);
+    let held = memory.path().join("held");
+    std::fs::hard_link(&place.keys, &held).unwrap();
+    place.clean().unwrap();
+    assert!(!place.keys.exists() && !place.is_under_way());
+    assert!(std::fs::read(held).unwrap().iter().all(|b| *b == 0), "the bytes are there still");
 }
 
 #[test]

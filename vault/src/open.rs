@@ -140,7 +140,8 @@ impl Daemon {
         if e.code == ROLLED_BACK {
             self.roll_back(who, e);
         } else {
-            tracing::error!(code = %e.code, "this voter was not opened: {}", e.line());
+            // Whoever asked is told, and a process that ends of it says so as an error.
+            tracing::warn!(code = %e.code, "this voter was not opened: {}", e.line());
             self.gate.set(Phase::Sealed(slots));
         }
     }

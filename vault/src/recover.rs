@@ -60,13 +60,15 @@ async fn next(s: &mut Streaming<v1::RecoverPart>, patience: Duration) -> Result<
 /// Brings a cluster back, or says what would come back.
 pub async fn recover(daemon: Arc<Daemon>, mut inbound: Streaming<v1::RecoverPart>, tx: Replies) -> Result<(), Failure> {
     let _door = daemon.gate.door.lock().await;
-    let Some(recover_part::Part::Head(request)) = next(&mut inbound, PATIENCE).await? else {
+    let Some(recover_part::Part::Head(mut request)) = next(&mut inbound, PATIENCE).await? else {
         return Err(malformed("a recovery begins with its head"));
     };
     if request.from_survivor {
         return survivor::recover(&daemon, &request, &mut inbound, &tx).await;
     }
     if !matches!(*daemon.gate.phase(), Phase::Uninitialized) {
+        request.stream_key.zeroize();
+        drop(terms_of(&mut request));
         let f = Failure::changed("already-initialized", "this vault has a cluster already: nothing was changed");
         return Err(f.help("bring a cluster back with an empty state directory"));
     }
@@ -131,14 +133,16 @@ async fn rebuild(
     inbound: &mut Streaming<v1::RecoverPart>,
     tx: &Replies,
 ) -> Result<Option<found::Founded>, Failure> {
+    let key = Secret::from_slice(&request.stream_key).ok_or_else(|| malformed("a stream's key has 32 bytes"));
+    request.stream_key.zeroize();
+    let terms = terms_of(&mut request);
+    let (key, terms) = (key?, terms?);
     let unlock_pk = unlock_of(&request)?;
     let dir = found::making(state_dir)?;
     let Some(recover_part::Part::Backup(first)) = next(inbound, PATIENCE).await? else {
         return Err(malformed("a recovery goes on with a backup"));
     };
     let Some(Part::Head(head)) = first.part.clone() else { return Err(malformed("a backup begins with its head")) };
-    let key = Secret::from_slice(&request.stream_key).ok_or_else(|| malformed("a stream's key has 32 bytes"))?;
-    request.stream_key.zeroize();
     let mut outline = Outline::default();
     outline.take(&first).map_err(refuse)?;
     let mut opener = Opener::new(&key, &head).map_err(refuse)?;
@@ -170,8 +174,7 @@ async fn rebuild(
     let state_bytes = content.finish().map_err(refuse)?;
     let made = made.ok_or_else(|| malformed("the backup holds no state"))?;
     made.check(&head, outline)?;
-    let planned = made.plan(daemon, &request, given(&request)?, head.checkpoint)?;
-    request.terms.iter_mut().for_each(|t| t.key.zeroize());
+    let planned = made.plan(daemon, &request, terms, head.checkpoint)?;
     let plan =
         v1::ResetPlan { reset: Some(planned.document().clone()), found: made.words(), ..v1::ResetPlan::default() };
     send(tx, recover_reply::Step::Plan(plan)).await?;
@@ -183,13 +186,17 @@ async fn rebuild(
     Ok(Some(found::Founded { slots, disk_key }))
 }
 
-/// The keyring terms that the caller opened.
-fn given(request: &v1::RecoverHead) -> Result<Vec<Term>, Failure> {
-    let key = |t: &v1::TermKey| {
-        let key = Secret::from_slice(&t.key).ok_or_else(|| malformed("a keyring term has 32 bytes"))?;
-        Ok::<Term, Failure>((t.term, key))
-    };
-    request.terms.iter().map(key).collect()
+/// The terms that came with a request, which keeps none of them, however the recovery ends.
+fn terms_of(request: &mut v1::RecoverHead) -> Result<Vec<Term>, Failure> {
+    let given = std::mem::take(&mut request.terms).into_iter().map(|mut t| {
+        let key = Secret::from_slice(&t.key);
+        t.key.zeroize();
+        (t.term, key)
+    });
+    // All of them are taken before any is judged.
+    let given: Vec<_> = given.collect();
+    let whole = |(term, key): (u32, Option<_>)| key.map(|key| (term, key));
+    given.into_iter().map(whole).collect::<Option<_>>().ok_or_else(|| malformed("a keyring term has 32 bytes"))
 }
 
 /// A voter's disk that is being made.

@@ -17,16 +17,22 @@ pub struct Registry {
     /// Those of the entry before, until they are written.
     staged: Option<Staged>,
     events: broadcast::Sender<Events>,
+    /// The last entry that was applied here.
+    applied: u64,
 }
 
 impl Registry {
     /// An empty state; the log fills it.
     pub fn new(audit: AuditStore, events: broadcast::Sender<Events>) -> Self {
-        Self { state: State::default(), audit, leaves: Vec::new(), staged: None, events }
+        Self { state: State::default(), audit, leaves: Vec::new(), staged: None, events, applied: 0 }
     }
     /// The state, as it is between two commands.
     pub fn state(&self) -> &State {
         &self.state
+    }
+    /// The last entry in it that was applied since this process started; 0 if none was.
+    pub fn applied(&self) -> u64 {
+        self.applied
     }
 }
 
@@ -46,6 +52,7 @@ impl Machine for Registry {
         let stamped = Stamped::decode(command)
             .ok_or_else(|| MachineError(format!("entry {index} is of another version or damaged")))?;
         let applied = self.state.apply(stamped);
+        self.applied = index;
         self.leaves.extend(applied.leaves);
         if !applied.events.is_empty() && self.events.receiver_count() > 0 {
             // Nobody listening is no error; who lags behind is told so by the channel.

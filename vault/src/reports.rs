@@ -278,7 +278,7 @@ impl Duty {
             let csr = key.and_then(|k| k.csr()).map_err(|e| Failure::failed("corrupt", e.to_string()))?;
             said.csr = csr;
         }
-        said.clock_off_ms = cluster.clocks.own();
+        said.clock_off_ms = cluster.clocks.own(leader);
         word.clone().into_report(&mut said);
         let reply = if leads.is_some() {
             cluster.take_report(cluster.id, &said, leads).await?
@@ -288,7 +288,7 @@ impl Duty {
             let (wall, begun) = (holdfast_transport::now(), Instant::now());
             let reply = cluster.standing.peers.report(leader, &addr, said).await?;
             let told = (Millis(reply.at_ms), reply.clock_off);
-            cluster.clocks.answered(&cluster.voter, wall, begun.elapsed(), told);
+            cluster.clocks.answered(&cluster.voter, leader, (wall, begun.elapsed()), told);
             self.clock_asked = Some(Instant::now());
             reply
         };

@@ -186,11 +186,12 @@ async fn run(config: Config, weak: Vec<&'static str>, args: Args) -> Result<Ende
 /// What this voter is by what lies on its disk.
 fn first_phase(config: &Config, join: &Join) -> Result<Phase, Failure> {
     let voter_dir = config.state_dir.join(VOTER_DIR);
+    let place = joining::Place::of(&config.state_dir, &config.socket);
     if voter_dir.exists() {
-        joining::clean(&config.state_dir)?;
+        place.clean()?;
         return Slots::load(&voter_dir).map(Phase::Sealed).map_err(disk);
     }
-    let joins = join.token_file.is_some() || joining::is_under_way(&config.state_dir);
+    let joins = join.token_file.is_some() || place.is_under_way();
     Ok(if joins { Phase::Joining(None) } else { Phase::Uninitialized })
 }
 

@@ -23,7 +23,7 @@ use holdfast_types::{Digest, VoterId};
 use holdfast_vault_core::prepare::{PeerPin, peer_pin};
 use holdfast_vault_core::{VoterRow, VoterState};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -155,6 +155,21 @@ fn unusable(e: StoreError) -> Failure {
     Failure::failed("corrupt", e.to_string())
 }
 
+/// How long the tasks of an earlier opening of this process may take to let go of the store.
+const LET_GO: Duration = Duration::from_secs(5);
+
+async fn open_store(dir: &Path, keys: &Arc<DiskKeys>) -> Result<Store, StoreError> {
+    let until = tokio::time::Instant::now() + LET_GO;
+    loop {
+        match Store::open(dir, Arc::clone(keys)) {
+            Err(e) if e.is_in_use() && tokio::time::Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
 impl Standing {
     /// Opens the disk, counts the boot and starts the log. Nothing goes out to peers yet.
     pub async fn start(
@@ -168,7 +183,7 @@ impl Standing {
         let id = slots.voter();
         let disk_keys = Arc::new(slots.open(keys).map_err(disk)?);
         let ident = Ident::load(&dir, &disk_keys).map_err(disk)?;
-        let store = Store::open(&dir, Arc::clone(&disk_keys)).map_err(unusable)?;
+        let store = open_store(&dir, &disk_keys).await.map_err(unusable)?;
         let boot = boot::begin(&store, &state_dir).map_err(unusable)?;
         let audit = store.audit();
         let (events, first) = broadcast::channel(EVENTS);

@@ -9,7 +9,7 @@
 
 use crate::keys::key_id;
 use crate::seeded::Seeded;
-use holdfast_types::{ClusterId, Secret, SecretBytes, kind};
+use holdfast_types::{ClusterId, Secret, SecretBytes, kind, wipe_stack};
 use hpke::{Deserializable as _, Kem as _, OpModeR, OpModeS, PskBundle, Serializable as _};
 use zeroize::Zeroize;
 
@@ -174,6 +174,19 @@ fn private(sk: &PrivateKey) -> Result<<Kem as hpke::Kem>::PrivateKey, BoxError> 
 }
 
 fn opened(
+    kid: &[u8; 16],
+    key: &<Kem as hpke::Kem>::PrivateKey,
+    c: &Context<'_>,
+    psk: Option<&Psk>,
+    b: &[u8],
+) -> Result<SecretBytes, BoxError> {
+    let opened = decrypted(kid, key, c, psk, b);
+    wipe_stack();
+    opened
+}
+
+#[inline(never)]
+fn decrypted(
     kid: &[u8; 16],
     key: &<Kem as hpke::Kem>::PrivateKey,
     c: &Context<'_>,

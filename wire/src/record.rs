@@ -12,7 +12,7 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use holdfast_types::{ClusterId, Secret, SecretBytes, kind, sha256};
+use holdfast_types::{ClusterId, Secret, SecretBytes, kind, sha256, wipe_stack};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -143,6 +143,10 @@ pub fn seal(
     let a = aad(key.term, cluster, place);
     let a_hash = sha256(&[&a]).0;
     let salt = hedged_salt(hedge, &random, plaintext, &a_hash)?;
+    if let Place::Record { .. } = place {
+        // The hash of a value holds its last block.
+        wipe_stack();
+    }
     let (cipher, commit) = cipher(&derive(key.key, &salt, place, &a_hash))?;
     let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD);
     out.extend_from_slice(a.get(..HEADER).unwrap_or_default());

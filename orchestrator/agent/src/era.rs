@@ -48,11 +48,14 @@ impl Eras {
             return;
         }
         for shown in ask_trust(self.addrs().await).await {
-            let told: Vec<String> = shown.service_addrs.iter().take(MOST_ADDRS).cloned().collect();
+            let [told, joins] = [&shown.service_addrs, &shown.join_addrs]
+                .map(|told| told.iter().take(MOST_ADDRS).cloned().collect::<Vec<String>>());
             match node.believed.begin_era(shown).await {
                 Ok(true) => {
                     tracing::warn!(vault = ?told, "the cluster's operators began a new era: this node follows");
-                    node.vault.prefer(told);
+                    node.vault.prefer(told.clone());
+                    // Before the renewal, which writes the same file.
+                    self.keep(told, joins).await;
                     node.renewals.wanted.notify_one();
                     return;
                 }
@@ -70,6 +73,21 @@ impl Eras {
             *next = Some(now + REST);
         }
         due
+    }
+    /// Keeps the addresses, before those that are known: a restart shows the same era once more, and that is no news then.
+    async fn keep(&self, services: Vec<String>, joins: Vec<String>) {
+        let state = self.state.clone();
+        let keep = move || {
+            let mut node = state.load_node().ok().flatten()?;
+            for (kept, told) in [(&mut node.service_addrs, services), (&mut node.join_addrs, joins)] {
+                let older: Vec<String> = kept.iter().filter(|a| !told.contains(a)).cloned().collect();
+                *kept = told.into_iter().chain(older).take(2 * MOST_ADDRS).collect();
+            }
+            state.save_node(&node).ok()
+        };
+        if !matches!(tokio::task::spawn_blocking(keep).await, Ok(Some(()))) {
+            tracing::warn!("where the vaults of the new era are could not be kept");
+        }
     }
     async fn addrs(&self) -> Vec<String> {
         let state = self.state.clone();

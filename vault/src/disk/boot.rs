@@ -128,6 +128,10 @@ fn check(known: Option<&BootMark>, anchor: Option<&BootMark>) -> Result<(), Stor
 /// # Errors
 /// If the file is damaged, or another voter's or cluster's.
 pub fn anchored(state_dir: &Path, cluster: &ClusterId, voter: VoterId) -> Result<Option<(Boot, bool)>, DiskError> {
+    Ok(anchor(state_dir, cluster, voter)?.map(|mark| (mark.boot, mark.at_rest)))
+}
+
+fn anchor(state_dir: &Path, cluster: &ClusterId, voter: VoterId) -> Result<Option<BootMark>, DiskError> {
     let file = match KIND.read(state_dir) {
         Ok(file) => file,
         Err(DiskError::Missing(_)) => return Ok(None),
@@ -139,15 +143,14 @@ pub fn anchored(state_dir: &Path, cluster: &ClusterId, voter: VoterId) -> Result
     if file.voter != voter {
         return Err(DiskError::OtherVoter { what: KIND.name });
     }
-    let mark = BootMark::decode(&file.body)?;
-    Ok(Some((mark.boot, mark.at_rest)))
+    BootMark::decode(&file.body).map(Some)
 }
 
 /// The anchor; one that another voter left here counts for nothing beside a store that was never opened.
 fn load(store: &Store, state_dir: &Path, new: bool) -> Result<Option<BootMark>, StoreError> {
     let keys = store.keys();
-    match anchored(state_dir, keys.cluster(), keys.voter()) {
-        Ok(found) => Ok(found.map(|(boot, at_rest)| BootMark { boot, at_rest })),
+    match anchor(state_dir, keys.cluster(), keys.voter()) {
+        Ok(found) => Ok(found),
         Err(DiskError::OtherCluster { .. } | DiskError::OtherVoter { .. }) if new => Ok(None),
         Err(e) => Err(e.into()),
     }

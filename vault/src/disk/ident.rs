@@ -46,7 +46,7 @@ impl Ident {
             chain: self.chain.clone(),
             next_kem_ikm: self.next_kem_ikm.as_ref().map(|k| Zeroizing::new(*k.expose())),
         };
-        let plain = postcard::to_stdvec(&body).map(Zeroizing::new).map_err(|_| corrupt("cannot be encoded"))?;
+        let plain = super::encoded(&body).map_err(|_| corrupt("cannot be encoded"))?;
         let sealed = keys.seal(AT, &plain).map_err(|_| corrupt("cannot be sealed"))?;
         KIND.replace(dir, &KIND.frame(keys.cluster(), keys.voter(), &sealed))
     }

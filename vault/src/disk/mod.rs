@@ -18,6 +18,7 @@ pub mod slots;
 pub(crate) mod testing;
 
 use std::path::PathBuf;
+use zeroize::Zeroizing;
 
 /// Why a file or a store of this voter cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +98,13 @@ pub mod keyspace {
     pub const IDENT: u8 = 5;
     /// The check record in the slots file, by disk key generation.
     pub const CHECK: u8 = 6;
+}
+
+/// `value` in postcard, in one buffer of the right size: one that grew would leave copies behind that nobody wipes.
+pub(crate) fn encoded<T: serde::Serialize>(value: &T) -> Result<Zeroizing<Vec<u8>>, postcard::Error> {
+    let mut out = Zeroizing::new(vec![0_u8; postcard::experimental::serialized_size(value)?]);
+    postcard::to_slice(value, &mut out)?;
+    Ok(out)
 }
 
 /// 32 fresh random bytes.

@@ -256,7 +256,7 @@ impl Slots {
 
     /// The file's bytes.
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, DiskError> {
-        let body = postcard::to_stdvec(&self.body).map(Zeroizing::new).map_err(|_| corrupt("cannot be encoded"))?;
+        let body = super::encoded(&self.body).map_err(|_| corrupt("cannot be encoded"))?;
         Ok(KIND.frame(&self.cluster, self.voter, &body))
     }
 
@@ -267,7 +267,7 @@ impl Slots {
 
     fn from_opened(o: Opened) -> Result<Self, DiskError> {
         let body: Body = postcard::from_bytes(&o.body).map_err(|_| corrupt("malformed"))?;
-        if postcard::to_stdvec(&body).map(Zeroizing::new).ok().as_ref() != Some(&o.body) {
+        if super::encoded(&body).ok().as_ref() != Some(&o.body) {
             return Err(corrupt("not in canonical form"));
         }
         let live = std::iter::once(body.current).chain(body.pending);

@@ -103,10 +103,16 @@ impl AuditStore {
             let nodes = nodes.iter().map(|(l, i, h)| Ok((node_key(*l, *i)?, h.as_slice())));
             for item in leaves.chain(nodes) {
                 let (key, plain) = item?;
-                b.insert(&s.audit, key.to_be_bytes(), s.keys.seal(At::new(keyspace::AUDIT, key), plain)?);
+                self.seal_into(b, key, plain)?;
             }
             Ok(())
         })
+    }
+
+    pub(super) fn seal_into(&self, b: &mut OwnedWriteBatch, key: u64, plain: &[u8]) -> Result<(), StoreError> {
+        let sealed = self.store.keys.seal(At::new(keyspace::AUDIT, key), plain)?;
+        b.insert(&self.store.audit, key.to_be_bytes(), sealed);
+        Ok(())
     }
 
     fn get(&self, key: u64) -> Result<Option<SecretBytes>, StoreError> {

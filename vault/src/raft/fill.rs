@@ -34,9 +34,14 @@ impl AuditStore {
         Ok(known.unwrap_or(Filled { below: 0, filling: Filling::No }))
     }
 
-    /// Records how far they are; on disk when this returns, with all leaves written before.
+    /// Records how far they are; on disk when this returns, with all leaves that were read before: also those that are about to
+    /// be written, which count already.
     pub fn set_filled(&self, filled: Filled) -> Result<(), StoreError> {
-        self.store.write(Flush::Sync, |b| self.store.put_mark(b, Mark::Filled, &filled))
+        let staged: Vec<(u64, Vec<u8>)> = self.store.staged().iter().map(|(key, v)| (*key, v.clone())).collect();
+        self.store.write(Flush::Sync, |b| {
+            staged.iter().try_for_each(|(key, plain)| self.seal_into(b, *key, plain))?;
+            self.store.put_mark(b, Mark::Filled, &filled)
+        })
     }
 
     /// The first leaf of `from..until` that is not here. Reads keys alone, but all of them.

@@ -98,6 +98,13 @@ pub enum StoreError {
     Stopped(String),
 }
 
+impl StoreError {
+    /// Another opening has the store, or is just letting go of it.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Engine(fjall::Error::Locked))
+    }
+}
+
 impl From<StoreError> for std::io::Error {
     fn from(e: StoreError) -> Self {
         Self::other(e)

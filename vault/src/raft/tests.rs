@@ -164,6 +164,10 @@ fn staged_leaves_are_read_before_they_are_written_and_after() {
     assert!(store.audit.get(0_u64.to_be_bytes()).unwrap().is_none(), "it is on the disk already");
     let both = (Some(b"leaf".to_vec()), Some([7; 32]));
     assert_eq!(read(), both);
+    // What is known to be whole is on the disk, the last of it too.
+    let filled = super::Filled { below: 1, filling: super::Filling::No };
+    store.audit().set_filled(filled).unwrap();
+    assert!(store.audit.get(0_u64.to_be_bytes()).unwrap().is_some(), "it counts and is not on the disk");
     staged.write().unwrap();
     assert!(store.staged().is_empty());
     assert_eq!(read(), both);

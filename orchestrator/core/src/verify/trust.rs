@@ -114,7 +114,9 @@ impl NodeTrust {
     pub fn rebuild(s: &Saved) -> Result<Self, Refusal> {
         let mut t = Self::join(s.anchor, &s.charters, &s.bundles)?;
         if s.heartbeat_era != t.era() {
-            t.floor.time = s.time_floor;
+            // Of another era, and it may have been driven ahead: the era's statement keys say when it is at least.
+            let began = t.bundle().stks.iter().map(|k| Millis(k.from_ms)).min();
+            t.floor.time = began.map_or(s.time_floor, |began| s.time_floor.min(began));
             return Ok(t);
         }
         t.floor = Floor { epoch: s.epoch_floor, time: s.time_floor };

@@ -37,12 +37,17 @@ const SPARED: &[(&str, &str)] = &[
     ("StatusView.secrets", "a count"),
     ("Issued.node_psk", "to the node that it belongs to, once, over its own TLS session"),
     ("SlotBoxes.dk_gen", "a number"),
+    ("SlotBoxes.dk_pending", "a number"),
+    ("SlotBox.dk_gen", "a number"),
 ];
 /// What an orchestrator may call.
 const FOR_ORCHESTRATORS: &[&str] = &["SchedPlane", "Read", "Log", "CommandPlane", "Deploy"];
 /// Bytes in answers to an orchestrator: what each of them is.
 const BYTES: &[(&str, &[&str])] = &[
-    ("public", &["LeafData.salt", "Receipt.salt", "InclusionReply.salt", "TokenView.token_id"]),
+    (
+        "public",
+        &["LeafData.salt", "Receipt.salt", "InclusionReply.salt", "TokenView.token_id", "UnlockView.pending_pk"],
+    ),
     ("signed document or note", &["Statement.payload", "CheckpointReply.note", "Receipt.checkpoint"]),
     ("signature", &["Sig.sig", "Sig.key_id"]),
     ("log entry: ids and hashes", &["Receipt.entry", "InclusionReply.entry", "LeafData.entry"]),
@@ -67,6 +72,7 @@ const BYTES: &[(&str, &[&str])] = &[
             "RootView.sha256",
             "ServiceVersion.spec_sha256",
             "StatusView.cluster_id",
+            "UnlockView.share_digests",
         ],
     ),
 ];

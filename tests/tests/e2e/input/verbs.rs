@@ -38,9 +38,34 @@ const VERBS: &[&str] = &[
     "log verify",
     "grant ls",
     "grant verify 00",
+    "voter ls",
+    "voter admit v-00112233445566778899aabbccddeeff --key 00",
+    "voter evict 9 --yes",
+    "voter rotate-disk-keys",
+    "unlock-key status",
+    "recovery-key status",
+    "keyring rotate",
+    "keyring status",
 ];
-/// Those that need none; each has tests of its own, `dev` in `super::dev` and `crate::demo`.
-const ALONE: &[&str] = &["init", "unlock", "seal", "scan", "dev", "completions"];
+/// Those that need none; each has tests of its own: `dev` in `super::dev` and `crate::demo`, keys in `crate::keys` and
+/// `crate::voters`, backups in `crate::backup`.
+const ALONE: &[&str] = &[
+    "init",
+    "unlock",
+    "seal",
+    "scan",
+    "dev",
+    "completions",
+    "autolock on",
+    "autolock off",
+    "unlock-key rotate",
+    "unlock-key split",
+    "recovery-key rotate",
+    "backup create",
+    "backup verify",
+    "recover",
+    "log export",
+];
 
 /// A founded cluster and copies of its operator's home, each of which may be spoilt.
 struct Bench {

@@ -50,7 +50,7 @@ impl Step<'_> {
         s.term_since = at;
         s.recovery_terms.insert(r.term, r.recovery_box);
         let key = r.unlock_pk.map(|pk| UnlockKey { pk, threshold: 0, share_digests: Vec::new() });
-        let (epoch, disk_key_order) = (s.unlock.epoch.saturating_add(1), s.unlock.disk_key_order);
+        let (epoch, disk_key_order) = (s.unlock.next_epoch(), s.unlock.disk_key_order);
         s.unlock = Unlock { epoch, key, disk_key_order, ..Unlock::default() };
         s.roots = vec![RootRow { der: r.root_der.clone(), not_after: r.root_not_after, key: r.root_key, signer: true }];
         let issuer = r.issuer_der.clone();

@@ -250,7 +250,7 @@ impl State {
     }
     /// The epoch of the next unlock key.
     pub fn next_unlock_epoch(&self) -> u64 {
-        self.unlock.epoch.saturating_add(1)
+        self.unlock.next_epoch()
     }
     /// The number that the next voter gets.
     pub fn next_voter(&self) -> VoterId {

@@ -94,6 +94,17 @@ fn a_reset_begins_an_era_with_one_new_voter_new_roots_and_epoch_one() {
 }
 
 #[test]
+fn the_next_era_uses_no_epoch_of_an_unlock_key_that_was_about_to_take_over() {
+    let (mut w, ..) = World::shop();
+    let next = v1::UnlockPrepare { epoch: w.state.next_unlock_epoch(), pk: vec![9; 32], ..Default::default() };
+    let abandoned = next.epoch;
+    w.act(&["ada", "ben"], Action::UnlockPrepare(next)).unwrap();
+    let expected = w.state.next_unlock_epoch();
+    reset(&mut w);
+    assert_eq!((expected, w.state.unlock_view().epoch), (abandoned + 1, abandoned + 1));
+}
+
+#[test]
 fn a_reset_needs_as_many_admins_as_a_charter_and_exactly_what_was_shown() {
     let (w, ..) = World::shop();
     for who in [&["ada"][..], &["cleo", "dora"], &["ada", "cleo"]] {
