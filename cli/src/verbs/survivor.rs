@@ -71,7 +71,7 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
         drop(unlock.slot.open(&cluster, slots)?);
     }
     let then = "the cluster is back on this voter, whose process starts again now; unlock it if it is sealed, make a new \
-                backup, and see docs/operations/disaster.md for further voters";
+                backup, and see docs/operations/lost-quorum.md";
     show(app, &plan, reset, Some(done.voter_id), then)
 }
 
