@@ -56,7 +56,7 @@ pub enum Verb {
     /// Make and verify backups
     #[command(subcommand)]
     Backup(Backup),
-    /// Bring a cluster back on an empty machine, from a backup and with the recovery key
+    /// Bring a cluster back: from a backup on an empty machine, or from the one voter that is left
     Recover(Recover),
     /// Open sealed voters; the key never leaves this program
     Unlock(Unlock),
@@ -192,12 +192,27 @@ mod tests {
             "holdfast unlock-key rotate --lost --compromised",
             "holdfast autolock on --shares 17 --threshold 2",
             "holdfast voter evict three",
+            "holdfast recover --vault-socket s",
+            "holdfast recover --backup b --vault-socket s",
+            "holdfast recover --backup b --from-survivor --key-file k --vault-socket s",
         ] {
             let f = failure(&parse(line).unwrap_err()).unwrap();
             assert_eq!((f.code.as_ref(), f.exit_code()), ("usage", 2));
             assert!(!f.message.contains('\n') && !f.message.starts_with("error"), "{}", f.message);
         }
         assert!(failure(&parse("holdfast --help").unwrap_err()).is_none());
+    }
+
+    #[test]
+    fn a_recovery_says_where_from_in_its_reason() {
+        let reason = |line: &str| {
+            let Verb::Recover(a) = parse(line).unwrap().verb else { panic!("{line}") };
+            a.reason
+        };
+        let from_backup = "holdfast recover --backup b --key-file k --vault-socket s";
+        assert_eq!(reason(from_backup), "restored from a backup");
+        assert_eq!(reason("holdfast recover --from-survivor --vault-socket s"), "one voter was left");
+        assert_eq!(reason(&format!("{from_backup} --reason fire")), "fire");
     }
 
     #[test]

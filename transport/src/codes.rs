@@ -90,6 +90,7 @@ codes! {
     Changed = "changed", Changed, "It changed meanwhile; look again and repeat.";
     RolledBack = "rolled-back", Changed, "A voter's disk is older than what the others know of it, or a copy of it runs elsewhere.";
     AlreadyInitialized = "already-initialized", Changed, "This vault has been founded already.";
+    QuorumIsThere = "quorum-is-there", Changed, "More than half of the voters are up: nothing is to be brought back.";
     NotSealed = "not-sealed", Changed, "The vault is not sealed.";
     NotOpen = "not-open", Changed, "The vault is not open.";
     AutolockOff = "autolock-off", Changed, "Sealing would do nothing: autolock is off.";

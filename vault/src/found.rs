@@ -23,6 +23,10 @@ use tokio::sync::broadcast;
 /// Where a voter's disk lies within the state directory, and where it is while it is being made.
 pub const VOTER_DIR: &str = "voter";
 const MAKING_DIR: &str = "founding";
+/// A voter of the next era that is whole and is to take the place of the one that is there; the era's number follows.
+const NEXT_PREFIX: &str = "voter.era-";
+/// The voter whose place it took; the number of the era that ended it follows.
+const BEFORE_PREFIX: &str = "voter.before-era-";
 /// What to do about a disk that cannot be used.
 const ROOM: &str = "check that the state directory exists, is writable and has room";
 /// What to do where the credential that opens the disk is missing or another.
@@ -91,7 +95,35 @@ pub fn making(state_dir: &Path) -> Result<PathBuf, Failure> {
 pub fn put_in_place(dir: &Path, state_dir: &Path) -> Result<(), Failure> {
     let made = std::fs::File::open(dir).and_then(|d| d.sync_all());
     made.map_err(|e| io("sync the voter's directory", &e))?;
-    std::fs::rename(dir, state_dir.join(VOTER_DIR)).map_err(|e| io("put the new voter in place", &e))?;
+    move_within(state_dir, dir, &state_dir.join(VOTER_DIR))
+}
+
+/// Lays a voter that is made beside the one that is there: from here on the next start puts it in place.
+pub fn put_beside(dir: &Path, state_dir: &Path, era: u64) -> Result<(), Failure> {
+    let made = std::fs::File::open(dir).and_then(|d| d.sync_all());
+    made.map_err(|e| io("sync the voter's directory", &e))?;
+    move_within(state_dir, dir, &state_dir.join(format!("{NEXT_PREFIX}{era}")))
+}
+
+/// Puts a voter of the next era in place, if one waits. The one before is kept beside it. Cut off at any point, the next start
+/// goes on.
+pub fn exchange(state_dir: &Path) -> Result<(), Failure> {
+    let all = std::fs::read_dir(state_dir).map_err(|e| io("read the state directory", &e))?;
+    let names = all.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let eras = names.filter_map(|name| name.strip_prefix(NEXT_PREFIX)?.parse::<u64>().ok());
+    let Some(era) = eras.max() else { return Ok(()) };
+    let voter = state_dir.join(VOTER_DIR);
+    if voter.exists() {
+        move_within(state_dir, &voter, &state_dir.join(format!("{BEFORE_PREFIX}{era}")))?;
+    }
+    move_within(state_dir, &state_dir.join(format!("{NEXT_PREFIX}{era}")), &voter)?;
+    tracing::info!(era, "the voter of a new era is in place; the one before is kept beside it");
+    Ok(())
+}
+
+/// Renames, for good when this returns.
+fn move_within(state_dir: &Path, from: &Path, to: &Path) -> Result<(), Failure> {
+    std::fs::rename(from, to).map_err(|e| io("put the new voter in place", &e))?;
     let parent = std::fs::File::open(state_dir).and_then(|d| d.sync_all());
     parent.map_err(|e| io("sync the state directory", &e))
 }
@@ -176,4 +208,49 @@ async fn commit_first(dir: &Path, keys: Arc<keys::DiskKeys>, command: Vec<u8>) -
     let done = voter.proposer().propose(command).await.map_err(unproposed)?.map_err(refused);
     voter.shutdown().await;
     done.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lay(dir: &Path, what: &str) {
+        std::fs::create_dir_all(dir).unwrap();
+        std::fs::write(dir.join("what"), what).unwrap();
+    }
+    fn said(dir: &Path) -> String {
+        std::fs::read_to_string(dir.join("what")).unwrap()
+    }
+
+    #[test]
+    fn a_voter_of_the_next_era_takes_its_place_from_wherever_the_exchange_was_cut_off() {
+        let (voter, next, before) = ("voter", "voter.era-3", "voter.before-era-3");
+        // Both there; the old one moved already; all done.
+        for (old_at, new_at) in [(voter, next), (before, next), (before, voter)] {
+            let dir = tempfile::tempdir().unwrap();
+            let at = |name: &str| dir.path().join(name);
+            lay(&at(old_at), "old");
+            lay(&at("founding-made"), "new");
+            if new_at == next {
+                put_beside(&at("founding-made"), dir.path(), 3).unwrap();
+            } else {
+                std::fs::rename(at("founding-made"), at(new_at)).unwrap();
+            }
+            for _ in 0..2 {
+                exchange(dir.path()).unwrap();
+                assert_eq!((said(&at(voter)), said(&at(before))), ("new".to_owned(), "old".to_owned()));
+                assert!(!at(next).exists());
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_voter_of_the_next_era_nothing_is_exchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        lay(&dir.path().join("voter"), "old");
+        lay(&dir.path().join("voter.before-era-2"), "older");
+        lay(&dir.path().join("voter.era-x"), "something else");
+        exchange(dir.path()).unwrap();
+        assert_eq!(said(&dir.path().join("voter")), "old");
+    }
 }

@@ -4,8 +4,7 @@
 use crate::cluster::Cluster;
 use crate::disk::DiskError;
 use crate::disk::slots::{Recipient, Slots};
-use crate::raft::Voter;
-use crate::registry::Registry;
+use crate::standing::Standing;
 use crate::unsaid::Unsaid;
 use arc_swap::ArcSwap;
 use holdfast_types::{ClusterId, Digest, VoterId};
@@ -30,8 +29,8 @@ pub struct Who {
     pub cluster: ClusterId,
     /// Its number.
     pub voter: VoterId,
-    /// Its log, once that runs.
-    pub log: Option<Voter<Registry>>,
+    /// Its open disk and its log, once that runs.
+    pub standing: Option<Arc<Standing>>,
     /// Why it is not at work yet.
     pub waits: Waits,
 }

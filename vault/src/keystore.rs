@@ -5,7 +5,7 @@ use holdfast_hsm::{KeyError, KeyId, KeyPort, Purpose, SoftwareKeys};
 use holdfast_pki::issue::IssuerCa;
 use holdfast_pki::keys::CertSigner;
 use holdfast_transport::failure::Failure;
-use holdfast_types::{Millis, Secret, VoterId};
+use holdfast_types::{Millis, Secret, VoterId, kind};
 use holdfast_vault_core::{Keyring, State};
 use holdfast_wire::boxes::{PrivateKey, derive_keypair};
 use holdfast_wire::keys::{Ed25519Key, SignError};
@@ -64,17 +64,26 @@ fn kem_of(ident: &Ident, known: &[u8; 32]) -> Option<PrivateKey> {
     pairs.find_map(|(private, public)| (public == *known).then_some(private))
 }
 
-/// Opens every live term of the keyring with the voter's KEM key, and with the keyring everything sealed under it.
-pub fn open(state: &State, ident: &Ident, voter: VoterId, now: Millis) -> Result<Opened, Failure> {
+/// A term of the keyring with its number.
+pub type Term = (u32, Secret<kind::KeyringTerm, 32>);
+
+/// Opens every live term that is boxed to the voter.
+pub fn terms(state: &State, ident: &Ident, voter: VoterId) -> Result<Vec<Term>, Failure> {
     let cluster = state.cluster_id().ok_or_else(corrupt("founding"))?;
     let row = state.voter(voter).ok_or_else(corrupt("voter row"))?;
     let kem = kem_of(ident, &row.kem_pk).ok_or_else(corrupt("KEM key"))?;
-    let active = state.active_term();
     let open = |(term, sealed): &(u32, Vec<u8>)| {
         let key = Keyring::open_term(&cluster, &kem, *term, voter.0, row.kem_gen, sealed);
         key.map(|key| (*term, key)).map_err(crate::failure::refused)
     };
-    let terms: Vec<_> = row.terms.iter().map(open).collect::<Result<_, _>>()?;
+    row.terms.iter().map(open).collect()
+}
+
+/// Opens every live term of the keyring with the voter's KEM key, and with the keyring everything sealed under it.
+pub fn open(state: &State, ident: &Ident, voter: VoterId, now: Millis) -> Result<Opened, Failure> {
+    let cluster = state.cluster_id().ok_or_else(corrupt("founding"))?;
+    let active = state.active_term();
+    let terms = terms(state, ident, voter)?;
     if !terms.iter().any(|(term, _)| *term == active) {
         return Err(corrupt("keyring box")());
     }

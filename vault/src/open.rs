@@ -103,7 +103,7 @@ impl Daemon {
 
     /// Opens the disk and starts the log; the rest is under way when this returns. On failure the voter is sealed as before.
     pub async fn open(self: &Arc<Self>, slots: Slots, keys: Vec<DiskKey>) -> Result<Opening, Failure> {
-        let mut who = Who { cluster: *slots.cluster(), voter: slots.voter(), log: None, waits: Waits::default() };
+        let mut who = Who { cluster: *slots.cluster(), voter: slots.voter(), standing: None, waits: Waits::default() };
         self.gate.set(Phase::Recovering(who.clone()));
         let dirs = (self.config.state_dir.clone(), self.voter_dir());
         let (every, stop, unsaid) =
@@ -116,7 +116,7 @@ impl Daemon {
                 return Err(e);
             }
         };
-        (who.log, who.waits) = (Some(standing.voter.clone()), standing.waits.clone());
+        (who.standing, who.waits) = (Some(Arc::clone(&standing)), standing.waits.clone());
         self.gate.set(Phase::Recovering(who.clone()));
         let alone = standing.is_alone();
         let daemon = Arc::clone(self);
@@ -150,7 +150,7 @@ impl Daemon {
         tracing::error!("{}", e.line());
         self.readiness.not_ready(ROLLED_BACK);
         systemd::status(ROLLED_BACK);
-        self.gate.set(Phase::RolledBack(Who { log: None, ..who }, e.line()));
+        self.gate.set(Phase::RolledBack(Who { standing: None, ..who }, e.line()));
     }
 
     /// Everything behind the closed gate, and then the ports.
@@ -260,7 +260,7 @@ impl Daemon {
                 let who = Who {
                     cluster: *standing.disk_keys.cluster(),
                     voter: standing.id,
-                    log: None,
+                    standing: None,
                     waits: Waits::default(),
                 };
                 return daemon.roll_back(who, &why);

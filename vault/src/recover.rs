@@ -2,22 +2,25 @@
 //!
 //! Everything is made aside, in the folder of a founding, and put in place by one rename: whoever only asks what would come
 //! back, and whoever is cut off, leaves nothing behind. Must never: see the recovery key, or go on without a good Reset.
+//! Where a voter survived, `survivor` takes what is on its disk in place of a backup.
+
+mod survivor;
 
 use crate::backup::refuse;
 use crate::disk::ident::Ident;
 use crate::disk::keys::{self, DiskKey, DiskKeys};
 use crate::disk::slots::{Recipient, Slots};
-use crate::failure::{refused, unproposed};
+use crate::failure::{refused, stopped, unproposed};
 use crate::found::{self, VOTER_DIR, disk, store_failed};
 use crate::gate::Phase;
-use crate::keystore::{PortSigner, random32};
+use crate::keystore::{PortSigner, Term, random32};
 use crate::raft::{AuditStore, Node, Options, PeerNetwork, Store, Voter};
 use crate::registry::Registry;
 use crate::run::Daemon;
 use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
-use holdfast_types::{ClusterId, Secret, VoterId, kind};
+use holdfast_types::{ClusterId, Secret, VoterId};
 use holdfast_vault_core::prepare::{self, FoundingKeys, PlannedReset, Resetting};
 use holdfast_vault_core::{Entropy, Keyring, State, command_voter};
 use holdfast_wire::backup::{Content, Opener, Outline};
@@ -57,13 +60,21 @@ async fn next(s: &mut Streaming<v1::RecoverPart>, patience: Duration) -> Result<
 /// Brings a cluster back, or says what would come back.
 pub async fn recover(daemon: Arc<Daemon>, mut inbound: Streaming<v1::RecoverPart>, tx: Replies) -> Result<(), Failure> {
     let _door = daemon.gate.door.lock().await;
+    let Some(recover_part::Part::Head(mut request)) = next(&mut inbound, PATIENCE).await? else {
+        return Err(malformed("a recovery begins with its head"));
+    };
+    if request.from_survivor {
+        return survivor::recover(&daemon, &request, &mut inbound, &tx).await;
+    }
     if !matches!(*daemon.gate.phase(), Phase::Uninitialized) {
+        request.stream_key.zeroize();
+        drop(terms_of(&mut request));
         let f = Failure::changed("already-initialized", "this vault has a cluster already: nothing was changed");
         return Err(f.help("bring a cluster back with an empty state directory"));
     }
     let state_dir = daemon.config.state_dir.clone();
     found::clean(&state_dir)?;
-    let done = rebuild(&daemon, &state_dir, &mut inbound, &tx).await;
+    let done = rebuild(&daemon, &state_dir, request, &mut inbound, &tx).await;
     let new = match done {
         Ok(Some(new)) => new,
         Ok(None) => return found::clean(&state_dir),
@@ -77,23 +88,36 @@ pub async fn recover(daemon: Arc<Daemon>, mut inbound: Streaming<v1::RecoverPart
     let cluster = opening.wait().await?.ok_or_else(not_yet)?;
     let dir = state_dir.join(VOTER_DIR);
     let slots = Slots::load(&dir).map_err(disk)?;
-    let (id, era, bundle_chain, resets, anchor) = cluster.look(|s| {
-        let id = s.cluster_id();
-        let anchor = id.zip(s.signing_root()).map(|(id, root)| id.anchor(&root.der));
-        (id, s.era(), s.bundle_chain(), s.resets(), anchor)
-    })?;
     let recovered = v1::Recovered {
-        cluster_id: id.map(|c| c.0.to_vec()).unwrap_or_default(),
-        era,
-        voter_id: cluster.id.0,
-        anchor: anchor.map(|a| a.to_vec()).unwrap_or_default(),
         slots: Some(crate::grpc::local::shown(&slots, &dir)),
         service_addrs: vec![cluster.addrs.service.clone()],
         join_addrs: vec![cluster.addrs.join.clone()],
-        bundle_chain,
-        resets,
+        ..cluster.look(|s| came_back(s, cluster.id))?
     };
     send(&tx, recover_reply::Step::Done(recovered)).await
+}
+
+/// What there is to say of a cluster that came back on `voter`, but for its slots and addresses.
+fn came_back(s: &State, voter: VoterId) -> v1::Recovered {
+    let id = s.cluster_id();
+    let anchor = id.zip(s.signing_root()).map(|(id, root)| id.anchor(&root.der));
+    v1::Recovered {
+        cluster_id: id.map(|c| c.0.to_vec()).unwrap_or_default(),
+        era: s.era(),
+        voter_id: voter.0,
+        anchor: anchor.map(|a| a.to_vec()).unwrap_or_default(),
+        bundle_chain: s.bundle_chain(),
+        resets: s.resets(),
+        ..v1::Recovered::default()
+    }
+}
+
+/// Public half of the unlock key that the new voter is to have; `None`: autolock off.
+fn unlock_of(request: &v1::RecoverHead) -> Result<Option<[u8; 32]>, Failure> {
+    match request.unlock_pk.as_slice() {
+        [] => Ok(None),
+        pk => <[u8; 32]>::try_from(pk).map(Some).map_err(|_| malformed("an unlock key has 32 bytes")),
+    }
 }
 
 async fn send(tx: &Replies, step: recover_reply::Step) -> Result<(), Failure> {
@@ -105,20 +129,15 @@ async fn send(tx: &Replies, step: recover_reply::Step) -> Result<(), Failure> {
 async fn rebuild(
     daemon: &Daemon,
     state_dir: &Path,
+    mut request: v1::RecoverHead,
     inbound: &mut Streaming<v1::RecoverPart>,
     tx: &Replies,
 ) -> Result<Option<found::Founded>, Failure> {
-    let Some(recover_part::Part::Head(mut request)) = next(inbound, PATIENCE).await? else {
-        return Err(malformed("a recovery begins with its head"));
-    };
     let key = Secret::from_slice(&request.stream_key).ok_or_else(|| malformed("a stream's key has 32 bytes"));
     request.stream_key.zeroize();
     let terms = terms_of(&mut request);
     let (key, terms) = (key?, terms?);
-    let unlock_pk = match request.unlock_pk.as_slice() {
-        [] => None,
-        pk => Some(<[u8; 32]>::try_from(pk).map_err(|_| malformed("an unlock key has 32 bytes"))?),
-    };
+    let unlock_pk = unlock_of(&request)?;
     let dir = found::making(state_dir)?;
     let Some(recover_part::Part::Backup(first)) = next(inbound, PATIENCE).await? else {
         return Err(malformed("a recovery goes on with a backup"));
@@ -155,22 +174,20 @@ async fn rebuild(
     let state_bytes = content.finish().map_err(refuse)?;
     let made = made.ok_or_else(|| malformed("the backup holds no state"))?;
     made.check(&head, outline)?;
-    let planned = made.plan(daemon, (&request, terms), unlock_pk, head.checkpoint)?;
-    let plan = v1::ResetPlan { reset: Some(planned.document().clone()), found: made.words() };
+    let planned = made.plan(daemon, &request, terms, head.checkpoint)?;
+    let plan =
+        v1::ResetPlan { reset: Some(planned.document().clone()), found: made.words(), ..v1::ResetPlan::default() };
     send(tx, recover_reply::Step::Plan(plan)).await?;
     let Some(recover_part::Part::Reset(signed)) = next(inbound, THINK).await? else { return Ok(None) };
-    made.commit(planned, &signed, &state_bytes).await?;
+    drop(made.commit(planned, &signed, &state_bytes).await?);
     let Made { slots, disk_key, store, audit, .. } = made;
     drop((store, audit));
     found::put_in_place(&dir, state_dir)?;
     Ok(Some(found::Founded { slots, disk_key }))
 }
 
-/// Terms of a keyring, by number.
-type Terms = Vec<(u32, Secret<kind::KeyringTerm, 32>)>;
-
 /// The terms that came with a request, which keeps none of them, however the recovery ends.
-fn terms_of(request: &mut v1::RecoverHead) -> Result<Terms, Failure> {
+fn terms_of(request: &mut v1::RecoverHead) -> Result<Vec<Term>, Failure> {
     let given = std::mem::take(&mut request.terms).into_iter().map(|mut t| {
         let key = Secret::from_slice(&t.key);
         t.key.zeroize();
@@ -205,6 +222,11 @@ impl Made {
         if *chain.cluster() != cluster || head.cluster_id != cluster.0 || state.era() != head.era {
             return Err(Failure::failed("wrong-cluster", "the backup's state is not of the cluster that it names"));
         }
+        Self::of(dir, state, cluster, unlock_pk)
+    }
+
+    /// The disk of the next voter of a cluster with this state; its log is empty still.
+    fn of(dir: &Path, state: State, cluster: ClusterId, unlock_pk: Option<[u8; 32]>) -> Result<Self, Failure> {
         let voter = state.next_voter();
         let recovery = state.charter().recovery.clone().unwrap_or_default().public_key;
         let disk_key = keys::generate().map_err(disk)?;
@@ -253,8 +275,8 @@ impl Made {
     fn plan(
         &self,
         daemon: &Daemon,
-        (request, mut terms): (&v1::RecoverHead, Terms),
-        unlock_pk: Option<[u8; 32]>,
+        request: &v1::RecoverHead,
+        mut terms: Vec<Term>,
         checkpoint: Vec<u8>,
     ) -> Result<PlannedReset, Failure> {
         let lacks = self.state.recovery_terms().find(|(term, _)| !terms.iter().any(|(t, _)| t == term));
@@ -293,7 +315,7 @@ impl Made {
             made: &founding,
             voter: command_voter(self.voter, derive_keypair(self.ident.kem_ikm.expose()).1),
             spki: tls.spki_sha256(),
-            unlock_pk,
+            unlock_pk: unlock_of(request)?,
             checkpoint,
             reason: request.reason.clone(),
             removed: request.removed.clone(),
@@ -318,7 +340,12 @@ impl Made {
     }
 
     /// Starts the log after the state, and makes the Reset its first entry.
-    async fn commit(&self, planned: PlannedReset, signed: &v1::Statement, state: &[u8]) -> Result<(), Failure> {
+    async fn commit(
+        &self,
+        planned: PlannedReset,
+        signed: &v1::Statement,
+        state: &[u8],
+    ) -> Result<v1::Recovered, Failure> {
         self.store.seed(self.voter, state).map_err(store_failed)?;
         let (events, _) = broadcast::channel(16);
         let machine = Registry::new(self.audit.clone(), events);
@@ -326,7 +353,7 @@ impl Made {
         let failed = |e: crate::raft::StartError| Failure::failed("raft", e.to_string());
         let voter = Voter::start(self.store.clone(), machine, &options, PeerNetwork::alone()).await.map_err(failed)?;
         let leads = voter.until(LEAD_WITHIN, |s| s.leader == Some(self.voter)).await;
-        let done = match leads.map_err(crate::failure::stopped)? {
+        let done = match leads.map_err(stopped)? {
             Some(_) => self.propose(&voter, planned, signed).await,
             None => Err(Failure::unavailable("no-leader", "the voter does not lead")),
         };
@@ -340,9 +367,10 @@ impl Made {
         voter: &Voter<Registry>,
         planned: PlannedReset,
         signed: &v1::Statement,
-    ) -> Result<(), Failure> {
+    ) -> Result<v1::Recovered, Failure> {
         let now = self.state.time(holdfast_transport::now());
         let p = planned.complete(signed, now, &mut Entropy::new(random32()?)).map_err(refused)?;
-        voter.proposer().propose(p.command.encode()).await.map_err(unproposed)?.map_err(refused).map(drop)
+        voter.proposer().propose(p.command.encode()).await.map_err(unproposed)?.map_err(refused)?;
+        voter.machine().read(|r| came_back(r.state(), self.voter)).map_err(stopped)
     }
 }

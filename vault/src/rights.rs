@@ -62,7 +62,7 @@ rights! {
     GetSlotBoxes = "Local/GetSlotBoxes", Local, [], "root on the host";
     OpenSlot = "Local/OpenSlot", Local, [], "root on the host, with the disk key";
     Backup = "Local/Backup", Local, [], "root on the host; opens with the recovery key alone";
-    Recover = "Local/Recover", Local, [], "root on the host, with the recovery key's boxes opened and a Reset signed";
+    Recover = "Local/Recover", Local, [], "root on the host, with the recovery key's boxes or the survivor's disk opened, and a Reset signed";
     Seal = "Local/Seal", Local, [], "root on the host";
     Append = "Peer/Append", Peer, [Vault], "a member, as itself";
     Vote = "Peer/Vote", Peer, [Vault], "a member, as itself";

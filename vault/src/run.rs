@@ -140,6 +140,7 @@ async fn run(config: Config, weak: Vec<&'static str>, args: Args) -> Result<Ende
     let io = |what: &'static str| move |e: std::io::Error| Failure::failed("io", format!("cannot {what}: {e}"));
     let signals = Signals::listen().map_err(io("listen to signals"))?;
     found::clean(&config.state_dir)?;
+    found::exchange(&config.state_dir)?;
     let phase = first_phase(&config, &args.join)?;
     let joins = matches!(phase, Phase::Joining(_));
     let readiness = Readiness::not_yet(phase.word());

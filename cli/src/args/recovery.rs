@@ -29,24 +29,32 @@ pub enum Backup {
 #[derive(Debug, Args)]
 pub struct Recover {
     /// The backup
+    #[arg(long, value_name = "FILE", required_unless_present = "from_survivor", requires = "key_file")]
+    pub backup: Option<PathBuf>,
+    /// In place of a backup: go on with what is on the disk of this voter, the only one that is left
+    #[arg(long, conflicts_with = "backup")]
+    pub from_survivor: bool,
+    /// File with the recovery key; of a survivor that is sealed, with its unlock or recovery key; `-` is standard input
     #[arg(long, value_name = "FILE")]
-    pub backup: PathBuf,
-    /// File with the recovery key; `-` is standard input
-    #[arg(long, value_name = "FILE")]
-    pub key_file: PathBuf,
-    /// Unix socket of the empty voter
+    pub key_file: Option<PathBuf>,
+    /// Unix socket of the empty voter, or of the survivor
     #[arg(long, value_name = "SOCKET")]
     pub vault_socket: PathBuf,
     /// Only say what would come back
     #[arg(long)]
     pub dry_run: bool,
     /// Why, for the log
-    #[arg(long, value_name = "TEXT", default_value = "restored from a backup")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "restored from a backup",
+        default_value_if("from_survivor", "true", "one voter was left")
+    )]
     pub reason: String,
     /// Another context whose operator signs too, where the charter asks for several; may be repeated
     #[arg(long = "co-signer", value_name = "CONTEXT")]
     pub co_signers: Vec<String>,
-    /// A node or orchestrator that was removed after the backup: it does not come back; may be repeated
+    /// A node or orchestrator that is removed, as one that was after the backup: it does not come back; may be repeated
     #[arg(long, value_name = "ID")]
     pub removed: Vec<String>,
     /// Seal the voter at every start; its unlock key is written to this new file

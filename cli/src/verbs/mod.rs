@@ -20,6 +20,7 @@ mod seal;
 mod secret;
 mod service;
 mod status;
+mod survivor;
 mod token;
 mod unlock;
 mod unlock_key;

@@ -1,8 +1,10 @@
 //! `recover`: a cluster comes back on an empty machine. The recovery key opens the backup's boxes here, and stays here.
 //!
-//! Nothing is signed before the backup was read from end to end and the vault has shown what it made of it.
+//! Nothing is signed before the backup was read from end to end and the vault has shown what it made of it. Where a voter is
+//! left, `survivor` takes the place of the backup.
 
 use super::backup::{Checked, check, read_recovery};
+use super::survivor;
 use crate::app::App;
 use crate::args::Recover;
 use crate::context::{self, Context, ContextDir};
@@ -29,21 +31,22 @@ type Parts = mpsc::Sender<v1::RecoverPart>;
 
 /// Runs the verb.
 pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
+    if a.from_survivor {
+        return survivor::run(app, a).await;
+    }
     let ctx = app.context()?;
-    let operator = Operator::load(&ctx)?;
-    let others = a.co_signers.iter().map(|name| co_signer(name, &ctx)).collect::<Result<Vec<_>, _>>()?;
-    let key = read_recovery(&a.key_file)?;
-    let checked = check(app, &a.backup, Some(&key))?;
+    let signers = Signers::load(&ctx, &a)?;
+    let needed = |what: &str| Failure::new(Code::Usage, format!("{what} is missing"), "see `holdfast recover --help`");
+    let backup = a.backup.as_deref().ok_or_else(|| needed("--backup"))?;
+    let key_file = a.key_file.as_deref().ok_or_else(|| needed("--key-file"))?;
+    let key = read_recovery(key_file)?;
+    let checked = check(app, backup, Some(&key))?;
     let path = std::path::absolute(&a.vault_socket).map_err(|e| Failure::io("find", &a.vault_socket, &e))?;
     let mut socket = Socket::connect(&path, app.timeout(Duration::from_secs(120))).await?;
-    let unlock = match &a.unlock_key_out {
-        Some(out) if !a.dry_run => Some(write_unlock_key(out)?),
-        Some(_) => Some(Key::make(SlotKind::Unlock)?),
-        None => None,
-    };
+    let unlock = unlock_key(&a)?;
     let head = request(&checked, &key, unlock.as_ref(), &a)?;
     let (tx, rx) = mpsc::channel(4);
-    let (file, sender) = (a.backup.clone(), tx.clone());
+    let (file, sender) = (backup.to_owned(), tx.clone());
     let sending = tokio::task::spawn_blocking(move || send(&file, head, &sender));
     let mut replies = socket.recover(ReceiverStream::new(rx)).await?;
     let plan = match next(&mut replies).await? {
@@ -53,16 +56,42 @@ pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     sending.await.map_err(|e| Failure::new(Code::Failed, e, "report this"))??;
     let reset = planned(&plan, &checked, &a.removed)?;
     if a.dry_run {
-        return show(app, &plan, reset, false, None);
+        let then = "nothing was changed; without --dry-run this comes back, by the recovery key that was given";
+        return show(app, &plan, reset, None, then);
     }
-    let part = v1::RecoverPart { part: Some(Part::Reset(sign(reset, &operator, &others)?)) };
+    keep(&a, unlock.as_ref())?;
+    let part = v1::RecoverPart { part: Some(Part::Reset(signers.sign(reset)?)) };
     tx.send(part).await.map_err(|_| Failure::untrusted("the vault left before the reset was signed"))?;
     let Some(Step::Done(done)) = next(&mut replies).await? else {
         return Err(Failure::untrusted("the vault did not say that the cluster is back"));
     };
     adopt(ctx, &checked, reset, &done, &path)?;
-    prove(&checked, &a.key_file, unlock.as_ref(), done.slots.as_ref())?;
-    show(app, &plan, reset, true, Some(done.voter_id))
+    prove(&checked, key_file, unlock.as_ref(), done.slots.as_ref())?;
+    let then = "the cluster is back; make a new backup, and see docs/operations/disaster.md for its nodes";
+    show(app, &plan, reset, Some(done.voter_id), then)
+}
+
+/// Who signs the Reset: the operator of the context, and those of others on this machine.
+pub(super) struct Signers {
+    operator: Operator,
+    others: Vec<Operator>,
+}
+
+impl Signers {
+    pub(super) fn load(ctx: &Context, a: &Recover) -> Result<Self, Failure> {
+        let others = a.co_signers.iter().map(|name| co_signer(name, ctx)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { operator: Operator::load(ctx)?, others })
+    }
+
+    /// The Reset, signed by everybody who is here.
+    pub(super) fn sign(&self, reset: &v1::Reset) -> Result<v1::Statement, Failure> {
+        let mut st = self.operator.sign(reset)?;
+        for other in &self.others {
+            let signed = statement::add_signature(&mut st, &other.key);
+            signed.map_err(|e| Failure::new(Code::Failed, e, "check the key files of the context"))?;
+        }
+        Ok(st)
+    }
 }
 
 /// The operator of another context of the same cluster on this machine.
@@ -75,24 +104,18 @@ fn co_signer(name: &str, ours: &Context) -> Result<Operator, Failure> {
     Operator::load(&theirs)
 }
 
-/// The Reset, signed by everybody who is here.
-fn sign(reset: &v1::Reset, operator: &Operator, others: &[Operator]) -> Result<v1::Statement, Failure> {
-    let mut st = operator.sign(reset)?;
-    for other in others {
-        let signed = statement::add_signature(&mut st, &other.key);
-        signed.map_err(|e| Failure::new(Code::Failed, e, "check the key files of the context"))?;
-    }
-    Ok(st)
+/// The new unlock key, if one was asked for.
+pub(super) fn unlock_key(a: &Recover) -> Result<Option<Key>, Failure> {
+    a.unlock_key_out.as_ref().map(|_| Key::make(SlotKind::Unlock)).transpose()
 }
 
-/// The new unlock key is on a disk before there is anything that only it opens.
-fn write_unlock_key(out: &Path) -> Result<Key, Failure> {
-    let key = Key::make(SlotKind::Unlock)?;
+/// Writes the new unlock key: it is on a disk before there is anything that only it opens.
+pub(super) fn keep(a: &Recover, unlock: Option<&Key>) -> Result<(), Failure> {
+    let (Some(out), Some(key)) = (&a.unlock_key_out, unlock) else { return Ok(()) };
     let mut file = NewFile::create(out)?;
     file.write(key.printed.as_bytes())?;
     file.write(b"\n")?;
-    file.finish()?;
-    Ok(key)
+    file.finish()
 }
 
 /// Opens the boxes: the vault gets what was in them, never what opens them.
@@ -110,6 +133,7 @@ fn request(c: &Checked, key: &PrivateKey, unlock: Option<&Key>, a: &Recover) -> 
         unlock_pk: unlock.map(|k| k.public.to_vec()).unwrap_or_default(),
         reason: a.reason.clone(),
         removed: a.removed.clone(),
+        from_survivor: false,
     })
 }
 
@@ -129,7 +153,7 @@ fn send(file: &Path, head: v1::RecoverHead, tx: &Parts) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn next(replies: &mut tonic::Streaming<v1::RecoverReply>) -> Result<Option<Step>, Failure> {
+pub(super) async fn next(replies: &mut tonic::Streaming<v1::RecoverReply>) -> Result<Option<Step>, Failure> {
     let reply = replies.message().await.map_err(holdfast_transport::failure::Failure::from)?;
     Ok(reply.and_then(|r| r.step))
 }
@@ -188,16 +212,19 @@ fn prove(c: &Checked, recovery: &Path, unlock: Option<&Key>, slots: Option<&v1::
     Err(Failure::untrusted("unlock and recovery slot hold different disk keys"))
 }
 
-fn show(app: &App, plan: &v1::ResetPlan, reset: &v1::Reset, changed: bool, voter: Option<u64>) -> Result<(), Failure> {
+/// Shows what comes back, and whether it did; `then` says what is next.
+pub(super) fn show(
+    app: &App,
+    plan: &v1::ResetPlan,
+    reset: &v1::Reset,
+    voter: Option<u64>,
+    then: &str,
+) -> Result<(), Failure> {
     let found: Map<String, Value> = plan.found.iter().map(|f| (f.name.clone(), f.value.clone().into())).collect();
-    let document = json!({"changed": changed, "era": reset.era, "voter": voter, "found": found});
-    app.out.show(&document, || {
-        let mut text: String = plan.found.iter().map(|f| format!("{:<12}  {}\n", f.name, f.value)).collect();
-        text.push_str(if changed {
-            "the cluster is back; make a new backup, and see docs/operations/disaster.md for its nodes\n"
-        } else {
-            "nothing was changed; without --dry-run this comes back, by the recovery key that was given\n"
-        });
-        text
-    })
+    let document = json!({"changed": voter.is_some(), "era": reset.era, "voter": voter, "found": found});
+    let line = |f: &v1::Field| match f.name.as_str() {
+        "unacknowledged" => format!("entries that were not known to be acknowledged: {}\n", f.value),
+        name => format!("{name:<12}  {}\n", f.value),
+    };
+    app.out.show(&document, || plan.found.iter().map(line).chain([format!("{then}\n")]).collect())
 }

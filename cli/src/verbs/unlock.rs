@@ -5,7 +5,7 @@
 
 use super::seal::{check_cluster, remember_addresses, report, wait_until_ready};
 use crate::app::App;
-use crate::args::Unlock;
+use crate::args::{KeyInput, Unlock};
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::keyin::Given;
@@ -45,7 +45,7 @@ pub async fn run(app: &App, a: Unlock) -> Result<(), Failure> {
     }
     done.extend(doors.iter().filter(|d| d.slots.is_none()).map(|d| (d.status.voter_id, d.status.state.clone(), false)));
     if let Some(cluster) = cluster_of(app, &doors)? {
-        let keys = keys_for(app, &a, &cluster, &doors)?;
+        let keys = keys_for(app, &a.key, &cluster, &doors)?;
         let mut opening = JoinSet::new();
         for door in doors {
             let Door { path, mut socket, slots: Some(slots), .. } = door else { continue };
@@ -77,6 +77,16 @@ pub async fn run(app: &App, a: Unlock) -> Result<(), Failure> {
         Some(f) if opened.is_empty() => Err(f),
         Some(f) => Err(f.with("open", opened)),
     }
+}
+
+/// Opens the one voter behind `path` with `key`, if it is sealed. It need not be up then: others may be missing.
+pub(super) async fn one(app: &App, path: &Path, key: &KeyInput, patience: Duration) -> Result<(), Failure> {
+    let doors = [knock(path, patience).await?];
+    let Some(cluster) = cluster_of(app, &doors)? else { return Ok(()) };
+    let keys = keys_for(app, key, &cluster, &doors)?;
+    let [Door { mut socket, slots: Some(slots), .. }] = doors else { return Ok(()) };
+    let opened = open_with(&keys, &cluster, &slots)?;
+    hand_over(&mut socket, &cluster, &slots, opened, Duration::ZERO).await.map(drop)
 }
 
 /// What a socket says of its voter.
@@ -123,7 +133,7 @@ fn cluster_of(app: &App, doors: &[Door]) -> Result<Option<ClusterId>, Failure> {
 }
 
 /// The keys that were given, and those that chains lead back to.
-fn keys_for(app: &App, a: &Unlock, cluster: &ClusterId, doors: &[Door]) -> Result<Vec<SlotKey>, Failure> {
+fn keys_for(app: &App, key: &KeyInput, cluster: &ClusterId, doors: &[Door]) -> Result<Vec<SlotKey>, Failure> {
     let known = match app.context() {
         Ok(ctx) => KnownKeys::load(&ctx.dir)?,
         // Checked above: without a context the key decides.
@@ -131,7 +141,7 @@ fn keys_for(app: &App, a: &Unlock, cluster: &ClusterId, doors: &[Door]) -> Resul
     };
     let seen: Vec<&v1::SlotBoxes> = doors.iter().flat_map(|d| d.slots.iter().chain(&d.beside)).collect();
     let fits = |public: &[u8; 32]| is_known(public, &seen) || known.knows(public);
-    let secrets = Given::read(&a.key, "unlock or recovery key")?.secrets(cluster, &known, &fits)?;
+    let secrets = Given::read(key, "unlock or recovery key")?.secrets(cluster, &known, &fits)?;
     let mut keys: Vec<SlotKey> = secrets.iter().map(|(kind, s)| SlotKey::derive(*kind, s.expose()).0).collect();
     let mut chains: Vec<_> = seen.into_iter().flat_map(chains_of).collect();
     chains.extend(known.chains());

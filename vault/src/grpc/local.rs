@@ -87,7 +87,7 @@ fn founded(cluster: &Cluster, slots: &Slots) -> Result<v1::InitReply, Failure> {
 fn of(r: &mut v1::SealStatusReply, who: &Who) {
     r.cluster_id = who.cluster.0.to_vec();
     r.voter_id = who.voter.0;
-    r.leader = who.log.as_ref().and_then(|l| l.status().leader).map_or(0, |l| l.0);
+    r.leader = who.standing.as_ref().and_then(|s| s.voter.status().leader).map_or(0, |l| l.0);
 }
 
 /// Does `work` to its end, also if the caller leaves: founding and unlocking must not stop half way.

@@ -14,6 +14,7 @@ mod members;
 mod message;
 mod network;
 mod proposer;
+mod replay;
 mod reseal;
 mod seed;
 mod snapshot;
@@ -31,6 +32,7 @@ pub use message::{MAX_MESSAGE, MAX_SNAPSHOT, PeerRpc, ReceiveError, Receiver, re
 pub use network::{PeerClient, PeerNetwork, SentSnapshot, Wire, WireError};
 pub use openraft::ServerState;
 pub use proposer::{ProposeError, Proposer};
+pub use replay::Kept;
 pub use store::{Store, StoreError};
 pub use voter::{Options, StartError, Status, Voter};
 

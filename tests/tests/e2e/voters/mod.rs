@@ -8,5 +8,6 @@ mod pages;
 mod restart;
 mod rollback;
 pub mod rotate;
+mod survivor;
 mod unlock;
 pub mod world;
