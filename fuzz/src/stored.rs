@@ -87,8 +87,8 @@ pub fn anchor(data: &[u8]) {
     for file in [resealed(damaged(&ANCHOR, data)), resealed(data.to_vec()), rewritten(&ANCHOR, data)] {
         fs::write(dir.path().join("anchor"), &file).unwrap();
         if let Ok(found) = boot::anchored(dir.path(), &ClusterId([7; 32]), VoterId(1)) {
-            let (boot, at_rest) = found.unwrap();
-            let body = [boot.count.to_be_bytes().as_slice(), &boot.id, &[u8::from(at_rest)]].concat();
+            let (boot, end) = found.unwrap();
+            let body = [boot.count.to_be_bytes().as_slice(), &boot.id, &[end]].concat();
             assert_eq!(rewritten(&ANCHOR, &body), file);
         }
     }

@@ -319,7 +319,7 @@ impl Content {
         let (mut done, mut at) = (Vec::new(), 0);
         while let Some((length, after)) = self.rest.get(at..).unwrap_or_default().split_first_chunk::<4>() {
             let length = u32::from_be_bytes(*length) as usize;
-            if length > MAX_LEAF || length < 32 || self.seen == self.leaves {
+            if !(32..=MAX_LEAF).contains(&length) || self.seen == self.leaves {
                 return Err(BackupError::Malformed("a leaf has the wrong length"));
             }
             let Some(leaf) = after.get(..length) else { break };
@@ -335,7 +335,7 @@ impl Content {
         (self.state.len() as u64 == self.state_bytes).then_some(self.state.as_slice())
     }
     /// Leaves so far.
-    pub fn leaves(&self) -> u64 {
+    pub fn seen(&self) -> u64 {
         self.seen
     }
     /// The state, if everything came and nothing else did.

@@ -123,12 +123,13 @@ fn check(known: Option<&BootMark>, anchor: Option<&BootMark>) -> Result<(), Stor
     }
 }
 
-/// The boot that this voter's anchor counts, and whether it ended in order; `None` where there is no anchor.
+/// The boot that this voter's anchor counts, and how it ended: 0 not in order, 1 in order, 2 out for good; `None` where there
+/// is no anchor.
 ///
 /// # Errors
 /// If the file is damaged, or another voter's or cluster's.
-pub fn anchored(state_dir: &Path, cluster: &ClusterId, voter: VoterId) -> Result<Option<(Boot, bool)>, DiskError> {
-    Ok(anchor(state_dir, cluster, voter)?.map(|mark| (mark.boot, mark.at_rest)))
+pub fn anchored(state_dir: &Path, cluster: &ClusterId, voter: VoterId) -> Result<Option<(Boot, u8)>, DiskError> {
+    Ok(anchor(state_dir, cluster, voter)?.map(|mark| (mark.boot, mark.end())))
 }
 
 fn anchor(state_dir: &Path, cluster: &ClusterId, voter: VoterId) -> Result<Option<BootMark>, DiskError> {

@@ -95,7 +95,7 @@ impl Leader<'_> {
 
     /// Opens what an operator boxed to an intake key: of the term that the newest Bundle names, or of one before it that is
     /// still alive.
-    pub(super) fn from_intake(&self, aad: &[u8], sealed: &[u8]) -> Result<holdfast_types::SecretBytes, Refusal> {
+    pub(super) fn opened_intake(&self, aad: &[u8], sealed: &[u8]) -> Result<holdfast_types::SecretBytes, Refusal> {
         self.keys
             .open_intake(aad, sealed)
             .map_err(|e| Refusal::invalid(format!("the sealed value does not open: {e}; fetch the trust bundle again")))

@@ -345,7 +345,7 @@ impl Leader<'_> {
             return Err(Refusal::invalid("the sealed value is not the one that was signed"));
         }
         let aad = boxes::intake_aad(&subject, rev, &c.command_id);
-        let value = self.from_intake(&aad, sealed_box)?;
+        let value = self.opened_intake(&aad, sealed_box)?;
         if purpose == "secret" && holdfast_wire::padding::unpad(value.expose()).is_none_or(|v| v.len() > MAX_SECRET) {
             return Err(Refusal::invalid("a secret's value is padded and at most 500 KiB"));
         }

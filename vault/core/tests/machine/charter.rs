@@ -30,10 +30,7 @@ fn recovery(c: &mut v1::Charter, pk: &[u8; 32]) {
 }
 /// The newest boxes to the recovery key that a committed command brought.
 fn boxes_in(w: &World) -> Vec<(u32, Vec<u8>)> {
-    let sealed = |c: &Command| match c {
-        Command::Submit(s) => s.sealed.clone(),
-        _ => None,
-    };
+    let sealed = |c: &Command| if let Command::Submit(s) = c { s.sealed.clone() } else { None };
     let bytes = w.log.iter().rev().find_map(|c| sealed(&c.command)).unwrap();
     // A count, then each term with its box: as the state takes it in.
     let (terms, rest): (Vec<(u32, Vec<u8>)>, _) = postcard::take_from_bytes(&bytes).unwrap();
