@@ -27,6 +27,9 @@ pub enum StoreError {
         /// Integer key in it.
         index: u64,
     },
+    /// The engine cannot make sense of its files.
+    #[error("corrupt: the store's files are damaged; {whole}", whole = WHOLE)]
+    Damaged,
     /// A part of the store that was there is not.
     #[error("{what} is not there: this is no whole store; {whole}", whole = WHOLE)]
     Missing {
@@ -372,7 +375,9 @@ fn has_all_trees(dir: &Path) -> bool {
 
 fn database(dir: &Path) -> Result<Database, StoreError> {
     let builder = Database::builder(dir).cache_size(CACHE).max_journaling_size(JOURNAL).manual_journal_persist(true);
-    Ok(builder.open()?)
+    // The engine asserts some of what it reads.
+    let open = std::panic::AssertUnwindSafe(|| builder.open());
+    std::panic::catch_unwind(open).map_err(|_| StoreError::Damaged)?.map_err(StoreError::from)
 }
 
 /// How far a batch must have got when the write returns.
