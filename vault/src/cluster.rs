@@ -303,7 +303,14 @@ impl Cluster {
 
     /// Salt and entry of a leaf.
     pub fn leaf(&self, index: u64) -> Result<(Vec<u8>, Vec<u8>), Failure> {
-        let missing = || Failure::not_found("not-found", format!("there is no leaf {index}"));
+        let size = self.look(|s| s.log_head().0)?;
+        let missing = || {
+            if index < size {
+                let what = format!("leaf {index} is not on this voter yet: it is being fetched from the others");
+                return Failure::unavailable("unavailable", what).help("try again in a moment");
+            }
+            Failure::not_found("not-found", format!("there is no leaf {index}"))
+        };
         let raw = self.audit.leaf(index).map_err(|e| Failure::failed("corrupt", e.to_string()))?.ok_or_else(missing)?;
         let (salt, entry) = raw.expose().split_at_checked(32).ok_or_else(missing)?;
         Ok((salt.to_vec(), entry.to_vec()))

@@ -1,7 +1,9 @@
 //! The core's state behind the log: applies commands, stores their leaves, says what changed.
 
 use crate::raft::{AuditStore, Frozen, Machine, MachineError, Staged, Unwritten};
+use holdfast_types::Digest;
 use holdfast_vault_core::{Committed, Event, Leaf, Refusal, Stamped, State};
+use holdfast_wire::merkle::Frontier;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -84,7 +86,42 @@ impl Machine for Registry {
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), MachineError> {
         self.state = State::decode(snapshot).map_err(|e| MachineError(e.to_string()))?;
+        // Proofs of what comes now stand on the complete subtrees of before, also while their leaves are still to be fetched.
+        self.audit.append(&[], &peaks(&self.state.frontier()))?;
         drop(self.events.send(Arc::new(vec![Event::Trust, Event::Keys, Event::Slots, Event::Voters])));
         Ok(())
+    }
+}
+
+/// The complete subtrees at a tree's edge, as nodes: level, index in the level, hash.
+fn peaks(tree: &Frontier) -> Vec<(u8, u64, [u8; 32])> {
+    let mut from = 0_u64;
+    let levels = (0..64_u8).rev().filter(|level| tree.size() >> level & 1 == 1);
+    let node = |(level, peak): (u8, &Digest)| {
+        let node = (level, from >> level, peak.0);
+        from += 1 << level;
+        node
+    };
+    levels.zip(tree.peaks()).map(node).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_wire::merkle::leaf_hash;
+
+    #[test]
+    fn the_edge_of_a_tree_is_the_nodes_that_later_proofs_stand_on() {
+        let (mut tree, mut made) = (Frontier::default(), Vec::new());
+        for n in 0..7_u8 {
+            made.extend(tree.push(leaf_hash(&[n; 32], &[n])).into_iter().map(|n| (n.level, n.index, n.hash.0)));
+            for node in peaks(&tree) {
+                assert!(made.contains(&node), "{node:?} was never a complete subtree");
+            }
+        }
+        assert_eq!(
+            peaks(&tree).iter().map(|(level, index, _)| (*level, *index)).collect::<Vec<_>>(),
+            [(2, 0), (1, 2), (0, 6)]
+        );
     }
 }

@@ -8,6 +8,7 @@ use holdfast_transport::rpc::log_server::Log;
 use holdfast_types::Digest;
 use holdfast_wire::{merkle, v1};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
@@ -37,7 +38,7 @@ async fn send_entries(
     loop {
         while next < end {
             let to = end.min(next + CHUNK);
-            let leaves = chunk(&cluster, next, to)?;
+            let leaves = fetched(&cluster, next, to).await?;
             tx.send(Ok(leaves)).await.map_err(|_| left())?;
             next = to;
         }
@@ -47,9 +48,24 @@ async fn send_entries(
         tokio::select! {
             () = tx.closed() => return Ok(()),
             e = events.recv() => if matches!(e, Err(RecvError::Closed)) { return Ok(()) },
-            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
         end = cluster.look(|s| s.log_head().0)?;
+    }
+}
+
+/// How long a reader waits for leaves that a voter, which began from a snapshot, is still fetching from the others.
+const FETCHED_WITHIN: Duration = Duration::from_secs(10);
+
+async fn fetched(cluster: &Cluster, from: u64, to: u64) -> Result<v1::EntriesChunk, Failure> {
+    let until = tokio::time::Instant::now() + FETCHED_WITHIN;
+    loop {
+        match chunk(cluster, from, to) {
+            Err(f) if f.may_pass() && tokio::time::Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            read => return read,
+        }
     }
 }
 

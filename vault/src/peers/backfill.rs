@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How often a voter that lacks nothing looks whether a snapshot brought a gap. Only what is new since is looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why leaves are still missing.
 #[derive(Debug, thiserror::Error)]
