@@ -225,7 +225,8 @@ fn damaged(why: &str) -> Failure {
     Failure::new(
         Code::Corrupt,
         format!("a slot is damaged: {why}"),
-        "try the other key, unlock or recovery; if neither opens it, evict this voter and admit a new one",
+        "try the other key, unlock or recovery; if neither opens it, evict this voter and admit it anew; one that is \
+         alone is restored from its newest copy or a backup",
     )
 }
 

@@ -67,9 +67,10 @@ fn pid(v: &Voters, n: usize) -> u32 {
     v.all[n].daemon.as_ref().expect("every voter is up before a fault").pid()
 }
 
-fn libfaketime() -> Option<PathBuf> {
-    let dirs = std::fs::read_dir("/usr/lib").ok()?.flatten();
-    dirs.map(|e| e.path().join("faketime/libfaketimeMT.so.1")).find(|p| p.exists())
+fn libfaketime() -> PathBuf {
+    let dirs = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    let mut found = dirs.map(|e| e.path().join("faketime/libfaketimeMT.so.1")).filter(|p| p.exists());
+    found.next().expect("libfaketime is installed: make setup")
 }
 
 /// A pause that nothing ends early.
@@ -158,8 +159,8 @@ fn back(v: &mut Voters, n: usize, clock: Option<&str>) {
     let Voters { all, w, .. } = v;
     let voter = &mut all[n];
     let mut c = voter.command();
-    if let (Some(by), Some(library)) = (clock, libfaketime()) {
-        c.env("LD_PRELOAD", library).env("FAKETIME", by).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    if let Some(by) = clock {
+        c.env("LD_PRELOAD", libfaketime()).env("FAKETIME", by).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
     voter.spawn(c);
     voter.becomes("sealed");

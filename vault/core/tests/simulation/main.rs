@@ -78,7 +78,7 @@ fn each_law_fails_where_its_fault_is_planted() {
     }
 }
 
-/// Of every fault some law speaks, and without one all laws hold in the same histories.
+/// Of every fault some law speaks.
 #[test]
 fn every_fault_is_planted_for_a_law() {
     for fault in Fault::ALL {
