@@ -14,6 +14,7 @@ use crate::found::disk;
 use crate::kem::{KemStep, kem_of, kem_step};
 use crate::keystore::random32;
 use crate::registry::Events;
+use crate::setback::was_refused;
 use crate::standing::{ROLLED_BACK, Standing};
 use crate::unsaid::MOST;
 use holdfast_pki::issue::BACKDATE;
@@ -24,6 +25,7 @@ use holdfast_types::{Millis, VoterId};
 use holdfast_vault_core::{Event, NoteFacts, NoteKind, prepare, third_over};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::v1;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -72,8 +74,9 @@ fn slots_now(standing: &Standing) -> Result<SlotsNow, Failure> {
     Ok(now)
 }
 
-/// Tells every other voter where this one is, until one of them has passed it on: the leader reaches it nowhere else.
-pub async fn announce(standing: &Standing, peer_addr: &str) -> Result<(), Failure> {
+/// Tells every other voter where this one is, until one of them has passed it on: the leader reaches it nowhere else. Who
+/// refuses to speak with this one.
+pub async fn announce(standing: &Standing, peer_addr: &str) -> Result<BTreeSet<VoterId>, Failure> {
     let row = standing.voter.machine().read(|r| {
         let of = r.state().voter(standing.id);
         of.map(|v| (v.disk_key_order, (v.kem_gen, v.kem_pk), v.service_addr.clone(), v.join_addr.clone()))
@@ -84,14 +87,18 @@ pub async fn announce(standing: &Standing, peer_addr: &str) -> Result<(), Failur
         row.unwrap_or_else(|| (0, (1, derive_keypair(own.kem_ikm.expose()).1), String::new(), String::new()));
     let addrs = Addrs { service, join, peer: peer_addr.to_owned() };
     let said = report_of(standing, &addrs, slots_now(standing)?, disk_key_order, kem_of(&own, known));
+    let mut refused = BTreeSet::new();
     for (id, addr) in standing.others()? {
         match standing.peers.report(id, &addr, said.clone()).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => break,
             Err(f) if f.code == ROLLED_BACK => return Err(f),
-            Err(f) => tracing::debug!(voter = id.0, "did not take this voter's report: {f}"),
+            Err(f) => {
+                tracing::debug!(voter = id.0, "did not take this voter's report: {f}");
+                refused.extend(was_refused(&f).then_some(id));
+            }
         }
     }
-    Ok(())
+    Ok(refused)
 }
 
 fn report_of(
