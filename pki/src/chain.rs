@@ -12,8 +12,8 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::time::Duration;
 use webpki::aws_lc_rs::ECDSA_P256_SHA256;
 
-/// Most certificates in a chain, the leaf and a root included.
-pub const MAX_CHAIN: usize = 5;
+/// Most certificates in a chain: leaf, issuer, what certifies the issuer's root, and the roots that a join token may name.
+pub const MAX_CHAIN: usize = 10;
 
 /// What the peer is in this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
