@@ -258,7 +258,15 @@ fn verify(chain: &[CertificateDer<'_>], roots: &[Root], now: Millis, usage: Usag
     if facts.iter().any(|f| f.serial.is_empty()) {
         return Err(ChainError::ZeroSerial);
     }
-    let root_sha256 = path(leaf_der, above, roots, now, usage)?;
+    // A root is an anchor or nothing: it is served for joining machines, and no path leads over it. Without this, the path
+    // builder tries every order of them, and an old one's expiry passes for what is wrong with the chain.
+    let above: Vec<CertificateDer<'_>> = above
+        .iter()
+        .zip(facts.iter().skip(1))
+        .filter(|(_, f)| !f.is_root())
+        .map(|(der, _)| CertificateDer::from(der.as_ref()))
+        .collect();
+    let root_sha256 = path(leaf_der, &above, roots, now, usage)?;
     let id = leaf_identity(leaf, usage)?;
     Ok(Peer {
         id,
