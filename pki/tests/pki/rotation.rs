@@ -48,15 +48,14 @@ fn trusting(roots: &[&Ca]) -> Roots {
     roots.iter().map(|r| r.der.clone()).collect()
 }
 
+fn step(name: &'static str, chain: Vec<Vec<u8>>, believers: &[&[&Ca]], strangers: &[&[&Ca]]) -> Step {
+    let each = |sets: &[&[&Ca]]| sets.iter().map(|roots| trusting(roots)).collect();
+    Step { name, chain, believers: each(believers), strangers: each(strangers) }
+}
+
 /// From root `a` to `b`, and to `c` before the first was finished; `d` is never one of them.
 fn steps(now: Millis) -> Vec<Step> {
     let [a, b, c, d] = [0; 4].map(|_| new_ca_root(now, ROOT_LIFE));
-    let step = |name, chain, believers: &[&[&Ca]], strangers: &[&[&Ca]]| Step {
-        name,
-        chain,
-        believers: believers.iter().map(|t| trusting(t)).collect(),
-        strangers: strangers.iter().map(|t| trusting(t)).collect(),
-    };
     vec![
         step("stable", served(&a, &[], &[&a], now), &[&[&a]], &[&[&b], &[&d]]),
         step("distributing", served(&a, &[&b], &[&a, &b], now), &[&[&a], &[&a, &b], &[&b]], &[&[&d]]),
