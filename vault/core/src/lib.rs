@@ -37,6 +37,6 @@ pub use refusal::{Code, Refusal};
 pub use reset::ResetFacts;
 pub use state::{
     Accepted, Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, NextUnlock,
-    Presented, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock,
-    UnlockKey, VoterRow, VoterState, WantedSlots, third_over,
+    Notice, Noticed, PastKey, Presented, REJOIN_MOST, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion,
+    State, StateError, StkRow, TokenRow, Unlock, UnlockKey, VoterRow, VoterState, WantedSlots, third_over,
 };

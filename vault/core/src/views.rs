@@ -9,6 +9,12 @@ impl State {
     pub fn node_view(&self, id: &str, connected: bool) -> Option<v1::NodeView> {
         self.identities.get(id).filter(|i| i.role != Role::Op).map(|i| node_view(id, i, connected))
     }
+    /// The same as operators see it at `now`: an identity whose certificates are over is `expired`.
+    pub fn node_view_at(&self, id: &str, connected: bool, now: Millis) -> Option<v1::NodeView> {
+        let row = self.identities.get(id)?;
+        let state = row.shown_state(now).to_owned();
+        self.node_view(id, connected).map(|v| v1::NodeView { state, ..v })
+    }
     /// Ids of all nodes and orchestrators, removed ones included. Who waits to become a voter is neither: see
     /// [`Self::applicants`].
     pub fn machine_ids(&self) -> impl Iterator<Item = &str> {
@@ -153,7 +159,7 @@ impl State {
     pub fn status_view(&self, now: Millis) -> v1::StatusView {
         let mut counts = std::collections::BTreeMap::<&str, u64>::new();
         for i in self.identities.values().filter(|i| i.role == Role::Node) {
-            *counts.entry(i.state.as_str()).or_default() += 1;
+            *counts.entry(i.shown_state(now)).or_default() += 1;
         }
         let root = |r: &crate::RootRow| v1::RootView {
             sha256: sha256(&[&r.der]).to_vec(),

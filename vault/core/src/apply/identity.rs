@@ -4,7 +4,7 @@ use super::{Event, Step};
 use crate::command::{CertFacts, Command, HpkeFacts};
 use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
-use crate::state::{Identity, IdentityState, Revoked};
+use crate::state::{Identity, IdentityState, Notice, Revoked};
 use holdfast_types::{Digest, NodeId, Role, TokenId, Zone};
 
 /// What a join brings.
@@ -140,11 +140,12 @@ impl Step<'_> {
         let mut subject = String::new();
         let next = cert.clone();
         self.with_identity(id, |row| {
-            if !matches!(row.state, IdentityState::Ready | IdentityState::Draining) {
+            let released = row.is_released(&cert.spki);
+            if !released && !matches!(row.state, IdentityState::Ready | IdentityState::Draining) {
                 return Err(Refusal::credential("this identity may not renew"));
             }
             match &row.pending {
-                Some(p) if p.spki != cert.spki => {
+                Some(p) if p.spki != cert.spki && !released => {
                     return Err(Refusal::changed("another renewal of this identity is pending"));
                 }
                 Some(_) | None if cert.seq < row.certificate().map_or(0, |c| c.seq) + 1 => {
@@ -181,7 +182,8 @@ impl Step<'_> {
     }
 
     pub(super) fn fork(&mut self, id: &str, detail: &str) -> Result<(), Refusal> {
-        self.quarantine(id, Draft::new("identity.fork", "vault", id).with("detail", detail))
+        self.quarantine(id, Draft::new("identity.fork", "vault", id).with("detail", detail))?;
+        self.notice(id, Notice::Fork)
     }
 
     /// All certificates of `id` stop counting; it gets nothing new. Its sensitive tasks are taken back, the others have
@@ -189,6 +191,7 @@ impl Step<'_> {
     pub(super) fn quarantine(&mut self, id: &str, why: Draft) -> Result<(), Refusal> {
         self.with_identity(id, |row| {
             row.state = IdentityState::Quarantined;
+            row.released = None;
             Ok(())
         })?;
         let actor = why.actor.clone();

@@ -8,6 +8,7 @@ mod founding;
 mod grants;
 mod identity;
 mod keyring;
+mod rejoin;
 mod reset;
 mod secrets;
 mod submit;

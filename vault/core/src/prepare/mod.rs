@@ -7,6 +7,7 @@ mod grant_parts;
 mod grants;
 mod identity;
 mod keyring;
+mod rejoin;
 mod reset;
 mod submit;
 mod trust;
@@ -19,6 +20,7 @@ pub use identity::{
     AWAIT_SKEW, Approved, JoinOutcome, Pin, approved, await_message, join, kept_from_before, login, pin, renew,
 };
 pub use keyring::{new_term, rewrap};
+pub use rejoin::{rejoin, rejoin_message};
 pub use reset::{PlannedReset, Resetting, plan_reset};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
@@ -62,6 +64,8 @@ pub struct Lives {
     pub grace: Duration,
     /// A Status is valid: 120 s.
     pub status: Duration,
+    /// A machine comes back by its key this long after its certificate ended: 30 d.
+    pub rejoin: Duration,
 }
 impl Default for Lives {
     fn default() -> Self {
@@ -78,6 +82,7 @@ impl Default for Lives {
             exclusive: Duration::from_secs(120),
             grace: h(72),
             status: Duration::from_secs(120),
+            rejoin: h(30 * 24),
         }
     }
 }

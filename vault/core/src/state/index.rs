@@ -155,6 +155,11 @@ impl State {
         (!grants.is_empty()).then_some(Command::Extend { grants, away: Vec::new() })
     }
 
+    /// Whether a task was told to end on `node` that has not said that it is over.
+    pub fn ends_on(&self, node: &NodeId) -> bool {
+        self.grants_of_node(node).any(|(_, g)| g.state == GrantState::Revoked && !g.task_state.is_empty())
+    }
+
     /// Grants that run on `node`.
     pub fn running_on(&self, node: &NodeId) -> Vec<GrantId> {
         self.grants_of_node(node).filter(|(_, g)| g.state == GrantState::Running).map(|(id, _)| *id).collect()

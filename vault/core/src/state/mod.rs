@@ -7,6 +7,7 @@ mod ending;
 mod era;
 mod frozen;
 mod grants;
+mod holders;
 mod hosts;
 mod identity;
 mod index;
@@ -19,6 +20,7 @@ mod unlock;
 mod voters;
 
 pub use grants::{Budget, GrantRow, GrantState};
+pub use holders::{Notice, Noticed, PastKey, REJOIN_MOST};
 pub use identity::{CertRow, Identity, IdentityState, Presented};
 pub use rhythm::third_over;
 pub use rows::{
