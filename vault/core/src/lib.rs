@@ -25,7 +25,7 @@ pub mod views;
 
 pub use apply::{Applied, Committed, Event};
 pub use command::{
-    CertFacts, Command, Founding, GrantFact, GrantOrder, HpkeFacts, NewTerm, NodeTaskReport, RecordAt, Rewrapped,
+    Asked, CaKey, CertFacts, Command, CrossRow, Founding, GrantFact, GrantOrder, HpkeFacts, NewRoot, NewTerm, NodeTaskReport, RecordAt, Rewrapped,
     SealedKey, Stamped, StkFacts, Submission, VoterFacts, VoterMark, VoterSaid, command_voter,
 };
 pub use entropy::Entropy;
@@ -37,6 +37,6 @@ pub use refusal::{Code, Refusal};
 pub use reset::ResetFacts;
 pub use state::{
     Accepted, Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, NextUnlock,
-    Presented, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock,
+    GivenRoot, Presented, RetiredRoot, RootKind, RootRow, RootStep, RootTarget, Rotation, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock,
     UnlockKey, VoterRow, VoterState, WantedSlots, third_over,
 };
