@@ -31,7 +31,7 @@ fn in_full(example: &str) -> String {
 
 fn key_of(line: &str) -> Option<&str> {
     let (key, _) = line.split_once(" = ")?;
-    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then_some(key)
+    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'-').then_some(key)
 }
 
 /// The keys that a daemon takes in a table (`""`: outside of any).

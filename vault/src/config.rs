@@ -84,7 +84,7 @@ struct RawLives {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCertificates {
-    #[serde(rename = "rejoin-window", alias = "rejoin_window")]
+    #[serde(rename = "rejoin-window")]
     rejoin_window: Option<String>,
 }
 

@@ -1,7 +1,7 @@
 //! What is known about things, as messages for operators and orchestrators. Never a secret, never a record.
 
 use crate::state::{GrantRow, Identity, SpecVersion, State, VoterRow, VoterState};
-use holdfast_types::{Digest, GrantId, Millis, OrchId, Role, SecretRef, ServiceRef, TokenId, VoterId, sha256};
+use holdfast_types::{Digest, GrantId, Millis, OrchId, Role, SecretRef, ServiceRef, TokenId, VoterId};
 use holdfast_wire::v1;
 
 impl State {
@@ -161,16 +161,11 @@ impl State {
         for i in self.identities.values().filter(|i| i.role == Role::Node) {
             *counts.entry(i.shown_state(now)).or_default() += 1;
         }
-        let root = |r: &crate::RootRow| v1::RootView {
-            sha256: sha256(&[&r.der]).to_vec(),
-            not_after_ms: r.not_after.0,
-            signer: r.signer,
-        };
         v1::StatusView {
             cluster_id: self.cluster_id().map(|c| c.0.to_vec()).unwrap_or_default(),
             trust_domain: self.trust_domain().map(ToString::to_string).unwrap_or_default(),
             nodes: counts.into_iter().map(|(state, count)| v1::NodeCount { state: state.to_owned(), count }).collect(),
-            roots: self.roots.iter().map(root).collect(),
+            roots: self.roots.iter().map(|r| self.root_view(r, now)).collect(),
             autolock: self.autolock(),
             era: self.era(),
             epoch: self.epoch,

@@ -135,8 +135,15 @@ impl Step<'_> {
         Ok(())
     }
 
-    pub(super) fn renew(&mut self, id: &str, cert: CertFacts, hpke: Option<HpkeFacts>) -> Result<(), Refusal> {
+    pub(super) fn renew(
+        &mut self,
+        id: &str,
+        cert: CertFacts,
+        hpke: Option<HpkeFacts>,
+        acked: u64,
+    ) -> Result<(), Refusal> {
         self.live_hpke(hpke.as_ref())?;
+        let newest = self.state.bundle_epoch();
         let mut subject = String::new();
         let next = cert.clone();
         self.with_identity(id, |row| {
@@ -155,6 +162,7 @@ impl Step<'_> {
             }
             subject = format!("{}/{id}", row.role);
             row.offer(cert, hpke);
+            row.acked = row.acked.max(acked.min(newest));
             Ok(())
         })?;
         self.leaf(Draft::new("node.renew", subject.clone(), id).with("seq", next.seq));

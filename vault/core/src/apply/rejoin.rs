@@ -20,7 +20,7 @@ impl Step<'_> {
         from: &str,
     ) -> Result<(), Refusal> {
         self.live_hpke(hpke.as_ref())?;
-        let at = self.at;
+        let (at, newest) = (self.at, self.state.bundle_epoch());
         let (mut subject, mut ended, mut used) = (String::new(), Millis(0), None);
         let next = cert.clone();
         self.with_identity(id, |row| {
@@ -32,7 +32,7 @@ impl Step<'_> {
                 used = row.pending.as_ref().map(|p| p.seq);
                 row.activate(at);
             }
-            row.acked = row.acked.max(acked);
+            row.acked = row.acked.max(acked.min(newest));
             row.noticed = Some(Noticed { what: Notice::Rejoin, at });
             row.offer(cert, hpke);
             Ok(())

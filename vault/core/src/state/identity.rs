@@ -79,6 +79,8 @@ pub struct Identity {
     pub approved: Option<Digest>,
     /// When it joined.
     pub joined: Millis,
+    /// Epoch of the newest Bundle that it said it believes; only grows within an era.
+    pub acked: u64,
     /// Where nodes find it (orchestrators).
     pub session_addr: String,
     /// Directory revision of its last change.
@@ -108,6 +110,7 @@ impl Identity {
             applicant: None,
             approved: None,
             joined,
+            acked: 0,
             session_addr: String::new(),
             rev: 0,
         }
