@@ -216,7 +216,9 @@ impl Step<'_> {
         let Some(row) = self.state.identities.get(id) else { return };
         let certs = row.current.iter().chain(&row.pending).chain(&row.retired);
         let until = certs.map(|c| c.not_after).max().unwrap_or(self.at);
-        let revoked = Revoked { not_before_seq: row.next_seq(), until };
+        // Of one that was removed no certificate ever counts again, and its node ends what it runs.
+        let not_before_seq = if row.state == IdentityState::Removed { u64::MAX } else { row.next_seq() };
+        let revoked = Revoked { not_before_seq, until };
         self.state.revoked.insert(id.to_owned(), revoked);
         for lease in self.state.leases.values_mut().filter(|l| l.orch.as_str() == id) {
             lease.until = lease.until.min(self.at);
