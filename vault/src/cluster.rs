@@ -10,6 +10,7 @@ use crate::pace::Pace;
 use crate::raft::{AuditStore, ProposeError, Voter};
 use crate::registry::{Events, Registry};
 use crate::rights::Rpc;
+use crate::seen::{addr_of, from};
 use crate::standing::Standing;
 use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
@@ -79,6 +80,8 @@ pub struct Cluster {
     pub clocks: crate::clocks::Clocks,
     /// Voters that spoke as another.
     pub impostors: crate::unsaid::Impostors,
+    /// From where machines called last.
+    pub seen: crate::seen::Seen,
 }
 
 /// How long connections of a replaced certificate go on.
@@ -237,7 +240,13 @@ impl Cluster {
                 ));
             }
             Pin::Fork => {
-                let detail = format!("a retired certificate (serial {}) was used", peer.serial_hex);
+                let addr = addr_of(request);
+                let detail = format!(
+                    "a retired certificate (serial {}) was used from {}; {}",
+                    peer.serial_hex,
+                    from(addr),
+                    self.seen.elsewhere(&id, &peer.serial_hex, addr.map(|a| a.ip()))
+                );
                 self.propose(Command::Fork { id: id.clone(), detail }).await?;
                 return Err(Failure::refused(
                     "identity-fork",
@@ -248,7 +257,15 @@ impl Cluster {
                 self.unknown_certificate(peer).await;
                 return Err(unknown());
             }
+            Pin::Released if rpc == Rpc::Renew => {}
+            Pin::Released => {
+                let what = "this identity is quarantined, and goes on once it renews with the key that operators named";
+                return Err(Failure::unavailable("renew-first", what));
+            }
             Pin::State(s) => return Err(refused(s.into())),
+        }
+        if let Some(addr) = addr_of(request) {
+            self.seen.note(&id, &peer.serial_hex, addr, self.clock.now());
         }
         Ok(Caller { role, id, not_after: peer.not_after })
     }

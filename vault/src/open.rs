@@ -239,6 +239,7 @@ impl Daemon {
             following: Following::default(),
             clocks: Clocks::default(),
             impostors: Impostors::default(),
+            seen: crate::seen::Seen::default(),
         })
     }
 

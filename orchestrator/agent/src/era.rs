@@ -38,7 +38,7 @@ impl Eras {
     }
     /// None was reached, because of `failure`: asks, if it is time to.
     pub async fn look<G: Ground>(&self, node: &Node<G>, failure: &Failure) {
-        if failure.code == "renew-first" {
+        if ["renew-first", "identity-refused"].contains(&failure.code.as_ref()) {
             if self.is_due(true) {
                 node.renewals.wanted.notify_one();
             }

@@ -169,11 +169,16 @@ impl<A: Authority> Renewer<A> {
 
 /// The pending key: the one of an attempt whose reply was lost, or a new one that is stored before it is returned.
 pub fn pending_key(store: &dyn KeyStore) -> Result<PrivateKey, RenewError> {
-    if let Some(key) = store.load_pending()? {
-        return Ok(key);
-    }
-    let key = PrivateKey::generate()?;
-    store.save_pending(&key)?;
+    let key = match store.load_pending()? {
+        Some(key) => key,
+        None => {
+            let key = PrivateKey::generate()?;
+            store.save_pending(&key)?;
+            key
+        }
+    };
+    // What operators name who let a quarantined machine go on.
+    tracing::info!(key = %key.spki_sha256(), "the next certificate is asked for with this key");
     Ok(key)
 }
 

@@ -108,9 +108,10 @@ impl Read for OperatorService {
 
     async fn list_nodes(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::NodeList>, Status> {
         let r = request.get_ref().clone();
+        let clock = self.0.clock.now();
         self.read(&request, Rpc::ListNodes, |s| {
             let ids = s.machine_ids().filter(|id| r.name.is_empty() || *id == r.name);
-            let all = ids.filter_map(|id| s.node_view(id, self.connected(id)));
+            let all = ids.filter_map(|id| s.node_view_at(id, self.connected(id), s.time(clock)));
             v1::NodeList { nodes: all.filter(|n| r.all || n.state != "removed").collect() }
         })
         .await

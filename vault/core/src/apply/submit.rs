@@ -199,6 +199,7 @@ impl Step<'_> {
                 let draft = by.draft("node.quarantine", &q.id).with("reason", q.reason);
                 self.quarantine(&q.id, draft)
             }
+            Action::ReleaseIdentity(r) => self.release_identity(by, &r),
             Action::AdmitVoter(a) => self.admit_voter(by, &a, sealed),
             Action::EvictVoter(e) => self.evict_voter(by, &e),
             Action::UnlockPrepare(u) => self.unlock_prepare(by, u),

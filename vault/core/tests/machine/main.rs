@@ -26,6 +26,7 @@ mod log;
 mod operators;
 mod placements;
 mod preconditions;
+mod rejoin;
 mod removal;
 mod renewal;
 mod reset;
