@@ -60,6 +60,8 @@ impl Cluster {
                     Err(failure)
                 }
             }
+            // Of a root that was rotated out, and forgotten by now: a new login needs nothing but the operator's key.
+            Err(failure) if failure.code == Code::CertificateRefused.word() => Self::attempt(app).await,
             answer => answer,
         }
     }
@@ -74,7 +76,18 @@ impl Cluster {
         let dialer = Dialer::new(ctx.settings.service_addrs.clone(), tls, Timing::default());
         let mut cluster = Self { ctx, operator, trust, identity, dialer, patience };
         cluster.learn().await?;
+        cluster.log_in_again().await?;
         Ok(cluster)
+    }
+    /// If our certificate is of a root that the cluster has given up by now: a vault may still take it, orchestrators do not.
+    async fn log_in_again(&self) -> Result<(), Failure> {
+        let Some(held) = self.identity.current() else { return Ok(()) };
+        if login::is_believed(&held, &self.trust) {
+            return Ok(());
+        }
+        login::forget(&self.ctx);
+        self.identity.swap(login::identity(&self.ctx, &self.operator, &self.trust, self.patience).await?);
+        Ok(())
     }
     async fn learn(&mut self) -> Result<(), Failure> {
         let answer = self.read(async |mut r| r.get_trust(v1::Ack {}).await).await?;

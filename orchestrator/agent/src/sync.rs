@@ -139,7 +139,8 @@ impl<G: Ground> VaultSync<G> {
         report(&out, told, reader.take(&node.reports), true)?;
         let mut client = NodePlaneClient::new(link.channel.clone());
         let late = |_| Failure::unavailable("timed-out", format!("no answer within {ANSWER:?}"));
-        let pushes = timeout(ANSWER, client.sync(ReceiverStream::new(outgoing))).await.map_err(late)??.into_inner();
+        let opened = timeout(ANSWER, client.sync(ReceiverStream::new(outgoing))).await.map_err(late)?;
+        let pushes = opened.map_err(|status| link.explain(status))?.into_inner();
         metrics::gauge!("holdfast_agent_vault_connected").set(1.0);
         tracing::info!(vault = %link.server.peer.id.short(), addr = %link.addr, "stream to the vault opened");
         Ok(Stream { out, pushes, reader, told, link })
