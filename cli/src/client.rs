@@ -103,16 +103,18 @@ impl Cluster {
         Op: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
-        let answer = self.dialer.call(self.patience, &op).await.map_err(Failure::from);
-        let is = |code: Code| answer.as_ref().is_err_and(|f| f.code == code.word());
-        if is(Code::IdentityRefused) {
-            login::forget(&self.ctx);
+        match self.dialer.call(self.patience, &op).await.map_err(Failure::from) {
+            Err(failure) if failure.code == Code::CertificateRefused.word() => {
+                self.log_in_again().await?;
+                self.dialer.call(self.patience, &op).await.map_err(Failure::from)
+            }
+            answer => {
+                if answer.as_ref().is_err_and(|f| f.code == Code::IdentityRefused.word()) {
+                    login::forget(&self.ctx);
+                }
+                answer
+            }
         }
-        if is(Code::CertificateRefused) {
-            self.log_in_again().await?;
-            return self.dialer.call(self.patience, &op).await.map_err(Failure::from);
-        }
-        answer
     }
     /// A call of the service `Read`.
     pub async fn read<T, Op, Fut>(&self, op: Op) -> Result<T, Failure>

@@ -173,9 +173,10 @@ impl<A: Authority> Renewer<A> {
         }
     }
 
-    /// True if the certificate in use has ended.
+    /// True if the certificate in use has ended. Validity counts whole seconds and includes its last one.
     fn is_over(&self) -> bool {
-        self.cell.current().is_some_and(|identity| identity.not_after() <= now())
+        let last = Duration::from_secs(1);
+        self.cell.current().is_some_and(|identity| identity.not_after().plus(last) <= now())
     }
 
     /// One attempt; when the next renewal is due. On failure the pending key stays, and the next attempt uses it. A certificate
