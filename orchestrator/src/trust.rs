@@ -211,3 +211,7 @@ impl Believed {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "trust_tests.rs"]
+mod tests;
