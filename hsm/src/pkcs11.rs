@@ -192,10 +192,8 @@ impl Link {
 }
 
 fn exchange(worker: &Channel, request: &Request, deadline: Duration) -> Reply {
-    let room = match request {
-        Request::Wrap { label, aad, plain } => 64 + label.len() + aad.len() + plain.len(),
-        _ => 128,
-    };
+    let room =
+        if let Request::Wrap { label, aad, plain } = request { label.len() + aad.len() + plain.len() } else { 64 } + 64;
     worker.send(&encode(request, room)?).map_err(|e| failed(&e, deadline))?;
     receive(worker, deadline)
 }
@@ -209,9 +207,10 @@ fn receive(worker: &Channel, deadline: Duration) -> Reply {
 }
 
 fn failed(e: &io::Error, deadline: Duration) -> KeyError {
-    match e.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => KeyError::Timeout(deadline),
-        _ => KeyError::Unavailable(format!("the token's process: {e}")),
+    if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+        KeyError::Timeout(deadline)
+    } else {
+        KeyError::Unavailable(format!("the token's process: {e}"))
     }
 }
 

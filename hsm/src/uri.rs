@@ -54,6 +54,15 @@ pub enum Module {
     Name(String),
 }
 
+impl fmt::Display for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 /// What is wrong with a URI.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UriError {
@@ -184,7 +193,7 @@ impl Read {
         };
         let number = |text: String| {
             let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-            let number = text.parse().ok().filter(|_| digits);
+            let number = text.parse::<u64>().ok().filter(|_| digits);
             number.ok_or(UriError::Value("slot-id", "is not a number"))
         };
         let slot_id = self.slot_id.map(number).transpose()?;
@@ -338,10 +347,18 @@ mod tests {
         assert_eq!(refused("pkcs11:token=a;object=k?module-name=a"), UriError::Object("object".to_owned()));
         assert_eq!(refused("pkcs11:token=a;colour=b?module-name=a"), UriError::Unknown("colour".to_owned()));
         assert!(!refused("pkcs11:token=a?module-name=a&pin-value=1234").to_string().contains("1234"));
-        for bad in ["token", "token=%", "token=%4", "token=%zz", "token=%00", "token=%ff", "token=a b", "token=a\u{e4}"] {
+        for bad in ["token", "token=%", "token=%4", "token=%zz", "token=%00", "token=%ff", "token=a b", "token=a\u{e4}"]
+        {
             assert!(matches!(refused(&format!("pkcs11:{bad}?module-name=a")), UriError::Malformed(_)), "{bad}");
         }
-        for bad in ["slot-id=-1", "slot-id=", "slot-id=x", "slot-id=99999999999999999999999", "token=", "serial=01234567890123456"] {
+        for bad in [
+            "slot-id=-1",
+            "slot-id=",
+            "slot-id=x",
+            "slot-id=99999999999999999999999",
+            "token=",
+            "serial=01234567890123456",
+        ] {
             assert!(matches!(refused(&format!("pkcs11:{bad}?module-name=a")), UriError::Value(_, _)), "{bad}");
         }
         for bad in ["module-path=lib.so", "module-path=", "module-name=../a", "module-name=", "module-name=.a"] {

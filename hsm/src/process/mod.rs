@@ -17,10 +17,11 @@ use crate::message::{Order, Setup, decode, encode};
 use crate::port::KeyError;
 use crate::uri::Uri;
 use holdfast_types::SecretBytes;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// The first argument that makes a program a keeper.
@@ -58,7 +59,7 @@ pub struct KeeperOptions {
 #[derive(Debug)]
 pub struct Keeper {
     link: Channel,
-    pid: u32,
+    child: Child,
     uri: Uri,
     deadline: Duration,
 }
@@ -81,7 +82,7 @@ impl Keeper {
         let bytes = encode(&setup, 16 << 10).map_err(io::Error::other);
         zeroize::Zeroize::zeroize(&mut setup.pin);
         mine.send(&bytes?)?;
-        Ok(Self { link: mine, pid: child.id(), uri: setup.uri, deadline })
+        Ok(Self { link: mine, child, uri: setup.uri, deadline })
     }
     /// The token that it was started for.
     pub fn uri(&self) -> &Uri {
@@ -93,7 +94,7 @@ impl Keeper {
     }
     /// The keeper's process.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.child.id()
     }
     /// A new worker in place of any that there is: the vault's end of its channel. The worker's first message says whether
     /// it could log in.
@@ -109,4 +110,11 @@ impl Keeper {
     pub(crate) fn stop(&self) {
         drop(encode(&Order::Stop, 16).map(|bytes| self.link.send(&bytes)));
     }
+}
+
+/// What both processes do first: no new rights, and nothing of them is dumped or attached to.
+fn confine() {
+    rustix::thread::set_no_new_privs(true).ok();
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).ok();
 }
