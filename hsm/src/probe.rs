@@ -52,7 +52,8 @@ const NAME: &[u8] = b"holdfast probe";
 
 /// Tries the token: everything if there is a PIN, else only what it says of itself. Leaves nothing behind but, in a token
 /// that can wrap, the wrapping key of the label `probe`.
-pub fn probe(uri: &Uri, pin: Option<&SecretBytes>) -> Result<Probe, KeyError> {
+pub fn probe(uri: &Uri, pin: Option<SecretBytes>) -> Result<Probe, KeyError> {
+    let pin = pin.as_ref();
     let token = Token::open_told(uri, pin, PinTrust::Untried, &|_| {})?;
     let said = token.said();
     let mut probe = Probe {

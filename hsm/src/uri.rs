@@ -17,6 +17,8 @@ const MODULE_DIRS: &[&str] = &[
     "/usr/lib/x86_64-linux-gnu/pkcs11",
     "/usr/lib/aarch64-linux-gnu/pkcs11",
     "/usr/lib/softhsm",
+    "/usr/lib/x86_64-linux-gnu/nss",
+    "/usr/lib/aarch64-linux-gnu/nss",
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
     "/usr/lib64/pkcs11",

@@ -2,11 +2,11 @@
 //!
 //! Keys are found by their id, so nothing is kept beside the token. A key that the token would give away is refused.
 
-mod blame;
+mod errors;
 mod open;
 mod wrapping;
 
-pub(crate) use blame::{blame, blame_decrypting};
+pub(crate) use errors::{blame, blame_decrypting};
 pub use wrapping::mechanism_of;
 
 use crate::port::{KeyError, KeyId, KeyPort, Purpose};

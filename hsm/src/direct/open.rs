@@ -1,6 +1,6 @@
 //! Opening a token: its module, its slot, its PIN. The PIN is tried once, and not at all if the token could lock.
 
-use super::blame::is_pin;
+use super::errors::is_pin;
 use super::{Open, Said, Token, blame};
 use crate::message::{PinEvent, PinTrust};
 use crate::module;
