@@ -13,7 +13,7 @@ use std::time::Duration;
 use webpki::aws_lc_rs::ECDSA_P256_SHA256;
 
 /// Most certificates in a chain, the leaf and a root included.
-pub const MAX_CHAIN: usize = 5;
+pub const MAX_CHAIN: usize = 10;
 
 /// What the peer is in this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,9 +17,11 @@ pub const ROOT_LIFE: Duration = Duration::from_secs(3650 * 86_400);
 /// An issuer's usual life: 30 days.
 pub const ISSUER_LIFE: Duration = Duration::from_secs(30 * 86_400);
 
+/// Self-issued certificates are not counted (RFC 5280, section 6.1.4), but by GnuTLS: room for an issuer below a cross-certificate.
+const ROOT_PATH_LEN: u32 = 2;
 /// The last second of year 9999, the last that X.509 can write.
 const LAST_SECOND: i64 = 253_402_300_799;
-const ROOT_NAME: &str = "Holdfast root";
+pub(crate) const ROOT_NAME: &str = "Holdfast root";
 const ISSUER_NAME: &str = "Holdfast issuer";
 const CA_USAGE: u16 = usage::KEY_CERT_SIGN | usage::CRL_SIGN;
 
@@ -90,7 +92,7 @@ pub fn new_root(
 ) -> Result<Issued, IssueError> {
     let key = SubjectKey::from_sec1(&signer.sec1())?;
     let name = Name::Ca { common_name: ROOT_NAME.to_owned(), serial_number: cluster.hex() };
-    let intent = ca_intent(&key, name.clone(), 1, serial, now, now.plus(life))?;
+    let intent = ca_intent(&key, name.clone(), ROOT_PATH_LEN, serial, now, now.plus(life))?;
     seal(Facts { issuer: name, ..intent }, &key, signer, &key)
 }
 
@@ -121,10 +123,11 @@ impl CaCert {
         let key = SubjectKey::from_spki(&facts.spki)?;
         Ok(Self { facts, key })
     }
-    /// A self-signed root of the profile of [`new_root`].
+    /// A self-signed root of the profile of [`new_root`], or one that operators brought: with room for an issuer below it.
     fn root(der: &[u8]) -> Result<Self, IssueError> {
         let ca = Self::read(der)?;
-        let ours = cluster_of(&ca.facts).is_some() && ca.facts.path_len == Some(1) && ca.facts.key_usage == CA_USAGE;
+        let signs = ca.facts.key_usage & CA_USAGE == CA_USAGE;
+        let ours = cluster_of(&ca.facts).is_some() && ca.facts.path_len.is_none_or(|n| n > 0) && signs;
         if ours && signed_by(der, ca.key.public()) { Ok(ca) } else { Err(IssueError::NotA("one of our roots")) }
     }
     fn issuer(der: &[u8]) -> Result<Self, IssueError> {
@@ -197,7 +200,9 @@ impl<'a> RootCa<'a> {
             let Facts { not_before, not_after, .. } = other.facts;
             return Err(IssueError::CaNotValid { not_before, not_after });
         }
-        let intent = ca_intent(&other.key, other.facts.subject, 1, serial, now, other.facts.not_after)?;
+        let mut intent = ca_intent(&other.key, other.facts.subject, 1, serial, now, other.facts.not_after)?;
+        // The one that certificates under it name.
+        intent.subject_key_id = other.facts.subject_key_id;
         self.ca.issue(intent, now, &other.key, self.signer)
     }
 }

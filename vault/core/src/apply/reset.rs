@@ -57,7 +57,8 @@ impl Step<'_> {
         s.rotation = Rotation::default();
         // Epochs begin anew, and what was believed was of the era before.
         s.identities.values_mut().for_each(|i| i.acked = 0);
-        s.issuers = vec![Issuer { root, der: r.issuer_der, key: r.issuer_key, since: at, not_after: r.issuer_not_after }];
+        s.issuers =
+            vec![Issuer { root, der: r.issuer_der, key: r.issuer_key, since: at, not_after: r.issuer_not_after }];
         s.stks = vec![stk_row(r.stk)];
         s.bundles = vec![r.bundle];
         s.index = Index::build(s);

@@ -207,7 +207,12 @@ pub fn renew(
     let m = leader.mint(request.key(), row.role, id, seq, entropy)?;
     let facts = m.facts.clone();
     let reply = issued(leader, id, m, hpke.as_ref())?;
-    Ok(prepared(leader.now, entropy, Command::Renew { id: id.to_owned(), cert: facts, hpke, acked: r.bundle_epoch }, Some(reply)))
+    Ok(prepared(
+        leader.now,
+        entropy,
+        Command::Renew { id: id.to_owned(), cert: facts, hpke, acked: r.bundle_epoch },
+        Some(reply),
+    ))
 }
 
 /// What the registry says of a client certificate on listener S.

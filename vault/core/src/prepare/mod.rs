@@ -21,7 +21,7 @@ pub use identity::{
 };
 pub use keyring::{new_term, rewrap};
 pub use reset::{PlannedReset, Resetting, plan_reset};
-pub use roots::{AtRest, RootMaterial, add_root, ask_offline, ca_key, drop_root, given_root};
+pub use roots::{AtRest, ROOT_KEY, RootMaterial, add_root, ask_offline, ca_key, drop_root, given_root};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
 pub use trust::{checkpoint, lease_ext, revocations, revoke, status};
@@ -150,7 +150,13 @@ impl Leader<'_> {
             .issuer
             .leaf(key, &id, entropy.draw16("serial"), self.now, life)
             .map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
-        let facts = CertFacts { seq, serial: leaf.serial_hex, spki: leaf.spki_sha256, not_after: leaf.not_after, root: issuer.root };
+        let facts = CertFacts {
+            seq,
+            serial: leaf.serial_hex,
+            spki: leaf.spki_sha256,
+            not_after: leaf.not_after,
+            root: issuer.root,
+        };
         let renew_after = jittered(life / 3, entropy);
         Ok(Minted { facts, chain: self.state.served_chain(leaf.der, issuer, self.now), renew_after })
     }
