@@ -19,13 +19,11 @@ pub const ISSUER_LIFE: Duration = Duration::from_secs(30 * 86_400);
 
 /// The last second of year 9999, the last that X.509 can write.
 const LAST_SECOND: i64 = 253_402_300_799;
-const ROOT_NAME: &str = "Holdfast root";
+pub(crate) const ROOT_NAME: &str = "Holdfast root";
 const ISSUER_NAME: &str = "Holdfast issuer";
 const CA_USAGE: u16 = usage::KEY_CERT_SIGN | usage::CRL_SIGN;
 /// An issuer and a cross-certificate: GnuTLS counts the latter, though RFC 5280, section 6.1.4 (l), does not.
 const ROOT_PATH_LEN: u32 = 2;
-/// What a root may have: those of earlier clusters have room for an issuer only.
-const ROOT_PATH_LENS: [u32; 2] = [1, ROOT_PATH_LEN];
 const CROSS_PATH_LEN: u32 = 1;
 const ISSUER_PATH_LEN: u32 = 0;
 
@@ -127,11 +125,11 @@ impl CaCert {
         let key = SubjectKey::from_spki(&facts.spki)?;
         Ok(Self { facts, key })
     }
-    /// A self-signed root of the profile of [`new_root`].
+    /// A self-signed root of the profile of [`new_root`], or one that operators brought: with room for an issuer below it.
     fn root(der: &[u8]) -> Result<Self, IssueError> {
         let ca = Self::read(der)?;
-        let room = ca.facts.path_len.is_some_and(|n| ROOT_PATH_LENS.contains(&n));
-        let ours = cluster_of(&ca.facts).is_some() && room && ca.facts.key_usage == CA_USAGE;
+        let signs = ca.facts.key_usage & CA_USAGE == CA_USAGE;
+        let ours = cluster_of(&ca.facts).is_some() && ca.facts.path_len.is_none_or(|n| n > 0) && signs;
         if ours && signed_by(der, ca.key.public()) { Ok(ca) } else { Err(IssueError::NotA("one of our roots")) }
     }
     fn issuer(der: &[u8]) -> Result<Self, IssueError> {
@@ -204,7 +202,9 @@ impl<'a> RootCa<'a> {
             let Facts { not_before, not_after, .. } = other.facts;
             return Err(IssueError::CaNotValid { not_before, not_after });
         }
-        let intent = ca_intent(&other.key, other.facts.subject, CROSS_PATH_LEN, serial, now, other.facts.not_after)?;
+        let mut intent = ca_intent(&other.key, other.facts.subject, CROSS_PATH_LEN, serial, now, other.facts.not_after)?;
+        // The one that certificates under it name.
+        intent.subject_key_id = other.facts.subject_key_id;
         self.ca.issue(intent, now, &other.key, self.signer)
     }
 }

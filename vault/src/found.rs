@@ -11,7 +11,7 @@ use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
 use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::keys::PrivateKey;
 use holdfast_types::{Secret, SecretBytes, VoterId};
-use holdfast_vault_core::prepare::{self, FoundingKeys, Lives};
+use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, Lives};
 use holdfast_vault_core::{Entropy, Keyring, UnlockKey, command_voter};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::keys::Ed25519Key;
@@ -187,8 +187,13 @@ fn first_command(
     let (issuer, issuer_pkcs8) = made(Purpose::Issuer, b"issuer/1").map_err(failed)?;
     let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
     let keyring = Keyring::new(cluster, 1, Secret::take(&mut random32()?), Secret::take(&mut random32()?));
-    let made =
-        FoundingKeys { root: &root, root_pkcs8: &root_pkcs8, issuer: &issuer, issuer_pkcs8: &issuer_pkcs8, stk: &stk };
+    let made = FoundingKeys {
+        root: &root,
+        root_key: AtRest::Sealed(&root_pkcs8),
+        issuer: &issuer,
+        issuer_key: AtRest::Sealed(&issuer_pkcs8),
+        stk: &stk,
+    };
     let (_, kem_pk) = derive_keypair(ident.kem_ikm.expose());
     let voter = command_voter(FIRST, kem_pk);
     let mut entropy = Entropy::new(random32()?);
