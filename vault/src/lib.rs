@@ -34,6 +34,7 @@ mod recover;
 mod registry;
 mod reports;
 mod rising;
+mod roots;
 mod setback;
 mod socket;
 mod standing;
