@@ -11,13 +11,15 @@ use holdfast_types::{Digest, Millis, Secret, VoterId, kind};
 use holdfast_vault_core::{CaKey, Keyring, RootRow, State};
 use holdfast_wire::boxes::{PrivateKey, derive_keypair};
 use holdfast_wire::keys::{Ed25519Key, SignError};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A key of a port as a signer of certificates: in this process' memory or in a token. It may take as long as a token takes.
 pub struct PortSigner {
     port: Arc<dyn KeyPort>,
     id: KeyId,
     sec1: Vec<u8>,
+    /// Where it was found: whoever made it in a token himself gave it an id of his own.
+    found: OnceLock<KeyId>,
 }
 impl PortSigner {
     /// The key `id` of `port`.
@@ -27,16 +29,26 @@ impl PortSigner {
     /// The same of whichever port.
     pub fn of(port: Arc<dyn KeyPort>, id: KeyId) -> Result<Self, KeyError> {
         let sec1 = port.public(&id)?;
-        Ok(Self { port, id, sec1 })
+        Ok(Self { port, id, sec1, found: OnceLock::new() })
+    }
+    /// The key `id` of `port`, or whichever there belongs to this certificate: the port is not asked before something is to be
+    /// signed.
+    pub fn of_certificate(port: Arc<dyn KeyPort>, id: KeyId, der: &[u8]) -> Result<Self, Failure> {
+        let sec1 = sec1_of_cert(der).ok_or_else(corrupt("CA certificate"))?;
+        Ok(Self { port, id, sec1, found: OnceLock::new() })
     }
     /// Whether the key can be used now.
     pub fn answers(&self) -> Result<(), KeyError> {
-        self.port.public(&self.id).map(drop)
+        self.call(|id| self.port.public(id)).map(drop)
     }
-    /// The key `id` of `port`, which belongs to this certificate: the port is not asked before something is to be signed.
-    fn of_certificate(port: Arc<dyn KeyPort>, id: KeyId, der: &[u8]) -> Result<Self, Failure> {
-        let sec1 = sec1_of_cert(der).ok_or_else(corrupt("CA certificate"))?;
-        Ok(Self { port, id, sec1 })
+    fn call<T>(&self, call: impl Fn(&KeyId) -> Result<T, KeyError>) -> Result<T, KeyError> {
+        match call(self.found.get().unwrap_or(&self.id)) {
+            Err(KeyError::NotFound(id)) => {
+                let found = find(&*self.port, &self.sec1)?.ok_or(KeyError::NotFound(id))?;
+                call(self.found.get_or_init(|| found))
+            }
+            done => done,
+        }
     }
 }
 impl CertSigner for PortSigner {
@@ -44,8 +56,21 @@ impl CertSigner for PortSigner {
         self.sec1.clone()
     }
     fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, SignError> {
-        self.port.sign_p256(&self.id, msg).map_err(|e| SignError(e.to_string()))
+        self.call(|id| self.port.sign_p256(id, msg)).map_err(|e| SignError(e.to_string()))
     }
+}
+
+/// The key with this public half.
+fn find(port: &dyn KeyPort, sec1: &[u8]) -> Result<Option<KeyId>, KeyError> {
+    for id in port.list()? {
+        match port.public(&id) {
+            Ok(public) if public == sec1 => return Ok(Some(id)),
+            // Others' keys lie in a token too, and are none of ours to judge.
+            Ok(_) | Err(KeyError::NotFound(_) | KeyError::Refused(_) | KeyError::Corrupt(_)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
 }
 
 /// Everything that is opened while the voter is unlocked.
@@ -90,26 +115,6 @@ impl Opened {
     }
 }
 
-/// Names of keys in a token that somebody else made there: the id itself follows, in hex.
-const FOUND: &str = "found/";
-
-/// The name under which the cluster knows a key that was found in a token.
-pub fn name_of_found(id: &KeyId) -> String {
-    format!("{FOUND}{id}")
-}
-
-/// The id of a key in a token by the name that the cluster knows it under.
-pub fn token_id(purpose: Purpose, name: &str) -> KeyId {
-    let found = name.strip_prefix(FOUND).filter(|hex| hex.len() == 32).and_then(|hex| {
-        let mut id = [0; 16];
-        for (n, byte) in id.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(hex.get(2 * n..2 * n + 2)?, 16).ok()?;
-        }
-        Some(KeyId(id))
-    });
-    found.unwrap_or_else(|| KeyId::of(purpose, name.as_bytes()))
-}
-
 /// What a voter without a token has in its place: the key is somewhere, and not here.
 struct NoToken;
 
@@ -144,7 +149,7 @@ fn place(
 ) -> Option<(Arc<dyn KeyPort>, KeyId)> {
     match key {
         CaKey::Sealed(k) => Some((Arc::clone(port) as Arc<dyn KeyPort>, KeyId::of(purpose, k.name.as_bytes()))),
-        CaKey::Token(name) => token.map(|t| (Arc::clone(t), token_id(purpose, name))),
+        CaKey::Token(name) => token.map(|t| (Arc::clone(t), KeyId::of(purpose, name.as_bytes()))),
         CaKey::Offline => None,
     }
 }
@@ -233,14 +238,23 @@ pub fn open(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_pki::issue::{ROOT_LIFE, new_root};
+    use holdfast_types::ClusterId;
 
     #[test]
-    fn a_key_that_was_found_in_a_token_is_found_again_by_its_own_id() {
-        let own = KeyId([7; 16]);
-        assert_eq!(token_id(Purpose::Root, &name_of_found(&own)), own);
-        for name in ["root/5", "found/", "found/07", "found/zz"] {
-            assert_eq!(token_id(Purpose::Root, name), KeyId::of(Purpose::Root, name.as_bytes()), "{name}");
-        }
+    fn a_given_roots_key_is_found_in_the_token_by_its_public_half() {
+        let token = Arc::new(SoftwareKeys::new());
+        let theirs = token.generate(Purpose::Root, b"made elsewhere").unwrap();
+        token.generate(Purpose::Root, b"another").unwrap();
+        let (cluster, now) = (ClusterId::of_charter(b"one"), Millis(1_700_000_000_000));
+        let root = PortSigner::new(&token, theirs).unwrap();
+        let der = new_root(&root, &cluster, [1; 16], now, ROOT_LIFE).unwrap().der;
+        let ours = KeyId::of(Purpose::Root, b"root/7");
+        let signer = || PortSigner::of_certificate(Arc::clone(&token) as Arc<dyn KeyPort>, ours, &der).unwrap();
+        signer().answers().unwrap();
+        assert!(signer().sign(b"a certificate").is_ok());
+        token.destroy(&theirs).unwrap();
+        assert_eq!(signer().answers(), Err(KeyError::NotFound(ours)), "another key was taken for it");
     }
 
     #[test]

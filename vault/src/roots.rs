@@ -15,10 +15,9 @@ pub use calls::{Calls, is_old};
 use crate::cluster::Cluster;
 use crate::drive;
 use crate::failure::refused;
-use crate::keystore::{Opened, PortSigner, name_of_found, random32, token_id};
+use crate::keystore::{Opened, PortSigner, random32};
 use crate::registry::Events;
-use holdfast_hsm::{KeyError, KeyId, KeyPort, Purpose};
-use holdfast_pki::bundle::sec1_of_cert;
+use holdfast_hsm::{KeyError, KeyId, KeyPort as _, Purpose};
 use holdfast_pki::issue::ROOT_LIFE;
 use holdfast_pki::keys::CertSigner;
 use holdfast_transport::failure::Failure;
@@ -133,7 +132,10 @@ async fn in_time(cluster: &Arc<Cluster>) -> Result<(), Failure> {
 async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     let said = cluster.acks.take();
     if !said.is_empty() {
-        cluster.propose(Command::Acked(said)).await?;
+        if let Err(e) = cluster.propose(Command::Acked(said.clone())).await {
+            said.iter().for_each(|(id, epoch)| cluster.acks.note(id, *epoch));
+            return Err(e);
+        }
     }
     for _ in 0..STEPS {
         let now = cluster.now()?;
@@ -308,30 +310,16 @@ fn given_key(
         }
         CaKey::Token(name) => {
             let token = opened.token.as_ref().ok_or_else(no_token)?;
-            let id = find(&**token, der, &token_id(Purpose::Root, name)).map_err(port)?;
-            let missing = || Failure::not_found("not-found", "the token holds no key that belongs to this certificate");
-            let id = id.ok_or_else(missing)?;
-            // Whoever made it gave it an id of his own, under which it is found from now on.
-            let own = id == token_id(Purpose::Root, name);
-            let name = if own { name.clone() } else { name_of_found(&id) };
-            Ok((Some(PortSigner::of(Arc::clone(token), id).map_err(port)?), CaKey::Token(name)))
+            let id = KeyId::of(Purpose::Root, name.as_bytes());
+            let signer = PortSigner::of_certificate(Arc::clone(token), id, der)?;
+            signer.answers().map_err(|e| {
+                let missing = "the token holds no key that belongs to the root that was given";
+                if matches!(e, KeyError::NotFound(_)) { Failure::not_found("not-found", missing) } else { port(e) }
+            })?;
+            Ok((Some(signer), key.clone()))
         }
         CaKey::Offline => Ok((None, CaKey::Offline)),
     }
-}
-
-/// The key that belongs to a certificate, `likely` looked at first.
-fn find(token: &dyn KeyPort, der: &[u8], likely: &KeyId) -> Result<Option<KeyId>, KeyError> {
-    let wanted = sec1_of_cert(der);
-    for id in std::iter::once(*likely).chain(token.list()?) {
-        match token.public(&id) {
-            Ok(public) if Some(&public) == wanted.as_ref() => return Ok(Some(id)),
-            // Others' keys lie in a token too, and are none of ours to judge.
-            Ok(_) | Err(KeyError::NotFound(_) | KeyError::Refused(_) | KeyError::Corrupt(_)) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(None)
 }
 
 async fn drop_root(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
@@ -356,6 +344,7 @@ async fn destroy(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Destroys what was made here. A key that operators made in their token has another id there, and stays theirs to destroy.
 fn destroy_keys(root: &RetiredRoot, opened: &Opened) -> Result<(), Failure> {
     if let Some((at, id)) = opened.place(Purpose::Root, &root.key) {
         at.destroy(&id).map_err(port)?;
@@ -364,7 +353,7 @@ fn destroy_keys(root: &RetiredRoot, opened: &Opened) -> Result<(), Failure> {
     }
     for name in &root.issuers {
         let token = opened.token.as_ref().ok_or_else(no_token)?;
-        token.destroy(&token_id(Purpose::Issuer, name)).map_err(port)?;
+        token.destroy(&KeyId::of(Purpose::Issuer, name.as_bytes())).map_err(port)?;
     }
     Ok(())
 }
