@@ -36,6 +36,7 @@ mod removal;
 mod reports;
 mod rising;
 mod seen;
+mod roots;
 mod setback;
 mod socket;
 mod standing;

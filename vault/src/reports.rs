@@ -311,15 +311,20 @@ impl Duty {
     }
 }
 
-/// Whether a third of the certificate's life is over, or there is none.
+/// Whether a third of the certificate's life is over, another root signs than the one that it is under, or there is none.
 fn needs_certificate(cluster: &Cluster) -> Result<bool, Failure> {
     let Some(i) = cluster.identity.current() else { return Ok(true) };
+    let under = cluster
+        .look(|s| (s.voter(cluster.id).and_then(|v| v.cert.as_ref()).map(|c| c.root), s.signing_root_sha256()))?;
+    if under.0.is_some_and(|root| Some(root) != under.1) {
+        return Ok(true);
+    }
     Ok(third_over(cluster.now()?, i.not_before().plus(BACKDATE), i.not_after()))
 }
 
 /// Whether this event is one that a voter's own duties follow from.
 fn concerns(e: &Event) -> bool {
-    matches!(e, Event::Slots | Event::Keys | Event::Voters)
+    matches!(e, Event::Slots | Event::Keys | Event::Voters | Event::Trust)
 }
 
 /// Sees to this voter's duties until `stop`.

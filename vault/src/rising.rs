@@ -74,7 +74,7 @@ fn opened(standing: &Standing) -> Result<Opened, Failure> {
         .read(|r| {
             let s = r.state();
             clock::is_not_behind(wall, s.time(wall))?;
-            keystore::open(s, &ident, standing.id, s.time(wall))
+            keystore::open(s, &ident, standing.id, s.time(wall), standing.token.as_ref())
         })
         .map_err(stopped)?
 }
