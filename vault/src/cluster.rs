@@ -79,6 +79,8 @@ pub struct Cluster {
     pub clocks: crate::clocks::Clocks,
     /// Voters that spoke as another.
     pub impostors: crate::unsaid::Impostors,
+    /// What the voters say of their tokens.
+    pub tokens: crate::hsm::tokens::Tokens,
 }
 
 /// How long connections of a replaced certificate go on.

@@ -46,6 +46,7 @@ pub(crate) fn disk(e: DiskError) -> Failure {
     let (code, help) = match &e {
         DiskError::NoCredential => ("no-slot", CREDENTIAL),
         DiskError::BadCredential(_) => ("bad-key", CREDENTIAL),
+        DiskError::Token(e) => return crate::hsm::failure(e),
         DiskError::BadKey => ("bad-key", "use the current unlock key or the recovery key of this cluster"),
         DiskError::NoSlot => ("no-slot", "use a key of a kind that this voter has a slot for"),
         DiskError::OtherCluster { .. } => ("wrong-cluster", WHOLE),
