@@ -244,7 +244,9 @@ impl Duty {
         if let Some(token) = token {
             let (dir, keys) = (s.dir.clone(), Arc::clone(&s.disk_keys));
             let wrapped = tokio::task::spawn_blocking(move || hsm::bring_slots(&dir, &keys, &*token)).await;
-            wrapped.map_err(broken)?.map_err(disk)?;
+            if wrapped.map_err(broken)?.map_err(disk)? {
+                tracing::info!("this voter's disk opens by its token from now on");
+            }
         }
         self.slots_due = false;
         Ok(())

@@ -53,14 +53,19 @@ pub(super) fn seal(slots: &mut Slots, generation: &Generation, token: &dyn SlotT
     Ok(())
 }
 
-/// Gives every live generation of the disk key in `dir` a slot of `token`; they are on disk when this returns.
-pub fn bring_slots(dir: &Path, keys: &DiskKeys, token: &dyn SlotToken) -> Result<(), DiskError> {
+/// Gives every live generation of the disk key in `dir` a slot of `token`; they are on disk when this returns. Whether there was
+/// something to do.
+pub fn bring_slots(dir: &Path, keys: &DiskKeys, token: &dyn SlotToken) -> Result<bool, DiskError> {
     let _alone = keys.changing();
     let (before, mut slots) = (duty::load(dir, keys)?, duty::load(dir, keys)?);
     for generation in keys.for_slots() {
         seal(&mut slots, &generation, token)?;
     }
-    if slots == before { Ok(()) } else { slots.store(dir) }
+    let news = slots != before;
+    if news {
+        slots.store(dir)?;
+    }
+    Ok(news)
 }
 
 /// Whether a slot of this disk is a token's.

@@ -85,9 +85,9 @@ fn a_token_that_is_away_is_named_and_the_other_slots_are_as_they_were() {
     assert!(e.contains("pulled out"), "{e}");
     assert_eq!(file(), before);
     let token = FakeToken::new(1);
-    bring_slots(dir.path(), &keys, &token).unwrap();
+    assert!(bring_slots(dir.path(), &keys, &token).unwrap());
     let with = file();
-    bring_slots(dir.path(), &keys, &token).unwrap();
+    assert!(!bring_slots(dir.path(), &keys, &token).unwrap());
     assert_eq!(file(), with, "nothing to do, and yet the file was written");
     testing::opened(dir.path());
 }

@@ -117,7 +117,7 @@ async fn init(daemon: Arc<Daemon>, request: v1::InitRequest) -> Result<v1::InitR
         let f = Failure::changed("already-initialized", "this vault has been founded already");
         return Err(f.help("use another state directory to found another cluster"));
     }
-    let new = found::found(&daemon.config.state_dir, &request, &daemon.config.lives).await?;
+    let new = found::found(&daemon.config.state_dir, &request, &daemon.config.lives, daemon.token.as_ref()).await?;
     let cluster = match daemon.open_founded(new.slots, new.disk_key).await {
         Ok(cluster) => cluster,
         Err(e) => {

@@ -117,6 +117,11 @@ impl Token {
         *self.health() == Health::Good
     }
 
+    /// Whether anything is known of it yet.
+    pub fn was_asked(&self) -> bool {
+        *self.health() != Health::Unasked
+    }
+
     /// Asks it whether it answers; blocks for as long as that takes, at most one deadline.
     pub fn look(&self) -> Result<(), KeyError> {
         let found = self.back.as_ref().map_err(Clone::clone).and_then(|back| back.check());

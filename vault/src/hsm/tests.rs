@@ -72,6 +72,7 @@ fn token() -> (Arc<Fake>, Token) {
 #[test]
 fn a_token_that_failed_is_asked_again_by_a_look_alone() {
     let (fake, token) = token();
+    assert!(!token.was_asked());
     let id = token.generate(Purpose::Root, b"a").unwrap();
     assert_eq!((token.word().as_str(), token.is_good()), ("ok", true));
     let gone = KeyError::Unavailable("the token did not answer in 5 s".to_owned());

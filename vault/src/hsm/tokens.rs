@@ -5,7 +5,7 @@
 
 use super::OK;
 use crate::cluster::Cluster;
-use holdfast_types::VoterId;
+use holdfast_types::{Millis, VoterId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,6 +81,27 @@ impl Cluster {
     pub fn token_words(&self) -> Vec<String> {
         self.tokens.words(self.id, &self.token_word(), &self.voter.members().voters(), Instant::now())
     }
+
+    /// What is to be warned of: tokens that do not answer, and an issuer that nothing follows.
+    pub fn token_alarms(&self, now: Millis) -> Vec<(&'static str, String)> {
+        let away = away(&self.token_words()).map(|text| ("token", text));
+        let issuer = self.look(|s| s.issuer().and_then(|i| ends(i.since, i.not_after, now))).ok().flatten();
+        away.into_iter().chain(issuer.map(|text| ("issuer-ends", text))).collect()
+    }
+}
+
+fn away(words: &[String]) -> Option<String> {
+    let away: Vec<&str> = words.iter().map(String::as_str).filter(|w| !w.ends_with(": ok")).collect();
+    let after =
+        "keys in the token cannot be used there; certificates are given on by the issuer in use, until that ends";
+    (!away.is_empty()).then(|| format!("{}: {after}", away.join("; ")))
+}
+
+/// An issuer is replaced when a third of its life is over: one that is half way was not.
+fn ends(since: Millis, not_after: Millis, now: Millis) -> Option<String> {
+    (now >= since.plus(not_after.since(since) / 2)).then(|| {
+        format!("no issuer follows the one in use, which ends {not_after}: after that no certificate is given; see whether the root's key can be used")
+    })
 }
 
 #[cfg(test)]
@@ -119,6 +140,17 @@ mod tests {
         tokens.said(VoterId(2), OK, later);
         assert!(tokens.heirs(ME, "gone", &ids(&[1, 2]), later).is_empty());
         assert_eq!(tokens.heirs(ME, "gone", &ids(&[1, 2]), t + HAND_OVER), ids(&[2]));
+    }
+
+    #[test]
+    fn tokens_that_do_not_answer_and_issuers_that_nothing_follows_are_warned_of() {
+        let words = ["voter 1: ok".to_owned(), "voter 2: the token did not answer in 5 s".to_owned()];
+        assert_eq!(away(&words[..1]), None);
+        let text = away(&words).unwrap();
+        assert!(text.starts_with("voter 2: the token did not answer in 5 s: ") && !text.contains("voter 1"), "{text}");
+        let (since, end) = (Millis(1_000), Millis(3_000));
+        assert_eq!(ends(since, end, Millis(1_999)), None);
+        assert!(ends(since, end, Millis(2_000)).unwrap().contains("which ends 1970-01-01T00:00:03"));
     }
 
     #[test]
