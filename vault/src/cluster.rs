@@ -90,6 +90,8 @@ pub struct Cluster {
     pub impostors: crate::unsaid::Impostors,
     /// From where machines called last.
     pub seen: crate::seen::Seen,
+    /// What the voters say of their tokens.
+    pub tokens: crate::hsm::tokens::Tokens,
 }
 
 /// How long connections of a replaced certificate go on.

@@ -5,6 +5,7 @@
 pub mod config;
 pub mod disk;
 pub mod harden;
+pub mod hsm_probe;
 pub mod peers;
 pub mod raft;
 pub mod rights;
@@ -21,6 +22,7 @@ mod found;
 mod gate;
 mod grpc;
 mod host;
+mod hsm;
 mod hub;
 mod joining;
 mod kem;

@@ -6,11 +6,13 @@
 use crate::clocks;
 use crate::cluster::{Addrs, Cluster};
 use crate::disk::duty::{SlotsNow, bring_slots};
+use crate::disk::hsm;
 use crate::disk::ident::Ident;
 use crate::disk::rotation::{replace_disk_key, resume};
 use crate::disk::slots::{Recipient, Slots};
 use crate::failure::stopped;
 use crate::found::disk;
+use crate::hsm::Token;
 use crate::kem::{KemStep, kem_of, kem_step};
 use crate::keystore::random32;
 use crate::registry::Events;
@@ -68,7 +70,7 @@ fn slots_now(standing: &Standing) -> Result<SlotsNow, Failure> {
         match slot.recipient {
             Recipient::Unlock { epoch } => now.unlock_epoch = now.unlock_epoch.max(epoch),
             Recipient::Recovery { charter_version } => now.recovery_version = charter_version,
-            Recipient::Plain | Recipient::Credential { .. } => {}
+            Recipient::Plain | Recipient::Credential { .. } | Recipient::Hsm { .. } => {}
         }
     }
     Ok(now)
@@ -118,6 +120,7 @@ fn report_of(
         disk_key_order,
         kem_gen,
         kem_pk: kem_pk.to_vec(),
+        token: standing.token.as_ref().map(|t| t.word()).unwrap_or_default(),
         ..v1::VoterReport::default()
     }
 }
@@ -154,6 +157,7 @@ impl Cluster {
             Some(p) => self.commit(p).await.map(|(reply, _)| reply)?,
             None => v1::VoterReportReply::default(),
         };
+        self.tokens.said(id, &said.token, Instant::now());
         self.write_down(id, said).await;
         let clock_off = id != self.id && self.clock_is_off(id, said.clock_off_ms);
         Ok(v1::VoterReportReply { at_ms: holdfast_transport::now().0, clock_off, ..reply })
@@ -231,15 +235,25 @@ impl Duty {
         }
         let Some(wanted) = cluster.look(holdfast_vault_core::State::wanted_slots)? else { return Ok(()) };
         let s = &cluster.standing;
-        let (dir, keys, what) = (s.dir.clone(), Arc::clone(&s.disk_keys), wanted.clone());
+        let token = s.token.as_ref().and_then(Token::for_disk);
+        let (dir, keys, what, by) = (s.dir.clone(), Arc::clone(&s.disk_keys), wanted.clone(), token.clone());
         let broken = |_| Failure::failed("failed", "the slots could not be looked after");
-        let brought = tokio::task::spawn_blocking(move || bring_slots(&dir, &keys, &what)).await.map_err(broken)?;
+        let brought =
+            tokio::task::spawn_blocking(move || bring_slots(&dir, &keys, &what, &by)).await.map_err(broken)?;
         self.slots = brought.map_err(disk)?;
         resume(&s.dir, &s.disk_keys, &s.store, &s.voter, &wanted).await?;
         if wanted.disk_key_order > self.disk_key_order {
-            replace_disk_key(&s.dir, &s.disk_keys, &s.store, &s.voter, &wanted).await?;
+            replace_disk_key(&s.dir, &s.disk_keys, &s.store, &s.voter, &wanted, &token).await?;
             self.disk_key_order = wanted.disk_key_order;
             tracing::info!(order = self.disk_key_order, "this voter's disk key was replaced");
+        }
+        // A token that does not answer leaves the other slots as they are, and its own for later.
+        if let Some(token) = token {
+            let (dir, keys) = (s.dir.clone(), Arc::clone(&s.disk_keys));
+            let wrapped = tokio::task::spawn_blocking(move || hsm::bring_slots(&dir, &keys, &*token)).await;
+            if wrapped.map_err(broken)?.map_err(disk)? {
+                tracing::info!("this voter's disk opens by its token from now on");
+            }
         }
         self.slots_due = false;
         Ok(())

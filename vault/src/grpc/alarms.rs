@@ -54,7 +54,7 @@ pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Ala
     for (code, text) in cluster.look(|s| committed(s, now)).unwrap_or_default() {
         raise(code, text);
     }
-    for (code, text) in voters(cluster) {
+    for (code, text) in voters(cluster).into_iter().chain(cluster.token_alarms(now)) {
         raise(code, text);
     }
     if let Some(text) = complaint(holdfast_transport::now(), now) {
