@@ -1,7 +1,7 @@
 //! What the rotation of the root comes to: the next step, as the driver takes it, and the progress, as operators see it.
 //! Both follow from what is stored, so that any leader goes on where the one before it stopped.
 
-use super::{IdentityState, RootKind, RootRow, RootStep, RootTarget, State, third_over};
+use super::{Identity, IdentityState, RootKind, RootRow, RootStep, RootTarget, State, third_over};
 use crate::command::CaKey;
 use holdfast_types::{Digest, Millis, NodeId, Role};
 use holdfast_wire::v1;
@@ -201,6 +201,10 @@ impl State {
             })
         });
         voters.chain(machines).take(MAX_NAMED).collect()
+    }
+    /// An identity in the registry.
+    pub fn identity(&self, id: &str) -> Option<&Identity> {
+        self.identities.get(id)
     }
     /// Notes which Bundle an identity believes. Nobody believes one that is not there.
     pub(crate) fn note_ack(&mut self, id: &str, epoch: u64, newest: u64) {
