@@ -4,6 +4,7 @@ mod faults;
 mod founding;
 mod lead;
 mod moving;
+mod pages;
 mod probe;
 mod slot;
 mod token;
