@@ -17,6 +17,7 @@ mod demo;
 mod documents;
 mod evil;
 mod heartbeat;
+mod hsm;
 mod image;
 mod input;
 mod keys;
