@@ -17,6 +17,7 @@ mod demo;
 mod documents;
 mod evil;
 mod heartbeat;
+mod identities;
 mod image;
 mod input;
 mod keys;
