@@ -31,6 +31,7 @@ for_tests=(
 )
 for_benches=(
   "etcd etcd-server"
+  "softhsm2-util softhsm2"
 )
 readonly pkilint="pkilint==0.13.3" nextest="cargo-nextest@0.9.143" deny="cargo-deny@0.20.2"
 

@@ -68,6 +68,14 @@ pub struct Cluster {
     pub awaits: Awaits,
     /// Whom the leader asks to renew, so that an old term of the keyring can end.
     pub calls: crate::keyring::Calls,
+    /// Which Bundles machines said that they believe.
+    pub acks: crate::roots::Acks,
+    /// Whom the leader asks to renew, so that an old root can end.
+    pub renewals: crate::roots::Calls,
+    /// Why the last step of a rotation of the root failed; empty: it did not.
+    pub stalled: ArcSwap<String>,
+    /// Held while the keys are opened anew: the newest state's are the ones that are used.
+    pub reopening: std::sync::Mutex<()>,
     /// How fast one machine may make entries of the log.
     pub entries: Pace,
     /// How fast one orchestrator may ask for its leases.
@@ -82,6 +90,8 @@ pub struct Cluster {
     pub impostors: crate::unsaid::Impostors,
     /// From where machines called last.
     pub seen: crate::seen::Seen,
+    /// What the voters say of their tokens.
+    pub tokens: crate::hsm::tokens::Tokens,
 }
 
 /// How long connections of a replaced certificate go on.
@@ -127,6 +137,10 @@ impl Cluster {
 
     /// Runs one of the core's preparations with everything it needs.
     pub fn decide<T>(&self, f: impl FnOnce(&Leader<'_>, &mut Entropy) -> Result<T, Refusal>) -> Result<T, Failure> {
+        // Another root signs since a moment ago: its issuer is opened first.
+        if self.look(|s| s.issuer().is_some_and(|i| i.der != self.opened.load().issuer.der()))? {
+            crate::drive::reopen(self)?;
+        }
         let opened = self.opened.load();
         let mut entropy = Entropy::new(random32()?);
         self.look(|state| {

@@ -9,6 +9,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod hsm;
+
+pub use hsm::{Hsm, PinSource};
+
 /// Keys that `HOLDFAST_…` variables may override.
 const OVERRIDABLE: &[&str] = &[
     "state_dir",
@@ -41,6 +45,7 @@ struct Raw {
     harden: bool,
     #[serde(default = "snapshot_every")]
     snapshot_every: u64,
+    hsm: Option<hsm::RawHsm>,
 }
 fn yes() -> bool {
     true
@@ -119,6 +124,8 @@ pub struct Config {
     pub harden: bool,
     /// Raft entries between snapshots.
     pub snapshot_every: u64,
+    /// The token that this voter uses, if it has one.
+    pub hsm: Option<Hsm>,
 }
 
 /// Reads and checks the configuration at `path`; all faults are told together.
@@ -157,6 +164,7 @@ fn check(raw: Raw) -> Result<Config, Vec<String>> {
     }
     let advertise_peer = raw.advertise.peer.or_else(|| beside(raw.advertise.service.as_deref(), peer));
     let (lives, status_every) = check_lives(&raw.lives, &raw.certificates, &mut faults);
+    let hsm = raw.hsm.and_then(|raw| hsm::check(raw, &mut faults));
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -175,6 +183,7 @@ fn check(raw: Raw) -> Result<Config, Vec<String>> {
         allow_swap: raw.allow_swap,
         harden: raw.harden,
         snapshot_every: raw.snapshot_every,
+        hsm,
     })
 }
 
@@ -210,6 +219,7 @@ fn check_lives(raw: &RawLives, certificates: &RawCertificates, faults: &mut Vec<
         voter: life("voter", &raw.voter, d.voter, 30 * day),
         operator: life("operator", &raw.operator, d.operator, day),
         issuer: life("issuer", &raw.issuer, d.issuer, 90 * day),
+        rejoin: d.rejoin,
         lease: life("lease", &raw.lease, d.lease, 10 * m),
         start_before: life("start_before", &raw.start_before, d.start_before, h),
         grant: life("grant", &raw.grant, d.grant, 7 * day),

@@ -54,6 +54,7 @@ rights! {
     GetTrust = "Read/GetTrust", Service, [Op], "public documents";
     ListVoters = "Read/ListVoters", Service, [Op], "any operator";
     GetUnlock = "Read/GetUnlock", Service, [Op], "any operator; never an unlock secret";
+    GetRoots = "Read/GetRoots", Service, [Op], "any operator; certificates and numbers, never a key";
     Checkpoint = "Log/Checkpoint", Service, [Orch, Node, Op], "sizes and hashes";
     Inclusion = "Log/Inclusion", Service, [Op], "policy readAudit";
     Consistency = "Log/Consistency", Service, [Orch, Node, Op], "sizes and hashes";

@@ -26,7 +26,7 @@ pub struct Init {
     /// How many of the shares open a voter
     #[arg(long, value_name = "K", requires = "unlock_shares", value_parser = clap::value_parser!(u8).range(2..=16))]
     pub unlock_threshold: Option<u8>,
-    /// Keep the CA keys in this token; not available yet
+    /// Make the root's key in the token that the voter is configured with; this is its PKCS#11 URI
     #[arg(long, value_name = "URI")]
     pub hsm: Option<String>,
 }

@@ -34,6 +34,10 @@ impl State {
     pub fn role_of(&self, id: &str) -> Option<Role> {
         self.identities.get(id).map(|i| i.role)
     }
+    /// The certificate that an identity uses.
+    pub fn certificate_of(&self, id: &str) -> Option<&crate::CertRow> {
+        self.identities.get(id).and_then(crate::Identity::certificate)
+    }
     /// A service with its active specs and the vouchers they need; `None` once removed.
     pub fn service_view(&self, name: &ServiceRef) -> Option<v1::ServiceView> {
         let row = self.services.get(name).filter(|s| s.active)?;

@@ -3,6 +3,7 @@
 use crate::clock::complaint;
 use crate::cluster::Cluster;
 use crate::members;
+use crate::roots;
 use holdfast_types::{Millis, VoterId};
 use holdfast_vault_core::{Notice, State};
 use holdfast_wire::v1;
@@ -53,7 +54,7 @@ pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Ala
     for (code, text) in cluster.look(|s| committed(s, now)).unwrap_or_default() {
         raise(code, text);
     }
-    for (code, text) in voters(cluster) {
+    for (code, text) in voters(cluster).into_iter().chain(cluster.token_alarms(now)) {
         raise(code, text);
     }
     if let Some(text) = complaint(holdfast_transport::now(), now) {
@@ -109,6 +110,7 @@ fn unfinished(unlock: &v1::UnlockView, keyring: &v1::KeyringView, now: Millis) -
 /// Those that committed state tells.
 fn committed(s: &State, now: Millis) -> Vec<(&'static str, String)> {
     let mut all = unfinished(&s.unlock_view(), &s.keyring_view(), now);
+    all.extend(roots::alarms(s, now));
     all.extend(even(s.voters().count()));
     for (what, code, text) in NOTICES {
         let ids: Vec<String> = s.noticed(what, now).into_iter().map(str::to_owned).collect();

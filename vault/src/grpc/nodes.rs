@@ -7,6 +7,7 @@ use crate::failure::refused;
 use crate::hub::Entered;
 use crate::rights::Rpc;
 use crate::seen::{addr_of, from};
+use crate::roots;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::node_plane_server::NodePlane;
 use holdfast_types::{GrantId, NodeId, sha256};
@@ -75,6 +76,7 @@ impl NodeSession {
             return Err(Failure::invalid("invalid-input", "too many tasks in one report"));
         }
         self.cluster.entries.turn(self.node.as_str()).await?;
+        roots::heard(&self.cluster, self.node.as_str(), r.bundle_epoch)?;
         let mut tasks: Vec<_> = r.tasks.iter().filter_map(report).collect();
         if r.complete {
             self.give_all(&r).await?;
@@ -94,6 +96,9 @@ impl NodeSession {
     async fn give_all(&self, r: &v1::NodeReport) -> Result<(), Failure> {
         for push in trust_pushes(&self.cluster, r.charter_version, r.bundle_epoch)? {
             self.cluster.hub.push(&self.node, push);
+        }
+        if self.cluster.look(|s| roots::is_old(s, self.node.as_str()))? {
+            self.cluster.renewals.came(&self.node);
         }
         let now = self.cluster.now()?;
         if let Some(extend) = self.cluster.look(|s| s.extensions_of(&self.node, now))? {

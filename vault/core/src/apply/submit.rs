@@ -207,6 +207,9 @@ impl Step<'_> {
             Action::AutolockOff(_) => self.autolock_off(by),
             Action::RotateKeyring(_) => self.order_keyring(by),
             Action::RotateDiskKeys(_) => self.order_disk_keys(by),
+            Action::RotateRoot(r) => self.rotate_root(by, &r, sealed),
+            Action::AbortRoot(_) => self.abort_root(by),
+            Action::InstallIssuer(i) => self.install_issuer(by, &i),
         }
     }
 

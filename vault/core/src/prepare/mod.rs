@@ -23,7 +23,7 @@ pub use identity::{
 pub use keyring::{new_term, rewrap};
 pub use rejoin::{rejoin, rejoin_message};
 pub use reset::{PlannedReset, Resetting, plan_reset};
-pub use roots::{AtRest, RootMaterial, add_root, ask_offline, ca_key, drop_root, given_root};
+pub use roots::{AtRest, ROOT_KEY, RootMaterial, add_root, ask_offline, ca_key, drop_root, given_root};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
 pub use trust::{checkpoint, lease_ext, revocations, revoke, status};

@@ -1,21 +1,27 @@
 //! The rotation of the root, the leader's half: a new root with everything that follows from it, the end of an old one, and
 //! what an offline one is to sign.
 
-use super::found::{internal, next_bundle, sealed_key};
+use super::found::{following_bundle, internal, next_bundle, sealed_key, sealed_stk};
+use super::submit::Wish;
 use super::{Leader, prepared};
 use crate::command::{Asked, CaKey, Command, CrossRow, NewRoot};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
 use crate::keys::Keyring;
 use crate::refusal::Refusal;
-use crate::state::State;
+use crate::state::{RootKind, State};
 use holdfast_pki::given;
 use holdfast_pki::issue::{RootCa, new_root};
 use holdfast_pki::keys::{CertSigner, SubjectKey};
+use holdfast_policy::{OperatorAct, Target};
 use holdfast_types::{Digest, Millis, SecretBytes, sha256};
 use holdfast_wire::keys::{Ed25519Key, StatementSigner as _};
-use holdfast_wire::v1;
+use holdfast_wire::{boxes, v1};
+use prost::Message as _;
 use std::time::Duration;
+
+/// What the Box of a given root's key is bound to, with revision 0 and the command's id.
+pub const ROOT_KEY: &str = "root";
 
 /// Where a new CA key rests.
 #[derive(Clone, Copy)]
@@ -76,6 +82,10 @@ pub fn add_root(leader: &Leader<'_>, made: RootMaterial<'_>, entropy: &mut Entro
     let root = sha256(&[&der]);
     let mut cross = Vec::new();
     for (by, signer) in made.old {
+        // What is expired certifies nothing.
+        if state.root(by).is_some_and(|r| r.not_after <= now) {
+            continue;
+        }
         let old = state.root(by).ok_or_else(|| Refusal::changed("the trusted roots changed meanwhile"))?;
         cross.push((root, certified(&old.der, *signer, &der, now, entropy)?));
     }
@@ -156,12 +166,54 @@ pub fn ask_offline(
     now: Millis,
     entropy: &mut Entropy,
 ) -> Result<Prepared<()>, Refusal> {
-    let facts = super::found::sealed_stk(keys, stk, now, now.plus(life), entropy)?;
-    let mut bundle = super::found::following_bundle(state, now)?;
+    let facts = sealed_stk(keys, stk, now, now.plus(life), entropy)?;
+    let mut bundle = following_bundle(state, now)?;
     bundle.epoch = state.epoch().saturating_add(ASK_ROOM);
     bundle.stks.push(v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 });
     let csr = holdfast_pki::csr::request(issuer).map_err(internal)?;
-    let bundle = prost::Message::encode_to_vec(&bundle);
+    let bundle = bundle.encode_to_vec();
     let asked = Asked { root: *root, issuer_key, csr, stk: facts, bundle, since: now };
     Ok(prepared(now, entropy, Command::RootAsk(Box::new(asked)), ()))
+}
+
+impl Leader<'_> {
+    /// An order for another root, in the policy's words: what would be refused later is refused now.
+    pub(super) fn root_wish(&self, r: &v1::RotateRoot) -> Result<Wish, Refusal> {
+        let kind = RootKind::parse(&r.kind).ok_or_else(|| Refusal::invalid("a root is software, hsm or given"))?;
+        self.state.may_order_root()?;
+        match kind {
+            RootKind::Given => given_root(self.state, &r.cert)?,
+            RootKind::Software | RootKind::Token
+                if r.cert.is_empty() && r.box_sha256.is_empty() && r.key.is_empty() => {}
+            RootKind::Software | RootKind::Token => {
+                return Err(Refusal::invalid("a root that is made here brings no certificate and no key"));
+            }
+        }
+        Ok(Wish::new(OperatorAct::RotateRoot, Target::Cluster))
+    }
+
+    /// A given root's key, opened and sealed under the keyring, if it travels with the order: it must be the certificate's.
+    pub(super) fn given_key(
+        &self,
+        c: &v1::Command,
+        r: &v1::RotateRoot,
+        sealed_box: &[u8],
+        entropy: &mut Entropy,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        if r.box_sha256.is_empty() {
+            return Ok(None);
+        }
+        if sha256(&[sealed_box]).0 != r.box_sha256.as_slice() {
+            return Err(Refusal::invalid("the sealed key is not the one that was signed"));
+        }
+        let aad = boxes::intake_aad(ROOT_KEY, 0, &c.command_id);
+        let pkcs8 = self.opened_intake(&aad, sealed_box)?;
+        let point = given::p256_of_pkcs8(pkcs8.expose());
+        if point.is_none() || point != holdfast_pki::bundle::sec1_of_cert(&r.cert) {
+            return Err(Refusal::invalid("the key is not the certificate's: a P-256 key in PKCS#8 is expected"));
+        }
+        let key = sealed_key(self.keys, "ca", &format!("root/{}", self.now.0), &pkcs8, entropy)?;
+        // Plain data into a growing vector: cannot fail; an empty key is refused where it is applied.
+        Ok(Some(postcard::to_stdvec(&key).unwrap_or_default()))
+    }
 }

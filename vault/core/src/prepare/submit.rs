@@ -310,6 +310,15 @@ impl Leader<'_> {
             Action::UnlockPrepare(p) => unlock::prepare_wish(p),
             Action::UnlockFinalize(_) | Action::AutolockOff(_) | Action::RotateDiskKeys(_) => Ok(unlock::slots_wish()),
             Action::RotateKeyring(_) => Ok(unlock::keyring_wish()),
+            Action::RotateRoot(r) => self.root_wish(r),
+            Action::AbortRoot(_) => {
+                self.state.root_to_go_back_to()?;
+                cluster(A::RotateRoot)
+            }
+            Action::InstallIssuer(i) => {
+                self.state.check_installed(i, self.now)?;
+                cluster(A::RotateRoot)
+            }
         }
     }
 
@@ -325,6 +334,7 @@ impl Leader<'_> {
             Action::PutSecret(p) => (format!("{}/{}", p.namespace, p.name), p.version, &p.box_sha256, "secret"),
             Action::MintToken(t) => (format!("token/{}", hex(&t.token_id)), 0, &t.box_sha256, "token"),
             Action::AdmitVoter(a) => return self.admission(a, entropy).map(Some),
+            Action::RotateRoot(r) => return self.given_key(c, r, sealed_box, entropy),
             Action::DeleteSecret(_)
             | Action::EvictVoter(_)
             | Action::RevokeToken(_)
@@ -344,6 +354,8 @@ impl Leader<'_> {
             | Action::UnlockFinalize(_)
             | Action::AutolockOff(_)
             | Action::RotateDiskKeys(_)
+            | Action::AbortRoot(_)
+            | Action::InstallIssuer(_)
             | Action::RotateKeyring(_) => return Ok(None),
         };
         if sha256(&[sealed_box]).0 != box_sha256.as_slice() {

@@ -7,9 +7,12 @@ use holdfast_types::{Digest, Millis, NodeId, Role};
 use holdfast_wire::v1;
 use prost::Message as _;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Most roots that are trusted at a time.
 pub(crate) const MAX_ROOTS: usize = holdfast_pki::bundle::MAX_ROOTS;
+/// A rotation that begins by itself waits for so long after the one before.
+const QUIET: Duration = Duration::from_secs(7 * 86_400);
 /// Most identities that a view names.
 const MAX_NAMED: usize = 100;
 
@@ -18,11 +21,13 @@ impl State {
     pub fn root_due(&self, now: Millis) -> bool {
         self.half_over().is_some_and(|at| at <= now)
     }
-    /// When half of the life of the only root is over; none where its key is not the cluster's to replace.
+    /// When half of the life of the only root is over, and no rotation was there for a while; none where its key is not the cluster's to replace.
     fn half_over(&self) -> Option<Millis> {
         let [root] = self.roots.as_slice() else { return None };
         let ours = root.key != CaKey::Offline;
-        ours.then(|| root.since.plus(root.not_after.since(root.since) / 2))
+        let half = root.since.plus(root.not_after.since(root.since) / 2);
+        // Who aborted it has a week before it begins again.
+        ours.then(|| half.max(self.rotation.since.plus(QUIET)))
     }
     /// The root that is to be made now: the one that was ordered, or one like the one that grows old.
     pub(crate) fn root_wanted(&self, now: Millis) -> Option<RootTarget> {

@@ -18,7 +18,7 @@ use holdfast_pki::issue::IssuerCa;
 use holdfast_pki::keys::CertSigner;
 use holdfast_policy::Policies;
 use holdfast_types::{ClusterId, Millis, Secret, SecretBytes, VoterId, sha256};
-use holdfast_vault_core::prepare::{self, FoundingKeys, Leader, Lives};
+use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, Leader, Lives};
 use holdfast_vault_core::{
     Applied, Command, Committed, Entropy, Keyring, Leaf, Prepared, Refusal, Stamped, State, command_voter,
 };
@@ -107,9 +107,9 @@ impl World {
         let (root_pkcs8, issuer_pkcs8) = (w.root.private(), issuer.private());
         let made = FoundingKeys {
             root: &w.root,
-            root_pkcs8: &root_pkcs8,
+            root_key: AtRest::Sealed(&root_pkcs8),
             issuer: &issuer,
-            issuer_pkcs8: &issuer_pkcs8,
+            issuer_key: AtRest::Sealed(&issuer_pkcs8),
             stk: &w.stk,
         };
         let voter = command_voter(VoterId(1), kem);
