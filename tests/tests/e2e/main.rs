@@ -18,6 +18,7 @@ mod documents;
 mod evil;
 mod heartbeat;
 mod hsm;
+mod identities;
 mod image;
 mod input;
 mod keys;
