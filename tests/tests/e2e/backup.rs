@@ -77,6 +77,56 @@ fn a_cluster_comes_back_from_its_backup_on_an_empty_machine_and_what_was_removed
     assert!(w.refused(&recover[..7], 4).contains("already"), "a voter with a cluster is left alone");
 }
 
+#[test]
+fn a_backup_comes_back_by_shares_of_a_rotated_recovery_key_and_the_needed_key_is_named() {
+    let (mut w, first) = founded();
+    let key = w.text("recovery.share");
+    let split = ["--shares", "3", "--threshold", "2", "--key-out", &key];
+    w.json(&[&["recovery-key", "rotate"][..], &split].concat());
+    let in_force = w.json(&["recovery-key", "status"]);
+    w.put_secret("shop/db", b"a value of the shop", &[]);
+    let (file, socket) = (w.text("cluster.hfbackup"), w.socket());
+    w.ok(&["backup", "create", &file, "--vault-socket", &socket]);
+    let secrets = w.json(&["secret", "ls"]);
+    let share = |n: u8| format!("{key}.{n}");
+    let (one, two, three) = (share(1), share(2), share(3));
+    // Without a key it says which one it is; with too few shares or the key of before too.
+    let verify = ["backup", "verify", &file];
+    let shown = w.json(&verify);
+    assert_eq!((&shown["opened"], &shown["recovery_key"]["charter_version"]), (&Value::Bool(false), &Value::from(2)));
+    for field in ["charter_version", "public", "threshold", "shares", "share_digests"] {
+        assert_eq!(shown["recovery_key"][field], in_force[field], "{field}");
+    }
+    let public = in_force["public"].as_str().unwrap();
+    let refused = w.refused(&[&verify[..], &["--key-file", first.to_str().unwrap()]].concat(), 3);
+    assert!(refused.contains(public) && refused.contains("charter 2"), "{refused}");
+    let opened = w.json(&[&verify[..], &["--share-file", &three, "--share-file", &one]].concat());
+    assert_eq!(opened["opened"], true);
+
+    burn(&mut w);
+    let recover = ["recover", "--backup", &file, "--vault-socket", &socket, "--unlock-key-out"];
+    let unlock = w.text("new-unlock.key");
+    let recover = [&recover[..], &[unlock.as_str()]].concat();
+    let out = w.cli(&[&recover[..], &["--share-file", &two, "--json"]].concat());
+    let refused: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(refused["error"]["code"], "too-few-shares");
+    assert_eq!(refused["error"]["details"]["recovery_key"], shown["recovery_key"]);
+    let both = [&recover[..], &["--share-file", &two, "--share-file", &three]].concat();
+    let plan = w.json(&[&both[..], &["--dry-run"]].concat());
+    assert_eq!((&plan["changed"], &plan["recovery_key"]), (&Value::Bool(false), &shown["recovery_key"]));
+    assert_eq!(w.json(&["status", "--vault-socket", &socket])["state"], "uninitialized");
+    assert_eq!(w.json(&both)["changed"], true);
+    assert_eq!(w.json(&["secret", "ls"]), secrets);
+    // The same shares open the new voter, which is sealed at every start.
+    w.kill_vault();
+    w.start_vault();
+    w.ok(&["unlock", "--vault-socket", &socket, "--share-file", &one, "--share-file", &two]);
+    assert_eq!(
+        eventually("the secrets", || w.json(&["secret", "ls"]).as_object().cloned())["secrets"],
+        secrets["secrets"]
+    );
+}
+
 /// How many of this role are connected.
 fn connected(w: &World, role: &str) -> usize {
     let all = w.json(&["node", "ls"]);
