@@ -176,6 +176,40 @@ fn a_node_and_its_task_outlive_the_vault_and_follow_it_into_its_new_era_and_a_re
 }
 
 #[test]
+fn who_was_removed_after_the_backup_stays_out_because_a_node_remembers_it() {
+    let (mut w, recovery) = founded();
+    let stays = w.add_node("eu");
+    let known: Vec<String> = nodes(&w).into_iter().map(|(id, _)| id).collect();
+    let removed = w.add_node("eu");
+    let (file, socket) = (w.text("cluster.hfbackup"), w.socket());
+    w.ok(&["backup", "create", &file, "--vault-socket", &socket]);
+    let gone = nodes(&w).into_iter().map(|(id, _)| id).find(|id| !known.contains(id)).unwrap();
+    // It is off the network when it is removed, and never hears of it.
+    w.agents[removed].kill();
+    w.ok(&["node", "rm", &gone]);
+    let heartbeat = w.agent_state(stays).join("heartbeat");
+    eventually("the other node to hold the revocation", || {
+        let bytes = fs::read(&heartbeat).ok()?;
+        bytes.windows(gone.len()).any(|b| b == gone.as_bytes()).then_some(())
+    });
+
+    burn(&mut w);
+    let key = recovery.to_str().unwrap();
+    w.ok(&["recover", "--backup", &file, "--key-file", key, "--vault-socket", &socket]);
+    eventually("the removal to be made up for", || {
+        nodes(&w).contains(&(gone.clone(), "removed".to_owned())).then_some(())
+    });
+    let entries = w.json(&["log", "tail", "-n", "1000"]);
+    let entry = entries["entries"].as_array().unwrap().iter().rev().find(|e| e["kind"] == "node.remove").unwrap();
+    assert_eq!(entry["fields"]["shown_by"], known[0].as_str(), "{entry}");
+    assert_eq!(connected(&w, "node"), 1);
+    w.start_agent(removed, &[]);
+    eventually("it to be refused", || w.agents[removed].log_text().contains("certificate-refused").then_some(()));
+    assert_eq!(connected(&w, "node"), 1, "its own old certificate does not bring it back");
+    w.ok(&["log", "verify"]);
+}
+
+#[test]
 fn a_backup_that_is_cut_or_altered_and_a_wrong_key_bring_nothing_back() {
     let (mut w, recovery) = founded();
     let (file, socket) = (w.text("cluster.hfbackup"), w.socket());

@@ -367,6 +367,15 @@ pub enum Command {
     KeyringDestroy(Vec<u32>),
     /// A new era begins: a cluster was brought back on one voter.
     Reset(Box<crate::reset::ResetFacts>),
+    /// Who was revoked in the era before, later than this one knows of: a machine showed that era's own word for it.
+    MergeRemoved {
+        /// Nodes and orchestrators.
+        ids: Vec<String>,
+        /// Who showed it.
+        shown_by: NodeId,
+        /// `H(payload)` of the Revocations.
+        sha256: Digest,
+    },
 }
 
 impl Command {

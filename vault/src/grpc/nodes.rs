@@ -73,6 +73,9 @@ impl NodeSession {
         }
         self.cluster.entries.turn(self.node.as_str()).await?;
         let mut tasks: Vec<_> = r.tasks.iter().filter_map(report).collect();
+        if let Some(before) = &r.before {
+            self.merge(before).await?;
+        }
         if r.complete {
             self.give_all(&r).await?;
             tasks.extend(self.vanished(&tasks)?);
@@ -84,6 +87,21 @@ impl NodeSession {
         }
         let grant_ids = r.tasks.iter().map(|t| t.grant_id.clone()).collect();
         self.cluster.hub.push(&self.node, Push::ReportAck(v1::ReportAck { grant_ids }));
+        Ok(())
+    }
+
+    /// What the node held of the era before may tell of removals after the backup that this era began with.
+    async fn merge(&self, shown: &v1::HeldBefore) -> Result<(), Failure> {
+        match self.cluster.look(|s| prepare::merge_removed(s, shown, &self.node))? {
+            Ok(Some(removed)) => {
+                tracing::warn!(node = %self.node, "it shows removals of the era before that were not known: they are made up for");
+                self.cluster.propose(removed).await?;
+            }
+            Ok(None) => {}
+            Err(refusal) => {
+                tracing::warn!(node = %self.node, %refusal, "what it shows of the era before is not believed");
+            }
+        }
         Ok(())
     }
 

@@ -197,6 +197,7 @@ impl Step<'_> {
             Command::Rewrap(records) => self.rewrap(records),
             Command::KeyringDestroy(terms) => self.keyring_destroy(&terms),
             Command::Reset(r) => self.reset(*r),
+            Command::MergeRemoved { ids, shown_by, sha256 } => self.merge_removed(&ids, &shown_by, &sha256),
         }
     }
     fn note(&mut self, n: NoteFacts) -> Result<(), Refusal> {

@@ -7,6 +7,7 @@ mod grant_parts;
 mod grants;
 mod identity;
 mod keyring;
+mod removals;
 mod reset;
 mod submit;
 mod trust;
@@ -19,6 +20,7 @@ pub use identity::{
     AWAIT_SKEW, Approved, JoinOutcome, Pin, approved, await_message, join, kept_from_before, login, pin, renew,
 };
 pub use keyring::{new_term, rewrap};
+pub use removals::merge_removed;
 pub use reset::{PlannedReset, Resetting, plan_reset};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
