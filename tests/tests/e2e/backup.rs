@@ -202,7 +202,7 @@ fn who_was_removed_after_the_backup_stays_out_because_a_node_remembers_it() {
     let entries = w.json(&["log", "tail", "-n", "1000"]);
     let entry = entries["entries"].as_array().unwrap().iter().rev().find(|e| e["kind"] == "node.remove").unwrap();
     assert_eq!(entry["fields"]["shown_by"], known[0].as_str(), "{entry}");
-    assert_eq!(connected(&w, "node"), 1);
+    eventually("the node that showed it to be connected", || (connected(&w, "node") == 1).then_some(()));
     w.start_agent(removed, &[]);
     eventually("it to be refused", || w.agents[removed].log_text().contains("certificate-refused").then_some(()));
     assert_eq!(connected(&w, "node"), 1, "its own old certificate does not bring it back");

@@ -73,10 +73,10 @@ impl NodeSession {
         }
         self.cluster.entries.turn(self.node.as_str()).await?;
         let mut tasks: Vec<_> = r.tasks.iter().filter_map(report).collect();
-        if let Some(before) = &r.before {
-            self.merge(before).await?;
-        }
         if r.complete {
+            if let Some(before) = &r.before {
+                self.merge(before).await?;
+            }
             self.give_all(&r).await?;
             tasks.extend(self.vanished(&tasks)?);
         }

@@ -46,7 +46,7 @@ fn an_evicted_voter_is_not_heard_makes_no_quorum_and_reads_nothing_that_came_aft
 
 #[test]
 fn after_a_compromised_voter_the_vault_replaces_its_own_keys_at_once_and_the_secrets_are_named() {
-    let mut v = Voters::founded(3);
+    let v = Voters::founded(3);
     v.put("shop/a", b"one");
     v.put("shop/a", b"two");
     let out = v.follower();

@@ -48,6 +48,8 @@ pub fn merge_removed(state: &State, shown: &v1::HeldBefore, by: &NodeId) -> Resu
     let mut ids: Vec<String> = list.doc.revoked.into_iter().map(|r| r.id).filter(|id| state.is_removable(id)).collect();
     ids.sort_unstable();
     ids.dedup();
-    let command = Command::MergeRemoved { ids, shown_by: by.clone(), sha256: list.sha256 };
-    Ok(Some(command).filter(|c| !matches!(c, Command::MergeRemoved { ids, .. } if ids.is_empty())))
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Command::MergeRemoved { ids, shown_by: by.clone(), sha256: list.sha256 }))
 }

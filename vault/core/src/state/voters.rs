@@ -249,7 +249,8 @@ impl State {
     /// What the voters held that were evicted as compromised and have no box of the active term. While one of them has, what is
     /// sealed under it may be read by that voter: nothing is replaced before the keyring is.
     fn held_by_others(&self) -> impl Iterator<Item = &Exposed> {
-        self.all_voters().filter_map(|(_, v)| v.exposed.as_ref()).filter(|x| x.term < self.term)
+        let term = self.term;
+        self.all_voters().filter_map(|(_, v)| v.exposed.as_ref()).filter(move |x| x.term < term)
     }
     /// Whether a statement key counts as known to others, and can be replaced.
     pub(crate) fn is_exposed_stk(&self, public: &[u8]) -> bool {
