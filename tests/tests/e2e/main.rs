@@ -32,6 +32,7 @@ mod registry;
 mod renewal;
 mod shims;
 mod signals;
+mod sleepers;
 mod story;
 mod tokens;
 mod tunnel;
