@@ -253,7 +253,7 @@ fn decoded(value: &str, part: &str) -> Result<String, UriError> {
                 let (high, low) = (digit()?, digit()?);
                 u8::try_from(high * 16 + low).map_err(|_| malformed())?
             }
-            _ if is_plain(b) || b"/?|".contains(&b) => b,
+            _ if is_plain(b) || b"/|".contains(&b) => b,
             _ => return Err(malformed()),
         });
     }
@@ -310,7 +310,7 @@ impl fmt::Display for Uri {
 
 fn encoded(f: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
     for b in value.bytes() {
-        if is_plain(b) || b == b'/' {
+        if is_plain(b) || b"/|".contains(&b) {
             f.write_char(char::from(b))?;
         } else {
             write!(f, "%{b:02X}")?;
