@@ -72,7 +72,7 @@ pub enum UriError {
     #[error("a token's URI begins with pkcs11:")]
     Scheme,
     /// Longer than any can be.
-    #[error("the token's URI is longer than {LONGEST} bytes")]
+    #[error("the token's URI is longer than 8192 bytes")]
     Long,
     /// An attribute that is not `name=value` in the characters that RFC 7512 allows.
     #[error("the token's URI is malformed at {0:?}")]
