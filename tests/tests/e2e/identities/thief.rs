@@ -51,7 +51,7 @@ async fn told_to_renew(link: &Link) {
 }
 
 /// The last key that the agent said it asks a certificate for.
-fn next_key(w: &World) -> Option<String> {
+pub fn next_key(w: &World) -> Option<String> {
     let text = w.agents[0].log_text();
     let line = text.lines().rev().find(|l| l.contains("the next certificate is asked for with this key"))?;
     let words = line.split(|c: char| !c.is_ascii_hexdigit());
