@@ -28,6 +28,8 @@ for_tests=(
   "nft nftables"
   "nsenter util-linux"
   "pip3 python3-pip"
+  "softhsm2-util softhsm2"
+  "certutil libnss3-tools"
 )
 for_benches=(
   "etcd etcd-server"

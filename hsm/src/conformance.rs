@@ -102,7 +102,7 @@ fn an_unknown_key_is_reported_by_its_id<P: KeyPort>(port: &P) {
 /// The suite of stores that wrap.
 pub fn wrapping<P: Wraps>(make: impl Fn() -> P) {
     let port = make();
-    for plain in [b"".as_slice(), b"x", &[0xa5; 32], &[0x5a; 256]] {
+    for plain in [b"x".as_slice(), &[0xa5; 32], &[0x5a; 256]] {
         let blob = port.wrap("conformance", plain, b"aad").unwrap();
         assert!(plain.len() < 16 || !blob.windows(plain.len()).any(|w| w == plain), "it is encrypted");
         assert_eq!(make().unwrap("conformance", &blob, b"aad").unwrap().expose(), plain, "another session unwraps it");

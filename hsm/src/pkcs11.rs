@@ -117,11 +117,13 @@ impl Pkcs11Port {
     fn call(&self, request: &Request) -> Reply {
         let mut link = self.take_turn()?;
         let reply = link.ask(request, self.deadline);
+        let serves = link.worker.is_some();
         lock(&self.line).link = Some(link);
         self.turn.notify_one();
         // That a key is missing, or that the token will not do one thing, says that it is there and works.
         *lock(&self.state) = match &reply {
-            Ok(_) | Err(KeyError::NotFound(_) | KeyError::Refused(_)) => TokenState::Ok,
+            Ok(_) => TokenState::Ok,
+            Err(KeyError::NotFound(_) | KeyError::Refused(_)) if serves => TokenState::Ok,
             Err(e) => TokenState::Failed(e.clone()),
         };
         reply

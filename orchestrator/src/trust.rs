@@ -110,7 +110,9 @@ impl Believed {
                     if let Err(failure) = self.refresh().await {
                         tracing::warn!(code = %failure.code, "the cluster's documents were not renewed: {failure}");
                     }
-                    tokio::time::sleep(again.next_delay()).await;
+                    if self.is_behind(&hints.borrow()) {
+                        tokio::time::sleep(again.next_delay()).await;
+                    }
                 }
                 again.reset();
             }
@@ -154,7 +156,7 @@ impl Believed {
                 }
                 Ok(false) => {}
                 Err(failure) => {
-                    tracing::warn!(code = %failure.code, "documents are shown that are not believed: {failure}")
+                    tracing::warn!(code = %failure.code, "documents are shown that are not believed: {failure}");
                 }
             }
         }

@@ -202,7 +202,8 @@ impl<'a> RootCa<'a> {
             let Facts { not_before, not_after, .. } = other.facts;
             return Err(IssueError::CaNotValid { not_before, not_after });
         }
-        let mut intent = ca_intent(&other.key, other.facts.subject, CROSS_PATH_LEN, serial, now, other.facts.not_after)?;
+        let mut intent =
+            ca_intent(&other.key, other.facts.subject, CROSS_PATH_LEN, serial, now, other.facts.not_after)?;
         // The one that certificates under it name.
         intent.subject_key_id = other.facts.subject_key_id;
         self.ca.issue(intent, now, &other.key, self.signer)

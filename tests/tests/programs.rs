@@ -137,6 +137,10 @@ fn the_reference_names_every_key_that_a_daemon_takes_and_no_other() {
                 keys.extend(taken(daemon, table).into_iter().map(|key| format!("{table}.{key}")));
             }
         }
+        // No example has a token: its keys have no defaults that would be right.
+        if keys.remove("hsm") {
+            keys.extend(taken(daemon, "hsm").into_iter().map(|key| format!("hsm.{key}")));
+        }
         let page = repository::read("docs/reference/config.md").unwrap();
         let section = page.split("\n## ").find(|s| s.starts_with(&format!("`holdfast-{daemon}`"))).unwrap();
         assert_eq!(rows(section), keys, "{daemon}");

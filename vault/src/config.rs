@@ -219,7 +219,6 @@ fn check_lives(raw: &RawLives, certificates: &RawCertificates, faults: &mut Vec<
         voter: life("voter", &raw.voter, d.voter, 30 * day),
         operator: life("operator", &raw.operator, d.operator, day),
         issuer: life("issuer", &raw.issuer, d.issuer, 90 * day),
-        rejoin: d.rejoin,
         lease: life("lease", &raw.lease, d.lease, 10 * m),
         start_before: life("start_before", &raw.start_before, d.start_before, h),
         grant: life("grant", &raw.grant, d.grant, 7 * day),

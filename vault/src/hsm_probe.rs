@@ -49,7 +49,7 @@ fn answer() -> Result<Probe, Told> {
     let uri = uri.ok_or_else(|| wrong("the URI of a token is missing".to_owned()))?;
     let uri = Uri::parse(&uri).map_err(|e| wrong(e.to_string()))?;
     let pin = pin().map_err(wrong)?;
-    probe(&uri, pin.as_ref()).map_err(|e: KeyError| Told { code: e.word(), message: e.to_string() })
+    probe(&uri, pin).map_err(|e: KeyError| Told { code: e.word(), message: e.to_string() })
 }
 
 /// The PIN; nothing, if none is given.

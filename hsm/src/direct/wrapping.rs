@@ -1,8 +1,8 @@
 //! Encrypting small values under a key that never leaves the token: by AES-GCM, else AES key wrap with padding, else RSA-OAEP.
 //!
 //! Which of them a token has is asked when a wrapping key is made; an existing key says it by its kind.
-//! STORED: the first byte of a wrapped value is the mechanism. What binds no `aad` by itself has its digest in front of the
-//! value.
+//! STORED: the first byte of a wrapped value is the mechanism. What binds no `aad` by itself has random bytes and its digest in
+//! front of the value.
 
 use super::{Open, Token, blame, blame_decrypting};
 use crate::message::LONGEST_WRAPPED;
@@ -12,6 +12,7 @@ use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
 use holdfast_types::{SecretBytes, sha256};
 use zeroize::Zeroizing;
 
@@ -21,6 +22,7 @@ const OAEP_SHA256: u8 = 3;
 const OAEP_SHA1: u8 = 4;
 
 const IV: usize = 12;
+const NONCE: usize = 16;
 const RSA_BITS: u64 = 3072;
 
 /// A wrapping key as it lies in the token.
@@ -54,13 +56,6 @@ impl Open {
         self.wrapping.insert(*id, key);
         Ok(Some(key))
     }
-    fn aes(&self, key: Key) -> Result<ObjectHandle, KeyError> {
-        if let Key::Aes(aes) = key {
-            Ok(aes)
-        } else {
-            Err(KeyError::Corrupt("what was wrapped by AES has an RSA key in the token".to_owned()))
-        }
-    }
     /// Makes the best wrapping key that this token can use.
     fn make_wrapping_key(&mut self, id: &KeyId, label: &str) -> Result<Key, KeyError> {
         let label = format!("holdfast wrap {label}").into_bytes();
@@ -77,7 +72,7 @@ impl Open {
             all.extend(more);
             all
         };
-        if self.cipher().is_some() {
+        if !self.ciphers().is_empty() {
             let template = common(vec![Attribute::Encrypt(true), Attribute::ValueLen(32.into())]);
             self.session.generate_key(&Mechanism::AesKeyGen, &template).map_err(|e| blame(&e))?;
         } else if self.mechanism(MechanismType::RSA_PKCS_OAEP).is_some_and(|m| m.encrypt() && m.decrypt()) {
@@ -103,63 +98,78 @@ impl Open {
             KeyError::Corrupt("the token does not find the wrapping key that it has just made".to_owned())
         })
     }
-    /// The mechanism for an AES key.
-    fn cipher(&self) -> Option<u8> {
+    /// What the token says that it can do with an AES key, the best first.
+    fn ciphers(&self) -> Vec<u8> {
         let both = |m| self.mechanism(m).is_some_and(|m| m.encrypt() && m.decrypt());
-        if both(MechanismType::AES_GCM) { Some(GCM) } else { both(MechanismType::AES_KEY_WRAP_PAD).then_some(KEY_WRAP) }
+        let known = [(GCM, MechanismType::AES_GCM), (KEY_WRAP, MechanismType::AES_KEY_WRAP_PAD)];
+        known.into_iter().filter(|(_, m)| both(*m)).map(|(tag, _)| tag).collect()
     }
+    /// A session for one operation: what fails may leave its own in the midst of it.
+    fn another(&self) -> Result<Session, KeyError> {
+        self.pkcs11.open_ro_session(self.slot).map_err(|e| blame(&e))
+    }
+    /// By the first mechanism that works. A token may list one that it cannot be got to use: NSS counts the tag of GCM wrongly,
+    /// SoftHSM has OAEP with SHA-1 only (whose weakness does not matter there: RFC 8017, 7.1).
     fn seal(&self, key: Key, plain: &[u8], aad: &[u8]) -> Result<Vec<u8>, KeyError> {
-        match (key, self.cipher()) {
-            (Key::Aes(aes), Some(GCM)) => self.seal_gcm(aes, plain, aad),
-            (Key::Aes(aes), Some(_)) => self.seal_by(KEY_WRAP, &Mechanism::AesKeyWrapPad, aes, &bound(plain, aad)),
-            (Key::Aes(_), None) => Err(KeyError::Refused("the token can use its wrapping key no longer".to_owned())),
-            (Key::Rsa { public, .. }, _) => {
-                let bound = bound(plain, aad);
-                let first = self.seal_by(OAEP_SHA256, &oaep(OAEP_SHA256), public, &bound);
-                // SoftHSM 2 has OAEP with SHA-1 only, where the digest's weakness does not matter (RFC 8017, 7.1).
-                if matches!(first, Err(KeyError::Refused(_))) {
-                    self.seal_by(OAEP_SHA1, &oaep(OAEP_SHA1), public, &bound)
-                } else {
-                    first
-                }
+        let (tags, key) = match key {
+            Key::Aes(aes) => (self.ciphers(), aes),
+            Key::Rsa { public, .. } => (vec![OAEP_SHA256, OAEP_SHA1], public),
+        };
+        let mut sealed = Err(KeyError::Refused("the token can use its wrapping key no longer".to_owned()));
+        for tag in tags {
+            sealed = self.seal_by(tag, key, plain, aad);
+            if !matches!(sealed, Err(KeyError::Refused(_))) {
+                break;
             }
         }
+        sealed
     }
-    fn seal_gcm(&self, key: ObjectHandle, plain: &[u8], aad: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let mut iv = [0_u8; IV];
-        aws_lc_rs::rand::fill(&mut iv)
-            .map_err(|_| KeyError::Unavailable("the system gave no randomness".to_owned()))?;
-        let sealed = {
-            let params = GcmParams::new(&mut iv, aad, 128.into()).map_err(|e| blame(&e))?;
-            self.session.encrypt(&Mechanism::AesGcm(params), key, plain).map_err(|e| blame(&e))?
-        };
-        // Read only now: some tokens put an IV of their own in its place.
-        Ok([&[GCM][..], &iv, &sealed].concat())
-    }
-    fn seal_by(&self, tag: u8, by: &Mechanism<'_>, key: ObjectHandle, plain: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let sealed = self.session.encrypt(by, key, plain).map_err(|e| blame(&e))?;
+    fn seal_by(&self, tag: u8, key: ObjectHandle, plain: &[u8], aad: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let session = self.another()?;
+        if tag == GCM {
+            let mut iv = random::<IV>()?;
+            let sealed = {
+                let params = GcmParams::new(&mut iv, aad, 128.into()).map_err(|e| blame(&e))?;
+                session.encrypt(&Mechanism::AesGcm(params), key, plain).map_err(|e| blame(&e))?
+            };
+            // Read only now: some tokens put an IV of their own in its place.
+            return Ok([&[GCM][..], &iv, &sealed].concat());
+        }
+        let mechanism = if tag == KEY_WRAP { Mechanism::AesKeyWrapPad } else { oaep(tag) };
+        // Key wrap alone would give the same for the same.
+        let bound = Zeroizing::new([&random::<NONCE>()?[..], &sha256(&[aad]).0, plain].concat());
+        let sealed = session.encrypt(&mechanism, key, &bound).map_err(|e| blame(&e))?;
         Ok([&[tag][..], &sealed].concat())
     }
     fn opened(&self, key: Key, blob: &[u8], aad: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let altered = || KeyError::Corrupt("what was wrapped was altered, or belongs elsewhere".to_owned());
         let (tag, sealed) = blob.split_first().ok_or_else(altered)?;
-        if *tag == GCM {
-            let (iv, sealed) = sealed.split_at_checked(IV).ok_or_else(altered)?;
-            let mut iv = iv.to_vec();
-            let params = GcmParams::new(&mut iv, aad, 128.into()).map_err(|e| blame(&e))?;
-            let plain = self.session.decrypt(&Mechanism::AesGcm(params), self.aes(key)?, sealed);
-            return plain.map(Zeroizing::new).map_err(|e| blame_decrypting(&e));
-        }
+        let session = self.another()?;
         let (mechanism, key) = match (*tag, key) {
+            (GCM, Key::Aes(aes)) => {
+                let (iv, sealed) = sealed.split_at_checked(IV).ok_or_else(altered)?;
+                let mut iv = iv.to_vec();
+                let params = GcmParams::new(&mut iv, aad, 128.into()).map_err(|e| blame(&e))?;
+                let plain = session.decrypt(&Mechanism::AesGcm(params), aes, sealed);
+                return plain.map(Zeroizing::new).map_err(|e| blame_decrypting(&e));
+            }
             (KEY_WRAP, Key::Aes(aes)) => (Mechanism::AesKeyWrapPad, aes),
             (OAEP_SHA256 | OAEP_SHA1, Key::Rsa { private, .. }) => (oaep(*tag), private),
             _ => return Err(altered()),
         };
-        let plain = Zeroizing::new(self.session.decrypt(&mechanism, key, sealed).map_err(|e| blame_decrypting(&e))?);
-        let (digest, plain) = plain.split_at_checked(32).ok_or_else(altered)?;
+        let bound = Zeroizing::new(session.decrypt(&mechanism, key, sealed).map_err(|e| blame_decrypting(&e))?);
+        let (_, bound) = bound.split_at_checked(NONCE).ok_or_else(altered)?;
+        let (digest, plain) = bound.split_at_checked(32).ok_or_else(altered)?;
         verify_slices_are_equal(digest, &sha256(&[aad]).0).map_err(|_| altered())?;
         Ok(Zeroizing::new(plain.to_vec()))
     }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], KeyError> {
+    let mut bytes = [0; N];
+    let nothing = |_| KeyError::Unavailable("the system gave no randomness".to_owned());
+    aws_lc_rs::rand::fill(&mut bytes).map_err(nothing)?;
+    Ok(bytes)
 }
 
 fn oaep(tag: u8) -> Mechanism<'static> {
@@ -169,10 +179,6 @@ fn oaep(tag: u8) -> Mechanism<'static> {
         (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256)
     };
     Mechanism::RsaPkcsOaep(PkcsOaepParams::new(hash, mask, PkcsOaepSource::empty()))
-}
-
-fn bound(plain: &[u8], aad: &[u8]) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new([&sha256(&[aad]).0[..], plain].concat())
 }
 
 impl Wraps for Token {

@@ -125,7 +125,7 @@ impl Token {
     /// Asks it whether it answers; blocks for as long as that takes, at most one deadline.
     pub fn look(&self) -> Result<(), KeyError> {
         let found = self.back.as_ref().map_err(Clone::clone).and_then(|back| back.check());
-        self.learn(found.as_ref().err());
+        self.learn(found.as_ref().map_or_else(|e| Health::Bad(e.clone()), |()| Health::Good));
         found
     }
 
@@ -136,16 +136,16 @@ impl Token {
             return Err(e.clone());
         }
         let done = work(&**back);
-        self.learn(done.as_ref().err());
+        match &done {
+            Ok(_) => self.learn(Health::Good),
+            Err(e) if is_down(e) => self.learn(Health::Bad(e.clone())),
+            // It will not do this one thing, which says nothing of the others.
+            Err(_) => {}
+        }
         done
     }
 
-    fn learn(&self, e: Option<&KeyError>) {
-        let now = match e {
-            Some(e) if is_down(e) => Health::Bad(e.clone()),
-            // It answered, if only that it will not.
-            Some(_) | None => Health::Good,
-        };
+    fn learn(&self, now: Health) {
         let before = std::mem::replace(&mut *self.health(), now.clone());
         if before == now {
             return;

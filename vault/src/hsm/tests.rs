@@ -93,12 +93,17 @@ fn a_token_that_failed_is_asked_again_by_a_look_alone() {
 #[test]
 fn a_refusal_is_no_fault_of_the_token() {
     let (fake, token) = token();
+    token.look().unwrap();
     for e in [KeyError::Refused("no such mechanism".to_owned()), KeyError::Full("no room".to_owned())] {
         fake.set(Some(e.clone()));
         assert_eq!(token.generate(Purpose::Root, b"a"), Err(e));
         assert!(token.is_good());
     }
+    fake.set(Some(KeyError::Refused("there is no such module".to_owned())));
+    token.look().unwrap_err();
+    assert!(token.word().contains("no such module"), "what refuses to be looked at is of no use: {}", token.word());
     fake.set(None);
+    token.look().unwrap();
     let id = token.generate(Purpose::Root, b"a").unwrap();
     token.destroy(&id).unwrap();
     assert_eq!(token.public(&id), Err(KeyError::NotFound(id)));

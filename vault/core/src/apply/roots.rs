@@ -24,7 +24,7 @@ impl Step<'_> {
     ) -> Result<(), Refusal> {
         let kind = RootKind::parse(&r.kind).ok_or_else(|| Refusal::invalid("a root is software, hsm or given"))?;
         self.state.may_order_root()?;
-        let name = format!("root/{}", self.at.0);
+        let name = self.state.root_name(self.at);
         let (name, given) = match kind {
             RootKind::Software | RootKind::Token => (name, None),
             RootKind::Given => {
@@ -49,7 +49,7 @@ impl Step<'_> {
             (Some(bytes), "") => {
                 let key: SealedKey = postcard::from_bytes(bytes).map_err(|_| Refusal::corrupt("root key"))?;
                 self.live_record(&key.record)?;
-                if self.state.sealed_keys().any(|(_, k)| k.name == key.name) {
+                if self.state.names_root_key(&key.name) {
                     return Err(Refusal::changed("another key has this name; try again"));
                 }
                 Ok((key.name.clone(), CaKey::Sealed(key)))
@@ -230,6 +230,15 @@ impl Step<'_> {
 }
 
 impl State {
+    /// The key port's name of a root's key that is ordered at `at`: no other root's.
+    pub(crate) fn root_name(&self, at: Millis) -> String {
+        let names = (at.0..).map(|n| format!("root/{n}"));
+        names.take(16).find(|n| !self.names_root_key(n)).unwrap_or_default()
+    }
+    fn names_root_key(&self, name: &str) -> bool {
+        let keys = self.roots.iter().map(|r| &r.key).chain(self.rotation.retired.iter().map(|r| &r.key));
+        keys.filter_map(CaKey::name).any(|n| n == name)
+    }
     /// Whether another root may be ordered now; else what is to be waited for.
     pub(crate) fn may_order_root(&self) -> Result<(), Refusal> {
         if let Some(t) = &self.rotation.target {

@@ -212,7 +212,7 @@ impl Leader<'_> {
         if point.is_none() || point != holdfast_pki::bundle::sec1_of_cert(&r.cert) {
             return Err(Refusal::invalid("the key is not the certificate's: a P-256 key in PKCS#8 is expected"));
         }
-        let key = sealed_key(self.keys, "ca", &format!("root/{}", self.now.0), &pkcs8, entropy)?;
+        let key = sealed_key(self.keys, "ca", &self.state.root_name(self.now), &pkcs8, entropy)?;
         // Plain data into a growing vector: cannot fail; an empty key is refused where it is applied.
         Ok(Some(postcard::to_stdvec(&key).unwrap_or_default()))
     }

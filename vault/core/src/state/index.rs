@@ -27,7 +27,7 @@ pub(crate) struct Index {
     /// What is sealed under which keyring term.
     pub under: UnderTerms,
     /// Whose certificate is under which root.
-    pub live: Live,
+    pub living: Live,
 }
 
 /// How long a grant that is over is still shown.
@@ -40,7 +40,7 @@ impl Index {
             ix.add(s, id);
         }
         ix.under = UnderTerms::build(s);
-        ix.live = Live::build(s);
+        ix.living = Live::build(s);
         ix
     }
     /// When `id` needs attention next.

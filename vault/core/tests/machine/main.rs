@@ -31,6 +31,7 @@ mod removal;
 mod renewal;
 mod reset;
 mod rhythm;
+mod roots;
 mod standing;
 mod stored;
 mod tokens;

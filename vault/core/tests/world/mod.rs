@@ -72,6 +72,8 @@ pub struct World {
     /// Open since the founding.
     pub issuer: Option<IssuerCa<SoftKey>>,
     pub stk: Ed25519Key,
+    /// The first voter's TLS key.
+    pub tls: rcgen::KeyPair,
     pub lives: Lives,
     pub cluster: ClusterId,
     /// Set: every step is checked against the laws. Benches clear it.
@@ -96,6 +98,7 @@ impl World {
             root: SoftKey::new(),
             issuer: None,
             stk: named_key("stk"),
+            tls: csr().0,
             lives: Lives::default(),
             cluster,
             checked: true,
@@ -121,7 +124,7 @@ impl World {
             peer_addr: "v:7402".into(),
             service_addr: "v:7443".into(),
             join_addr: "v:7444".into(),
-            csr: csr().1,
+            csr: csr_of(&w.tls),
             ..w.voter_report(1, 1)
         };
         w.says(1, &said, Some(1)).unwrap().unwrap();
