@@ -55,7 +55,7 @@ pub fn next_key(w: &World) -> Option<String> {
     let text = w.agents[0].log_text();
     let line = text.lines().rev().find(|l| l.contains("the next certificate is asked for with this key"))?;
     let words = line.split(|c: char| !c.is_ascii_hexdigit());
-    words.filter(|word| word.len() == 64).last().map(str::to_owned)
+    words.rev().find(|word| word.len() == 64).map(str::to_owned)
 }
 
 #[test]
