@@ -321,8 +321,8 @@ impl State {
     /// The chain that is served with a leaf: its issuer, the signing root certified by others, and the certificates of all
     /// roots that somebody may trust alone, or have pinned when a join token was made for it.
     pub(crate) fn served_chain(&self, leaf: Vec<u8>, issuer: &Issuer, now: Millis) -> Vec<Vec<u8>> {
-        let retired = || self.rotation.retired.iter().rev().filter(|r| r.not_after > now);
-        let alive = |by: &Digest| self.root(by).is_some() || retired().any(|r| r.sha256 == *by);
+        let retired = move || self.rotation.retired.iter().rev().filter(move |r| r.not_after > now);
+        let alive = move |by: &Digest| self.root(by).is_some() || retired().any(|r| r.sha256 == *by);
         let signer = self.roots.iter().filter(|r| r.signer);
         let crossed = signer.clone().flat_map(|r| &r.cross).filter(|x| x.not_after > now && alive(&x.by));
         let others = self.roots.iter().filter(|r| !r.signer && r.not_after > now);
