@@ -6,12 +6,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod hsm;
 mod keys;
 mod recovery;
+mod roots;
 mod verbs;
 
+pub use hsm::*;
 pub use keys::*;
 pub use recovery::*;
+pub use roots::*;
 pub use verbs::*;
 
 /// The operator's tool of Holdfast
@@ -74,6 +78,9 @@ pub enum Verb {
     /// Rotate and show the key that everything in the vault is encrypted under
     #[command(subcommand)]
     Keyring(KeyringVerb),
+    /// Show, rotate and export the root that every certificate comes from
+    #[command(subcommand)]
+    Root(RootVerb),
     /// List, admit and evict voters
     #[command(subcommand)]
     Voter(VoterVerb),
@@ -98,6 +105,9 @@ pub enum Verb {
     /// List grants and verify that they are in the log
     #[command(subcommand)]
     Grant(Grant),
+    /// Show what a PKCS#11 token can do for a vault
+    #[command(subcommand)]
+    Hsm(HsmVerb),
     /// Find join tokens, unlock and recovery keys and their shares in files and folders; exit 1 if there are any
     Scan {
         /// Files and folders to search
@@ -192,8 +202,13 @@ mod tests {
             "holdfast unlock-key rotate --lost --compromised",
             "holdfast autolock on --shares 17 --threshold 2",
             "holdfast voter evict three",
+            "holdfast root rotate --software --hsm",
+            "holdfast root rotate --offline",
+            "holdfast root rotate --ca-key k",
+            "holdfast root rotate --ca-cert c --ca-key k --hsm",
             "holdfast recover --vault-socket s",
             "holdfast recover --backup b --vault-socket s",
+            "holdfast recover --backup b --from-survivor --share-file k --vault-socket s",
             "holdfast recover --backup b --from-survivor --key-file k --vault-socket s",
         ] {
             let f = failure(&parse(line).unwrap_err()).unwrap();
@@ -211,6 +226,8 @@ mod tests {
         };
         let from_backup = "holdfast recover --backup b --key-file k --vault-socket s";
         assert_eq!(reason(from_backup), "restored from a backup");
+        let by_shares = "holdfast recover --backup b --share-file a --share-file c --vault-socket s";
+        assert_eq!(reason(by_shares), "restored from a backup");
         assert_eq!(reason("holdfast recover --from-survivor --vault-socket s"), "one voter was left");
         assert_eq!(reason(&format!("{from_backup} --reason fire")), "fire");
     }

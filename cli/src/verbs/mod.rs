@@ -5,6 +5,7 @@ mod backup;
 mod dev;
 mod docs;
 mod grant;
+mod hsm;
 mod init;
 mod keyring;
 mod log;
@@ -15,6 +16,7 @@ mod node;
 mod recover;
 mod recovery_key;
 mod rollout;
+mod root;
 mod scan;
 mod seal;
 mod secret;
@@ -43,6 +45,7 @@ pub async fn run(cli: Cli, app: &App) -> Result<(), Failure> {
         Verb::UnlockKey(v) => unlock_key::run(app, v).await,
         Verb::RecoveryKey(v) => recovery_key::run(app, v).await,
         Verb::Keyring(v) => keyring::run(app, v).await,
+        Verb::Root(v) => root::run(app, v).await,
         Verb::Voter(v) => voter::run(app, v).await,
         Verb::Token(v) => token::run(app, v).await,
         Verb::Secret(v) => secret::run(app, v).await,
@@ -51,6 +54,7 @@ pub async fn run(cli: Cli, app: &App) -> Result<(), Failure> {
         Verb::Service(v) => service::run(app, v).await,
         Verb::Log(v) => log::run(app, v).await,
         Verb::Grant(v) => grant::run(app, v).await,
+        Verb::Hsm(v) => hsm::run(app, v).await,
         Verb::Scan { paths } => scan::run(&app.out, &paths),
         Verb::Dev(a) => dev::run(app, a).await,
         Verb::Completions { shell } => docs::completions(&app.out, shell),

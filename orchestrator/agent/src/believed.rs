@@ -12,7 +12,8 @@ use holdfast_orchestrator_core::verify::{
 use holdfast_pki::chain::{Anchors, ChainError};
 use holdfast_transport::tls::TrustCell;
 use holdfast_types::{ClusterId, Digest, GrantId, Millis, NodeId, SpiffeId};
-use holdfast_wire::v1::{Assign, LogsRequest, Statement, Stop, TrustView};
+use holdfast_wire::v1::{Assign, HeldBefore, LogsRequest, Statement, Stop, TrustView};
+use prost::Message as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,11 @@ use tokio::sync::watch;
 /// How long a revoked grant that never came here is remembered: longer than the protocol lets any grant wait for its
 /// start (24 h).
 const REVOKED_KEPT: Duration = Duration::from_secs(25 * 3600);
+
+/// Most Bundles of the era before that a vault reads: years of them.
+const MOST_BUNDLES: usize = 512;
+/// Longest that is shown of the era before: a message of 4 MiB is read, and a report may come with it.
+const MOST_BEFORE: usize = 2 << 20;
 
 /// Why an order or document is not followed.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +62,17 @@ pub enum Document {
     Status(Statement),
     /// Who and what is refused.
     Revocations(Statement),
+}
+
+/// What the vault's Revocations say of this node itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Counts,
+    /// Certificates of it are revoked: it gets nothing new, and what it runs lapses with its leases.
+    Revoked,
+    /// No certificate of it ever counts again: it ends what it runs.
+    Removed,
 }
 
 struct Inner {
@@ -151,6 +168,11 @@ impl Believed {
         self.locked(|i| i.trust.is_revoked(&peer.name))
     }
 
+    /// What the vault's Revocations say of this node itself.
+    pub fn standing(&self) -> Standing {
+        self.locked(|i| i.standing())
+    }
+
     /// Judges a document, persists it, puts it into force. `false`: it was no news.
     pub async fn observe(self: &Arc<Self>, document: Document) -> Result<bool, Denied> {
         let this = self.clone();
@@ -187,6 +209,45 @@ impl Believed {
         Ok(changed)
     }
 
+    /// Follows the charters and bundles that `shown` proves to continue ours, through any number of rotations; `false`: none does.
+    pub async fn catch_up(self: &Arc<Self>, shown: TrustView) -> Result<bool, Denied> {
+        let this = self.clone();
+        let work = move |i: &mut Inner| {
+            let Some(next) = i.trust.catch_up(&shown.charter_chain, &shown.bundle_chain)? else { return Ok(false) };
+            i.put_into_force(next, &this.tls)?;
+            Ok(true)
+        };
+        let changed = self.judge(work).await?;
+        if changed {
+            self.changes.send_modify(|n| *n += 1);
+        }
+        Ok(changed)
+    }
+
+    /// What is to be shown to the vault of this era of the one before: a part of it that a vault reads, newest first kept.
+    pub fn before(&self) -> Option<HeldBefore> {
+        let b = self.locked(|i| i.trust.before().cloned())?;
+        let older = b.bundles.len().saturating_sub(MOST_BUNDLES);
+        let bundle_chain = b.bundles.into_iter().skip(older).collect();
+        let held = HeldBefore { revocations: Some(b.revocations), bundle_chain };
+        if held.encoded_len() > MOST_BEFORE {
+            tracing::warn!("what was held of the era before is too long to be shown to the vault");
+            return None;
+        }
+        Some(held)
+    }
+    /// The vault of this era has seen it, and what follows from it is committed.
+    pub async fn before_was_seen(self: &Arc<Self>) -> Result<(), Denied> {
+        self.judge(|i| {
+            let mut next = i.trust.clone();
+            next.forget_before();
+            i.files.save_anchors(&next)?;
+            i.trust = next;
+            Ok(())
+        })
+        .await
+    }
+
     /// Judges an assignment; if it passes, remembers its use durably. `proven`: the gap whose proof was observed.
     pub async fn accept(
         self: &Arc<Self>,
@@ -195,6 +256,9 @@ impl Believed {
         proven: Option<Gap>,
     ) -> Result<Accepted, Denied> {
         self.judge(move |i| {
+            if i.standing() == Standing::Removed {
+                return Err(Denied::Refused(removed()));
+            }
             let accepted = verify_assign(&i.trust, &i.me, &i.memory, &peer, i.now(), &assign)?;
             let memory = use_up(&i.trust, &i.memory, &accepted, proven.as_ref()).map_err(Denied::Unproven)?;
             i.memory_file.save(&memory)?;
@@ -288,7 +352,19 @@ pub fn anchors(trust: &NodeTrust) -> Result<Anchors, ChainError> {
     Anchors::new(&trust.bundle().roots, trust.trust_domain().clone())
 }
 
+fn removed() -> Refusal {
+    Refusal { check: 0, code: "node-removed", reason: "this node was removed from its cluster".to_owned() }
+}
+
 impl Inner {
+    /// LAW: only a removal is for ever. Any other entry is of certificates that are over, and a later one counts again.
+    fn standing(&self) -> Standing {
+        match self.trust.revoked_below(self.me.node_id.as_str()) {
+            None => Standing::Counts,
+            Some(u64::MAX) => Standing::Removed,
+            Some(_) => Standing::Revoked,
+        }
+    }
     fn observe(&mut self, document: Document, tls: &TrustCell) -> Result<bool, Denied> {
         let mut next = self.trust.clone();
         match document {

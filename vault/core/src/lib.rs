@@ -38,7 +38,7 @@ pub use refusal::{Code, Refusal};
 pub use reset::ResetFacts;
 pub use state::{
     Accepted, Budget, CertRow, GivenRoot, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow,
-    NextUnlock, Presented, RetiredRoot, RootKind, RootRow, RootStep, RootTarget, Rotation, SecretRow, SecretVersion,
-    ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock, UnlockKey, VoterRow, VoterState, WantedSlots,
-    third_over,
+    NextUnlock, Notice, Noticed, PastKey, Presented, REJOIN_MOST, RetiredRoot, RootKind, RootRow, RootStep, RootTarget,
+    Rotation, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock,
+    UnlockKey, VoterRow, VoterState, WantedSlots, third_over,
 };

@@ -7,6 +7,8 @@ mod grant_parts;
 mod grants;
 mod identity;
 mod keyring;
+mod rejoin;
+mod removals;
 mod reset;
 mod roots;
 mod submit;
@@ -20,6 +22,8 @@ pub use identity::{
     AWAIT_SKEW, Approved, JoinOutcome, Pin, approved, await_message, join, kept_from_before, login, pin, renew,
 };
 pub use keyring::{new_term, rewrap};
+pub use rejoin::{rejoin, rejoin_message};
+pub use removals::merge_removed;
 pub use reset::{PlannedReset, Resetting, plan_reset};
 pub use roots::{AtRest, ROOT_KEY, RootMaterial, add_root, ask_offline, ca_key, drop_root, given_root};
 pub(crate) use submit::reads;

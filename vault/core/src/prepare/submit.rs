@@ -279,6 +279,10 @@ impl Leader<'_> {
             Action::RemoveNode(r) => Ok(Wish::new(A::RemoveNode, self.node_target(&r.id)?)),
             Action::SetDrain(d) => Ok(Wish::new(A::SetZone, self.node_target(&d.id)?)),
             Action::SetPlace(p) => Ok(Wish::new(A::SetZone, self.node_target(&p.id)?)),
+            Action::ReleaseIdentity(r) => {
+                let wish = Wish::new(A::ApproveNode, self.node_target(&r.id)?);
+                Ok(Wish { threshold: A::Release.name(), ..wish })
+            }
             Action::QuarantineNode(q) => Ok(Wish::new(A::QuarantineNode, self.node_target(&q.id)?)),
             Action::RemoveService(r) => {
                 let (name, target) = self.service_target(&r.namespace, &r.service)?;
@@ -345,6 +349,7 @@ impl Leader<'_> {
             | Action::Release(_)
             | Action::ApprovePlacement(_)
             | Action::QuarantineNode(_)
+            | Action::ReleaseIdentity(_)
             | Action::UnlockPrepare(_)
             | Action::UnlockFinalize(_)
             | Action::AutolockOff(_)

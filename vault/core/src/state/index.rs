@@ -27,7 +27,7 @@ pub(crate) struct Index {
     /// What is sealed under which keyring term.
     pub under: UnderTerms,
     /// Whose certificate is under which root.
-    pub live: Live,
+    pub living: Live,
 }
 
 /// How long a grant that is over is still shown.
@@ -40,7 +40,7 @@ impl Index {
             ix.add(s, id);
         }
         ix.under = UnderTerms::build(s);
-        ix.live = Live::build(s);
+        ix.living = Live::build(s);
         ix
     }
     /// When `id` needs attention next.
@@ -156,6 +156,11 @@ impl State {
         let due = self.grants_of_node(node).filter(|(_, g)| quarter_over(g));
         let grants: Vec<_> = due.map(|(id, g)| g.extended(id, now)).collect();
         (!grants.is_empty()).then_some(Command::Extend { grants, away: Vec::new() })
+    }
+
+    /// Whether a task was told to end on `node` that has not said that it is over.
+    pub fn ends_on(&self, node: &NodeId) -> bool {
+        self.grants_of_node(node).any(|(_, g)| g.state == GrantState::Revoked && !g.task_state.is_empty())
     }
 
     /// Grants that run on `node`.

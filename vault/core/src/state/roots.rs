@@ -159,7 +159,7 @@ impl State {
         if others.all(|by| row.cross.iter().any(|x| x.by == by && x.not_after > now)) {
             return Ok(());
         }
-        match self.index.live.behind(row.added_epoch, now).next() {
+        match self.index.living.behind(row.added_epoch, now).next() {
             Some(id) => Err(Refusal::changed(format!("{id} has not said yet that it trusts this root"))),
             None => Ok(()),
         }
@@ -175,10 +175,10 @@ impl State {
         if let Some(id) = self.voters_under(*root, now).next() {
             return Err(Refusal::changed(format!("voter {id} has a certificate under this root")));
         }
-        if let Some(id) = self.index.live.under(root, now).next() {
+        if let Some(id) = self.index.living.under(root, now).next() {
             return Err(Refusal::changed(format!("{id} has a certificate under this root")));
         }
-        match self.index.live.behind(signer.added_epoch, now).next() {
+        match self.index.living.behind(signer.added_epoch, now).next() {
             Some(id) => Err(Refusal::changed(format!("{id} has not said yet that it trusts the root that signs"))),
             None => Ok(()),
         }

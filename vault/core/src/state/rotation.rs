@@ -70,7 +70,7 @@ impl State {
         self.roots.iter().filter(|r| !r.signer).map(RootRow::sha256).collect()
     }
     fn is_used(&self, root: &Digest, now: Millis) -> bool {
-        self.voters_under(*root, now).next().is_some() || self.index.live.under(root, now).next().is_some()
+        self.voters_under(*root, now).next().is_some() || self.index.living.under(root, now).next().is_some()
     }
     /// Whether the root that all are led to does not sign yet.
     fn distributing(&self) -> bool {
@@ -80,13 +80,13 @@ impl State {
     pub fn to_renew(&self, now: Millis, most: usize) -> Vec<String> {
         let others = self.other_roots();
         let mut seen = BTreeSet::new();
-        let once = self.index.live.in_order(&others, now).filter(|id| seen.insert(*id));
+        let once = self.index.living.in_order(&others, now).filter(|id| seen.insert(*id));
         once.take(most).map(str::to_owned).collect()
     }
     /// Machines that have not said that they believe the Bundle which lists the root that signs, or is to sign.
     pub fn unacked(&self, now: Millis) -> impl Iterator<Item = &str> {
         let to = self.rotation.to.and_then(|to| self.root(&to)).or(self.signing_root());
-        self.index.live.behind(to.map_or(0, |r| r.added_epoch), now)
+        self.index.living.behind(to.map_or(0, |r| r.added_epoch), now)
     }
     /// Whether what `id` says of a Bundle is news that something waits for: only then it is worth an entry.
     pub fn ack_matters(&self, id: &str, epoch: u64) -> bool {
@@ -138,7 +138,7 @@ impl State {
     /// One root, as operators see it.
     pub(crate) fn root_view(&self, r: &RootRow, now: Millis) -> v1::RootView {
         let sha256 = r.sha256();
-        let live = self.index.live.count(&sha256, now);
+        let live = self.index.living.count(&sha256, now);
         v1::RootView {
             sha256: sha256.to_vec(),
             not_after_ms: r.not_after.0,

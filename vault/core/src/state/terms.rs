@@ -171,7 +171,7 @@ impl State {
             Some(row) => self.index.under.place_node(id, row),
             None => take(&mut self.index.under.nodes, id),
         }
-        self.index.live.place(id, row);
+        self.index.living.place(id, row);
     }
     /// Whether a node still needs `term`. One whose certificate has expired cannot come back with its key.
     fn has_node_under(&self, term: u32) -> bool {

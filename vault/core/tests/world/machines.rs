@@ -147,7 +147,7 @@ impl World {
                 self.propose(Command::Fork { id: id.to_owned(), detail: "retired".into() }).result.unwrap();
                 false
             }
-            Pin::Unknown | Pin::State(_) => false,
+            Pin::Unknown | Pin::Released | Pin::State(_) => false,
         }
     }
     pub fn state_of(&self, id: &str) -> String {
