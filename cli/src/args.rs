@@ -6,11 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod hsm;
 mod keys;
 mod recovery;
 mod roots;
 mod verbs;
 
+pub use hsm::*;
 pub use keys::*;
 pub use recovery::*;
 pub use roots::*;
@@ -103,6 +105,9 @@ pub enum Verb {
     /// List grants and verify that they are in the log
     #[command(subcommand)]
     Grant(Grant),
+    /// Show what a PKCS#11 token can do for a vault
+    #[command(subcommand)]
+    Hsm(HsmVerb),
     /// Find join tokens, unlock and recovery keys and their shares in files and folders; exit 1 if there are any
     Scan {
         /// Files and folders to search

@@ -65,6 +65,8 @@ pub struct Founding {
     pub unlock: Option<Key>,
     /// The unlock key in shares, as they are printed; empty if it stays whole.
     pub unlock_shares: Vec<Zeroizing<String>>,
+    /// The token that the root's key is made in, by its URI.
+    pub hsm: Option<String>,
     nonce: [u8; 32],
     socket: PathBuf,
 }
@@ -84,6 +86,8 @@ struct Raw {
     unlock_key: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unlock_shares: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hsm: Option<String>,
 }
 impl Drop for Raw {
     fn drop(&mut self) {
@@ -106,8 +110,8 @@ impl Founding {
         };
         let recovery = Key::make(SlotKind::Recovery)?;
         let unlock = if a.autolock { Some(Key::make(SlotKind::Unlock)?) } else { None };
-        let (unlock_shares, socket) = (Vec::new(), socket.to_owned());
-        let mut founding = Self { operator, trust_domain, recovery, unlock, unlock_shares, nonce, socket };
+        let (unlock_shares, hsm, socket) = (Vec::new(), a.hsm.clone(), socket.to_owned());
+        let mut founding = Self { operator, trust_domain, recovery, unlock, unlock_shares, hsm, nonce, socket };
         if let (Some(scheme), Some(unlock)) = (Scheme::of(a.unlock_shares, a.unlock_threshold)?, &founding.unlock) {
             let (_, secret) = parse_secret(&unlock.printed)?;
             let split = NewKey::of(&secret, SlotKind::Unlock, FIRST, &founding.cluster()?, Some(scheme))?;
@@ -167,6 +171,7 @@ impl Founding {
             recovery_key: self.recovery.printed.to_string(),
             unlock_key: self.unlock.as_ref().map(|k| k.printed.to_string()),
             unlock_shares: self.unlock_shares.iter().map(|s| s.to_string()).collect(),
+            hsm: self.hsm.clone(),
         };
         let text = toml::to_string(&raw).map(Zeroizing::new);
         let text = text.map_err(|e| Failure::new(Code::Failed, format!("cannot write {FILE}: {e}"), "report this"))?;
@@ -195,6 +200,7 @@ impl Founding {
             recovery: Key::parse(&raw.recovery_key)?,
             unlock: raw.unlock_key.as_deref().map(Key::parse).transpose()?,
             unlock_shares: raw.unlock_shares.iter().map(|s| Zeroizing::new(s.clone())).collect(),
+            hsm: raw.hsm.clone(),
             nonce,
             socket: raw.vault_socket.clone(),
         }))
@@ -208,14 +214,16 @@ impl Founding {
             && scheme == a.unlock_threshold.zip(a.unlock_shares)
             && !other(operator, &self.operator.id)
             && !other(domain, self.trust_domain.as_str())
+            && a.hsm == self.hsm
             && socket == self.socket;
         if same {
             return Ok(());
         }
         let autolock = if self.unlock.is_some() { " --autolock" } else { "" };
         let split = scheme.map(|(k, n)| format!(" --unlock-shares {n} --unlock-threshold {k}")).unwrap_or_default();
+        let hsm = self.hsm.as_ref().map(|uri| format!(" --hsm '{uri}'")).unwrap_or_default();
         let what = format!(
-            "an `init` of this context did not end: --vault-socket {}{autolock}{split} --operator {} --trust-domain {}",
+            "an `init` of this context did not end: --vault-socket {}{autolock}{split}{hsm} --operator {} --trust-domain {}",
             self.socket.display(),
             self.operator.id,
             self.trust_domain.as_str()
@@ -285,7 +293,8 @@ mod tests {
         assert_eq!(again.recovery.printed, made.recovery.printed);
         assert_eq!(again.unlock.as_ref().unwrap().public, made.unlock.as_ref().unwrap().public);
         again.must_match(&a, socket, &dir).unwrap();
-        for (options, socket) in [(options(false), "/s"), (options(true), "/other")] {
+        let hsm = Init { hsm: Some("pkcs11:token=ca".to_owned()), ..options(true) };
+        for (options, socket) in [(options(false), "/s"), (options(true), "/other"), (hsm, "/s")] {
             let f = again.must_match(&options, Path::new(socket), &dir).unwrap_err();
             assert!(f.message.contains("--autolock") && f.help.contains("founding.toml"), "{}", f.lines());
         }

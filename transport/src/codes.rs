@@ -38,6 +38,10 @@ codes! {
     Raft = "raft", Failed, "A voter's log could not be started.";
     LogStopped = "log-stopped", Failed, "A voter's log has stopped, as when its disk is full.";
     KeyPort = "key-port", Failed, "The CA's keys could not be used.";
+    KeyNotFound = "key-not-found", Failed, "The voter's PKCS#11 token does not have the key that it should.";
+    TokenRefused = "token-refused", Failed, "The voter's PKCS#11 token does not do what was asked of it, however often.";
+    TokenCorrupt = "token-corrupt", Failed, "What the voter's PKCS#11 token gave is not a usable key, signature or wrapped key.";
+    TokenFull = "token-full", Failed, "The voter's PKCS#11 token has no room for another key.";
     NoEntropy = "no-entropy", Failed, "The system gave no random bytes.";
     Policy = "policy", Failed, "The built-in policies could not be read.";
     Identity = "identity", Failed, "A voter's own certificate cannot be used.";
@@ -73,6 +77,7 @@ codes! {
     BadShare = "bad-share", Refused, "A share is damaged, or not one of the key that the others are shares of.";
     TooFewShares = "too-few-shares", Refused, "Fewer shares were given than the key needs.";
     NoSlot = "no-slot", Refused, "The voter has no slot for a key of this kind.";
+    PinIncorrect = "pin-incorrect", Refused, "The PKCS#11 token refused its PIN, or has none left to try; it is not tried again before the voter is started again.";
     KeyExposed = "key-exposed", Refused, "The file of a key or join token may be opened by others than its owner; it is not used.";
     JoinToken = "join-token", Refused, "The join token is damaged, or for another role.";
     ServerNotTrusted = "server-not-trusted", Refused, "The server is not of this cluster, or not what it should be.";
@@ -100,6 +105,8 @@ codes! {
     NotLeader = "not-leader", NotLeader, "This voter does not lead; another one does.";
     Unreachable = "unreachable", Unavailable, "No voter, orchestrator or socket could be reached.";
     Unavailable = "unavailable", Unavailable, "The server cannot do it at the moment.";
+    TokenUnavailable = "token-unavailable", Unavailable, "The voter's PKCS#11 token cannot be reached; it is tried again by itself.";
+    TokenTimeout = "token-timeout", Unavailable, "The voter's PKCS#11 token did not answer in the time that it is given; it is tried again by itself.";
     TimedOut = "timed-out", Unavailable, "No answer came in time.";
     OutcomeUnknown = "outcome-unknown", Unavailable, "The voter lost its lead meanwhile; the command may have been carried out. Repeat it.";
     Stopped = "stopped", Unavailable, "The program stopped, as it was told to.";
@@ -108,7 +115,7 @@ codes! {
     ConnectionLost = "connection-lost", Unavailable, "A connection broke.";
     Disconnected = "disconnected", Unavailable, "The caller left.";
     Cancelled = "cancelled", Unavailable, "The call was given up.";
-    RenewFirst = "renew-first", Unavailable, "The certificate is of an era before: it renews, and is good for nothing else.";
+    RenewFirst = "renew-first", Unavailable, "The certificate renews, and is good for nothing else: it is of an era before, or its machine was released from quarantine.";
     Closed = "closed", Unavailable, "The vault closed the stream.";
     Lagged = "lagged", Unavailable, "Too many changes were missed; the watch starts over.";
     VaultStalled = "vault-stalled", Unavailable, "The vault does not read what it is told.";

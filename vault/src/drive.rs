@@ -6,6 +6,7 @@ use crate::keyring;
 use crate::keystore::{self, random32};
 use crate::members;
 use crate::registry::Events;
+use crate::removal;
 use crate::reports;
 use crate::roots;
 use holdfast_hsm::Purpose;
@@ -24,8 +25,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the leader looks whether something ran out.
 const TICK: Duration = Duration::from_millis(500);
-/// How long a removed node keeps its connection, to hear that its grants are revoked.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a leader among several voters waits for them.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the others have to say that this voter leads still.
@@ -143,11 +142,7 @@ fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
     }
     for id in condemned {
         // The node is told first what was taken from it, then cut off; everything it asks in between is refused.
-        let cluster = Arc::clone(cluster);
-        tokio::spawn(async move {
-            tokio::time::sleep(LAST_WORDS).await;
-            cluster.close(&id);
-        });
+        tokio::spawn(removal::cut_off(Arc::clone(cluster), id));
     }
     if keys {
         reopen(cluster)?;

@@ -4,6 +4,7 @@ use crate::disk::ident::Ident;
 use crate::disk::slots::{Recipient, Slots};
 use crate::disk::{DiskError, keys};
 use crate::failure::{WHOLE, refused, unproposed};
+use crate::hsm::{self, Token};
 use crate::keystore::{PortSigner, random32};
 use crate::raft::{Options, PeerNetwork, Store, Voter};
 use crate::registry::Registry;
@@ -11,8 +12,8 @@ use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
 use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::keys::PrivateKey;
 use holdfast_types::{Secret, SecretBytes, VoterId};
-use holdfast_vault_core::prepare::{self, FoundingKeys, Lives};
-use holdfast_vault_core::{Entropy, Keyring, UnlockKey, command_voter};
+use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, Lives};
+use holdfast_vault_core::{CaKey, Command, Entropy, Keyring, UnlockKey, command_voter};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::v1;
@@ -46,6 +47,7 @@ pub(crate) fn disk(e: DiskError) -> Failure {
     let (code, help) = match &e {
         DiskError::NoCredential => ("no-slot", CREDENTIAL),
         DiskError::BadCredential(_) => ("bad-key", CREDENTIAL),
+        DiskError::Token(e) => return crate::hsm::failure(e),
         DiskError::BadKey => ("bad-key", "use the current unlock key or the recovery key of this cluster"),
         DiskError::NoSlot => ("no-slot", "use a key of a kind that this voter has a slot for"),
         DiskError::OtherCluster { .. } => ("wrong-cluster", WHOLE),
@@ -134,7 +136,13 @@ pub fn store_failed(e: crate::raft::StoreError) -> Failure {
 }
 
 /// Founds a cluster with this voter: nothing of it is visible before everything is on disk.
-pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -> Result<Founded, Failure> {
+pub async fn found(
+    state_dir: &Path,
+    request: &v1::InitRequest,
+    lives: &Lives,
+    token: Option<&Arc<Token>>,
+) -> Result<Founded, Failure> {
+    let token = wanted_token(token, &request.hsm)?;
     let charter =
         request.charter.as_ref().ok_or_else(|| Failure::invalid("invalid-input", "the charter is missing"))?;
     let unlock = prepare::founding_unlock(request).map_err(refused)?;
@@ -153,7 +161,11 @@ pub async fn found(state_dir: &Path, request: &v1::InitRequest, lives: &Lives) -
     let disk_keys = Arc::new(slots.open(vec![disk_key.duplicate()]).map_err(disk)?);
     let ident = new_ident()?;
     ident.store(&dir, &disk_keys).map_err(disk)?;
-    let command = first_command(charter, &ident, unlock, lives)?;
+    // A token may take its time.
+    let command = match token {
+        Some(_) => tokio::task::block_in_place(|| first_command(charter, &ident, unlock, lives, token))?,
+        None => first_command(charter, &ident, unlock, lives, None)?,
+    };
     commit_first(&dir, disk_keys, command).await?;
     put_in_place(&dir, state_dir)?;
     Ok(Founded { slots, disk_key })
@@ -170,31 +182,88 @@ pub fn new_ident() -> Result<Ident, Failure> {
     })
 }
 
+/// The token that the root's key is to be made in: the configured one, or none.
+fn wanted_token<'a>(token: Option<&'a Arc<Token>>, uri: &str) -> Result<Option<&'a Arc<Token>>, Failure> {
+    const HELP: &str = "give --hsm the URI of [hsm] in the voter's configuration; see docs/operations/hsm.md";
+    if uri.is_empty() {
+        return Ok(None);
+    }
+    let token = token.ok_or_else(|| Failure::invalid("invalid-input", "this voter has no token").help(HELP))?;
+    if token.is_named_by(uri)? {
+        return Ok(Some(token));
+    }
+    Err(Failure::invalid("invalid-input", "this voter's token is another one").help(HELP))
+}
+
+/// A CA key that was made.
+struct Made {
+    signer: PortSigner,
+    /// To be sealed; `None`: it stays in the token.
+    pkcs8: Option<SecretBytes>,
+}
+
+impl Made {
+    fn new(
+        port: &Arc<SoftwareKeys>,
+        token: Option<&Arc<Token>>,
+        purpose: Purpose,
+        name: &str,
+    ) -> Result<Self, Failure> {
+        let name = name.as_bytes();
+        if let Some(token) = token {
+            let signer = token.generate(purpose, name).and_then(|id| PortSigner::new(token, id));
+            return Ok(Self { signer: signer.map_err(|e| hsm::failure(&e))?, pkcs8: None });
+        }
+        let made = port.generate(purpose, name).and_then(|id| Ok((PortSigner::new(port, id)?, port.export(&id)?)));
+        let (signer, pkcs8) = made.map_err(|e| Failure::failed("key-port", e.to_string()))?;
+        Ok(Self { signer, pkcs8: Some(pkcs8) })
+    }
+
+    fn rests(&self) -> AtRest<'_> {
+        self.pkcs8.as_ref().map_or(AtRest::Token, AtRest::Sealed)
+    }
+}
+
+/// Several clusters may share a token: what is in it bears the cluster's name.
+fn name_in_token(key: &mut CaKey, name: &str) {
+    if let CaKey::Token(n) = key {
+        name.clone_into(n);
+    }
+}
+
 fn first_command(
     charter: &v1::Statement,
     ident: &Ident,
     unlock: Option<UnlockKey>,
     lives: &Lives,
+    token: Option<&Arc<Token>>,
 ) -> Result<Vec<u8>, Failure> {
     let cluster = prepare::founding_cluster(charter).map_err(refused)?;
+    let short: String = cluster.hex().chars().take(16).collect();
+    let (root_name, issuer_name) = (format!("root/{short}"), format!("issuer/{short}"));
     let port = Arc::new(SoftwareKeys::new());
-    let made = |purpose, name: &[u8]| {
-        let id = port.generate(purpose, name)?;
-        Ok::<_, holdfast_hsm::KeyError>((PortSigner::new(&port, id)?, port.export(&id)?))
-    };
-    let failed = |e: holdfast_hsm::KeyError| Failure::failed("key-port", e.to_string());
-    let (root, root_pkcs8) = made(Purpose::Root, b"root/1").map_err(failed)?;
-    let (issuer, issuer_pkcs8) = made(Purpose::Issuer, b"issuer/1").map_err(failed)?;
+    let root = Made::new(&port, token, Purpose::Root, &root_name)?;
+    let issuer = Made::new(&port, token.filter(|t| t.makes_issuers()), Purpose::Issuer, &issuer_name)?;
     let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
     let keyring = Keyring::new(cluster, 1, Secret::take(&mut random32()?), Secret::take(&mut random32()?));
-    let made =
-        FoundingKeys { root: &root, root_pkcs8: &root_pkcs8, issuer: &issuer, issuer_pkcs8: &issuer_pkcs8, stk: &stk };
+    let made = FoundingKeys {
+        root: &root.signer,
+        root_key: root.rests(),
+        issuer: &issuer.signer,
+        issuer_key: issuer.rests(),
+        stk: &stk,
+    };
     let (_, kem_pk) = derive_keypair(ident.kem_ikm.expose());
     let voter = command_voter(FIRST, kem_pk);
     let mut entropy = Entropy::new(random32()?);
     let p =
         prepare::found(charter, &keyring, &made, voter, unlock, lives.issuer, holdfast_transport::now(), &mut entropy);
-    Ok(p.map_err(refused)?.command.encode())
+    let mut stamped = p.map_err(refused)?.command;
+    if let Command::Found(f) = &mut stamped.command {
+        name_in_token(&mut f.root_key, &root_name);
+        name_in_token(&mut f.issuer_key, &issuer_name);
+    }
+    Ok(stamped.encode())
 }
 
 async fn commit_first(dir: &Path, keys: Arc<keys::DiskKeys>, command: Vec<u8>) -> Result<(), Failure> {

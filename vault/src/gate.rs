@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use holdfast_types::{ClusterId, Digest, VoterId};
 use holdfast_types::{Secret, kind};
 use holdfast_wire::boxes::{PrivateKey, derive_keypair};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -114,6 +114,8 @@ pub struct Gate {
     pub door: Mutex<Attempts>,
     /// What the leader is to hear of it.
     pub unsaid: Arc<Unsaid>,
+    /// Why the token does not open this voter, as it was found last.
+    token: std::sync::Mutex<String>,
     /// What disk keys are boxed to on their way here: so that none ever lies in a buffer of the connection, from which
     /// nothing would wipe it.
     answer: Secret<kind::HpkeKey, 32>,
@@ -122,7 +124,30 @@ impl Gate {
     /// Starts in `phase`, with a key of its own.
     pub fn new(phase: Phase) -> Result<Self, DiskError> {
         let answer = Secret::filled(|b| getrandom::fill(b).map_err(|_| DiskError::Entropy))?;
-        Ok(Self { phase: ArcSwap::from_pointee(phase), door: Mutex::default(), unsaid: Arc::default(), answer })
+        Ok(Self {
+            phase: ArcSwap::from_pointee(phase),
+            door: Mutex::default(),
+            unsaid: Arc::default(),
+            token: std::sync::Mutex::default(),
+            answer,
+        })
+    }
+    /// The token does not open this voter, and why; said in the log when it is news.
+    pub fn why_not(&self, why: &str) {
+        let mut last = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != why {
+            tracing::warn!("this voter stays sealed: {why}");
+            why.clone_into(&mut last);
+        }
+    }
+    /// What a sealed voter waits for.
+    pub fn waits_for(&self) -> String {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        if token.is_empty() {
+            "the disk key is not here".to_owned()
+        } else {
+            format!("the disk key is not here: {token}")
+        }
     }
     /// The key pair that disk keys are boxed to.
     pub fn answer(&self) -> (PrivateKey, [u8; 32]) {
@@ -145,6 +170,7 @@ pub fn slot_name(r: Recipient) -> String {
         Recipient::Recovery { charter_version } => format!("recovery({charter_version})"),
         Recipient::Plain => "plain".to_owned(),
         Recipient::Credential { .. } => "credential".to_owned(),
+        Recipient::Hsm { .. } => "hsm".to_owned(),
     }
 }
 

@@ -1,7 +1,12 @@
 //! `holdfast-vault`: parses arguments, gives up rights, runs. Nothing else happens here.
+//!
+//! Its first argument makes it one of the processes that speak with a token in the vault's place.
 
 use clap::Parser;
+use holdfast_hsm::process;
+use holdfast_vault::hsm_probe;
 use holdfast_vault::run::{self, Join};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,6 +35,12 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
+        Some(process::KEEPER) => return process::keeper_main(),
+        Some(process::WORKER) => return process::worker_main(),
+        Some(hsm_probe::NAME) => return hsm_probe::main(),
+        Some(_) | None => {}
+    }
     let a = Args::parse();
     run::main(run::Args {
         config: a.config,

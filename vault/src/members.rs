@@ -11,7 +11,7 @@ use crate::raft::{Members, ProposeError, Voter, decides};
 use crate::registry::Registry;
 use holdfast_transport::failure::Failure;
 use holdfast_types::VoterId;
-use holdfast_vault_core::{VoterMark, prepare};
+use holdfast_vault_core::{CaKey, RootKind, VoterMark, prepare};
 use holdfast_wire::v1;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -196,6 +196,13 @@ pub async fn drive(cluster: &Cluster) -> Result<(), Failure> {
         tracing::warn!(to = heir.0, "this machine's clock is off those of most others: leadership is handed over");
         return take(cluster, Step::HandOver(heir)).await.map_err(|e| cluster.unproposed(e));
     }
+    if let Some(heir) = furthest(&heirs_with_token(cluster, &raft)?, &matched) {
+        tracing::warn!(
+            to = heir.0,
+            "the root's key is in a token that this voter does not reach: leadership is handed over"
+        );
+        return take(cluster, Step::HandOver(heir)).await.map_err(|e| cluster.unproposed(e));
+    }
     let last_log = cluster.voter.status().last_log.unwrap_or(0);
     let lively = lively(cluster.id, &cluster.voter.unheard(), LIVELY);
     let seen = Seen { matched: &matched, last_log, lively: &lively };
@@ -210,6 +217,20 @@ pub async fn drive(cluster: &Cluster) -> Result<(), Failure> {
         write_down(cluster, &matched).await?;
     }
     Ok(())
+}
+
+/// Who reaches its token, if the key of a root is in one, or is to be, and this voter, which leads, does not reach its own.
+fn heirs_with_token(cluster: &Cluster, raft: &Members) -> Result<BTreeSet<VoterId>, Failure> {
+    let needed = cluster.look(|s| {
+        let held = s.roots().iter().any(|r| matches!(r.key, CaKey::Token(_)));
+        held || s.rotation().target.as_ref().is_some_and(|t| t.kind == RootKind::Token)
+    })?;
+    // A process that has just begun does not know yet whether its token answers.
+    let knows = cluster.standing.token.as_ref().is_none_or(|t| t.was_asked());
+    if !needed || !knows {
+        return Ok(BTreeSet::new());
+    }
+    Ok(cluster.tokens.heirs(cluster.id, &cluster.token_word(), &raft.voters_to_be(), Instant::now()))
 }
 
 /// Whether voter `out` can be evicted now: those who stay must be able to agree on it, and to go on without it. `Changed` if
@@ -314,10 +335,17 @@ pub async fn watch_lead(cluster: Arc<Cluster>, stop: CancellationToken) {
 /// What is known here of the voters beside their rows: who leads, and on the leader, who follows.
 pub fn fill(cluster: &Cluster, views: &mut [v1::VoterView]) {
     let status = cluster.voter.status();
-    let (voters, matched, unheard) =
-        (cluster.voter.members().voters(), cluster.voter.matched(), cluster.voter.unheard());
-    for v in views.iter_mut().filter(|v| v.state != "evicted") {
+    let (matched, unheard) = (cluster.voter.matched(), cluster.voter.unheard());
+    let voters = cluster.voter.members().voters();
+    for v in views {
         let id = VoterId(v.id);
+        if v.state == "evicted" {
+            // Until the change of the voters is committed, raft may need it.
+            if status.leader == Some(cluster.id) && voters.contains(&id) {
+                "leaving".clone_into(&mut v.state);
+            }
+            continue;
+        }
         v.leader = status.leader == Some(id);
         if id == cluster.id {
             (v.state, v.term) = ("ready".to_owned(), status.term);

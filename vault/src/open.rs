@@ -7,12 +7,14 @@ use crate::clock::Clock;
 use crate::clocks::Clocks;
 use crate::cluster::{Addrs, Cluster};
 use crate::disk::credential;
+use crate::disk::hsm;
 use crate::disk::keys::DiskKey;
 use crate::disk::slots::Slots;
 use crate::drive;
 use crate::found::disk;
 use crate::gate::{Phase, Waits, Who};
 use crate::grpc::{identity, join, log, nodes, operators, sched};
+use crate::hsm::tokens::Tokens;
 use crate::keystore::Opened;
 use crate::members::{self, Following};
 use crate::pace::{self, Pace};
@@ -72,7 +74,8 @@ impl Opening {
 }
 
 impl Daemon {
-    /// Without autolock the disk key lies beside the disk, and a credential of the service manager opens its slot: at once.
+    /// Without autolock the disk key lies beside the disk; a credential of the service manager and a token open their slots: at
+    /// once, or, where the token does not answer, as soon as it does.
     pub(crate) async fn unlock_alone(self: &Arc<Self>) -> Result<(), Failure> {
         let phase = self.gate.phase();
         let Phase::Sealed(slots) = &*phase else { return Ok(()) };
@@ -83,9 +86,20 @@ impl Daemon {
                 Err(e) => tracing::warn!("this voter stays sealed: {e}"),
             }
         }
-        if keys.is_empty() {
-            return Ok(());
+        if !keys.is_empty() {
+            return self.unlock_with(keys).await;
         }
+        if let Some(keys) = self.by_token().await {
+            return self.unlock_with_token(keys).await;
+        }
+        if self.token.is_some() && hsm::is_wanted_by(slots) {
+            tokio::spawn(Arc::clone(self).unlock_by_token());
+        }
+        Ok(())
+    }
+
+    /// Opens this voter with the keys of its disk that it had itself.
+    pub(crate) async fn unlock_with(self: &Arc<Self>, keys: Vec<DiskKey>) -> Result<(), Failure> {
         let slots = Slots::load(&self.voter_dir()).map_err(disk)?;
         match self.open(slots, keys).await {
             Ok(opening) if opening.alone => opening.wait().await.map(drop),
@@ -109,7 +123,7 @@ impl Daemon {
         let dirs = (self.config.state_dir.clone(), self.voter_dir());
         let (every, stop, unsaid) =
             (self.config.snapshot_every, self.stop.child_token(), Arc::clone(&self.gate.unsaid));
-        let started = Standing::start(&slots, keys, dirs, every, stop, unsaid).await;
+        let started = Standing::start(&slots, keys, dirs, every, stop, unsaid, self.token.clone()).await;
         let (standing, first) = match started {
             Ok(started) => started,
             Err(e) => {
@@ -246,6 +260,8 @@ impl Daemon {
             following: Following::default(),
             clocks: Clocks::default(),
             impostors: Impostors::default(),
+            seen: crate::seen::Seen::default(),
+            tokens: Tokens::default(),
         })
     }
 

@@ -21,7 +21,7 @@ use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
 use holdfast_types::{ClusterId, Secret, VoterId};
-use holdfast_vault_core::prepare::{self, FoundingKeys, PlannedReset, Resetting};
+use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, PlannedReset, Resetting};
 use holdfast_vault_core::{Entropy, Keyring, State, command_voter};
 use holdfast_wire::backup::{Content, Opener, Outline};
 use holdfast_wire::boxes::derive_keypair;
@@ -300,9 +300,9 @@ impl Made {
         let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
         let founding = FoundingKeys {
             root: &root,
-            root_pkcs8: &root_pkcs8,
+            root_key: AtRest::Sealed(&root_pkcs8),
             issuer: &issuer,
-            issuer_pkcs8: &issuer_pkcs8,
+            issuer_key: AtRest::Sealed(&issuer_pkcs8),
             stk: &stk,
         };
         let bad = |e: String| Failure::failed("corrupt", e);

@@ -6,14 +6,17 @@
 use crate::clocks;
 use crate::cluster::{Addrs, Cluster};
 use crate::disk::duty::{SlotsNow, bring_slots};
+use crate::disk::hsm;
 use crate::disk::ident::Ident;
 use crate::disk::rotation::{replace_disk_key, resume};
 use crate::disk::slots::{Recipient, Slots};
 use crate::failure::stopped;
 use crate::found::disk;
+use crate::hsm::Token;
 use crate::kem::{KemStep, kem_of, kem_step};
 use crate::keystore::random32;
 use crate::registry::Events;
+use crate::setback::was_refused;
 use crate::standing::{ROLLED_BACK, Standing};
 use crate::unsaid::MOST;
 use holdfast_pki::issue::BACKDATE;
@@ -24,6 +27,7 @@ use holdfast_types::{Millis, VoterId};
 use holdfast_vault_core::{Event, NoteFacts, NoteKind, prepare, third_over};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::v1;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -66,14 +70,15 @@ fn slots_now(standing: &Standing) -> Result<SlotsNow, Failure> {
         match slot.recipient {
             Recipient::Unlock { epoch } => now.unlock_epoch = now.unlock_epoch.max(epoch),
             Recipient::Recovery { charter_version } => now.recovery_version = charter_version,
-            Recipient::Plain | Recipient::Credential { .. } => {}
+            Recipient::Plain | Recipient::Credential { .. } | Recipient::Hsm { .. } => {}
         }
     }
     Ok(now)
 }
 
-/// Tells every other voter where this one is, until one of them has passed it on: the leader reaches it nowhere else.
-pub async fn announce(standing: &Standing, peer_addr: &str) -> Result<(), Failure> {
+/// Tells every other voter where this one is, until one of them has passed it on: the leader reaches it nowhere else. Who
+/// refuses to speak with this one.
+pub async fn announce(standing: &Standing, peer_addr: &str) -> Result<BTreeSet<VoterId>, Failure> {
     let row = standing.voter.machine().read(|r| {
         let of = r.state().voter(standing.id);
         of.map(|v| (v.disk_key_order, (v.kem_gen, v.kem_pk), v.service_addr.clone(), v.join_addr.clone()))
@@ -84,14 +89,18 @@ pub async fn announce(standing: &Standing, peer_addr: &str) -> Result<(), Failur
         row.unwrap_or_else(|| (0, (1, derive_keypair(own.kem_ikm.expose()).1), String::new(), String::new()));
     let addrs = Addrs { service, join, peer: peer_addr.to_owned() };
     let said = report_of(standing, &addrs, slots_now(standing)?, disk_key_order, kem_of(&own, known));
+    let mut refused = BTreeSet::new();
     for (id, addr) in standing.others()? {
         match standing.peers.report(id, &addr, said.clone()).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => break,
             Err(f) if f.code == ROLLED_BACK => return Err(f),
-            Err(f) => tracing::debug!(voter = id.0, "did not take this voter's report: {f}"),
+            Err(f) => {
+                tracing::debug!(voter = id.0, "did not take this voter's report: {f}");
+                refused.extend(was_refused(&f).then_some(id));
+            }
         }
     }
-    Ok(())
+    Ok(refused)
 }
 
 fn report_of(
@@ -111,6 +120,7 @@ fn report_of(
         disk_key_order,
         kem_gen,
         kem_pk: kem_pk.to_vec(),
+        token: standing.token.as_ref().map(|t| t.word()).unwrap_or_default(),
         ..v1::VoterReport::default()
     }
 }
@@ -147,6 +157,7 @@ impl Cluster {
             Some(p) => self.commit(p).await.map(|(reply, _)| reply)?,
             None => v1::VoterReportReply::default(),
         };
+        self.tokens.said(id, &said.token, Instant::now());
         self.write_down(id, said).await;
         let clock_off = id != self.id && self.clock_is_off(id, said.clock_off_ms);
         Ok(v1::VoterReportReply { at_ms: holdfast_transport::now().0, clock_off, ..reply })
@@ -224,15 +235,25 @@ impl Duty {
         }
         let Some(wanted) = cluster.look(holdfast_vault_core::State::wanted_slots)? else { return Ok(()) };
         let s = &cluster.standing;
-        let (dir, keys, what) = (s.dir.clone(), Arc::clone(&s.disk_keys), wanted.clone());
+        let token = s.token.as_ref().and_then(Token::for_disk);
+        let (dir, keys, what, by) = (s.dir.clone(), Arc::clone(&s.disk_keys), wanted.clone(), token.clone());
         let broken = |_| Failure::failed("failed", "the slots could not be looked after");
-        let brought = tokio::task::spawn_blocking(move || bring_slots(&dir, &keys, &what)).await.map_err(broken)?;
+        let brought =
+            tokio::task::spawn_blocking(move || bring_slots(&dir, &keys, &what, &by)).await.map_err(broken)?;
         self.slots = brought.map_err(disk)?;
         resume(&s.dir, &s.disk_keys, &s.store, &s.voter, &wanted).await?;
         if wanted.disk_key_order > self.disk_key_order {
-            replace_disk_key(&s.dir, &s.disk_keys, &s.store, &s.voter, &wanted).await?;
+            replace_disk_key(&s.dir, &s.disk_keys, &s.store, &s.voter, &wanted, &token).await?;
             self.disk_key_order = wanted.disk_key_order;
             tracing::info!(order = self.disk_key_order, "this voter's disk key was replaced");
+        }
+        // A token that does not answer leaves the other slots as they are, and its own for later.
+        if let Some(token) = token {
+            let (dir, keys) = (s.dir.clone(), Arc::clone(&s.disk_keys));
+            let wrapped = tokio::task::spawn_blocking(move || hsm::bring_slots(&dir, &keys, &*token)).await;
+            if wrapped.map_err(broken)?.map_err(disk)? {
+                tracing::info!("this voter's disk opens by its token from now on");
+            }
         }
         self.slots_due = false;
         Ok(())

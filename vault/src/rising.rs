@@ -34,8 +34,8 @@ pub async fn until_opened(standing: &Standing, peer_addr: &str) -> Result<Opened
             if standing.is_evicted() && standing.is_out().await? {
                 return Err(standing.why_over());
             }
-            standing.waits.for_others();
-            reports::announce(standing, peer_addr).await?;
+            let refused = reports::announce(standing, peer_addr).await?;
+            standing.waits_for_those_who_do_not_refuse(&refused)?;
             continue;
         };
         if standing.is_evicted() {

@@ -8,6 +8,7 @@ use crate::disk::slots::Slots;
 use crate::found::{self, VOTER_DIR, disk};
 use crate::gate::{Gate, Phase};
 use crate::harden::{self, Hardened, Paths};
+use crate::hsm::{self, Token};
 use crate::joining;
 use crate::members;
 use crate::socket;
@@ -63,6 +64,8 @@ pub struct Daemon {
     pub(crate) weak: Vec<&'static str>,
     /// Where it stands.
     pub gate: Gate,
+    /// The token, if one is configured.
+    pub(crate) token: Option<Arc<Token>>,
     /// Cancelled by `seal`: the process drops its keys by ending.
     pub seal: CancellationToken,
     /// Cancelled when it ends: listeners and tasks end with it.
@@ -97,13 +100,15 @@ fn start(args: Args) -> Result<Ended, Failure> {
         return Ok(Ended::Stopped);
     }
     prepare_dirs(&config)?;
+    // What speaks with the token is a process of its own, which a confined one could not start.
+    let token = config.hsm.as_ref().map(|h| Arc::new(Token::start(h)));
     let refused = |e: harden::HardenError| Failure::failed("harden", e.to_string()).help(HARDEN_HELP);
     let hardened = config.harden.then(|| give_up_rights(&config, &args)).transpose();
     let weak = Hardened::weaknesses(hardened.map_err(refused)?);
     weak.iter().for_each(|what| tracing::warn!("{what}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::failed("io", format!("cannot start the runtime: {e}")))?;
-    runtime.block_on(run(config, weak, args))
+    runtime.block_on(run(config, weak, token, args))
 }
 
 fn prepare_dirs(config: &Config) -> Result<(), Failure> {
@@ -136,7 +141,7 @@ enum Ended {
     Sealed,
 }
 
-async fn run(config: Config, weak: Vec<&'static str>, args: Args) -> Result<Ended, Failure> {
+async fn run(config: Config, weak: Vec<&'static str>, token: Option<Arc<Token>>, args: Args) -> Result<Ended, Failure> {
     let io = |what: &'static str| move |e: std::io::Error| Failure::failed("io", format!("cannot {what}: {e}"));
     let signals = Signals::listen().map_err(io("listen to signals"))?;
     found::clean(&config.state_dir)?;
@@ -150,6 +155,7 @@ async fn run(config: Config, weak: Vec<&'static str>, args: Args) -> Result<Ende
         config,
         weak,
         gate: Gate::new(phase).map_err(disk)?,
+        token,
         seal: CancellationToken::new(),
         failed: CancellationToken::new(),
         failure: Mutex::default(),
@@ -163,6 +169,9 @@ async fn run(config: Config, weak: Vec<&'static str>, args: Args) -> Result<Ende
     let healthy = tokio::spawn(health.serve(stop.clone()));
     let socket = socket::bind(&daemon.config.socket)?;
     let local = socket::serve(socket, Arc::clone(&daemon), stop.clone());
+    if let Some(token) = &daemon.token {
+        tokio::spawn(hsm::watch(Arc::clone(token), stop.clone()));
+    }
     daemon.unlock_alone().await?;
     daemon.write_ports()?;
     if joins {

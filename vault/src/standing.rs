@@ -8,6 +8,7 @@ use crate::disk::slots::Slots;
 use crate::failure::{WHOLE, stopped, unproposed};
 use crate::found::disk;
 use crate::gate::Waits;
+use crate::hsm::Token;
 use crate::joining;
 use crate::peers::Peers;
 use crate::raft::{AuditStore, Options, PeerNetwork, PeerRpc, SentSnapshot, Store, StoreError, Voter, Wire, WireError};
@@ -15,6 +16,7 @@ use crate::registry::{Events, Registry};
 use crate::unsaid::Unsaid;
 use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
+use holdfast_hsm::KeyPort;
 use holdfast_pki::chain::Anchors;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
@@ -69,6 +71,8 @@ pub struct Standing {
     pub at_work: CancellationToken,
     /// What the leader is to hear, once.
     pub unsaid: Arc<Unsaid>,
+    /// The token, if one is configured.
+    pub token: Option<Arc<Token>>,
     /// Why it is not at work yet.
     pub waits: Waits,
     late: Arc<Late>,
@@ -185,6 +189,7 @@ impl Standing {
         snapshot_every: u64,
         at_work: CancellationToken,
         unsaid: Arc<Unsaid>,
+        token: Option<Arc<Token>>,
     ) -> Result<(Arc<Self>, broadcast::Receiver<Events>), Failure> {
         let id = slots.voter();
         let disk_keys = Arc::new(slots.open(keys).map_err(disk)?);
@@ -234,11 +239,17 @@ impl Standing {
             events,
             at_work,
             unsaid,
+            token,
             waits: Waits::default(),
             late,
             cluster,
         };
         Ok((Arc::new(standing), first))
+    }
+
+    /// The token as a port of CA keys.
+    pub fn key_port(&self) -> Option<Arc<dyn KeyPort>> {
+        self.token.as_ref().map(|t| Arc::clone(t) as Arc<dyn KeyPort>)
     }
 
     /// Whether it decides alone: no other voter has to be asked, or waited for.

@@ -26,7 +26,7 @@ pub struct Init {
     /// How many of the shares open a voter
     #[arg(long, value_name = "K", requires = "unlock_shares", value_parser = clap::value_parser!(u8).range(2..=16))]
     pub unlock_threshold: Option<u8>,
-    /// Keep the CA keys in this token; not available yet
+    /// Make the root's key in the token that the voter is configured with; this is its PKCS#11 URI
     #[arg(long, value_name = "URI")]
     pub hsm: Option<String>,
 }
@@ -141,6 +141,22 @@ pub enum Node {
     Activate {
         /// Its id
         id: String,
+    },
+    /// Stop trusting it until it is released: it gets nothing new, and gives back what is sensitive
+    Quarantine {
+        /// Its id
+        id: String,
+        /// Why, for the log
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Let a quarantined one go on, with the new key that its console shows
+    Release {
+        /// Its id
+        id: String,
+        /// SHA-256 of its next public key, hex
+        #[arg(long, value_name = "FINGERPRINT")]
+        key: String,
     },
     /// Stop its workloads, cut it off for ever, and print which secrets it had been given
     Rm {

@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-mod process;
+pub(super) mod process;
 
 /// The context's name in the cluster's own folder.
 const CONTEXT: &str = "dev";

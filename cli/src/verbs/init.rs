@@ -86,6 +86,7 @@ async fn found(
         unlock_pk,
         threshold: shares.first().map_or(0, |s| u32::from(s.threshold)),
         share_digests: shares.iter().map(|s| s.digest().to_vec()).collect(),
+        hsm: founding.hsm.clone().unwrap_or_default(),
     };
     let reply = socket.init(request).await?;
     let anchor = check_reply(&reply, &cluster)?;
@@ -115,8 +116,7 @@ async fn found(
 }
 
 fn refuse_what_is_missing(a: &Init) -> Result<(), Failure> {
-    Scheme::of(a.unlock_shares, a.unlock_threshold)?;
-    if a.hsm.is_some() { Err(Failure::not_yet("keeping CA keys in a token (--hsm)")) } else { Ok(()) }
+    Scheme::of(a.unlock_shares, a.unlock_threshold).map(drop)
 }
 
 /// The voter must have founded exactly the cluster that was asked for; returns the anchor it made.

@@ -5,6 +5,7 @@ mod backup;
 mod dev;
 mod docs;
 mod grant;
+mod hsm;
 mod init;
 mod keyring;
 mod log;
@@ -53,6 +54,7 @@ pub async fn run(cli: Cli, app: &App) -> Result<(), Failure> {
         Verb::Service(v) => service::run(app, v).await,
         Verb::Log(v) => log::run(app, v).await,
         Verb::Grant(v) => grant::run(app, v).await,
+        Verb::Hsm(v) => hsm::run(app, v).await,
         Verb::Scan { paths } => scan::run(&app.out, &paths),
         Verb::Dev(a) => dev::run(app, a).await,
         Verb::Completions { shell } => docs::completions(&app.out, shell),

@@ -9,7 +9,6 @@ use crate::args::{ExportFormat, RootVerb, RotateRoot};
 use crate::client::{Cluster, NewCommand};
 use crate::clock;
 use crate::errors::{Code, Failure};
-use crate::files;
 use crate::output::{age, time};
 use crate::pems;
 use data_encoding::HEXLOWER;

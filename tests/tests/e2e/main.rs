@@ -17,6 +17,8 @@ mod demo;
 mod documents;
 mod evil;
 mod heartbeat;
+mod hsm;
+mod identities;
 mod image;
 mod input;
 mod keys;

@@ -3,6 +3,7 @@
 //! Must never: leave a voter without a slot that its operators hold the key of, or drop a slot before the one that takes over is on disk.
 
 use super::credential::{self, Given};
+use super::hsm::OwnToken;
 use super::keys::{DiskKeys, Generation};
 use super::slots::{Recipient, Slots};
 use super::{DiskError, chain};
@@ -19,9 +20,24 @@ pub struct SlotsNow {
 }
 
 /// Makes the slots of the voter in `dir` what `wanted` says; they are on disk when this returns. Besides, a slot is sealed to the
-/// credential that the service manager gave this process, if it gave one, and dropped if it did not.
-pub fn bring_slots(dir: &Path, keys: &DiskKeys, wanted: &WantedSlots) -> Result<SlotsNow, DiskError> {
-    bring(dir, keys, wanted, credential::Given::now(), &mut |_| Ok(()))
+/// credential that the service manager gave this process, if it gave one, and dropped if it did not. Slots of `token` stay,
+/// those of others go; [`super::hsm::bring_slots`] makes them.
+pub fn bring_slots(dir: &Path, keys: &DiskKeys, wanted: &WantedSlots, token: &OwnToken) -> Result<SlotsNow, DiskError> {
+    let own = Own { credential: credential::Given::now(), token: token.as_ref().map(|t| t.id()) };
+    bring(dir, keys, wanted, own, &mut |_| Ok(()))
+}
+
+/// With what this machine opens the disk by itself.
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    credential: Given,
+    token: Option<[u8; 16]>,
+}
+
+impl From<Given> for Own {
+    fn from(credential: Given) -> Self {
+        Self { credential, token: None }
+    }
 }
 
 /// `step` is called after each step that is on disk; its error stops there.
@@ -29,19 +45,20 @@ fn bring(
     dir: &Path,
     keys: &DiskKeys,
     wanted: &WantedSlots,
-    credential: Given,
+    own: impl Into<Own>,
     step: &mut dyn FnMut(&'static str) -> Result<(), DiskError>,
 ) -> Result<SlotsNow, DiskError> {
     if wanted.unlock.is_empty() && !wanted.plain {
         return Err(DiskError::NoSlot);
     }
+    let own = own.into();
     let _alone = keys.changing();
     let before = load(dir, keys)?;
     let mut slots = load(dir, keys)?;
     for generation in keys.for_slots() {
-        seal_all(&mut slots, &generation, wanted, credential)?;
+        seal_all(&mut slots, &generation, wanted, own.credential)?;
     }
-    slots.retain(|r| is_wanted(r, wanted, credential));
+    slots.retain(|r| is_wanted(r, wanted, own));
     if let Some((epoch, sealed)) = &wanted.chain
         && !is_chain_there(dir, keys, *epoch, sealed)
     {
@@ -59,7 +76,7 @@ fn bring(
     Ok(now(&slots))
 }
 
-fn load(dir: &Path, keys: &DiskKeys) -> Result<Slots, DiskError> {
+pub(super) fn load(dir: &Path, keys: &DiskKeys) -> Result<Slots, DiskError> {
     let slots = Slots::load(dir)?;
     if slots.cluster() != keys.cluster() {
         return Err(DiskError::OtherCluster { what: "slots" });
@@ -99,12 +116,13 @@ pub(super) fn seal_all(
     Ok(())
 }
 
-fn is_wanted(r: Recipient, wanted: &WantedSlots, credential: Given) -> bool {
+fn is_wanted(r: Recipient, wanted: &WantedSlots, own: Own) -> bool {
     match r {
         Recipient::Unlock { epoch } => wanted.unlock.iter().any(|(e, _)| *e == epoch),
         Recipient::Recovery { .. } => true,
         Recipient::Plain => wanted.plain,
-        Recipient::Credential { pk } => credential.keeps(&pk),
+        Recipient::Credential { pk } => own.credential.keeps(&pk),
+        Recipient::Hsm { token } => own.token == Some(token),
     }
 }
 
@@ -114,7 +132,7 @@ fn now(slots: &Slots) -> SlotsNow {
         match slot.recipient {
             Recipient::Unlock { epoch } => now.unlock_epoch = now.unlock_epoch.max(epoch),
             Recipient::Recovery { charter_version } => now.recovery_version = charter_version,
-            Recipient::Plain | Recipient::Credential { .. } => {}
+            Recipient::Plain | Recipient::Credential { .. } | Recipient::Hsm { .. } => {}
         }
     }
     now

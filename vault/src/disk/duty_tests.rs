@@ -93,7 +93,7 @@ fn no_voter_is_left_with_its_recovery_slot_alone() {
     let dir = tempfile::tempdir().unwrap();
     make_voter(dir.path(), CLUSTER, VOTER);
     let none = WantedSlots { unlock: Vec::new(), ..wanted() };
-    assert!(matches!(bring_slots(dir.path(), &opened(dir.path()), &none), Err(DiskError::NoSlot)));
+    assert!(matches!(bring_slots(dir.path(), &opened(dir.path()), &none, &None), Err(DiskError::NoSlot)));
     assert!(unlock(dir.path(), 1, UNLOCK).is_some());
 }
 

@@ -10,6 +10,7 @@ pub mod duty;
 mod envelope;
 #[cfg(test)]
 mod files_tests;
+pub mod hsm;
 pub mod ident;
 pub mod keys;
 pub mod rotation;
@@ -66,6 +67,9 @@ pub enum DiskError {
     /// The credential is not the one that the slots are sealed to, or none at all.
     #[error("bad key: the credential `dk-slot` {0}")]
     BadCredential(&'static str),
+    /// The token did not wrap or unwrap the disk key.
+    #[error("the token: {0}")]
+    Token(#[from] holdfast_hsm::KeyError),
     /// A box could not be made for a recipient.
     #[error("cannot seal the disk key to this recipient: {0}")]
     Recipient(#[from] holdfast_wire::boxes::BoxError),

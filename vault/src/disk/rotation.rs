@@ -12,6 +12,7 @@
 use super::DiskError;
 use super::credential::Given;
 use super::duty;
+use super::hsm::{self, OwnToken};
 use super::ident::Ident;
 use super::keys::{self, DiskKeys, Generation};
 use super::slots::Slots;
@@ -64,8 +65,10 @@ pub async fn replace_disk_key<M: Machine>(
     store: &Store,
     voter: &Voter<M>,
     wanted: &WantedSlots,
+    token: &OwnToken,
 ) -> Result<(), Failure> {
-    Ok(Rotation::new(dir, keys, store, voter, wanted)?.replace().await?)
+    let rotation = Rotation { token: token.clone(), ..Rotation::new(dir, keys, store, voter, wanted)? };
+    Ok(rotation.replace().await?)
 }
 
 /// Finishes the replacement that was under way when the disk was opened; does nothing if none was.
@@ -86,6 +89,7 @@ struct Rotation<'a, M: Machine> {
     voter: &'a Voter<M>,
     wanted: &'a WantedSlots,
     credential: Given,
+    token: OwnToken,
     steps: Steps,
 }
 
@@ -98,7 +102,7 @@ impl<'a, M: Machine> Rotation<'a, M> {
         wanted: &'a WantedSlots,
     ) -> Result<Self, RotationError> {
         let credential = Given::now();
-        Ok(Self { dir, keys, store, voter, wanted, credential, steps: Arc::new(|_| Ok(())) })
+        Ok(Self { dir, keys, store, voter, wanted, credential, token: None, steps: Arc::new(|_| Ok(())) })
     }
 
     fn step(&self, done: &'static str) -> Result<(), RotationError> {
@@ -123,6 +127,12 @@ impl<'a, M: Machine> Rotation<'a, M> {
         let number = slots.begin_rotation(&key, charter_version, &recovery_pk)?;
         let next = Generation { number, key };
         duty::seal_all(&mut slots, &next, self.wanted, self.credential)?;
+        if let Some(token) = &self.token
+            && let Err(e) = tokio::task::block_in_place(|| hsm::seal(&mut slots, &next, &**token))
+        {
+            // The other slots hold it; the token's follows once it answers.
+            tracing::warn!("the next disk key is not wrapped by the token yet: {e}");
+        }
         slots.store(self.dir)?;
         self.step("the slots hold both keys")?;
         self.keys.begin(next);

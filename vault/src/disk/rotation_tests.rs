@@ -139,7 +139,7 @@ async fn the_disk_key_is_replaced_while_entries_are_written_and_none_is_lost() {
         })
         .collect();
     for generation in [2, 3] {
-        replace_disk_key(dir.path(), &keys, &store, &voter, &wanted()).await.unwrap();
+        replace_disk_key(dir.path(), &keys, &store, &voter, &wanted(), &None).await.unwrap();
         assert_eq!((keys.newest(), keys.is_replacing()), (generation, false));
     }
     enough.store(true, Ordering::SeqCst);
@@ -169,7 +169,7 @@ async fn entries_from_before_the_rotation_are_gone_and_not_sealed_again() {
     let last = store.last_log_index().unwrap();
     assert!(before.contains_key(&format!("log/{last}")));
     let voter = start_over(store.clone(), 1000).await;
-    replace_disk_key(dir.path(), &keys, &store, &voter, &wanted()).await.unwrap();
+    replace_disk_key(dir.path(), &keys, &store, &voter, &wanted(), &None).await.unwrap();
     assert!(!store.log_reaches_back_to(last).unwrap());
     let slots = Slots::load(dir.path()).unwrap();
     let unlock = slots.iter().filter(|s| s.recipient == Recipient::Unlock { epoch: 1 });

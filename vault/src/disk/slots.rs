@@ -5,6 +5,7 @@
 //! STORED: file `slots`, body in postcard inside the frame of `envelope`; golden file `vault/golden/slots.hex`.
 
 use super::envelope::{Kind, Opened};
+use super::hsm::HSM_PURPOSE;
 use super::keys::{At, DiskKey, DiskKeys, Generation};
 use super::{DiskError, keyspace, random32};
 use holdfast_types::{ClusterId, VoterId};
@@ -46,6 +47,11 @@ pub enum Recipient {
         /// X25519 public key of the credential.
         pk: [u8; 32],
     },
+    /// This voter's token (see [`super::hsm`]).
+    Hsm {
+        /// Which one.
+        token: [u8; 16],
+    },
 }
 
 /// One slot: a recipient and the disk key sealed to it.
@@ -59,6 +65,10 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// A slot that holds nothing yet.
+    pub(super) fn empty(generation: u32, recipient: Recipient) -> Self {
+        Self { generation, recipient, sealed: Zeroizing::default() }
+    }
     /// The box to open, or `None` for a plain slot, which has none.
     pub fn boxed(&self) -> Option<&[u8]> {
         (self.recipient != Recipient::Plain).then_some(&self.sealed)
@@ -69,6 +79,7 @@ impl Slot {
             Recipient::Unlock { epoch } => (UNLOCK_PURPOSE, epoch),
             Recipient::Recovery { charter_version } => (RECOVERY_PURPOSE, charter_version),
             Recipient::Credential { .. } => (CREDENTIAL_PURPOSE, 0),
+            Recipient::Hsm { .. } => (HSM_PURPOSE, 0),
             Recipient::Plain => return None,
         };
         Some((purpose, boxes::slot_aad(voter.0, self.generation, number)))
@@ -137,10 +148,15 @@ impl Slots {
         self.body.slots.iter()
     }
 
-    /// Adds or replaces the slot of `recipient` (any but plain) for generation `generation`, sealed to `pk`.
+    /// Adds or replaces the slot of `recipient`, a token, with what that wrapped.
+    pub(super) fn put_wrapped(&mut self, generation: u32, recipient: Recipient, wrapped: Vec<u8>) {
+        self.put(Slot { generation, recipient, sealed: Zeroizing::new(wrapped) });
+    }
+
+    /// Adds or replaces the slot of `recipient` (one that has a public key) for generation `generation`, sealed to `pk`.
     pub fn seal_to(&mut self, generation: u32, dk: &DiskKey, recipient: Recipient, pk: &[u8]) -> Result<(), DiskError> {
         self.verify(generation, dk)?;
-        let mut slot = Slot { generation, recipient, sealed: Zeroizing::default() };
+        let mut slot = Slot::empty(generation, recipient);
         let (purpose, aad) = slot.context(self.voter).ok_or(DiskError::NoSlot)?;
         let context = boxes::Context { purpose, cluster: &self.cluster, aad: &aad };
         slot.sealed = Zeroizing::new(boxes::seal(pk, &context, None, dk.expose(), random32()?)?);

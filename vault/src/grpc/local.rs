@@ -34,7 +34,7 @@ pub fn shown_boxes(slots: &Slots) -> v1::SlotBoxes {
             Recipient::Unlock { epoch } => ("unlock", epoch),
             Recipient::Recovery { charter_version } => ("recovery", charter_version),
             // Nothing that an operator's key opens.
-            Recipient::Plain | Recipient::Credential { .. } => return None,
+            Recipient::Plain | Recipient::Credential { .. } | Recipient::Hsm { .. } => return None,
         };
         Some(v1::SlotBox { kind: kind.to_owned(), epoch, r#box: s.boxed()?.to_vec(), dk_gen: s.generation })
     };
@@ -117,7 +117,7 @@ async fn init(daemon: Arc<Daemon>, request: v1::InitRequest) -> Result<v1::InitR
         let f = Failure::changed("already-initialized", "this vault has been founded already");
         return Err(f.help("use another state directory to found another cluster"));
     }
-    let new = found::found(&daemon.config.state_dir, &request, &daemon.config.lives).await?;
+    let new = found::found(&daemon.config.state_dir, &request, &daemon.config.lives, daemon.token.as_ref()).await?;
     let cluster = match daemon.open_founded(new.slots, new.disk_key).await {
         Ok(cluster) => cluster,
         Err(e) => {
@@ -237,7 +237,7 @@ impl Local for LocalService {
                 r.voter_id = slots.voter().0;
                 r.slots = slots.iter().map(|s| slot_name(s.recipient)).collect();
                 r.autolock = !slots.iter().any(|s| s.recipient == Recipient::Plain);
-                r.reason = "the disk key is not here".to_owned();
+                r.reason = self.0.gate.waits_for();
             }
             Phase::Open(c) => {
                 r.cluster_id = c.look(|s| s.cluster_id().map(|c| c.0.to_vec()))?.unwrap_or_default();

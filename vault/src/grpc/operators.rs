@@ -14,6 +14,9 @@ use holdfast_wire::v1::command::Action;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
+/// How often a statement is prepared while what it was prepared on changes.
+const TRIES: u32 = 3;
+
 /// Serves operators.
 #[derive(Clone)]
 pub struct OperatorService(pub Arc<Cluster>);
@@ -30,10 +33,19 @@ impl CommandPlane for OperatorService {
             return Ok(Response::new(reply(before.leaf, before.rev)));
         }
         // What is refused by right is refused first; only then is looked whether it can be done.
-        let prepared = self.0.decide(|l, e| prepare::submit(l, &st, &r.r#box, e));
-        let decided = match prepared.and_then(|p| can_be_done(&self.0, &st).map(|()| p)) {
-            Ok(p) => self.0.commit(p).await,
-            Err(f) => Err(f),
+        let mut tries = TRIES;
+        let decided = loop {
+            let prepared = self.0.decide(|l, e| prepare::submit(l, &st, &r.r#box, e));
+            let decided = match prepared.and_then(|p| can_be_done(&self.0, &st).map(|()| p)) {
+                Ok(p) => self.0.commit(p).await,
+                Err(f) => break Err(f),
+            };
+            tries -= 1;
+            // Something of the vault's own moved between the preparation and the entry, such as the keyring. What the
+            // operator has to know of, the next preparation says.
+            if tries == 0 || decided.as_ref().err().is_none_or(|f| f.kind != FailureKind::Changed) {
+                break decided;
+            }
         };
         match decided {
             Ok(((), done)) => Ok(Response::new(reply(done.leaf(), done.rev()))),
@@ -107,9 +119,10 @@ impl Read for OperatorService {
 
     async fn list_nodes(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::NodeList>, Status> {
         let r = request.get_ref().clone();
+        let clock = self.0.clock.now();
         self.read(&request, Rpc::ListNodes, |s| {
             let ids = s.machine_ids().filter(|id| r.name.is_empty() || *id == r.name);
-            let all = ids.filter_map(|id| s.node_view(id, self.connected(id)));
+            let all = ids.filter_map(|id| s.node_view_at(id, self.connected(id), s.time(clock)));
             v1::NodeList { nodes: all.filter(|n| r.all || n.state != "removed").collect() }
         })
         .await

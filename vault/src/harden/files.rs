@@ -21,7 +21,7 @@ const RESOLVER: &[&str] =
 pub struct Paths {
     /// Directories it reads and writes: state and socket directory.
     pub write: Vec<PathBuf>,
-    /// Files and directories it only reads: configuration, credentials, the PKCS#11 module.
+    /// Files and directories it only reads: configuration and credentials.
     pub read: Vec<PathBuf>,
 }
 

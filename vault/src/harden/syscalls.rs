@@ -207,7 +207,8 @@ const fn bits(flag: i32) -> u64 {
 pub(super) const RESTRICTED: &[(i64, &[Only])] = &[
     // Threads, never processes.
     (c::SYS_clone, &[Only::With(0, bits(c::CLONE_THREAD))]),
-    // No memory that is writable and executable at once. Executable alone stays: a PKCS#11 module is loaded after unlocking.
+    // No memory that is writable and executable at once. Executable alone stays, for libraries that the C
+    // library loads late; what is a token's module never comes into this process.
     (c::SYS_mmap, &[Only::Without(2, bits(c::PROT_WRITE))]),
     (c::SYS_mmap, &[Only::Without(2, bits(c::PROT_EXEC))]),
     (c::SYS_mprotect, &[Only::Without(2, bits(c::PROT_WRITE))]),

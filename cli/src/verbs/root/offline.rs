@@ -175,6 +175,7 @@ mod tests {
     use super::*;
     use crate::operator::Operator;
     use holdfast_pki::issue::{IssuerCa, ROOT_LIFE, new_root};
+    use holdfast_wire::keys::StatementSigner as _;
 
     fn key() -> RootKey {
         RootKey(PrivateKey::generate().unwrap())
