@@ -35,6 +35,7 @@ mod renewal;
 mod roots;
 mod shims;
 mod signals;
+mod sleepers;
 mod story;
 mod tokens;
 mod tunnel;
