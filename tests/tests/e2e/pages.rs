@@ -265,6 +265,8 @@ fn each_page_of_operations_can_be_followed_as_it_is_written() {
 
     let said = r.follow("rotate-keys.md");
     assert!(said.contains("the old key is disposable") && said.contains("\nok "), "{said}");
+    let said = r.follow("rotate-root.md");
+    assert!(said.contains("phase     stable") && said.contains("\nok "), "{said}");
     r.w.unlock_key = r.w.path("new-unlock.key");
     r.reseal();
     r.w.unlock();
