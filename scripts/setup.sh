@@ -28,9 +28,12 @@ for_tests=(
   "nft nftables"
   "nsenter util-linux"
   "pip3 python3-pip"
+  "softhsm2-util softhsm2"
+  "certutil libnss3-tools"
 )
 for_benches=(
   "etcd etcd-server"
+  "softhsm2-util softhsm2"
 )
 readonly pkilint="pkilint==0.13.3" nextest="cargo-nextest@0.9.143" deny="cargo-deny@0.20.2"
 

@@ -74,7 +74,7 @@ async fn connected(node: &Machine) -> Result<(), Failed> {
 
 async fn holding_the_lease(orchestrator: &Machine) -> Result<(), Failed> {
     let (ask, outgoing) = mpsc::channel(1);
-    let wish = v1::KeepLeaseRequest { session_addr: "127.0.0.1:1".to_owned() };
+    let wish = v1::KeepLeaseRequest { session_addr: "127.0.0.1:1".to_owned(), bundle_epoch: 0 };
     ask.send(wish.clone()).await?;
     let mut client = SchedPlaneClient::new(orchestrator.channel.clone());
     let mut replies = client.keep_lease(ReceiverStream::new(outgoing)).await?.into_inner();

@@ -71,7 +71,8 @@ pub async fn renewals_a_second(callers: Vec<Caller>) -> Result<f64, Failed> {
 /// Renews until `end`, always for the same next key: a lost reply is followed by the same request, and the vault signs
 /// and commits another leaf for it.
 async fn renew(caller: Caller, end: Instant) -> Result<u32, Failed> {
-    let request = RenewRequest { csr: PrivateKey::generate()?.csr()?, hpke_pub: caller.hpke_pub.to_vec() };
+    let request =
+        RenewRequest { csr: PrivateKey::generate()?.csr()?, hpke_pub: caller.hpke_pub.to_vec(), bundle_epoch: 0 };
     let mut client = IdentityClient::new(caller.channel);
     let mut issued = 0;
     while Instant::now() < end {

@@ -11,6 +11,7 @@ mod cluster;
 mod deploy;
 mod etcd;
 mod failover;
+mod fleet;
 mod floor;
 mod grants;
 mod idle;
@@ -22,6 +23,9 @@ mod planner;
 mod programs;
 mod puts;
 mod restart;
+mod revoke;
+mod rotate;
+mod token;
 mod undisturbed;
 mod verify;
 mod writes;
@@ -42,7 +46,7 @@ struct Measurement {
     measure: fn() -> Result<Line, Failed>,
 }
 
-const MEASUREMENTS: [Measurement; 17] = [
+const MEASUREMENTS: [Measurement; 22] = [
     Measurement { name: "issue-leaves", how: leaves::HOW, measure: leaves::over_open_connections },
     Measurement { name: "bare-leaves", how: bare::HOW, measure: bare::over_open_connections },
     Measurement { name: "grants", how: grants::HOW, measure: grants::in_batches },
@@ -60,10 +64,18 @@ const MEASUREMENTS: [Measurement; 17] = [
     Measurement { name: "snapshot-stall", how: undisturbed::HOW_SNAPSHOT, measure: undisturbed::snapshot },
     Measurement { name: "rss-10k", how: memory::HOW, measure: memory::of_a_large_cluster },
     Measurement { name: "idle-rss", how: idle::HOW, measure: idle::unlocked },
+    Measurement { name: "connected-rss", how: memory::HOW_CONNECTED, measure: memory::of_a_connected_node },
+    Measurement { name: "rotate-10k", how: rotate::HOW_10K, measure: rotate::ten_thousand },
+    Measurement { name: "rotate-8", how: rotate::HOW_8, measure: rotate::eight },
+    Measurement { name: "revoke-1k", how: revoke::HOW, measure: revoke::one_of_a_thousand },
+    Measurement { name: "token-sign", how: token::HOW, measure: token::root_signatures },
 ];
 
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
+    if wanted == token::RATES {
+        return rates();
+    }
     let chosen: Vec<_> = MEASUREMENTS.iter().filter(|m| m.name.contains(&wanted)).collect();
     if chosen.is_empty() {
         let names: Vec<&str> = MEASUREMENTS.iter().map(|m| m.name).collect();
@@ -82,6 +94,18 @@ fn main() -> ExitCode {
     }
     line::say(&line::machine());
     ExitCode::from(u8::from(failed))
+}
+
+/// What `token` starts this program for.
+fn rates() -> ExitCode {
+    match token::rates() {
+        Ok(rates) => line::say(&rates),
+        Err(e) => {
+            line::say(&format!("failed: {e}"));
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// The cluster of the tests panics at the unexpected: that ends this measurement, not the others.

@@ -4,6 +4,7 @@
 
 use crate::Failed;
 use crate::cluster::{self, world::World};
+use crate::fleet::{self, Fleet};
 use crate::idle::resident_mib;
 use crate::line::{Goal, Line};
 use crate::restart::filled;
@@ -13,6 +14,9 @@ use std::time::Duration;
 
 pub const HOW: &str = "resident memory (VmRSS) of a voter 10 s after 10000 nodes had joined it, over 16 connections at a time, and 10000 \
      secrets of 1 KiB had been put; no node stays connected; beside: founded a moment ago";
+
+pub const HOW_CONNECTED: &str = "growth of the voter's resident memory (VmRSS) when 2000 nodes that had joined connected, over 2000, after 10 s: an mTLS \
+     session and an open stream each; beside: the same growth when they joined";
 
 const NODES: usize = 10_000;
 const AT_A_TIME: usize = 16;
@@ -28,6 +32,24 @@ pub fn of_a_large_cluster() -> Result<Line, Failed> {
     filled(&w, SECRETS, BYTES)?;
     thread::sleep(SETTLED);
     Ok(Line { value: resident_mib(&w)?, unit: "MiB", beside, goal: Goal::AtMost(96.0) })
+}
+
+pub fn of_a_connected_node() -> Result<Line, Failed> {
+    const CONNECTED: u32 = 2000;
+    let w = fleet::world()?;
+    let settled = || {
+        thread::sleep(SETTLED);
+        resident_mib(&w)
+    };
+    let empty = settled()?;
+    let nodes = Fleet::join(&w, CONNECTED as usize)?;
+    let joined = settled()?;
+    let fleet = Fleet::start(nodes)?;
+    let connected = settled()?;
+    drop(fleet);
+    let kib_each = |growth: f64| growth * 1024.0 / f64::from(CONNECTED);
+    let (value, beside) = (kib_each(connected - joined), kib_each(joined - empty));
+    Ok(Line { value, unit: "KiB/node", beside, goal: Goal::AtMost(60.0) })
 }
 
 fn join(port: u16, token: &Path) -> Result<(), Failed> {

@@ -9,11 +9,13 @@ use std::time::Duration;
 mod hsm;
 mod keys;
 mod recovery;
+mod roots;
 mod verbs;
 
 pub use hsm::*;
 pub use keys::*;
 pub use recovery::*;
+pub use roots::*;
 pub use verbs::*;
 
 /// The operator's tool of Holdfast
@@ -76,6 +78,9 @@ pub enum Verb {
     /// Rotate and show the key that everything in the vault is encrypted under
     #[command(subcommand)]
     Keyring(KeyringVerb),
+    /// Show, rotate and export the root that every certificate comes from
+    #[command(subcommand)]
+    Root(RootVerb),
     /// List, admit and evict voters
     #[command(subcommand)]
     Voter(VoterVerb),
@@ -197,6 +202,10 @@ mod tests {
             "holdfast unlock-key rotate --lost --compromised",
             "holdfast autolock on --shares 17 --threshold 2",
             "holdfast voter evict three",
+            "holdfast root rotate --software --hsm",
+            "holdfast root rotate --offline",
+            "holdfast root rotate --ca-key k",
+            "holdfast root rotate --ca-cert c --ca-key k --hsm",
             "holdfast recover --vault-socket s",
             "holdfast recover --backup b --vault-socket s",
             "holdfast recover --backup b --from-survivor --key-file k --vault-socket s",

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::clock;
 use crate::context::Context;
 use crate::era;
-use crate::errors::Failure;
+use crate::errors::{Code, Failure};
 use crate::login;
 use crate::operator::Operator;
 use crate::trust::Trust;
@@ -36,6 +36,7 @@ pub struct Cluster {
     pub operator: Operator,
     /// What is believed of it.
     pub trust: Trust,
+    roots: Arc<TrustCell>,
     identity: Arc<IdentityCell>,
     dialer: Dialer,
     patience: Duration,
@@ -70,31 +71,50 @@ impl Cluster {
         let patience = app.timeout(Duration::from_secs(15));
         let identity = IdentityCell::new(login::identity(&ctx, &operator, &trust, patience).await?);
         let roots = TrustCell::new(trust.anchors()?);
-        let tls = ClientTls::mutual(identity.clone(), roots, Expect::Role(Role::Vault), Alpn::Service);
+        let tls = ClientTls::mutual(identity.clone(), roots.clone(), Expect::Role(Role::Vault), Alpn::Service);
         let dialer = Dialer::new(ctx.settings.service_addrs.clone(), tls, Timing::default());
-        let mut cluster = Self { ctx, operator, trust, identity, dialer, patience };
+        let mut cluster = Self { ctx, operator, trust, roots, identity, dialer, patience };
         cluster.learn().await?;
         Ok(cluster)
+    }
+    /// A new login needs nothing but the operator's key.
+    async fn log_in_again(&self) -> Result<(), Failure> {
+        login::forget(&self.ctx);
+        self.identity.swap(login::identity(&self.ctx, &self.operator, &self.trust, self.patience).await?);
+        Ok(())
     }
     async fn learn(&mut self) -> Result<(), Failure> {
         let answer = self.read(async |mut r| r.get_trust(v1::Ack {}).await).await?;
         answer.status.as_ref().map_or(Ok(()), check_clock)?;
         if self.trust.advance(&answer)? {
             self.ctx.store_trust(self.trust.chains())?;
+            self.roots.swap(self.trust.anchors()?);
         }
-        Ok(())
+        // A vault may still take a certificate of a root that was given up, orchestrators do not.
+        match self.identity.current() {
+            Some(held) if !login::is_believed(&held, &self.trust) => self.log_in_again().await,
+            Some(_) | None => Ok(()),
+        }
     }
-    /// Makes a call on whichever voter answers it, within the patience of `--timeout`.
+    /// Makes a call on whichever voter answers it, within the patience of `--timeout`. A certificate that is not believed any more,
+    /// as when its root was rotated out meanwhile, is replaced once.
     pub async fn call<T, Op, Fut>(&self, op: Op) -> Result<T, Failure>
     where
         Op: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
-        let answer = self.dialer.call(self.patience, op).await.map_err(Failure::from);
-        if answer.as_ref().is_err_and(|f| matches!(f.code.as_ref(), "identity-refused" | "certificate-refused")) {
-            login::forget(&self.ctx);
+        match self.dialer.call(self.patience, &op).await.map_err(Failure::from) {
+            Err(failure) if failure.code == Code::CertificateRefused.word() => {
+                self.log_in_again().await?;
+                self.dialer.call(self.patience, &op).await.map_err(Failure::from)
+            }
+            answer => {
+                if answer.as_ref().is_err_and(|f| f.code == Code::IdentityRefused.word()) {
+                    login::forget(&self.ctx);
+                }
+                answer
+            }
         }
-        answer
     }
     /// A call of the service `Read`.
     pub async fn read<T, Op, Fut>(&self, op: Op) -> Result<T, Failure>

@@ -6,6 +6,7 @@ use crate::errors::{Code, Failure};
 use crate::files;
 use crate::operator::Operator;
 use crate::trust::Trust;
+use holdfast_pki::chain::{Usage, verify_peer};
 use holdfast_transport::check_clock;
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::failure::Failure as Answer;
@@ -35,14 +36,15 @@ pub async fn identity(
     trust: &Trust,
     patience: Duration,
 ) -> Result<LocalIdentity, Failure> {
-    if let Some(stored) = stored(ctx, clock::now()) {
+    let usable = || stored(ctx, clock::now()).filter(|stored| is_believed(stored, trust));
+    if let Some(stored) = usable() {
         return Ok(stored);
     }
     // One login at a time: two programs that start together would else make each other's certificate obsolete.
     let lock = ctx.dir.path("login.lock");
     let file = File::create(&lock).map_err(|e| Failure::io("write", &lock, &e))?;
     file.lock().map_err(|e| Failure::io("lock", &lock, &e))?;
-    match stored(ctx, clock::now()) {
+    match usable() {
         Some(stored) => Ok(stored),
         None => login(ctx, op, trust, patience).await,
     }
@@ -60,6 +62,12 @@ fn stored(ctx: &Context, now: Millis) -> Option<LocalIdentity> {
     let issued = read(&issued)?;
     let identity = LocalIdentity::new(&issued.chain, &PrivateKey::from_pkcs8(&key).ok()?).ok()?;
     (identity.not_after() > now.plus(SPARE) && identity.not_before() <= now).then_some(identity)
+}
+
+/// True if the roots in force believe the certificate: those of a root that was rotated out are of no use.
+pub fn is_believed(identity: &LocalIdentity, trust: &Trust) -> bool {
+    let believed = |roots| verify_peer(identity.chain(), &roots, clock::now(), Usage::Client).is_ok();
+    trust.anchors().is_ok_and(believed)
 }
 
 fn read(stored: &[u8]) -> Option<v1::Issued> {

@@ -20,6 +20,7 @@ mod known;
 mod login;
 mod operator;
 mod output;
+mod pems;
 mod resolve;
 mod shares;
 mod slots;

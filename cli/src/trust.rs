@@ -107,10 +107,11 @@ impl Trust {
 mod tests {
     use super::*;
     use crate::operator::Operator;
-    use holdfast_pki::issue::{ROOT_LIFE, new_root};
+    use holdfast_pki::issue::{ISSUER_LIFE, IssuerCa, ROOT_LIFE, RootCa, new_root};
     use holdfast_pki::keys::{CertSigner, RootStatementSigner, SubjectKey};
     use holdfast_transport::keys::PrivateKey;
-    use holdfast_types::sha256;
+    use holdfast_transport::tls::LocalIdentity;
+    use holdfast_types::{Role, SpiffeId, sha256};
     use holdfast_wire::keys::{SignError, StatementSigner as _};
 
     struct Root(PrivateKey);
@@ -123,13 +124,77 @@ mod tests {
         }
     }
 
+    struct Founded {
+        op: Operator,
+        charter: v1::Statement,
+        cluster: ClusterId,
+        domain: TrustDomain,
+    }
+
+    fn founded() -> Founded {
+        let op = Operator::generate("op-a").unwrap();
+        let domain = TrustDomain::parse("a.example").unwrap();
+        let charter = op.sign(&charter::founding(&op, [1; 32], &domain, [2; 32])).unwrap();
+        let cluster = ClusterId::of_charter(&charter.payload);
+        Founded { op, charter, cluster, domain }
+    }
+
+    /// What an operator of `root` logs in with.
+    fn login(root: &Root, root_der: &[u8], domain: &TrustDomain) -> LocalIdentity {
+        let now = crate::clock::now();
+        let (issuer_key, key) = (Root(PrivateKey::generate().unwrap()), PrivateKey::generate().unwrap());
+        let issuer_public = SubjectKey::from_spki(issuer_key.0.spki_der()).unwrap();
+        let issuer =
+            RootCa::open(root_der, root).unwrap().issuer(&issuer_public, [6; 16], now, ISSUER_LIFE).unwrap().der;
+        let id = SpiffeId::new(domain.clone(), Role::Op, "op-a");
+        let public = SubjectKey::from_spki(key.spki_der()).unwrap();
+        let day = std::time::Duration::from_secs(86_400);
+        let leaf = IssuerCa::open(&issuer, &issuer_key).unwrap().leaf(&public, &id, [7; 16], now, day).unwrap().der;
+        LocalIdentity::new(&[leaf, issuer], &key).unwrap()
+    }
+
+    #[test]
+    fn a_rotation_is_followed_and_a_login_of_the_root_that_went_is_of_no_use() {
+        let Founded { op, charter, cluster, domain } = founded();
+        let roots = [(); 2].map(|()| Root(PrivateKey::generate().unwrap()));
+        let [old, new] =
+            roots.each_ref().map(|r| new_root(r, &cluster, [5; 16], crate::clock::now(), ROOT_LIFE).unwrap().der);
+        let mut chain: Vec<v1::Statement> = Vec::new();
+        for (epoch, trusted) in [(1, vec![&old]), (2, vec![&old, &new]), (3, vec![&new])] {
+            let doc = v1::Bundle {
+                cluster_id: cluster.0.to_vec(),
+                era: 1,
+                epoch,
+                roots: trusted.into_iter().cloned().collect(),
+                stks: vec![v1::Stk { key: Some(op.key.public()), from_ms: 1, until_ms: 2 }],
+                intake_pk: vec![6; 32],
+                prev_sha256: chain.last().map_or_else(Vec::new, |st| sha256(&[&st.payload]).to_vec()),
+                ..v1::Bundle::default()
+            };
+            chain.push(statement::sign(&doc, &[&RootStatementSigner(&roots[0])]).unwrap());
+        }
+        let view = |bundle_chain: &[v1::Statement]| v1::TrustView {
+            charter_chain: vec![charter.clone()],
+            bundle_chain: bundle_chain.to_vec(),
+            ..Default::default()
+        };
+        let mut trust = Trust::verify(view(&chain[..1]), &cluster, &cluster.anchor(&old)).unwrap();
+        let (before, after) = (login(&roots[0], &old, &domain), login(&roots[1], &new, &domain));
+        let usable = |trust: &Trust| [&before, &after].map(|held| crate::login::is_believed(held, trust));
+        assert_eq!(usable(&trust), [true, false]);
+        assert!(trust.advance(&view(&chain[..2])).unwrap());
+        assert_eq!(usable(&trust), [true, true]);
+        assert!(trust.advance(&view(&chain)).unwrap());
+        assert_eq!(usable(&trust), [false, true]);
+        // What is stored leads there again from the anchor of the root that went.
+        let stored = Trust::verify(trust.chains().clone(), &cluster, &cluster.anchor(&old)).unwrap();
+        assert_eq!(stored.bundle().roots, [new]);
+    }
+
     /// Only the newest bundle's keys were taken, and a checkpoint of last month looked forged.
     #[test]
     fn keys_of_earlier_bundles_still_verify_earlier_checkpoints() {
-        let op = Operator::generate("op-a").unwrap();
-        let td = TrustDomain::parse("a.example").unwrap();
-        let founding = op.sign(&charter::founding(&op, [1; 32], &td, [2; 32])).unwrap();
-        let cluster = ClusterId::of_charter(&founding.payload);
+        let Founded { charter: founding, cluster, .. } = founded();
         let root = Root(PrivateKey::generate().unwrap());
         let der = new_root(&root, &cluster, [5; 16], crate::clock::now(), ROOT_LIFE).unwrap().der;
         let stks = [Operator::generate("old").unwrap(), Operator::generate("new").unwrap()].map(|o| o.key.public());

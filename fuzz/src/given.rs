@@ -3,6 +3,8 @@
 use super::damaged;
 use super::stored::folder;
 use holdfast_agent::image::{ImageStore, UnpackLimits};
+use holdfast_hsm::message::{LONGEST, PinEvent, Reply, Request, decode, encode};
+use holdfast_hsm::{KeyError, Uri};
 use holdfast_image::{Limits, Registries, Source};
 use holdfast_types::sha256;
 use std::fs;
@@ -27,6 +29,36 @@ pub fn config(data: &[u8]) {
     let first = read();
     assert_eq!(first, read());
     assert!(first.is_ok_and(|c| !c.is_empty()) || read().is_err_and(|e| !e.is_empty()));
+}
+
+/// What is read is written as something that is read the same.
+macro_rules! packet {
+    ($kind:ty, $data:expr) => {
+        match decode::<$kind>($data) {
+            Ok(message) => assert_eq!(decode::<$kind>(&encode(&message, 256).unwrap()).unwrap(), message),
+            Err(e) => assert!(matches!(e, KeyError::Corrupt(_))),
+        }
+    };
+}
+
+/// A token's URI, or a packet between the vault and the process of a token: refused, or read as the only thing that it
+/// means. No PIN is ever in a URI that was taken, or in the words of a refusal.
+pub fn pkcs11(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        match Uri::parse(text) {
+            Ok(uri) => {
+                assert_eq!(Uri::parse(&uri.to_string()).as_ref(), Ok(&uri));
+                assert!(!text.contains("pin-value=") || text.contains("x-init-reserved="));
+                assert!(!uri.module_files().is_empty());
+            }
+            Err(e) => assert!(!e.to_string().is_empty()),
+        }
+    }
+    if data.len() <= LONGEST {
+        packet!(Request, data);
+        packet!(Reply, data);
+        packet!(PinEvent, data);
+    }
 }
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread().build().unwrap());

@@ -10,12 +10,14 @@ mod backups;
 mod files;
 mod given;
 mod sent;
+mod shown;
 mod stored;
 
 pub use backups::backup;
 pub use files::files;
-pub use given::{config, image, layer};
+pub use given::{config, image, layer, pkcs11};
 pub use sent::{CSR, assign, boxes, csr, note, peer, record, statement, strict, token, trust};
+pub use shown::chain;
 pub use stored::{anchor, command, ident, identity, memory, records, slots, state, unlock_chain};
 
 #[allow(dead_code, reason = "the tests use all of it, the fuzzer only the honest scene")]

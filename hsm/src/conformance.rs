@@ -3,7 +3,7 @@
 //! A store may hold other keys already, as a token does: the suite touches only keys of its own names.
 #![expect(clippy::unwrap_used, reason = "a suite that meets the unexpected stops there")]
 
-use crate::port::{KeyError, KeyId, KeyPort, Purpose};
+use crate::port::{KeyError, KeyId, KeyPort, Purpose, Wraps};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 
 /// Runs the whole suite; `make` opens the store under test.
@@ -97,4 +97,31 @@ fn an_unknown_key_is_reported_by_its_id<P: KeyPort>(port: &P) {
     let error = port.sign_p256(&id, b"msg").unwrap_err();
     assert_eq!(error, KeyError::NotFound(id));
     assert_eq!(error.to_string(), format!("the key store has no key {id}"));
+}
+
+/// The suite of stores that wrap.
+pub fn wrapping<P: Wraps>(make: impl Fn() -> P) {
+    let port = make();
+    for plain in [b"x".as_slice(), &[0xa5; 32], &[0x5a; 256]] {
+        let blob = port.wrap("conformance", plain, b"aad").unwrap();
+        assert!(plain.len() < 16 || !blob.windows(plain.len()).any(|w| w == plain), "it is encrypted");
+        assert_eq!(make().unwrap("conformance", &blob, b"aad").unwrap().expose(), plain, "another session unwraps it");
+        assert_ne!(
+            port.wrap("conformance", plain, b"aad").unwrap(),
+            blob,
+            "twice the same value is not the same twice"
+        );
+        let corrupt = |r: Result<_, KeyError>| matches!(r, Err(KeyError::Corrupt(_)));
+        assert!(corrupt(port.unwrap("conformance", &blob, b"other")), "the aad is bound");
+        for at in [0, blob.len() / 2, blob.len() - 1] {
+            let mut altered = blob.clone();
+            altered.get_mut(at).into_iter().for_each(|b| *b ^= 0x40);
+            assert!(corrupt(port.unwrap("conformance", &altered, b"aad")), "altered at {at}");
+        }
+        assert!(corrupt(port.unwrap("conformance", b"", b"aad")));
+    }
+    let blob = port.wrap("conformance", b"x", b"").unwrap();
+    let nobody = KeyId::wrapping("conformance nobody");
+    assert_eq!(port.unwrap("conformance nobody", &blob, b"").unwrap_err(), KeyError::NotFound(nobody));
+    assert!(matches!(port.wrap("conformance", &[0; 257], b""), Err(KeyError::Refused(_))));
 }

@@ -6,7 +6,7 @@ use crate::trust::{Believed, anchors, believe};
 use holdfast_orchestrator_core::verify::NodeTrust;
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::failure::Failure;
-use holdfast_transport::join::{Admitted, Applicant, await_approval, believe_certificate, read_token};
+use holdfast_transport::join::{Admitted, Applicant, ask_trust, await_approval, believe_certificate, read_token};
 use holdfast_transport::keys::PrivateKey;
 use holdfast_transport::renew::{KeyStore as _, pending_key};
 use holdfast_transport::tls::{ClientTls, LocalIdentity, TrustCell};
@@ -73,14 +73,23 @@ async fn apply(
     }
 }
 
-async fn approved(state: &StateDir, file: ClusterFile, stop: &CancellationToken) -> Result<ClusterFile, Failure> {
+async fn approved(state: &StateDir, mut file: ClusterFile, stop: &CancellationToken) -> Result<ClusterFile, Failure> {
     let lost = || {
         Failure::failed("join-lost", "the join under way has lost its key")
             .help("empty the state directory and join again with a new token")
     };
     let key = state.identity().load_pending().map_err(|e| internal(&e))?.ok_or_else(lost)?;
     let anchor = Digest::from_slice(&file.anchor).ok_or_else(lost)?;
-    let trust = NodeTrust::join(anchor, &file.charters, &file.bundles).map_err(|e| internal(&e))?;
+    let mut trust = NodeTrust::join(anchor, &file.charters, &file.bundles).map_err(|e| internal(&e))?;
+    // An approval may come after roots have been rotated.
+    for shown in ask_trust(file.join_addrs.clone()).await {
+        if let Ok(Some(next)) = trust.catch_up(&shown.charter_chain, &shown.bundle_chain) {
+            let saved = next.saved();
+            (file.charters, file.bundles) = (saved.charters, saved.bundles);
+            state.save(&file)?;
+            trust = next;
+        }
+    }
     let roots = TrustCell::new(anchors(&trust)?);
     let dialer = Dialer::new(file.join_addrs.iter().cloned(), ClientTls::rejoin(roots), Timing::default());
     let issued = await_approval(&dialer, &file.id, &key, stop).await?;

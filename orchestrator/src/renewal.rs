@@ -3,12 +3,20 @@
 //! LAW: once the new certificate is in use, nothing is said with the old one any more: to the vault that would look like
 //! a second holder (protocol, renewal chain R5). So the owner of the connection finishes its calls when told that a
 //! renewal is done, and dials again (`after_a_renewal_no_call_goes_over_a_connection_of_the_old_certificate`).
+//!
+//! A certificate that is over opens no connection: we come back by its key, at the join listener. The bundles that we slept
+//! through are followed by [`crate::trust`], which asks for them while there is no connection.
 
-use holdfast_transport::client::Link;
+use holdfast_transport::check_clock;
+use holdfast_transport::client::{Dialer, Link, Timing};
 use holdfast_transport::failure::Failure;
+use holdfast_transport::keys::PrivateKey;
+use holdfast_transport::rejoin::Rejoin;
 use holdfast_transport::renew::{Authority, Renewed};
 use holdfast_transport::rpc::identity_client::IdentityClient;
-use holdfast_wire::v1::RenewRequest;
+use holdfast_transport::tls::{ClientTls, TrustCell};
+use holdfast_wire::v1::{Issued, RenewRequest};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -16,22 +24,52 @@ use tokio::time::timeout;
 /// For a connection and the answer, together.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The vault, over the connection that is open now.
-pub struct OpenLink(pub watch::Receiver<Option<Link>>);
+/// The vault: over the connection that is open now, or at its join listeners.
+pub struct Vault {
+    /// The connection.
+    pub link: watch::Receiver<Option<Link>>,
+    /// The epoch of the bundle that we believe.
+    pub bundle: watch::Receiver<u64>,
+    /// Our id.
+    pub id: String,
+    /// Join listeners.
+    pub join_addrs: Vec<String>,
+    /// The roots that we believe.
+    pub trust: Arc<TrustCell>,
+}
 
-impl Authority for OpenLink {
+impl Authority for Vault {
     async fn renew(&self, csr: Vec<u8>) -> Result<Renewed, Failure> {
         let late = |_| Failure::unavailable("timed-out", format!("no answer within {PATIENCE:?}"));
         let issued = timeout(PATIENCE, async {
             let stopping = |_| Failure::unavailable("stopped", "the orchestrator is stopping");
-            let link = self.0.clone().wait_for(Option::is_some).await.map_err(stopping)?.clone();
+            let link = self.link.clone().wait_for(Option::is_some).await.map_err(stopping)?.clone();
             let link = link.ok_or_else(|| Failure::unavailable("unreachable", "no connection to the vault"))?;
-            let request = RenewRequest { csr, hpke_pub: Vec::new() };
+            let request = RenewRequest { csr, hpke_pub: Vec::new(), bundle_epoch: self.epoch() };
             let answer = IdentityClient::new(link.channel.clone()).renew(request).await;
             answer.map(tonic::Response::into_inner).map_err(|status| link.explain(status))
         });
-        let issued = issued.await.map_err(late)??;
-        let renew_after = u64::try_from(issued.renew_after_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
-        Ok(Renewed { chain: issued.chain, renew_after })
+        Ok(renewed(issued.await.map_err(late)??))
     }
+
+    async fn rejoin(&self, csr: Vec<u8>, old: PrivateKey) -> Result<Renewed, Failure> {
+        let tls = ClientTls::rejoin(self.trust.clone());
+        let dialer = Dialer::new(self.join_addrs.iter().cloned(), tls, Timing::default());
+        let rejoin = Rejoin::open(&dialer, &self.id).await?;
+        rejoin.challenge().status.as_ref().map_or(Ok(()), check_clock)?;
+        let issued = rejoin.prove(&old, csr, Vec::new(), self.epoch()).await?;
+        tracing::info!(id = %self.id, "the vault took us back by our key");
+        Ok(renewed(issued))
+    }
+}
+
+impl Vault {
+    fn epoch(&self) -> u64 {
+        *self.bundle.borrow()
+    }
+}
+
+fn renewed(issued: Issued) -> Renewed {
+    let renew_after = u64::try_from(issued.renew_after_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
+    Renewed { chain: issued.chain, renew_after }
 }

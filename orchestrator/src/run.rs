@@ -96,11 +96,11 @@ async fn run(config: Config, args: Arguments) -> Result<(), Failure> {
     let joining = join::ensure(&state, args.join_token_file.as_deref(), &vault, &stop);
     let cluster = heart.during(joining).await?;
     let service_addrs: Vec<String> = cluster.service_addrs.iter().chain(&config.vault_service).cloned().collect();
+    let joins: Vec<String> = cluster.join_addrs.iter().chain(&vault).cloned().collect();
     let (identity, believed) = join::open(&state, cluster)?;
     systemd::status("at work");
     let session_addr = config.advertise.clone().unwrap_or_else(|| bound.to_string());
-    let parts =
-        Parts { config, state, identity, believed, joins: vault, service_addrs, session_addr, readiness, heart };
+    let parts = Parts { config, state, identity, believed, joins, service_addrs, session_addr, readiness, heart };
     let served = parts.work(listener, &stop).await;
     stop.cancel();
     drop(healthy);
@@ -129,6 +129,7 @@ impl Parts {
         let renewals = Arc::new(Renewals::default());
         let (status, hints) = watch::channel(None);
         let (trust, trust_domain) = (self.believed.tls(), self.believed.trust_domain().clone());
+        let id = self.identity.id().name.clone();
         let cell = IdentityCell::new(self.identity);
         let connections = Connections::new();
         let pins = Arc::new(Pins::new(connections.clone(), trust_domain));
@@ -143,13 +144,20 @@ impl Parts {
             pins: pins.clone(),
             session_addr: self.session_addr,
             open,
+            bundle: self.believed.epoch(),
             renewed: renewals.done.subscribe(),
             renewals: renewals.clone(),
             status,
         };
         let control = Control::new(Scheduler::new(self.config.settings), inputs, to_vault, self.readiness, self.heart);
-        let renewer =
-            Renewer::new(Arc::new(self.state.identity()), cell.clone(), trust.clone(), renewal::OpenLink(link.clone()));
+        let authority = renewal::Vault {
+            link: link.clone(),
+            bundle: self.believed.epoch(),
+            id,
+            join_addrs: self.joins.clone(),
+            trust: trust.clone(),
+        };
+        let renewer = Renewer::new(Arc::new(self.state.identity()), cell.clone(), trust.clone(), authority);
         let way = Way { link, dialer, configured: self.joins };
         let tasks = [
             tokio::spawn(vault.run(stop.clone())),

@@ -1,13 +1,14 @@
 //! Whom we believe: the cluster's documents from the join on, and the roots in them for TLS.
 //!
-//! A Status that names another bundle than ours is a hint to fetch the documents again, where anybody may read them;
-//! they count only because each is signed by what we believed before.
+//! A Status that names a bundle that we have not seen is a hint to fetch the documents again, where anybody may read them;
+//! they count only because each is signed by what we believed before. So does what we slept through, rotation or era, when no
+//! vault that we believe is left.
 
 use crate::state::{ClusterFile, StateDir};
 use holdfast_orchestrator_core::verify::{News, NodeTrust, Refusal};
 use holdfast_pki::chain::Anchors;
 use holdfast_transport::check_clock;
-use holdfast_transport::client::{Dialer, Link, Timing};
+use holdfast_transport::client::{Backoff, Dialer, Link, Timing};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::join::{ask_trust, documents, one_cluster};
 use holdfast_transport::tls::{ClientTls, Server, TrustCell};
@@ -23,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 const LOST: Duration = Duration::from_secs(5);
 /// Most of the addresses that an answer may add to ours: they are not signed.
 const MOST_ADDRS: usize = 8;
-/// Shortest time between two fetches of documents.
-const REST: Duration = Duration::from_secs(30);
+/// Shortest time between two fetches of documents, and the longest while they fail.
+const REST: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
 fn disbelief(e: Refusal) -> Failure {
     Failure::refused("cluster-not-believed", format!("the vault's documents: {e}"))
@@ -60,6 +61,7 @@ pub struct Believed {
     file: ClusterFile,
     state: StateDir,
     tls: Arc<TrustCell>,
+    epoch: watch::Sender<u64>,
 }
 
 impl Believed {
@@ -69,7 +71,8 @@ impl Believed {
         let anchor = anchor.ok_or_else(|| Failure::failed("corrupt", "the kept anchor has not 32 bytes"))?;
         let trust = NodeTrust::join(anchor, &file.charters, &file.bundles).map_err(disbelief)?;
         let tls = TrustCell::new(anchors(&trust)?);
-        Ok(Self { trust, file, state, tls })
+        let epoch = watch::Sender::new(trust.bundle().epoch);
+        Ok(Self { trust, file, state, tls, epoch })
     }
     /// The roots that TLS believes; they follow the bundle.
     pub fn tls(&self) -> Arc<TrustCell> {
@@ -80,16 +83,22 @@ impl Believed {
         self.trust.trust_domain()
     }
 
-    /// Until `stop`: fetches the documents again whenever a Status of `hints` names another bundle, and looks for a new era while
-    /// no vault that we believe is reached.
+    /// The epoch of the bundle in force, and of each that follows it.
+    pub fn epoch(&self) -> watch::Receiver<u64> {
+        self.epoch.subscribe()
+    }
+
+    /// Until `stop`: fetches the documents again whenever a Status of `hints` names another bundle, and looks for what we slept
+    /// through, a new era too, while no vault that we believe is reached.
     pub async fn follow(mut self, mut hints: watch::Receiver<Option<Statement>>, way: Way, stop: CancellationToken) {
         let rounds = async {
+            let mut again = Backoff::new(REST.0, REST.1);
             loop {
                 let changed = tokio::select! {
                     changed = hints.changed() => changed,
                     () = tokio::time::sleep(LOST) => {
                         if way.link.borrow().is_none() {
-                            self.look_for_an_era(&way).await;
+                            self.look_around(&way).await;
                         }
                         continue;
                     }
@@ -97,14 +106,15 @@ impl Believed {
                 if changed.is_err() {
                     return;
                 }
-                let hint = hints.borrow_and_update().clone();
-                if !hint.is_some_and(|st| self.is_news(&st)) {
-                    continue;
+                while way.link.borrow().is_some() && self.is_behind(&hints.borrow_and_update()) {
+                    if let Err(failure) = self.refresh().await {
+                        tracing::warn!(code = %failure.code, "the cluster's documents were not renewed: {failure}");
+                    }
+                    if self.is_behind(&hints.borrow()) {
+                        tokio::time::sleep(again.next_delay()).await;
+                    }
                 }
-                if let Err(failure) = self.refresh().await {
-                    tracing::warn!(code = %failure.code, "the cluster's documents were not renewed: {failure}");
-                }
-                tokio::time::sleep(REST).await;
+                again.reset();
             }
         };
         tokio::select! {
@@ -113,14 +123,16 @@ impl Believed {
         }
     }
 
-    fn is_news(&self, status: &Statement) -> bool {
-        let named = statement::peek::<Status>(status).map(|s| s.bundle_sha256);
-        let ours = self.file.bundles.last().map(|st| sha256(&[&st.payload]).to_vec());
-        named.is_ok_and(|n| Some(n) != ours)
+    /// True if `hint` names a bundle that we have never seen.
+    fn is_behind(&self, hint: &Option<Statement>) -> bool {
+        let named = hint.as_ref().and_then(|st| statement::peek::<Status>(st).ok()).map(|s| s.bundle_sha256);
+        let is_ours = |named: &[u8]| self.file.bundles.iter().any(|st| sha256(&[&st.payload]).0 == *named);
+        named.is_some_and(|named| !is_ours(&named))
     }
 
-    /// Asks at the join listeners that we know; what is said there counts only as far as our operators signed it.
-    async fn look_for_an_era(&mut self, way: &Way) {
+    /// Asks at the join listeners that we know. What is said there counts only as far as the roots that we believe signed it, or our
+    /// operators.
+    async fn look_around(&mut self, way: &Way) {
         let mut addrs: Vec<String> = self.file.join_addrs.iter().chain(&way.configured).cloned().collect();
         addrs.sort_unstable();
         addrs.dedup();
@@ -134,6 +146,17 @@ impl Believed {
                 Ok(false) => {}
                 Err(failure) => {
                     tracing::warn!(code = %failure.code, "a new era is shown that is not believed: {failure}");
+                    continue;
+                }
+            }
+            match self.adopt(&shown.charter_chain, &shown.bundle_chain) {
+                Ok(true) => {
+                    way.dialer.prefer(shown.service_addrs.into_iter().take(MOST_ADDRS));
+                    return;
+                }
+                Ok(false) => {}
+                Err(failure) => {
+                    tracing::warn!(code = %failure.code, "documents are shown that are not believed: {failure}");
                 }
             }
         }
@@ -151,9 +174,7 @@ impl Believed {
             let older = kept.iter().filter(|a| !told.contains(a));
             *kept = told.iter().take(MOST_ADDRS).chain(older).take(4 * MOST_ADDRS).cloned().collect();
         }
-        self.state.save(&file)?;
-        self.tls.swap(roots);
-        (self.trust, self.file) = (next, file);
+        self.put_into_force(next, roots, file)?;
         Ok(true)
     }
 
@@ -167,31 +188,32 @@ impl Believed {
             }
             answer => answer?,
         };
-        self.adopt(&shown)
+        self.adopt(&shown.charter_chain, &shown.bundle_chain).map(drop)
     }
 
-    /// Puts what is new into force, after it is on disk.
-    fn adopt(&mut self, shown: &Challenge) -> Result<(), Failure> {
-        let mut next = self.trust.clone();
-        for st in &shown.charter_chain {
-            match next.observe_charter(st).map_err(disbelief)? {
-                News::Todo(charter) => next.adopt_charter(charter),
-                News::AlreadyDone | News::Stale => {}
-            }
-        }
-        for st in &shown.bundle_chain {
-            match next.observe_bundle(st).map_err(disbelief)? {
-                News::Todo(bundle) => next.adopt_bundle(bundle),
-                News::AlreadyDone | News::Stale => {}
-            }
-        }
-        let roots = anchors(&next)?;
-        let saved = next.saved();
+    /// Puts what continues ours into force, after it is on disk; `false`: nothing does.
+    fn adopt(&mut self, charters: &[Statement], bundles: &[Statement]) -> Result<bool, Failure> {
+        let Some(next) = self.trust.catch_up(charters, bundles).map_err(disbelief)? else { return Ok(false) };
+        let (roots, saved) = (anchors(&next)?, next.saved());
         let file = ClusterFile { charters: saved.charters, bundles: saved.bundles, ..self.file.clone() };
+        self.put_into_force(next, roots, file)?;
+        tracing::info!(
+            epoch = self.trust.bundle().epoch,
+            charter = self.trust.charter().head().version,
+            "documents renewed"
+        );
+        Ok(true)
+    }
+
+    fn put_into_force(&mut self, next: NodeTrust, roots: Anchors, file: ClusterFile) -> Result<(), Failure> {
         self.state.save(&file)?;
-        tracing::info!(epoch = next.bundle().epoch, charter = next.charter().head().version, "documents renewed");
         self.tls.swap(roots);
         (self.trust, self.file) = (next, file);
+        self.epoch.send_replace(self.trust.bundle().epoch);
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "trust_tests.rs"]
+mod tests;

@@ -53,6 +53,8 @@ pub struct Vault {
     pub session_addr: String,
     /// The link that is open, for renewals.
     pub open: watch::Sender<Option<Link>>,
+    /// The epoch of the bundle that we believe.
+    pub bundle: watch::Receiver<u64>,
     /// Rises with every new certificate of ours.
     pub renewed: watch::Receiver<u64>,
     /// To renew at once.
@@ -86,6 +88,9 @@ impl Vault {
                 Err(failure) => {
                     tracing::warn!(code = %failure.code, vault = %link.addr, "the vault is lost: {failure}");
                     self.dialer.prefer(failure.leader_addrs());
+                    if failure.code == "certificate-refused" {
+                        self.renewals.refused();
+                    }
                 }
             }
             if begun.elapsed() > ANSWER {
@@ -138,6 +143,7 @@ impl Vault {
         self.open.send_replace(Some(link.clone()));
         let (mut calls, mut releases) = (JoinSet::new(), Releases::default());
         let mut lease = LeaseClock::new();
+        let mut renewing = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -146,11 +152,20 @@ impl Vault {
                     return Ok(());
                 }
                 () = sleep_until(lease.next) => {
-                    lease.ask(&s.ask, &self.session_addr)?;
+                    lease.ask(&s.ask, self.question())?;
+                }
+                // Roots are given up once everybody is known to believe the next one: the vault is told at once.
+                Ok(()) = self.bundle.changed() => {
+                    lease.ask(&s.ask, self.question())?;
                 }
                 reply = s.leases.message() => {
                     let reply = reply.map_err(|status| link.explain(status))?.ok_or_else(ended)?;
                     lease.heard(&reply);
+                    // Said again until it is done; once is enough for a link, since a renewal makes the next one.
+                    if reply.renew_now && !renewing {
+                        renewing = true;
+                        self.renewals.wanted.notify_one();
+                    }
                     self.status.send_if_modified(|last| *last != reply.status && { last.clone_from(&reply.status); true });
                     self.tell(Input::Leases(reply.leases)).await?;
                 }
@@ -160,7 +175,7 @@ impl Vault {
                     self.tell(Input::Directory(event)).await?;
                 }
                 Some(order) = self.orders.recv() => match order {
-                    VaultOrder::KeepLease => lease.ask(&s.ask, &self.session_addr)?,
+                    VaultOrder::KeepLease => lease.ask(&s.ask, self.question())?,
                     VaultOrder::Request { ticket, requests } => {
                         let (client, inbox) = (s.client.clone(), self.inbox.clone());
                         calls.spawn(async move {
@@ -192,6 +207,10 @@ impl Vault {
             () = stop.cancelled() => Ok(()),
             renewed = timeout(RENEWAL, self.renewed.changed()) => renewed.map(drop).map_err(late),
         }
+    }
+
+    fn question(&self) -> KeepLeaseRequest {
+        KeepLeaseRequest { session_addr: self.session_addr.clone(), bundle_epoch: *self.bundle.borrow() }
     }
 
     async fn tell(&self, input: Input) -> Result<(), Failure> {
@@ -260,14 +279,13 @@ impl LeaseClock {
     fn new() -> Self {
         Self { next: Instant::now(), asked: None }
     }
-    fn ask(&mut self, questions: &mpsc::Sender<KeepLeaseRequest>, session_addr: &str) -> Result<(), Failure> {
+    fn ask(&mut self, questions: &mpsc::Sender<KeepLeaseRequest>, request: KeepLeaseRequest) -> Result<(), Failure> {
         if self.asked.is_some_and(|at| at.elapsed() >= ANSWER) {
             return Err(Failure::unavailable("timed-out", "the vault does not answer about leases"));
         }
         let now = Instant::now();
         self.next = now + WITHOUT_LEASE;
         self.asked.get_or_insert(now);
-        let request = KeepLeaseRequest { session_addr: session_addr.to_owned() };
         match questions.try_send(request) {
             Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ended()),

@@ -1,19 +1,21 @@
 //! When a peer's certificate chain is believed.
 //!
 //! Signatures, validity, basic constraints and path building are webpki's. Checked here, because webpki does not:
-//! the validity of roots, serial 0, leaves that may sign certificates, and that the leaf has our one name. Whether the
+//! the validity of roots, serial 0, CAs that may not sign certificates and leaves that may, the leaf's kind of key, and that
+//! the leaf has our one name. Whether the
 //! certificate is *the* one in the registry is the caller's question (protocol, registry pin).
 
 use crate::facts::{CertError, Facts, usage};
 use crate::issue::cluster_of_root;
+use crate::keys::SubjectKey;
 use crate::names::{self, NameError};
 use holdfast_types::{ClusterId, Digest, Millis, Role, SpiffeId, TrustDomain, sha256};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::time::Duration;
 use webpki::aws_lc_rs::ECDSA_P256_SHA256;
 
-/// Most certificates in a chain, the leaf and a root included.
-pub const MAX_CHAIN: usize = 5;
+/// Most certificates in a chain: leaf, issuer, what certifies the issuer's root, and the roots that a join token may name.
+pub const MAX_CHAIN: usize = 10;
 
 /// What the peer is in this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +97,9 @@ pub enum ChainError {
     /// A certificate on the path that signs others is not a CA.
     #[error("a certificate in the chain signs others and is not a CA")]
     NotCa,
+    /// A key or a signature that is never used here: RSA, another curve, a compressed point, another hash.
+    #[error("a certificate in the chain has a key or a signature that is neither ECDSA P-256 with SHA-256 nor Ed25519")]
+    WeakKey,
     /// A critical extension that is not understood.
     #[error("a certificate in the chain has a critical extension that is not understood")]
     CriticalExtension,
@@ -258,7 +263,18 @@ fn verify(chain: &[CertificateDer<'_>], roots: &[Root], now: Millis, usage: Usag
     if facts.iter().any(|f| f.serial.is_empty()) {
         return Err(ChainError::ZeroSerial);
     }
-    let root_sha256 = path(leaf_der, above, roots, now, usage)?;
+    if facts.iter().skip(1).any(|f| f.ca && f.key_usage & usage::KEY_CERT_SIGN == 0) {
+        return Err(ChainError::NotCa);
+    }
+    // A root is an anchor or nothing: it is served for joining machines, and no path leads over it. Without this, the path
+    // builder tries every order of them, and an old one's expiry passes for what is wrong with the chain.
+    let above: Vec<CertificateDer<'_>> = above
+        .iter()
+        .zip(facts.iter().skip(1))
+        .filter(|(_, f)| !f.is_root())
+        .map(|(der, _)| CertificateDer::from(der.as_ref()))
+        .collect();
+    let root_sha256 = path(leaf_der, &above, roots, now, usage)?;
     let id = leaf_identity(leaf, usage)?;
     Ok(Peer {
         id,
@@ -284,6 +300,7 @@ fn leaf_identity(leaf: &Facts, wanted: Usage) -> Result<SpiffeId, ChainError> {
         Usage::Server if !leaf.server_auth => return Err(ChainError::Usage("server")),
         Usage::Client | Usage::Server => {}
     }
+    SubjectKey::from_spki(&leaf.spki).map_err(|_| ChainError::WeakKey)?;
     Ok(names::identity(leaf)?)
 }
 
@@ -331,6 +348,9 @@ fn refusal(e: webpki::Error, usage: Usage) -> ChainError {
         E::PathLenConstraintViolated => ChainError::PathLength,
         E::EndEntityUsedAsCa => ChainError::NotCa,
         E::CaUsedAsEndEntity => ChainError::LeafIsCa,
+        E::UnsupportedSignatureAlgorithmContext(_) | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            ChainError::WeakKey
+        }
         E::UnsupportedCriticalExtension => ChainError::CriticalExtension,
         E::InvalidSerialNumber => ChainError::ZeroSerial,
         E::RequiredEkuNotFoundContext(_) => ChainError::Usage(match usage {

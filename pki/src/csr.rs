@@ -2,7 +2,8 @@
 //!
 //! Names, extensions and everything else in a request are ignored: every name is written by the vault.
 
-use crate::keys::SubjectKey;
+use crate::issue::IssueError;
+use crate::keys::{CertSigner, SubjectKey};
 use holdfast_types::Digest;
 use holdfast_wire::keys::{ALG_ED25519, verify};
 use x509_parser::asn1_rs::{BitString, Oid, Sequence, ToDer};
@@ -77,6 +78,11 @@ impl Request {
     pub fn spki_sha256(&self) -> Digest {
         self.key.spki_sha256()
     }
+}
+
+/// A request for the key of `signer`, which proves possession of it. It asks for no name.
+pub fn request(signer: &dyn CertSigner) -> Result<Vec<u8>, IssueError> {
+    crate::encode::request(&SubjectKey::from_sec1(&signer.sec1())?, signer)
 }
 
 /// The one signature algorithm of this kind of key, and its DER AlgorithmIdentifier without parameters (RFC 5758,

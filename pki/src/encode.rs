@@ -57,6 +57,17 @@ pub(crate) fn sign(
     }
 }
 
+/// A certification request for `key`, signed by `signer`, whose key it is.
+pub(crate) fn request(key: &SubjectKey, signer: &dyn CertSigner) -> Result<Vec<u8>, IssueError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let signer = Signer { key, signer, failure: RefCell::new(None) };
+    match params.serialize_request(&signer) {
+        Ok(csr) => Ok(csr.der().to_vec()),
+        Err(e) => Err(signer.failure.take().map_or_else(|| IssueError::Encode(e.to_string()), IssueError::Sign)),
+    }
+}
+
 fn params(intent: &Facts) -> Result<CertificateParams, rcgen::Error> {
     let mut p = CertificateParams::default();
     p.serial_number = Some(intent.serial.clone().into());

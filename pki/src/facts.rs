@@ -183,6 +183,12 @@ impl Facts {
             e.any || e.code_signing || e.email_protection || e.time_stamping || e.ocsp_signing || !e.other.is_empty();
     }
 
+    /// Whether it names itself as its issuer and no other key as the one that signed it. A cross-certificate names another.
+    pub(crate) fn is_root(&self) -> bool {
+        let own = self.authority_key_id.is_empty() || self.authority_key_id == self.subject_key_id;
+        self.ca && self.subject == self.issuer && own
+    }
+
     /// The serial number in lower-case hex without leading zero bytes, as the registry keeps it.
     pub(crate) fn serial_hex(&self) -> String {
         HEXLOWER.encode(&self.serial)

@@ -19,9 +19,13 @@ pub const ISSUER_LIFE: Duration = Duration::from_secs(30 * 86_400);
 
 /// The last second of year 9999, the last that X.509 can write.
 const LAST_SECOND: i64 = 253_402_300_799;
-const ROOT_NAME: &str = "Holdfast root";
+pub(crate) const ROOT_NAME: &str = "Holdfast root";
 const ISSUER_NAME: &str = "Holdfast issuer";
 const CA_USAGE: u16 = usage::KEY_CERT_SIGN | usage::CRL_SIGN;
+/// An issuer and a cross-certificate: GnuTLS counts the latter, though RFC 5280, section 6.1.4 (l), does not.
+const ROOT_PATH_LEN: u32 = 2;
+const CROSS_PATH_LEN: u32 = 1;
+const ISSUER_PATH_LEN: u32 = 0;
 
 /// Why no certificate was issued.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +94,7 @@ pub fn new_root(
 ) -> Result<Issued, IssueError> {
     let key = SubjectKey::from_sec1(&signer.sec1())?;
     let name = Name::Ca { common_name: ROOT_NAME.to_owned(), serial_number: cluster.hex() };
-    let intent = ca_intent(&key, name.clone(), 1, serial, now, now.plus(life))?;
+    let intent = ca_intent(&key, name.clone(), ROOT_PATH_LEN, serial, now, now.plus(life))?;
     seal(Facts { issuer: name, ..intent }, &key, signer, &key)
 }
 
@@ -121,16 +125,17 @@ impl CaCert {
         let key = SubjectKey::from_spki(&facts.spki)?;
         Ok(Self { facts, key })
     }
-    /// A self-signed root of the profile of [`new_root`].
+    /// A self-signed root of the profile of [`new_root`], or one that operators brought: with room for an issuer below it.
     fn root(der: &[u8]) -> Result<Self, IssueError> {
         let ca = Self::read(der)?;
-        let ours = cluster_of(&ca.facts).is_some() && ca.facts.path_len == Some(1) && ca.facts.key_usage == CA_USAGE;
+        let signs = ca.facts.key_usage & CA_USAGE == CA_USAGE;
+        let ours = cluster_of(&ca.facts).is_some() && ca.facts.path_len.is_none_or(|n| n > 0) && signs;
         if ours && signed_by(der, ca.key.public()) { Ok(ca) } else { Err(IssueError::NotA("one of our roots")) }
     }
     fn issuer(der: &[u8]) -> Result<Self, IssueError> {
         let ca = Self::read(der)?;
         let named = matches!(&ca.facts.subject, Name::Ca { common_name, .. } if common_name == ISSUER_NAME);
-        let ours = named && ca.facts.ca && ca.facts.path_len == Some(0) && ca.facts.key_usage == CA_USAGE;
+        let ours = named && ca.facts.ca && ca.facts.path_len == Some(ISSUER_PATH_LEN) && ca.facts.key_usage == CA_USAGE;
         if ours { Ok(ca) } else { Err(IssueError::NotA("one of our issuers")) }
     }
     fn check_signer(&self, signer: &dyn CertSigner) -> Result<(), IssueError> {
@@ -181,13 +186,13 @@ impl<'a> RootCa<'a> {
         // The key identifier makes issuers' names distinct, so that a path builder never has to try.
         let serial_number = HEXLOWER.encode(&key.key_identifier());
         let name = Name::Ca { common_name: ISSUER_NAME.to_owned(), serial_number };
-        let intent = ca_intent(key, name, 0, serial, now, now.plus(life))?;
+        let intent = ca_intent(key, name, ISSUER_PATH_LEN, serial, now, now.plus(life))?;
         self.ca.issue(intent, now, key, self.signer)
     }
     /// Another root of the same cluster, certified by this one for as long as both live.
     ///
     /// Both roots have one name, so the result is *self-issued* and does not count against the path length
-    /// (RFC 5280, section 6.1.4).
+    /// (RFC 5280, section 6.1.4); GnuTLS and webpki count it, and a root leaves room for it.
     pub fn cross(&self, other_root_der: &[u8], serial: [u8; 16], now: Millis) -> Result<Issued, IssueError> {
         let other = CaCert::root(other_root_der)?;
         if other.facts.subject != self.ca.facts.subject || other.key == self.ca.key {
@@ -197,7 +202,10 @@ impl<'a> RootCa<'a> {
             let Facts { not_before, not_after, .. } = other.facts;
             return Err(IssueError::CaNotValid { not_before, not_after });
         }
-        let intent = ca_intent(&other.key, other.facts.subject, 1, serial, now, other.facts.not_after)?;
+        let mut intent =
+            ca_intent(&other.key, other.facts.subject, CROSS_PATH_LEN, serial, now, other.facts.not_after)?;
+        // The one that certificates under it name.
+        intent.subject_key_id = other.facts.subject_key_id;
         self.ca.issue(intent, now, &other.key, self.signer)
     }
 }

@@ -31,7 +31,7 @@ fn in_full(example: &str) -> String {
 
 fn key_of(line: &str) -> Option<&str> {
     let (key, _) = line.split_once(" = ")?;
-    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then_some(key)
+    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'-').then_some(key)
 }
 
 /// The keys that a daemon takes in a table (`""`: outside of any).
@@ -130,7 +130,7 @@ fn a_missing_configuration_is_named_in_one_line() {
 fn the_reference_names_every_key_that_a_daemon_takes_and_no_other() {
     for daemon in DAEMONS {
         let mut keys = taken(daemon, "");
-        for table in ["listen", "advertise", "lives", "capacity"] {
+        for table in ["listen", "advertise", "lives", "certificates", "capacity"] {
             let example = repository::read(&format!("dist/config/{daemon}.toml")).unwrap();
             if example.contains(&format!("\n[{table}]\n")) {
                 assert!(keys.remove(table), "{daemon}: {table}");

@@ -13,6 +13,7 @@ use crate::files::must_be_private;
 use crate::keys::PrivateKey;
 use crate::rpc::join_client::JoinClient;
 use crate::tls::{ClientTls, LocalIdentity, Server};
+use futures::Stream;
 use holdfast_pki::chain::{Anchors, Usage, verify_peer};
 use holdfast_types::{ClusterId, Role, TrustDomain};
 use holdfast_wire::token::{JoinToken, TokenRole, join_mac};
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 /// For each answer of the handshake; the vault has as much patience with us.
-const ANSWER: Duration = Duration::from_secs(20);
+pub(crate) const ANSWER: Duration = Duration::from_secs(20);
 /// Largest answer of somebody who has proved nothing.
 const MAX_TRUST: usize = 16 << 20;
 /// Between two questions whether an operator has approved us.
@@ -109,12 +110,13 @@ impl Applicant<'_> {
         believe: impl Fn(&Server, &Challenge) -> Result<T, Failure>,
     ) -> Result<(T, Admitted), Failure> {
         let link = dialer.dial().await?;
-        let (mut talk, challenge) = Talk::open(&link, self.token.id.to_vec()).await?;
+        let (mut talk, challenge) = greet(&link, self.token.id.to_vec()).await?;
         let believed = believe(&link.server, &challenge)?;
         let nonce: [u8; 32] = challenge.nonce.as_slice().try_into().map_err(|_| out_of_turn())?;
         let csr = self.key.csr().map_err(|e| Failure::failed("join-key", e.to_string()))?;
         let mac = join_mac(&self.token.mac_key(), &nonce, &csr, self.hpke_pub);
-        talk.say(join_request::Step::Proof(Proof { csr, hpke_pub: self.hpke_pub.to_vec(), mac }))?;
+        let proof = Proof { csr, hpke_pub: self.hpke_pub.to_vec(), mac };
+        talk.say(JoinRequest { step: Some(join_request::Step::Proof(proof)) })?;
         match talk.hear().await? {
             join_reply::Step::Issued(issued) => Ok((believed, Admitted::Issued(issued))),
             join_reply::Step::Pending(pending) => Ok((believed, Admitted::Pending(pending))),
@@ -128,7 +130,7 @@ impl Applicant<'_> {
 pub async fn documents(dialer: &Dialer) -> Result<Challenge, Failure> {
     let link = dialer.dial().await?;
     // No token has this id, and none is needed: the challenge comes before the proof.
-    Ok(Talk::open(&link, vec![0; 8]).await?.1)
+    Ok(greet(&link, vec![0; 8]).await?.1)
 }
 
 /// What those who listen at `addrs` say of the cluster's documents, all asked at once: one that is silent holds up none. Nothing
@@ -260,31 +262,42 @@ pub fn believe_certificate(issued: &Issued, key: &PrivateKey, roots: &Anchors, r
     Ok(())
 }
 
-/// An open handshake.
-struct Talk {
-    steps: mpsc::Sender<JoinRequest>,
-    replies: Streaming<JoinReply>,
+/// Greets, and returns what the server shows first.
+async fn greet(link: &Link, token_id: Vec<u8>) -> Result<(Talk<JoinRequest>, Challenge), Failure> {
+    let (steps, outgoing) = questions();
+    let hello = JoinRequest { step: Some(join_request::Step::Hello(Hello { token_id })) };
+    steps.try_send(hello).map_err(|_| ended())?;
+    let mut client = JoinClient::new(link.channel.clone());
+    let replies = timeout(ANSWER, client.join(outgoing)).await.map_err(late)??.into_inner();
+    let mut talk = Talk { steps, replies };
+    let challenge = talk.challenge().await?;
+    Ok((talk, challenge))
 }
 
-impl Talk {
-    /// Greets, and returns what the server shows first.
-    async fn open(link: &Link, token_id: Vec<u8>) -> Result<(Self, Challenge), Failure> {
-        let (steps, receiver) = mpsc::channel(2);
-        let outgoing = futures::stream::unfold(receiver, |mut r| async { r.recv().await.map(|step| (step, r)) });
-        let hello = JoinRequest { step: Some(join_request::Step::Hello(Hello { token_id })) };
-        steps.try_send(hello).map_err(|_| ended())?;
-        let mut client = JoinClient::new(link.channel.clone());
-        let replies = timeout(ANSWER, client.join(outgoing)).await.map_err(late)??.into_inner();
-        let mut talk = Self { steps, replies };
-        let join_reply::Step::Challenge(challenge) = talk.hear().await? else { return Err(out_of_turn()) };
-        Ok((talk, challenge))
+/// Where what we say goes in, and the stream that it comes out of.
+pub(crate) fn questions<T: Send + 'static>() -> (mpsc::Sender<T>, impl Stream<Item = T> + Send + 'static) {
+    let (steps, receiver) = mpsc::channel(2);
+    (steps, futures::stream::unfold(receiver, |mut r| async { r.recv().await.map(|step| (step, r)) }))
+}
+
+/// An open handshake in which we say `T`.
+pub(crate) struct Talk<T> {
+    pub(crate) steps: mpsc::Sender<T>,
+    pub(crate) replies: Streaming<JoinReply>,
+}
+
+impl<T> Talk<T> {
+    pub(crate) fn say(&self, step: T) -> Result<(), Failure> {
+        self.steps.try_send(step).map_err(|_| ended())
     }
-    fn say(&self, step: join_request::Step) -> Result<(), Failure> {
-        self.steps.try_send(JoinRequest { step: Some(step) }).map_err(|_| ended())
-    }
-    async fn hear(&mut self) -> Result<join_reply::Step, Failure> {
+    pub(crate) async fn hear(&mut self) -> Result<join_reply::Step, Failure> {
         let reply = timeout(ANSWER, self.replies.message()).await.map_err(late)??;
         reply.ok_or_else(ended)?.step.ok_or_else(out_of_turn)
+    }
+    /// What the server shows before we prove anything.
+    pub(crate) async fn challenge(&mut self) -> Result<Challenge, Failure> {
+        let join_reply::Step::Challenge(challenge) = self.hear().await? else { return Err(out_of_turn()) };
+        Ok(challenge)
     }
 }
 
@@ -295,13 +308,13 @@ async fn pause(time: Duration, stop: &CancellationToken) -> Result<(), Failure> 
     }
 }
 
-fn late(_: tokio::time::error::Elapsed) -> Failure {
+pub(crate) fn late(_: tokio::time::error::Elapsed) -> Failure {
     Failure::unavailable("timed-out", format!("no answer within {ANSWER:?}"))
 }
-fn ended() -> Failure {
+pub(crate) fn ended() -> Failure {
     Failure::unavailable("connection-lost", "the vault ended the handshake")
 }
-fn out_of_turn() -> Failure {
+pub(crate) fn out_of_turn() -> Failure {
     Failure::failed("join-protocol", "the vault's answer does not follow the join protocol")
 }
 

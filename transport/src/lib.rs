@@ -4,7 +4,7 @@
 //! * [`server`]: accepting connections, each of them bound to a verified peer and closable by its identity;
 //! * [`client`]: dialling one of several voters and following the leader;
 //! * [`failure`], [`codes`] and [`status`]: what went wrong, in our words and in gRPC's;
-//! * [`join`]: from a join token to an identity;
+//! * [`join`]: from a join token to an identity; [`rejoin`]: from an identity that is over to the next one;
 //! * [`keys`] and [`renew`]: the key of an identity and the identity that renews itself;
 //! * [`daemon`]: what the three daemons share: logging, health, ports file, signals, configuration, swap.
 //!
@@ -18,6 +18,7 @@ pub mod files;
 pub mod framed;
 pub mod join;
 pub mod keys;
+pub mod rejoin;
 pub mod renew;
 pub mod server;
 pub mod status;

@@ -10,6 +10,7 @@ use crate::pace::Pace;
 use crate::raft::{AuditStore, ProposeError, Voter};
 use crate::registry::{Events, Registry};
 use crate::rights::Rpc;
+use crate::seen::{addr_of, from};
 use crate::standing::Standing;
 use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
@@ -67,6 +68,14 @@ pub struct Cluster {
     pub awaits: Awaits,
     /// Whom the leader asks to renew, so that an old term of the keyring can end.
     pub calls: crate::keyring::Calls,
+    /// Which Bundles machines said that they believe.
+    pub acks: crate::roots::Acks,
+    /// Whom the leader asks to renew, so that an old root can end.
+    pub renewals: crate::roots::Calls,
+    /// Why the last step of a rotation of the root failed; empty: it did not.
+    pub stalled: ArcSwap<String>,
+    /// Held while the keys are opened anew: the newest state's are the ones that are used.
+    pub reopening: std::sync::Mutex<()>,
     /// How fast one machine may make entries of the log.
     pub entries: Pace,
     /// How fast one orchestrator may ask for its leases.
@@ -79,6 +88,8 @@ pub struct Cluster {
     pub clocks: crate::clocks::Clocks,
     /// Voters that spoke as another.
     pub impostors: crate::unsaid::Impostors,
+    /// From where machines called last.
+    pub seen: crate::seen::Seen,
     /// What the voters say of their tokens.
     pub tokens: crate::hsm::tokens::Tokens,
 }
@@ -126,6 +137,10 @@ impl Cluster {
 
     /// Runs one of the core's preparations with everything it needs.
     pub fn decide<T>(&self, f: impl FnOnce(&Leader<'_>, &mut Entropy) -> Result<T, Refusal>) -> Result<T, Failure> {
+        // Another root signs since a moment ago: its issuer is opened first.
+        if self.look(|s| s.issuer().is_some_and(|i| i.der != self.opened.load().issuer.der()))? {
+            crate::drive::reopen(self)?;
+        }
         let opened = self.opened.load();
         let mut entropy = Entropy::new(random32()?);
         self.look(|state| {
@@ -239,7 +254,13 @@ impl Cluster {
                 ));
             }
             Pin::Fork => {
-                let detail = format!("a retired certificate (serial {}) was used", peer.serial_hex);
+                let addr = addr_of(request);
+                let detail = format!(
+                    "a retired certificate (serial {}) was used from {}; {}",
+                    peer.serial_hex,
+                    from(addr),
+                    self.seen.elsewhere(&id, &peer.serial_hex, addr.map(|a| a.ip()))
+                );
                 self.propose(Command::Fork { id: id.clone(), detail }).await?;
                 return Err(Failure::refused(
                     "identity-fork",
@@ -250,7 +271,15 @@ impl Cluster {
                 self.unknown_certificate(peer).await;
                 return Err(unknown());
             }
+            Pin::Released if rpc == Rpc::Renew => {}
+            Pin::Released => {
+                let what = "this identity is quarantined, and goes on once it renews with the key that operators named";
+                return Err(Failure::unavailable("renew-first", what));
+            }
             Pin::State(s) => return Err(refused(s.into())),
+        }
+        if let Some(addr) = addr_of(request) {
+            self.seen.note(&id, &peer.serial_hex, addr, self.clock.now());
         }
         Ok(Caller { role, id, not_after: peer.not_after })
     }

@@ -2,6 +2,7 @@
 
 use holdfast_transport::daemon::{ConfigError, load_toml};
 use holdfast_types::parse_duration;
+use holdfast_vault_core::REJOIN_MOST;
 use holdfast_vault_core::prepare::Lives;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ struct Raw {
     advertise: RawAdvertise,
     #[serde(default)]
     lives: RawLives,
+    #[serde(default)]
+    certificates: RawCertificates,
     #[serde(default)]
     allow_swap: bool,
     #[serde(default = "yes")]
@@ -81,6 +84,13 @@ struct RawLives {
     grace: Option<String>,
     status: Option<String>,
     status_every: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCertificates {
+    #[serde(rename = "rejoin-window")]
+    rejoin_window: Option<String>,
 }
 
 /// A configuration without faults.
@@ -153,7 +163,7 @@ fn check(raw: Raw) -> Result<Config, Vec<String>> {
         }
     }
     let advertise_peer = raw.advertise.peer.or_else(|| beside(raw.advertise.service.as_deref(), peer));
-    let (lives, status_every) = check_lives(&raw.lives, &mut faults);
+    let (lives, status_every) = check_lives(&raw.lives, &raw.certificates, &mut faults);
     let hsm = raw.hsm.and_then(|raw| hsm::check(raw, &mut faults));
     if !faults.is_empty() {
         return Err(faults);
@@ -183,20 +193,25 @@ fn beside(service: Option<&str>, peer: SocketAddr) -> Option<String> {
     (peer.ip().is_unspecified() && peer.port() != 0).then(|| format!("{host}:{}", peer.port()))
 }
 
-fn check_lives(raw: &RawLives, faults: &mut Vec<String>) -> (Lives, Duration) {
+fn check_lives(raw: &RawLives, certificates: &RawCertificates, faults: &mut Vec<String>) -> (Lives, Duration) {
     let d = Lives::default();
     let (m, h, day) = (Duration::from_secs(60), Duration::from_secs(3600), Duration::from_secs(86_400));
     // The last column is the most it may be: what lives longer than that is no longer taken back by waiting.
     let mut life = |key: &str, given: &Option<String>, default: Duration, most: Duration| {
         let fault = match given.as_deref().map(parse_duration) {
             None => return default,
-            Some(Ok(v)) if v < Duration::from_millis(100) => format!("lives.{key} is too short"),
-            Some(Ok(v)) if v > most => format!("lives.{key} is too long: {} s at most", most.as_secs()),
+            Some(Ok(v)) if v < Duration::from_millis(100) => format!("{key} is too short"),
+            Some(Ok(v)) if v > most => format!("{key} is too long: {} s at most", most.as_secs()),
             Some(Ok(v)) => return v,
-            Some(Err(e)) => format!("lives.{key}: {e}"),
+            Some(Err(e)) => format!("{key}: {e}"),
         };
         faults.push(fault);
         default
+    };
+    let every = life("lives.status_every", &raw.status_every, Duration::from_secs(15), 5 * m);
+    let rejoin = life("certificates.rejoin-window", &certificates.rejoin_window, d.rejoin, REJOIN_MOST);
+    let mut life = |key: &str, given: &Option<String>, default: Duration, most: Duration| {
+        life(&format!("lives.{key}"), given, default, most)
     };
     let lives = Lives {
         node: life("node", &raw.node, d.node, 30 * day),
@@ -210,8 +225,8 @@ fn check_lives(raw: &RawLives, faults: &mut Vec<String>) -> (Lives, Duration) {
         exclusive: life("exclusive", &raw.exclusive, d.exclusive, h),
         grace: life("grace", &raw.grace, d.grace, 7 * day),
         status: life("status", &raw.status, d.status, 10 * m),
+        rejoin,
     };
-    let every = life("status_every", &raw.status_every, Duration::from_secs(15), 5 * m);
     (lives, every)
 }
 
@@ -241,6 +256,11 @@ mod tests {
             let start = "state_dir = \"/x\"\nsocket = \"/s\"\n[advertise]\njoin = \"v:1\"\nservice = \"v:2\"\n";
             load_text(&format!("{start}[lives]\n{lives}\n"))
         };
+        let window = |w: &str| with(&format!("[certificates]\nrejoin-window = \"{w}\""));
+        assert_eq!(window("90d").unwrap().lives.rejoin, REJOIN_MOST);
+        let Err(ConfigError::Values { faults, .. }) = window("91d") else { panic!("accepted") };
+        assert!(faults.iter().any(|f| f.starts_with("certificates.rejoin-window is too long")), "{faults:?}");
+        assert_eq!(with("").unwrap().lives.rejoin, Duration::from_secs(30 * 86_400));
         assert_eq!(with("lease = \"10m\"\noperator = \"24h\"").unwrap().lives.lease, Duration::from_secs(600));
         for bad in ["lease = \"11m\"", "operator = \"25h\"", "grant = \"8d\"", "grace = \"8d\"", "node = \"1ms\""] {
             let Err(ConfigError::Values { faults, .. }) = with(bad) else { panic!("{bad} was accepted") };

@@ -3,28 +3,28 @@
 use crate::cluster::Cluster;
 use crate::failure::refused;
 use crate::keyring;
-use crate::keystore::{self, PortSigner, random32};
+use crate::keystore::{self, random32};
 use crate::members;
 use crate::registry::Events;
+use crate::removal;
 use crate::reports;
-use holdfast_hsm::{KeyPort as _, Purpose};
+use crate::roots;
+use holdfast_hsm::Purpose;
 use holdfast_transport::daemon::Heartbeat;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{GrantId, Millis, NodeId, Secret};
 use holdfast_vault_core::prepare::{self, Pin};
-use holdfast_vault_core::{Command, Entropy, Event};
+use holdfast_vault_core::{CaKey, Command, Event};
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::v1::{self, node_push::Push};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 /// How often the leader looks whether something ran out.
 const TICK: Duration = Duration::from_millis(500);
-/// How long a removed node keeps its connection, to hear that its grants are revoked.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a leader among several voters waits for them.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the others have to say that this voter leads still.
@@ -142,11 +142,7 @@ fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
     }
     for id in condemned {
         // The node is told first what was taken from it, then cut off; everything it asks in between is refused.
-        let cluster = Arc::clone(cluster);
-        tokio::spawn(async move {
-            tokio::time::sleep(LAST_WORDS).await;
-            cluster.close(&id);
-        });
+        tokio::spawn(removal::cut_off(Arc::clone(cluster), id));
     }
     if keys {
         reopen(cluster)?;
@@ -196,8 +192,10 @@ fn by_node(cluster: &Cluster, ids: &[GrantId]) -> Result<BTreeMap<NodeId, Vec<Gr
 
 /// New keys were committed: open them.
 pub fn reopen(cluster: &Cluster) -> Result<(), Failure> {
+    let _held = cluster.reopening.lock().unwrap_or_else(PoisonError::into_inner);
     let ident = reports::ident(&cluster.standing)?;
-    let opened = cluster.look(|s| keystore::open(s, &ident, cluster.id, s.time(cluster.clock.now())))??;
+    let token = cluster.standing.token.as_ref();
+    let opened = cluster.look(|s| keystore::open(s, &ident, cluster.id, s.time(cluster.clock.now()), token))??;
     cluster.opened.store(Arc::new(opened));
     Ok(())
 }
@@ -244,8 +242,10 @@ async fn renewals(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     if !cluster.leads() {
         return Ok(());
     }
-    renew_keys(cluster, cluster.now()?).await?;
-    keyring::drive(cluster).await
+    // Where the root's key cannot be used, what needs no root goes on.
+    let renewed = renew_keys(cluster, cluster.now()?).await;
+    let driven = keyring::drive(cluster).await;
+    renewed.and(driven)
 }
 
 async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
@@ -266,31 +266,36 @@ async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     members::drive(cluster).await
 }
 
-/// Makes a new issuer or statement key where a third of a life is over.
+/// Makes a new issuer or statement key where a third of a life is over. Both are signed by the root: one that is offline is
+/// asked instead, and one in a token may be waited for.
 pub async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failure> {
     let life = cluster.config.lives.issuer;
-    let (issuer_due, stk_due) = cluster.look(|s| (s.issuer_due(now), s.stk_due(now, life)))?;
-    let opened = cluster.opened.load_full();
-    let mut entropy = Entropy::new(random32()?);
-    if issuer_due {
-        let name = format!("issuer/{}", now.0);
-        let port = |e: holdfast_hsm::KeyError| Failure::failed("key-port", e.to_string());
-        let id = opened.port.generate(Purpose::Issuer, name.as_bytes()).map_err(port)?;
-        let (signer, pkcs8) =
-            (PortSigner::new(&opened.port, id).map_err(port)?, opened.port.export(&id).map_err(port)?);
-        let p = cluster.look(|s| {
-            prepare::new_issuer(s, &opened.keyring, &opened.root, &signer, &pkcs8, life, now, &mut entropy)
-        })?;
-        cluster.commit(p.map_err(refused)?).await?;
+    let (issuer_due, stk_due, offline) = cluster.look(|s| {
+        let offline = s.signing_root().is_some_and(|r| r.key == CaKey::Offline);
+        (s.issuer_due(now), s.stk_due(now, life), offline)
+    })?;
+    if issuer_due && !offline {
+        let p = roots::with_keys(cluster, move |leader, opened, entropy| {
+            let (now, life) = (leader.now, leader.lives.issuer);
+            let made = roots::generate(opened, Purpose::Issuer, &prepare::issuer_name(now), opened.issuers_in_token)?;
+            let root = opened.root()?;
+            let p =
+                prepare::new_issuer(leader.state, leader.keys, root, &made.signer, made.rests(), life, now, entropy);
+            p.map_err(refused)
+        });
+        cluster.commit(p.await?).await?;
     }
-    if stk_due {
-        let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
-        let p = cluster.look(|s| prepare::new_stk(s, &opened.keyring, &opened.root, &stk, life, now, &mut entropy))?;
-        cluster.commit(p.map_err(refused)?).await?;
+    if stk_due && !offline {
+        let p = roots::with_keys(cluster, move |leader, opened, entropy| {
+            let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
+            let (now, life, root) = (leader.now, leader.lives.issuer, opened.root()?);
+            prepare::new_stk(leader.state, leader.keys, root, &stk, life, now, entropy).map_err(refused)
+        });
+        cluster.commit(p.await?).await?;
     }
     // A statement key whose window has opened meanwhile comes into use.
     let newest = cluster.look(|s| s.stk(now).map(|k| k.public))?;
-    if newest.is_some_and(|p| p != opened.stk.public_bytes()) {
+    if newest.is_some_and(|p| p != cluster.opened.load().stk.public_bytes()) {
         reopen(cluster)?;
     }
     Ok(())

@@ -2,12 +2,14 @@
 
 use crate::cluster::Cluster;
 use crate::drive::reopen;
+use crate::failure::refused;
 use crate::keystore::random32;
+use crate::roots;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{NodeId, Secret};
 use holdfast_vault_core::{Command, State, prepare};
 use holdfast_wire::v1::{self, node_push::Push};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A term that was not replaced for another reason is replaced after this time.
@@ -48,16 +50,18 @@ impl Calls {
 }
 
 /// One look of the leader at the keyring.
-pub async fn drive(cluster: &Cluster) -> Result<(), Failure> {
+pub async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     let now = cluster.now()?;
     let (due, active) = cluster.look(|s| (s.keyring_due(now, LIFE), s.active_term()))?;
     if cluster.opened.load().keyring.active() != active {
         reopen(cluster)?;
     }
     if due {
-        let (opened, fresh) = (cluster.opened.load_full(), Secret::take(&mut random32()?));
-        let p = cluster.decide(|l, e| prepare::new_term(l, &opened.root, fresh, e))?;
-        cluster.commit(p).await?;
+        let fresh = Secret::take(&mut random32()?);
+        let p = roots::with_keys(cluster, move |leader, opened, entropy| {
+            prepare::new_term(leader, opened.root()?, fresh, entropy).map_err(refused)
+        });
+        cluster.commit(p.await?).await?;
         reopen(cluster)?;
     }
     let until = Instant::now() + SHARE;

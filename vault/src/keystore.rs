@@ -1,26 +1,54 @@
 //! The keys that an unlocked voter works with: the opened keyring, the signers behind the key port, the statement key.
 
 use crate::disk::ident::Ident;
+use crate::hsm::Token;
 use holdfast_hsm::{KeyError, KeyId, KeyPort, Purpose, SoftwareKeys};
+use holdfast_pki::bundle::sec1_of_cert;
 use holdfast_pki::issue::IssuerCa;
 use holdfast_pki::keys::CertSigner;
 use holdfast_transport::failure::Failure;
-use holdfast_types::{Millis, Secret, VoterId, kind};
-use holdfast_vault_core::{Keyring, State};
+use holdfast_types::{Digest, Millis, Secret, VoterId, kind};
+use holdfast_vault_core::{CaKey, Keyring, RootRow, State};
 use holdfast_wire::boxes::{PrivateKey, derive_keypair};
 use holdfast_wire::keys::{Ed25519Key, SignError};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-/// A key of the port as a signer of certificates.
+/// A key of a port as a signer of certificates: in this process' memory or in a token. It may take as long as a token takes.
 pub struct PortSigner {
-    port: Arc<SoftwareKeys>,
+    port: Arc<dyn KeyPort>,
     id: KeyId,
     sec1: Vec<u8>,
+    /// Where it was found: whoever made it in a token himself gave it an id of his own.
+    found: OnceLock<KeyId>,
 }
 impl PortSigner {
     /// The key `id` of `port`.
-    pub fn new(port: &Arc<SoftwareKeys>, id: KeyId) -> Result<Self, KeyError> {
-        Ok(Self { port: Arc::clone(port), id, sec1: port.public(&id)? })
+    pub fn new<P: KeyPort + 'static>(port: &Arc<P>, id: KeyId) -> Result<Self, KeyError> {
+        Self::of(Arc::clone(port) as Arc<dyn KeyPort>, id)
+    }
+    /// The same of whichever port.
+    pub fn of(port: Arc<dyn KeyPort>, id: KeyId) -> Result<Self, KeyError> {
+        let sec1 = port.public(&id)?;
+        Ok(Self { port, id, sec1, found: OnceLock::new() })
+    }
+    /// The key `id` of `port`, or whichever there belongs to this certificate: the port is not asked before something is to be
+    /// signed.
+    pub fn of_certificate(port: Arc<dyn KeyPort>, id: KeyId, der: &[u8]) -> Result<Self, Failure> {
+        let sec1 = sec1_of_cert(der).ok_or_else(corrupt("CA certificate"))?;
+        Ok(Self { port, id, sec1, found: OnceLock::new() })
+    }
+    /// Whether the key can be used now.
+    pub fn answers(&self) -> Result<(), KeyError> {
+        self.call(|id| self.port.public(id)).map(drop)
+    }
+    fn call<T>(&self, call: impl Fn(&KeyId) -> Result<T, KeyError>) -> Result<T, KeyError> {
+        match call(self.found.get().unwrap_or(&self.id)) {
+            Err(KeyError::NotFound(id)) => {
+                let found = find(&*self.port, &self.sec1)?.ok_or(KeyError::NotFound(id))?;
+                call(self.found.get_or_init(|| found))
+            }
+            done => done,
+        }
     }
 }
 impl CertSigner for PortSigner {
@@ -28,22 +56,102 @@ impl CertSigner for PortSigner {
         self.sec1.clone()
     }
     fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, SignError> {
-        self.port.sign_p256(&self.id, msg).map_err(|e| SignError(e.to_string()))
+        self.call(|id| self.port.sign_p256(id, msg)).map_err(|e| SignError(e.to_string()))
     }
+}
+
+/// The key with this public half.
+fn find(port: &dyn KeyPort, sec1: &[u8]) -> Result<Option<KeyId>, KeyError> {
+    for id in port.list()? {
+        match port.public(&id) {
+            Ok(public) if public == sec1 => return Ok(Some(id)),
+            // Others' keys lie in a token too, and are none of ours to judge.
+            Ok(_) | Err(KeyError::NotFound(_) | KeyError::Refused(_) | KeyError::Corrupt(_)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
 }
 
 /// Everything that is opened while the voter is unlocked.
 pub struct Opened {
     /// The keyring.
     pub keyring: Keyring,
-    /// The signing root.
-    pub root: PortSigner,
+    /// Every trusted root, by the hash of its certificate.
+    trusted: Vec<Digest>,
+    /// Those whose keys can be used here.
+    pub roots: Vec<(Digest, PortSigner)>,
+    /// The one of them that signs, if it can be used here.
+    pub signing: Option<Digest>,
     /// The issuer.
     pub issuer: IssuerCa<PortSigner>,
     /// The statement key in use.
     pub stk: Ed25519Key,
-    /// Where CA keys live.
+    /// Where CA keys live that are sealed under the keyring.
     pub port: Arc<SoftwareKeys>,
+    /// Where the others live.
+    pub token: Option<Arc<dyn KeyPort>>,
+    /// Issuers' keys are made there too.
+    pub issuers_in_token: bool,
+}
+impl Opened {
+    /// The signing root. Its key may be in a token that this voter has none of, or outside the cluster.
+    pub fn root(&self) -> Result<&PortSigner, Failure> {
+        let signing = self.roots.iter().find(|(sha256, _)| Some(*sha256) == self.signing);
+        signing.map(|(_, signer)| signer).ok_or_else(|| {
+            Failure::unavailable("unavailable", "the key of the root that signs cannot be used on this voter")
+                .help("see holdfast root status")
+        })
+    }
+    /// Whether this is what `state` says: its roots and its issuer.
+    pub fn fits(&self, state: &State) -> bool {
+        state.issuer().is_some_and(|i| i.der == self.issuer.der())
+            && self.trusted.iter().copied().eq(state.roots().iter().map(RootRow::sha256))
+            && self.keyring.active() == state.active_term()
+    }
+    /// The port that keeps `key`, and its id there; `None` if neither does.
+    pub fn place(&self, purpose: Purpose, key: &CaKey) -> Option<(Arc<dyn KeyPort>, KeyId)> {
+        place(&self.port, self.token.as_ref(), purpose, key)
+    }
+}
+
+/// What a voter without a token has in its place: the key is somewhere, and not here.
+struct NoToken;
+
+impl NoToken {
+    fn says() -> KeyError {
+        KeyError::Unavailable("no token is configured for this voter".to_owned())
+    }
+}
+impl KeyPort for NoToken {
+    fn generate(&self, _: Purpose, _: &[u8]) -> Result<KeyId, KeyError> {
+        Err(Self::says())
+    }
+    fn public(&self, _: &KeyId) -> Result<Vec<u8>, KeyError> {
+        Err(Self::says())
+    }
+    fn sign_p256(&self, _: &KeyId, _: &[u8]) -> Result<Vec<u8>, KeyError> {
+        Err(Self::says())
+    }
+    fn destroy(&self, _: &KeyId) -> Result<(), KeyError> {
+        Err(Self::says())
+    }
+    fn list(&self) -> Result<Vec<KeyId>, KeyError> {
+        Err(Self::says())
+    }
+}
+
+fn place(
+    port: &Arc<SoftwareKeys>,
+    token: Option<&Arc<dyn KeyPort>>,
+    purpose: Purpose,
+    key: &CaKey,
+) -> Option<(Arc<dyn KeyPort>, KeyId)> {
+    match key {
+        CaKey::Sealed(k) => Some((Arc::clone(port) as Arc<dyn KeyPort>, KeyId::of(purpose, k.name.as_bytes()))),
+        CaKey::Token(name) => token.map(|t| (Arc::clone(t), KeyId::of(purpose, name.as_bytes()))),
+        CaKey::Offline => None,
+    }
 }
 
 /// 32 fresh random bytes from the system.
@@ -79,8 +187,17 @@ pub fn terms(state: &State, ident: &Ident, voter: VoterId) -> Result<Vec<Term>, 
     row.terms.iter().map(open).collect()
 }
 
-/// Opens every live term of the keyring with the voter's KEM key, and with the keyring everything sealed under it.
-pub fn open(state: &State, ident: &Ident, voter: VoterId, now: Millis) -> Result<Opened, Failure> {
+/// Opens every live term of the keyring with the voter's KEM key, and with the keyring everything sealed under it. Keys in
+/// `token` are not asked for: a voter opens whatever its token does.
+pub fn open(
+    state: &State,
+    ident: &Ident,
+    voter: VoterId,
+    now: Millis,
+    token: Option<&Arc<Token>>,
+) -> Result<Opened, Failure> {
+    let issuers_in_token = token.is_some_and(|t| t.makes_issuers());
+    let token = token.map(|t| Arc::clone(t) as Arc<dyn KeyPort>);
     let cluster = state.cluster_id().ok_or_else(corrupt("founding"))?;
     let active = state.active_term();
     let terms = terms(state, ident, voter)?;
@@ -89,20 +206,65 @@ pub fn open(state: &State, ident: &Ident, voter: VoterId, now: Millis) -> Result
     }
     let keyring = Keyring::open_all(cluster, Secret::take(&mut random32()?), terms, active);
     let port = Arc::new(SoftwareKeys::new());
-    let signer = |purpose: Purpose, sealed: &holdfast_vault_core::SealedKey| {
-        let pkcs8 = keyring.open("ca", &sealed.name, 1, &sealed.record).map_err(crate::failure::refused)?;
-        let id = port
-            .import(purpose, sealed.name.as_bytes(), &pkcs8)
-            .map_err(|e| Failure::failed("key-port", e.to_string()))?;
-        PortSigner::new(&port, id).map_err(|e| Failure::failed("key-port", e.to_string()))
+    let signer = |purpose: Purpose, key: &CaKey, der: &[u8]| {
+        let failed = |e: KeyError| Failure::failed("key-port", e.to_string());
+        if let Some(sealed) = key.sealed() {
+            let pkcs8 = keyring.open("ca", &sealed.name, 1, &sealed.record).map_err(crate::failure::refused)?;
+            port.import(purpose, sealed.name.as_bytes(), &pkcs8).map_err(failed)?;
+        }
+        let Some((at, id)) = place(&port, token.as_ref(), purpose, key) else { return Ok(None) };
+        PortSigner::of_certificate(at, id, der).map(Some)
     };
-    let root = signer(Purpose::Root, &state.signing_root().ok_or_else(corrupt("root"))?.key)?;
+    let (trusted, mut roots) = (state.roots().iter().map(RootRow::sha256).collect(), Vec::new());
+    for row in state.roots() {
+        roots.extend(signer(Purpose::Root, &row.key, &row.der)?.map(|s| (row.sha256(), s)));
+    }
+    let signing = state.signing_root_sha256().ok_or_else(corrupt("root"))?;
+    let signing = Some(signing).filter(|s| roots.iter().any(|(sha256, _)| sha256 == s));
     let row = state.issuer().ok_or_else(corrupt("issuer"))?;
-    let issuer = IssuerCa::open(&row.der, signer(Purpose::Issuer, &row.key)?)
-        .map_err(|e| Failure::failed("key-port", e.to_string()))?;
+    // A voter opens and follows also where it could not sign a leaf.
+    let issuer = match signer(Purpose::Issuer, &row.key, &row.der)? {
+        Some(issuer) => issuer,
+        None => PortSigner::of_certificate(Arc::new(NoToken), KeyId([0; 16]), &row.der)?,
+    };
+    let issuer = IssuerCa::open(&row.der, issuer).map_err(|e| Failure::failed("key-port", e.to_string()))?;
     // After a long rest none may be in its window: the newest opens the vault, and is replaced before anything is signed.
     let stk = state.stk(now).or(state.newest_stk()).ok_or_else(corrupt("statement key"))?;
     let seed = keyring.open("stk", &stk.key.name, 1, &stk.key.record).map_err(crate::failure::refused)?;
     let stk = Ed25519Key::from_seed(Secret::from_slice(seed.expose()).ok_or_else(corrupt("statement key"))?);
-    Ok(Opened { keyring, root, issuer, stk, port })
+    Ok(Opened { keyring, trusted, roots, signing, issuer, stk, port, token, issuers_in_token })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_pki::issue::{ROOT_LIFE, new_root};
+    use holdfast_types::ClusterId;
+
+    #[test]
+    fn a_given_roots_key_is_found_in_the_token_by_its_public_half() {
+        let token = Arc::new(SoftwareKeys::new());
+        let theirs = token.generate(Purpose::Root, b"made elsewhere").unwrap();
+        token.generate(Purpose::Root, b"another").unwrap();
+        let (cluster, now) = (ClusterId::of_charter(b"one"), Millis(1_700_000_000_000));
+        let root = PortSigner::new(&token, theirs).unwrap();
+        let der = new_root(&root, &cluster, [1; 16], now, ROOT_LIFE).unwrap().der;
+        let ours = KeyId::of(Purpose::Root, b"root/7");
+        let signer = || PortSigner::of_certificate(Arc::clone(&token) as Arc<dyn KeyPort>, ours, &der).unwrap();
+        signer().answers().unwrap();
+        assert!(signer().sign(b"a certificate").is_ok());
+        token.destroy(&theirs).unwrap();
+        assert_eq!(signer().answers(), Err(KeyError::NotFound(ours)), "another key was taken for it");
+    }
+
+    #[test]
+    fn a_key_is_looked_for_where_the_state_says_that_it_is() {
+        let port = Arc::new(SoftwareKeys::new());
+        let token: Arc<dyn KeyPort> = Arc::new(SoftwareKeys::new());
+        let at = |token: Option<&Arc<dyn KeyPort>>, key: &CaKey| place(&port, token, Purpose::Root, key).map(|p| p.1);
+        let in_token = CaKey::Token("root/5".to_owned());
+        assert_eq!(at(Some(&token), &in_token), Some(KeyId::of(Purpose::Root, b"root/5")));
+        assert_eq!(at(None, &in_token), None, "a voter without a token has no key that is in one");
+        assert_eq!(at(Some(&token), &CaKey::Offline), None);
+    }
 }

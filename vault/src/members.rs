@@ -335,10 +335,17 @@ pub async fn watch_lead(cluster: Arc<Cluster>, stop: CancellationToken) {
 /// What is known here of the voters beside their rows: who leads, and on the leader, who follows.
 pub fn fill(cluster: &Cluster, views: &mut [v1::VoterView]) {
     let status = cluster.voter.status();
-    let (voters, matched, unheard) =
-        (cluster.voter.members().voters(), cluster.voter.matched(), cluster.voter.unheard());
-    for v in views.iter_mut().filter(|v| v.state != "evicted") {
+    let (matched, unheard) = (cluster.voter.matched(), cluster.voter.unheard());
+    let voters = cluster.voter.members().voters();
+    for v in views {
         let id = VoterId(v.id);
+        if v.state == "evicted" {
+            // Until the change of the voters is committed, raft may need it.
+            if status.leader == Some(cluster.id) && voters.contains(&id) {
+                "leaving".clone_into(&mut v.state);
+            }
+            continue;
+        }
         v.leader = status.leader == Some(id);
         if id == cluster.id {
             (v.state, v.term) = ("ready".to_owned(), status.term);

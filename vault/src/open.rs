@@ -24,6 +24,7 @@ use crate::pin::RegistryPin;
 use crate::registry::Events;
 use crate::reports::{self, Duty};
 use crate::rising;
+use crate::roots;
 use crate::run::Daemon;
 use crate::standing::{ROLLED_BACK, Standing};
 use crate::throttle::Throttle;
@@ -214,6 +215,7 @@ impl Daemon {
         self.work.beat();
         tokio::spawn(drive::tick(Arc::clone(&cluster), self.work.clone(), stop.clone()));
         tokio::spawn(reports::see_to(Arc::clone(&cluster), duty, told, stop.clone()));
+        tokio::spawn(roots::see_to(Arc::clone(&cluster), cluster.events(), stop.clone()));
         tokio::spawn(members::watch_lead(Arc::clone(&cluster), stop.clone()));
         tokio::spawn(fill_log(Arc::clone(standing)));
         self.gate.set(Phase::Open(Arc::clone(&cluster)));
@@ -247,12 +249,17 @@ impl Daemon {
             strangers: Throttle::of_strangers(),
             awaits: crate::awaits::Awaits::default(),
             calls: crate::keyring::Calls::default(),
+            acks: crate::roots::Acks::default(),
+            renewals: crate::roots::Calls::default(),
+            stalled: ArcSwap::default(),
+            reopening: std::sync::Mutex::default(),
             entries: Pace::new(pace::ENTRIES.0, pace::ENTRIES.1),
             leases: Pace::new(pace::LEASES.0, pace::LEASES.1),
             certificates: Pace::new(life / pace::CERTIFICATES, pace::CERTIFICATES),
             following: Following::default(),
             clocks: Clocks::default(),
             impostors: Impostors::default(),
+            seen: crate::seen::Seen::default(),
             tokens: Tokens::default(),
         })
     }

@@ -19,7 +19,8 @@ impl Admission for RegistryPin {
         let no = |why: String| Err(Refused(why));
         match self.0.pin(peer) {
             // A retired certificate gets in, so that the call can record the fork and refuse.
-            Ok(Pin::Good | Pin::Activate(_) | Pin::Fork) => Ok(()),
+            // So does the one of an identity that operators released: it may renew, and nothing else.
+            Ok(Pin::Good | Pin::Activate(_) | Pin::Fork | Pin::Released) => Ok(()),
             Ok(Pin::Unknown) => {
                 let (cluster, peer) = (Arc::clone(&self.0), peer.clone());
                 tokio::spawn(async move { cluster.unknown_certificate(&peer).await });

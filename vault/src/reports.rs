@@ -16,6 +16,7 @@ use crate::hsm::Token;
 use crate::kem::{KemStep, kem_of, kem_step};
 use crate::keystore::random32;
 use crate::registry::Events;
+use crate::setback::was_refused;
 use crate::standing::{ROLLED_BACK, Standing};
 use crate::unsaid::MOST;
 use holdfast_pki::issue::BACKDATE;
@@ -26,6 +27,7 @@ use holdfast_types::{Millis, VoterId};
 use holdfast_vault_core::{Event, NoteFacts, NoteKind, prepare, third_over};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::v1;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -74,8 +76,9 @@ fn slots_now(standing: &Standing) -> Result<SlotsNow, Failure> {
     Ok(now)
 }
 
-/// Tells every other voter where this one is, until one of them has passed it on: the leader reaches it nowhere else.
-pub async fn announce(standing: &Standing, peer_addr: &str) -> Result<(), Failure> {
+/// Tells every other voter where this one is, until one of them has passed it on: the leader reaches it nowhere else. Who
+/// refuses to speak with this one.
+pub async fn announce(standing: &Standing, peer_addr: &str) -> Result<BTreeSet<VoterId>, Failure> {
     let row = standing.voter.machine().read(|r| {
         let of = r.state().voter(standing.id);
         of.map(|v| (v.disk_key_order, (v.kem_gen, v.kem_pk), v.service_addr.clone(), v.join_addr.clone()))
@@ -86,14 +89,18 @@ pub async fn announce(standing: &Standing, peer_addr: &str) -> Result<(), Failur
         row.unwrap_or_else(|| (0, (1, derive_keypair(own.kem_ikm.expose()).1), String::new(), String::new()));
     let addrs = Addrs { service, join, peer: peer_addr.to_owned() };
     let said = report_of(standing, &addrs, slots_now(standing)?, disk_key_order, kem_of(&own, known));
+    let mut refused = BTreeSet::new();
     for (id, addr) in standing.others()? {
         match standing.peers.report(id, &addr, said.clone()).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => break,
             Err(f) if f.code == ROLLED_BACK => return Err(f),
-            Err(f) => tracing::debug!(voter = id.0, "did not take this voter's report: {f}"),
+            Err(f) => {
+                tracing::debug!(voter = id.0, "did not take this voter's report: {f}");
+                refused.extend(was_refused(&f).then_some(id));
+            }
         }
     }
-    Ok(())
+    Ok(refused)
 }
 
 fn report_of(
@@ -318,15 +325,20 @@ impl Duty {
     }
 }
 
-/// Whether a third of the certificate's life is over, or there is none.
+/// Whether a third of the certificate's life is over, another root signs than the one that it is under, or there is none.
 fn needs_certificate(cluster: &Cluster) -> Result<bool, Failure> {
     let Some(i) = cluster.identity.current() else { return Ok(true) };
+    let under = cluster
+        .look(|s| (s.voter(cluster.id).and_then(|v| v.cert.as_ref()).map(|c| c.root), s.signing_root_sha256()))?;
+    if under.0.is_some_and(|root| Some(root) != under.1) {
+        return Ok(true);
+    }
     Ok(third_over(cluster.now()?, i.not_before().plus(BACKDATE), i.not_after()))
 }
 
 /// Whether this event is one that a voter's own duties follow from.
 fn concerns(e: &Event) -> bool {
-    matches!(e, Event::Slots | Event::Keys | Event::Voters)
+    matches!(e, Event::Slots | Event::Keys | Event::Voters | Event::Trust)
 }
 
 /// Sees to this voter's duties until `stop`.

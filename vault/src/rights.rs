@@ -34,6 +34,7 @@ rights! {
     JoinJoin = "Join/Join", Join, [], "a join token, proven by MAC";
     JoinAwait = "Join/Await", Join, [], "a signature by the applicant's key";
     JoinLogin = "Join/Login", Join, [], "a statement by a charter operator's key";
+    JoinRejoin = "Join/Rejoin", Join, [], "a signature by the key that the registry knows";
     JoinTrust = "Join/Trust", Join, [], "public documents; each proves itself";
     Renew = "Identity/Renew", Service, [Orch, Node], "for itself alone";
     Sync = "NodePlane/Sync", Service, [Node], "for itself alone";
@@ -53,6 +54,7 @@ rights! {
     GetTrust = "Read/GetTrust", Service, [Op], "public documents";
     ListVoters = "Read/ListVoters", Service, [Op], "any operator";
     GetUnlock = "Read/GetUnlock", Service, [Op], "any operator; never an unlock secret";
+    GetRoots = "Read/GetRoots", Service, [Op], "any operator; certificates and numbers, never a key";
     Checkpoint = "Log/Checkpoint", Service, [Orch, Node, Op], "sizes and hashes";
     Inclusion = "Log/Inclusion", Service, [Op], "policy readAudit";
     Consistency = "Log/Consistency", Service, [Orch, Node, Op], "sizes and hashes";

@@ -34,8 +34,8 @@ pub async fn until_opened(standing: &Standing, peer_addr: &str) -> Result<Opened
             if standing.is_evicted() && standing.is_out().await? {
                 return Err(standing.why_over());
             }
-            standing.waits.for_others();
-            reports::announce(standing, peer_addr).await?;
+            let refused = reports::announce(standing, peer_addr).await?;
+            standing.waits_for_those_who_do_not_refuse(&refused)?;
             continue;
         };
         if standing.is_evicted() {
@@ -74,7 +74,7 @@ fn opened(standing: &Standing) -> Result<Opened, Failure> {
         .read(|r| {
             let s = r.state();
             clock::is_not_behind(wall, s.time(wall))?;
-            keystore::open(s, &ident, standing.id, s.time(wall))
+            keystore::open(s, &ident, standing.id, s.time(wall), standing.token.as_ref())
         })
         .map_err(stopped)?
 }

@@ -92,13 +92,9 @@ impl Standing {
             if judges.are_decided_by(&answered) {
                 return Ok(());
             }
-            let pause = if refuse(&refused, self.id, &judges) {
-                if self.waits.because(REFUSED.to_owned()) {
-                    tracing::warn!("{REFUSED}");
-                }
+            let pause = if self.waits_for_those_who_do_not_refuse(&refused)? {
                 REFUSED_AGAIN
             } else {
-                self.waits.for_others();
                 let (answers, of) = (answered.len().saturating_sub(1), judges.voters().len());
                 tracing::info!(answers, of, "waiting for other voters to say how far this one was");
                 ASK_AGAIN
@@ -108,6 +104,17 @@ impl Standing {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Says why this voter waits: `refused` do not speak with it, or the others are not there yet.
+    pub fn waits_for_those_who_do_not_refuse(&self, refused: &BTreeSet<VoterId>) -> Result<bool, Failure> {
+        let none_left = refuse(refused, self.id, &self.judges()?);
+        if !none_left {
+            self.waits.for_others();
+        } else if self.waits.because(REFUSED.to_owned()) {
+            tracing::warn!("{REFUSED}");
+        }
+        Ok(none_left)
     }
 
     /// Whether those who stay say that they are done with this voter, which knows that it was evicted. Before that they may
@@ -132,7 +139,7 @@ fn is_new(boot: Boot, me: VoterId, members: &Members) -> bool {
 }
 
 /// Whether another voter does not speak with this one.
-fn was_refused(f: &Failure) -> bool {
+pub fn was_refused(f: &Failure) -> bool {
     matches!(&*f.code, "not-allowed" | "identity-refused" | "certificate-refused")
 }
 

@@ -372,7 +372,8 @@ fn anchors(voter: &Voter<Registry>, own: Option<&LocalIdentity>, ident: &Ident) 
     if let (roots, Some(td)) = known.map_err(stopped)? {
         return Anchors::new(&roots, td).map_err(|e| corrupt(&e));
     }
-    let (own, root) = own.zip(ident.chain.last()).ok_or_else(|| corrupt(&"this disk holds no founded cluster"))?;
+    // Above the issuer stands the root that signs, by itself or certified by another one: the key is the same.
+    let (own, root) = own.zip(ident.chain.get(2)).ok_or_else(|| corrupt(&"this disk holds no founded cluster"))?;
     Anchors::new(&[root], own.id().trust_domain.clone()).map_err(|e| corrupt(&e))
 }
 

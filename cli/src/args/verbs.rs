@@ -142,6 +142,22 @@ pub enum Node {
         /// Its id
         id: String,
     },
+    /// Stop trusting it until it is released: it gets nothing new, and gives back what is sensitive
+    Quarantine {
+        /// Its id
+        id: String,
+        /// Why, for the log
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Let a quarantined one go on, with the new key that its console shows
+    Release {
+        /// Its id
+        id: String,
+        /// SHA-256 of its next public key, hex
+        #[arg(long, value_name = "FINGERPRINT")]
+        key: String,
+    },
     /// Stop its workloads, cut it off for ever, and print which secrets it had been given
     Rm {
         /// Its id

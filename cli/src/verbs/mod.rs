@@ -16,6 +16,7 @@ mod node;
 mod recover;
 mod recovery_key;
 mod rollout;
+mod root;
 mod scan;
 mod seal;
 mod secret;
@@ -44,6 +45,7 @@ pub async fn run(cli: Cli, app: &App) -> Result<(), Failure> {
         Verb::UnlockKey(v) => unlock_key::run(app, v).await,
         Verb::RecoveryKey(v) => recovery_key::run(app, v).await,
         Verb::Keyring(v) => keyring::run(app, v).await,
+        Verb::Root(v) => root::run(app, v).await,
         Verb::Voter(v) => voter::run(app, v).await,
         Verb::Token(v) => token::run(app, v).await,
         Verb::Secret(v) => secret::run(app, v).await,

@@ -26,6 +26,8 @@ pub async fn run(app: &App, verb: Node) -> Result<(), Failure> {
         Node::Approve { id, key } => approve(app, &c, &id, &key).await,
         Node::Drain { id } => drain(app, &c, &id, true).await,
         Node::Activate { id } => drain(app, &c, &id, false).await,
+        Node::Quarantine { id, reason } => quarantine(app, &c, &id, reason).await,
+        Node::Release { id, key } => release(app, &c, &id, &key).await,
         Node::Rm { id } => rm(app, &c, &id).await,
     }
 }
@@ -109,12 +111,28 @@ async fn inspect(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
 }
 
 async fn approve(app: &App, c: &Cluster, id: &str, key: &str) -> Result<(), Failure> {
-    let unread =
-        || Failure::new(Code::Usage, "--key is not a SHA-256 in hex", "copy the fingerprint from the joiner's console");
-    let key = fingerprint(key).ok_or_else(unread)?;
+    let key = named_key(key)?;
     let n = find(c, id).await?;
     c.command(Action::ApproveIdentity(v1::ApproveIdentity { id: n.id.clone(), spki_sha256: key.to_vec() })).await?;
     app.out.done(&json!({"id": n.id, "approved": true}), &format!("{} is approved", n.id))
+}
+
+fn named_key(key: &str) -> Result<Digest, Failure> {
+    let unread = || Failure::new(Code::Usage, "--key is not a SHA-256 in hex", "copy the fingerprint from its console");
+    fingerprint(key).ok_or_else(unread)
+}
+
+async fn quarantine(app: &App, c: &Cluster, id: &str, reason: Option<String>) -> Result<(), Failure> {
+    let (n, reason) = (find(c, id).await?, reason.unwrap_or_default());
+    c.command(Action::QuarantineNode(v1::QuarantineNode { id: n.id.clone(), reason })).await?;
+    app.out.done(&json!({"id": n.id, "state": "quarantined"}), &format!("{} is quarantined", n.id))
+}
+
+async fn release(app: &App, c: &Cluster, id: &str, key: &str) -> Result<(), Failure> {
+    let key = named_key(key)?;
+    let n = find(c, id).await?;
+    c.command(Action::ReleaseIdentity(v1::ReleaseIdentity { id: n.id.clone(), spki_sha256: key.to_vec() })).await?;
+    app.out.done(&json!({"id": n.id, "released": true}), &format!("{} goes on once it renews with this key", n.id))
 }
 
 async fn drain(app: &App, c: &Cluster, id: &str, drain: bool) -> Result<(), Failure> {

@@ -104,7 +104,7 @@ async fn wait_for_voters(app: &App, c: &Cluster, version: u64) -> Result<Vec<u64
 
 /// The voters that take part and have no slot for the recovery key of `version`.
 fn behind(voters: &[v1::VoterView], version: u64) -> Vec<u64> {
-    let late = |v: &&v1::VoterView| v.state != voter::EVICTED && v.recovery_version < version;
+    let late = |v: &&v1::VoterView| !voter::is_evicted(v) && v.recovery_version < version;
     voters.iter().filter(late).map(|v| v.id).collect()
 }
 
@@ -176,7 +176,7 @@ mod tests {
             recovery_version,
             ..Default::default()
         };
-        let all = [voter(1, "ready", 2), voter(2, "unreachable", 1), voter(3, voter::EVICTED, 1)];
+        let all = [voter(1, "ready", 2), voter(2, "unreachable", 1), voter(3, "evicted", 1), voter(4, "leaving", 1)];
         assert_eq!(behind(&all, 2), [2]);
         assert!(said(2, &[1], &[2]).contains("only the old key opens voter 2"));
     }

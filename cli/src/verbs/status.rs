@@ -1,6 +1,6 @@
 //! `status`: voters, roots, nodes and alarms; of a sealed voter, what its socket tells.
 
-use super::{keyring, unlock_key, voter};
+use super::{keyring, root, unlock_key, voter};
 use crate::app::App;
 use crate::args::Socket as SocketArg;
 use crate::client::Cluster;
@@ -111,8 +111,8 @@ fn document(s: &v1::StatusView, doors: &[(String, u64, String)]) -> Value {
         "state": s.state, "cluster_id": HEXLOWER.encode(&s.cluster_id), "trust_domain": s.trust_domain,
         "voters": s.voters.iter().map(|v| voter::document(v, leader_log)).collect::<Vec<_>>(), "nodes": nodes,
         "roots": s.roots.iter().map(root).collect::<Vec<_>>(), "autolock": s.autolock, "lockdown": s.lockdown,
-        // No token is used yet; the field is here so that scripts need not change when one is.
-        "hsm": null,
+        "hsm": s.root_rotation.as_ref().filter(|r| !r.hsm.is_empty()).map(|r| r.hsm.clone()),
+        "rotation": s.root_rotation.as_ref().map(rotation),
         "alarms": s.alarms.iter().map(|a| json!({"code": a.code, "text": a.text})).collect::<Vec<_>>(),
         "era": s.era, "epoch": s.epoch, "log_size": s.log_size,
         "leases": s.leases.iter().map(lease).collect::<Vec<_>>(),
@@ -145,6 +145,9 @@ fn human(app: &App, s: &v1::StatusView, doors: &[(String, u64, String)]) -> Stri
         let sha: String = HEXLOWER.encode(&r.sha256).chars().take(16).collect();
         text.push_str(&format!("root      {sha}, ends {}{signer}\n", age(now, r.not_after_ms)));
     }
+    if let Some(r) = s.root_rotation.as_ref().filter(|r| !root::is_stable(r)) {
+        text.push_str(&format!("rotation  {}; see `holdfast root status`\n", root::words(r)));
+    }
     if s.lockdown {
         text.push_str(&format!("{}\n", out.paint("lockdown: nothing starts until it is released", Tone::Bad)));
     }
@@ -158,6 +161,11 @@ fn human(app: &App, s: &v1::StatusView, doors: &[(String, u64, String)]) -> Stri
         text.push_str(&format!("voter {voter} behind {path} is {}\n", out.state(state)));
     }
     text
+}
+
+/// The rotation of the root in brief; `root status` says all of it.
+fn rotation(r: &v1::RootsView) -> Value {
+    json!({"phase": r.phase, "reissued": r.reissued, "total": r.total, "waits_for": r.waits_for})
 }
 
 /// The unlock key and the keyring, and what is under way with them.

@@ -168,7 +168,7 @@ async fn finish(
     let proven = proof.prove(c, key, epoch)?;
     c.command(Action::UnlockFinalize(v1::UnlockFinalize { epoch })).await?;
     let voters = voter::list(c).await?.voters;
-    let behind = |v: &&v1::VoterView| v.state != voter::EVICTED && v.unlock_epoch < epoch;
+    let behind = |v: &&v1::VoterView| !voter::is_evicted(v) && v.unlock_epoch < epoch;
     let missing: Vec<u64> = voters.iter().filter(behind).map(|v| v.id).collect();
     let doc = json!({
         "epoch": epoch, "compromised": ready.compromised, "proven_by": proven, "missing": missing, "key_files": files,

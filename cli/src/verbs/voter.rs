@@ -12,10 +12,22 @@ use data_encoding::HEXLOWER;
 use holdfast_wire::v1;
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
+use std::time::Duration;
+use tokio::time::Instant;
 use v1::command::Action;
 
 /// The state of a voter that was cut off.
-pub const EVICTED: &str = "evicted";
+const EVICTED: &str = "evicted";
+/// The state of one that was, and that the others cannot do without yet.
+const LEAVING: &str = "leaving";
+/// How long an eviction is waited for, and the pause between two looks.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether a voter was evicted, be it that the others can do without it already or not.
+pub fn is_evicted(v: &v1::VoterView) -> bool {
+    v.state == EVICTED || v.state == LEAVING
+}
 
 /// Runs the verb.
 pub async fn run(app: &App, verb: VoterVerb) -> Result<(), Failure> {
@@ -116,12 +128,13 @@ async fn evict(app: &App, voter: u64, compromised: bool, yes: bool) -> Result<()
     let all = list(&c).await?.voters;
     let row = all.iter().find(|v| v.id == voter);
     let row = row.ok_or_else(|| Failure::not_found(format!("voter: {voter}"), "list them with `holdfast voter ls`"))?;
-    if row.state != EVICTED {
+    if !is_evicted(row) {
         if !yes {
             confirm(voter)?;
         }
         c.command(Action::EvictVoter(v1::EvictVoter { voter_id: voter, compromised })).await?;
     }
+    until_gone(app, &c, voter).await?;
     let next = if compromised {
         "what it held counts as known: run `holdfast unlock-key rotate --compromised`, and change every secret at its source"
     } else {
@@ -129,6 +142,22 @@ async fn evict(app: &App, voter: u64, compromised: bool, yes: bool) -> Result<()
     };
     let doc = json!({"voter": voter, "evicted": true, "compromised": compromised});
     app.out.done(&doc, &format!("voter {voter} is evicted for ever; {next}"))
+}
+
+/// Waits until the others can do without it: a machine that is switched off before may take their quorum along.
+async fn until_gone(app: &App, c: &Cluster, voter: u64) -> Result<(), Failure> {
+    let deadline = Instant::now() + app.timeout(PATIENCE);
+    while list(c).await?.voters.iter().any(|v| v.id == voter && v.state != EVICTED) {
+        if Instant::now() >= deadline {
+            let what =
+                format!("voter {voter} is evicted, and the others still need it to finish the change of the voters");
+            let help = "leave it running, and start the voters that are down; `holdfast voter ls` shows it as evicted, not \
+                        leaving, once it can go";
+            return Err(Failure::new(Code::Unavailable, what, help));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// Asks on the terminal; without one nothing is evicted by accident.

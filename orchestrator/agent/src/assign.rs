@@ -8,6 +8,7 @@
 
 use crate::believed::Denied;
 use crate::node::Node;
+use crate::removal;
 use crate::tasks::ground::Ground;
 use holdfast_orchestrator_core::verify::Gap;
 use holdfast_transport::failure::Failure;
@@ -85,6 +86,8 @@ async fn judge<G: Ground>(node: &Arc<Node<G>>, peer: SpiffeId, assign: &Arc<Assi
         match node.believed.accept(peer.clone(), assign.clone(), proven.clone()).await {
             Ok(accepted) => {
                 node.tasks.begin(accepted);
+                // The node may have been removed since it was judged.
+                removal::obey(node);
                 return Ok(());
             }
             Err(Denied::Unproven(gap)) if Instant::now() < deadline => {

@@ -1,7 +1,7 @@
 //! Assignments of the honest world that the verify core is tested with, against a whole node on paper.
 
 use super::*;
-use crate::believed::Believed;
+use crate::believed::{Believed, Document, Standing};
 use crate::evidence::desk;
 use crate::keys::KeyRing;
 use crate::reports::Reports;
@@ -16,12 +16,12 @@ use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::renew::Renewals;
 use holdfast_transport::tls::{ClientTls, IdentityCell};
 use holdfast_types::{Digest, Millis, NodeId};
-use holdfast_wire::v1::{Revoke, TaskReport};
+use holdfast_wire::v1::{Bundle, Revocation, Revocations, Revoke, TaskReport, TrustView};
 
 #[path = "../../core/tests/verify/world/mod.rs"]
 #[allow(dead_code, reason = "the world of another crate's tests, of which these need a part")]
 mod world;
-use world::{ME, NOW, SEQ, Scene, World, signed, who};
+use world::{ME, NOW, RootKey, SEQ, Scene, World, hash, signed, who};
 
 /// The honest world, but for secrets: its boxes are sealed to keys that this node does not have.
 fn scene() -> Scene {
@@ -75,16 +75,19 @@ impl Bench {
         carry_out(&self.node, scene.peer.clone(), scene.assign.clone()).await
     }
     async fn until_running(&self) -> TaskReport {
+        self.until("running").await
+    }
+    async fn until(&self, state: &str) -> TaskReport {
         let mut reader = self.node.reports.reader();
         let wait = async {
             loop {
                 reader.changed().await;
-                if let Some(r) = reader.take(&self.node.reports).into_iter().find(|r| r.state == "running") {
+                if let Some(r) = reader.take(&self.node.reports).into_iter().find(|r| r.state == state) {
                     return r;
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the task does not run")
+        tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("no task is {state}"))
     }
     fn states(&self) -> Vec<String> {
         self.node.reports.held().into_iter().map(|t| t.state).collect()
@@ -177,4 +180,72 @@ async fn a_grant_that_was_revoked_before_it_came_is_never_started() {
     let next = bench.next_agent();
     assert_eq!(next.assign(&scene).await.check, "grant-consumed");
     assert!(next.ground.diary().is_empty());
+}
+
+/// The vault's list names this node: its certificates of generations before `below` do not count.
+async fn listed(bench: &Bench, scene: &Scene, below: u64) {
+    let list = Revocations {
+        cluster_id: scene.cluster.0.to_vec(),
+        era: 1,
+        epoch: 11,
+        revoked: vec![Revocation { id: ME.into(), not_before_seq: below }],
+        ..Revocations::default()
+    };
+    let list = signed(&list, &[who::STK]);
+    let named = hash(&list).to_vec();
+    let status =
+        scene.status(|s| (s.epoch, s.issued_at_ms, s.revocations_sha256) = (11, s.issued_at_ms + 1, named.clone()));
+    for document in [Document::Status(status), Document::Revocations(list)] {
+        assert!(bench.node.believed.observe(document).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_was_removed_ends_its_tasks_and_starts_nothing_ever_again() {
+    let scene = scene();
+    let bench = Bench::new(&scene);
+    assert!(bench.assign(&scene).await.accepted);
+    bench.until_running().await;
+    removal::obey(&bench.node);
+    assert_eq!(bench.states(), ["running"], "nobody removed it yet");
+    listed(&bench, &scene, u64::MAX).await;
+    removal::obey(&bench.node);
+    assert_eq!(bench.until("stopped").await.detail, "its node was removed");
+    assert!(!bench.ground.runs("shop.web.2.7.0"));
+    let next = bench.next_agent();
+    assert_eq!(next.node.believed.standing(), Standing::Removed);
+    assert_eq!(next.assign(&scene).await.check, "node-removed");
+}
+
+#[tokio::test]
+async fn a_node_whose_certificates_are_revoked_keeps_its_tasks_for_their_leases() {
+    let scene = scene();
+    let bench = Bench::new(&scene);
+    assert!(bench.assign(&scene).await.accepted);
+    bench.until_running().await;
+    listed(&bench, &scene, SEQ + 1).await;
+    assert_eq!(bench.node.believed.standing(), Standing::Revoked);
+    removal::obey(&bench.node);
+    assert_eq!(bench.states(), ["running"]);
+    assert!(bench.ground.runs("shop.web.2.7.0"));
+}
+
+#[tokio::test]
+async fn a_rotation_that_was_slept_through_is_followed_and_kept() {
+    let scene = scene();
+    let bench = Bench::new(&scene);
+    let (held, new) = (scene.trust.saved(), RootKey::new());
+    let der = new.certificate(&scene.cluster);
+    let old = scene.trust.bundle().roots.clone();
+    let mut chain = held.bundles.clone();
+    for (epoch, roots) in [(11, [old, vec![der.clone()]].concat()), (12, vec![der.clone()])] {
+        let prev_sha256 = hash(chain.last().unwrap()).to_vec();
+        chain.push(scene.root.sign_bundle(&Bundle { epoch, roots, prev_sha256, ..scene.trust.bundle().clone() }));
+    }
+    let shown = TrustView { charter_chain: held.charters, bundle_chain: chain, ..TrustView::default() };
+    assert!(bench.node.believed.catch_up(shown.clone()).await.unwrap());
+    assert!(!bench.node.believed.catch_up(shown).await.unwrap());
+    assert_eq!(bench.node.believed.versions().0, 12);
+    let next = bench.next_agent();
+    assert_eq!(next.node.believed.versions().0, 12);
 }

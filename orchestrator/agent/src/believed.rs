@@ -58,6 +58,17 @@ pub enum Document {
     Revocations(Statement),
 }
 
+/// What the vault's Revocations say of this node itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Counts,
+    /// Certificates of it are revoked: it gets nothing new, and what it runs lapses with its leases.
+    Revoked,
+    /// No certificate of it ever counts again: it ends what it runs.
+    Removed,
+}
+
 struct Inner {
     trust: NodeTrust,
     me: NodeSelf,
@@ -151,6 +162,11 @@ impl Believed {
         self.locked(|i| i.trust.is_revoked(&peer.name))
     }
 
+    /// What the vault's Revocations say of this node itself.
+    pub fn standing(&self) -> Standing {
+        self.locked(|i| i.standing())
+    }
+
     /// Judges a document, persists it, puts it into force. `false`: it was no news.
     pub async fn observe(self: &Arc<Self>, document: Document) -> Result<bool, Denied> {
         let this = self.clone();
@@ -187,6 +203,21 @@ impl Believed {
         Ok(changed)
     }
 
+    /// Follows the charters and bundles that `shown` proves to continue ours, through any number of rotations; `false`: none does.
+    pub async fn catch_up(self: &Arc<Self>, shown: TrustView) -> Result<bool, Denied> {
+        let this = self.clone();
+        let work = move |i: &mut Inner| {
+            let Some(next) = i.trust.catch_up(&shown.charter_chain, &shown.bundle_chain)? else { return Ok(false) };
+            i.put_into_force(next, &this.tls)?;
+            Ok(true)
+        };
+        let changed = self.judge(work).await?;
+        if changed {
+            self.changes.send_modify(|n| *n += 1);
+        }
+        Ok(changed)
+    }
+
     /// Judges an assignment; if it passes, remembers its use durably. `proven`: the gap whose proof was observed.
     pub async fn accept(
         self: &Arc<Self>,
@@ -195,6 +226,9 @@ impl Believed {
         proven: Option<Gap>,
     ) -> Result<Accepted, Denied> {
         self.judge(move |i| {
+            if i.standing() == Standing::Removed {
+                return Err(Denied::Refused(removed()));
+            }
             let accepted = verify_assign(&i.trust, &i.me, &i.memory, &peer, i.now(), &assign)?;
             let memory = use_up(&i.trust, &i.memory, &accepted, proven.as_ref()).map_err(Denied::Unproven)?;
             i.memory_file.save(&memory)?;
@@ -288,7 +322,19 @@ pub fn anchors(trust: &NodeTrust) -> Result<Anchors, ChainError> {
     Anchors::new(&trust.bundle().roots, trust.trust_domain().clone())
 }
 
+fn removed() -> Refusal {
+    Refusal { check: 0, code: "node-removed", reason: "this node was removed from its cluster".to_owned() }
+}
+
 impl Inner {
+    /// LAW: only a removal is for ever. Any other entry is of certificates that are over, and a later one counts again.
+    fn standing(&self) -> Standing {
+        match self.trust.revoked_below(self.me.node_id.as_str()) {
+            None => Standing::Counts,
+            Some(u64::MAX) => Standing::Removed,
+            Some(_) => Standing::Revoked,
+        }
+    }
     fn observe(&mut self, document: Document, tls: &TrustCell) -> Result<bool, Denied> {
         let mut next = self.trust.clone();
         match document {

@@ -1,13 +1,15 @@
-//! The way into a new era: when no vault that this node believes can be reached, it asks at the join listeners that it knows
-//! whether its operators have begun one (protocol, disaster).
+//! The way to what this node slept through: when no vault that it believes can be reached, it asks at the join listeners that it
+//! knows what the cluster's documents are now. Bundles that continue its own lead through any number of root rotations; if its
+//! operators have begun a new era, it follows them there (protocol, root rotation and disaster).
 //!
-//! Nothing proves who answers there. What counts is the operators' signatures, and what they signed: [`Believed::begin_era`].
-//!
-//! [`Believed::begin_era`]: crate::believed::Believed::begin_era
+//! Nothing proves who answers there. What counts is signatures: those of roots that are believed already
+//! ([`Believed::catch_up`]), or the operators' ([`Believed::begin_era`]).
 
+use crate::believed::Believed;
 use crate::node::Node;
 use crate::state::StateDir;
 use crate::tasks::ground::Ground;
+use holdfast_transport::client::Dialer;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::join::ask_trust;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +21,18 @@ const REST: Duration = Duration::from_secs(5);
 /// Most of the addresses that an answer may add to ours: they are not signed.
 const MOST_ADDRS: usize = 8;
 
-/// Looks for a new era.
+/// What came of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Followed {
+    /// Nothing that is believed and new.
+    Nothing,
+    /// Bundles or charters that continue ours.
+    Documents,
+    /// A new era.
+    Era,
+}
+
+/// Looks for what was missed.
 pub struct Eras {
     state: Arc<StateDir>,
     configured: Vec<String>,
@@ -38,7 +51,7 @@ impl Eras {
     }
     /// None was reached, because of `failure`: asks, if it is time to.
     pub async fn look<G: Ground>(&self, node: &Node<G>, failure: &Failure) {
-        if failure.code == "renew-first" {
+        if ["renew-first", "identity-refused"].contains(&failure.code.as_ref()) {
             if self.is_due(true) {
                 node.renewals.wanted.notify_one();
             }
@@ -47,22 +60,41 @@ impl Eras {
         if !failure.leader_addrs().is_empty() || !self.is_due(failure.code == "server-not-trusted") {
             return;
         }
+        if self.follow(&node.believed, &node.vault).await == Followed::Era {
+            node.renewals.wanted.notify_one();
+        }
+    }
+
+    /// Asks everybody, and follows the first who shows something that continues what is believed.
+    pub async fn follow(&self, believed: &Arc<Believed>, vault: &Dialer) -> Followed {
         for shown in ask_trust(self.addrs().await).await {
             let [told, joins] = [&shown.service_addrs, &shown.join_addrs]
                 .map(|told| told.iter().take(MOST_ADDRS).cloned().collect::<Vec<String>>());
-            match node.believed.begin_era(shown).await {
+            match believed.begin_era(shown.clone()).await {
                 Ok(true) => {
                     tracing::warn!(vault = ?told, "the cluster's operators began a new era: this node follows");
-                    node.vault.prefer(told.clone());
+                    vault.prefer(told.clone());
                     // Before the renewal, which writes the same file.
                     self.keep(told, joins).await;
-                    node.renewals.wanted.notify_one();
-                    return;
+                    return Followed::Era;
                 }
                 Ok(false) => {}
-                Err(denied) => tracing::warn!(%denied, "a new era is shown that is not believed"),
+                Err(denied) => {
+                    tracing::warn!(%denied, "a new era is shown that is not believed");
+                    continue;
+                }
+            }
+            match believed.catch_up(shown).await {
+                Ok(true) => {
+                    tracing::info!(vault = ?told, "the documents of the cluster that this node had missed are believed");
+                    vault.prefer(told);
+                    return Followed::Documents;
+                }
+                Ok(false) => {}
+                Err(denied) => tracing::warn!(%denied, "documents are shown that are not believed"),
             }
         }
+        Followed::Nothing
     }
 
     fn is_due(&self, at_once: bool) -> bool {
@@ -89,7 +121,8 @@ impl Eras {
             tracing::warn!("where the vaults of the new era are could not be kept");
         }
     }
-    async fn addrs(&self) -> Vec<String> {
+    /// The join listeners that are known.
+    pub async fn addrs(&self) -> Vec<String> {
         let state = self.state.clone();
         let kept = tokio::task::spawn_blocking(move || state.load_node().ok().flatten()).await.ok().flatten();
         let mut addrs = kept.map(|node| node.join_addrs).unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::state::{JoiningFile, NodeFile, StateDir};
 use holdfast_orchestrator_core::verify::{News, NodeTrust, Refusal, TaskMemory};
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::failure::Failure;
-use holdfast_transport::join::{Admitted, Applicant, await_approval, believe_certificate, one_cluster};
+use holdfast_transport::join::{Admitted, Applicant, ask_trust, await_approval, believe_certificate, one_cluster};
 use holdfast_transport::keys::PrivateKey;
 use holdfast_transport::renew::{FileStore, KeyStore as _, pending_key};
 use holdfast_transport::tls::{ClientTls, Server, TrustCell};
@@ -61,7 +61,15 @@ impl Newcomer<'_> {
             return Err(Failure::failed("join-lost", "the join under way has lost its key")
                 .help("empty the state directory and join again with a new token"));
         };
-        let trust = TrustFiles::new(self.state.root()).load().map_err(|e| internal(&e))?;
+        let files = TrustFiles::new(self.state.root());
+        let mut trust = files.load().map_err(|e| internal(&e))?;
+        // An approval may come after roots have been rotated.
+        for shown in ask_trust(joining.join_addrs.clone()).await {
+            if let Ok(Some(next)) = trust.catch_up(&shown.charter_chain, &shown.bundle_chain) {
+                files.save(&next).map_err(|e| internal(&e))?;
+                trust = next;
+            }
+        }
         let roots = crate::believed::anchors(&trust).map_err(|e| internal(&e))?;
         let dialer = Dialer::new(joining.join_addrs, ClientTls::rejoin(TrustCell::new(roots)), Timing::default());
         let issued = await_approval(&dialer, &joining.id, &key, stop).await?;

@@ -19,6 +19,7 @@ pub mod join;
 pub mod keys;
 pub mod logs;
 pub mod node;
+pub mod removal;
 pub mod renewal;
 pub mod reports;
 pub mod run;

@@ -1,23 +1,32 @@
 //! Renewal: asks the vault for the next certificate and the next keys for boxes.
 //!
 //! When, and the rules of the chain (the key persisted before the request, the same request after a lost reply), are
-//! `holdfast_transport::renew`'s; here is through which connection, and what a node gets beside a certificate.
+//! `holdfast_transport::renew`'s; here is through which connection, and what a node gets beside a certificate. A node whose
+//! certificate is over first follows the bundles that it slept through, then comes back by its key at the join listener.
 
-use crate::believed::Believed;
+use crate::believed::{Believed, Denied, Document};
+use crate::era::Eras;
 use crate::state::{NodeFile, StateDir};
 use holdfast_pki::csr::Request;
-use holdfast_transport::client::Dialer;
+use holdfast_transport::check_clock;
+use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::failure::Failure;
+use holdfast_transport::keys::PrivateKey;
+use holdfast_transport::rejoin::Rejoin;
 use holdfast_transport::renew::{Authority, Renewed};
 use holdfast_transport::rpc::identity_client::IdentityClient;
-use holdfast_wire::v1::RenewRequest;
+use holdfast_transport::tls::ClientTls;
+use holdfast_types::Digest;
+use holdfast_wire::v1::{Challenge, Issued, RenewRequest, TrustView};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// For one renewal, following the leader included.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The vault's `Identity` service, over connections that present our current certificate.
+/// The vault's `Identity` service, over connections that present our current certificate; and its join listener, where that
+/// is over.
 pub struct Vault {
     /// Dials the vault.
     pub dialer: Arc<Dialer>,
@@ -25,23 +34,64 @@ pub struct Vault {
     pub believed: Arc<Believed>,
     /// Where the vault's addresses are kept.
     pub state: Arc<StateDir>,
+    /// The way to what was missed.
+    pub eras: Arc<Eras>,
 }
 
 impl Authority for Vault {
     async fn renew(&self, csr: Vec<u8>) -> Result<Renewed, Failure> {
-        let lost = |e: &dyn std::fmt::Display| Failure::failed("state", e.to_string());
-        let spki = Request::parse(&csr).map_err(|e| lost(&e))?.spki_sha256();
-        let hpke_pub = self.believed.offer_key(spki).await.map_err(|e| lost(&e))?.to_vec();
-        let request = RenewRequest { csr, hpke_pub };
+        let (spki, hpke_pub) = self.offer(&csr).await?;
+        let request = RenewRequest { csr, hpke_pub, bundle_epoch: self.believed.versions().0 };
         let op = |channel| {
             let request = request.clone();
             async move { IdentityClient::new(channel).renew(request).await }
         };
         let issued = self.dialer.call(PATIENCE, op).await?;
+        self.settle(spki, issued).await
+    }
+
+    async fn rejoin(&self, csr: Vec<u8>, old: PrivateKey) -> Result<Renewed, Failure> {
+        let (spki, hpke_pub) = self.offer(&csr).await?;
+        self.eras.follow(&self.believed, &self.dialer).await;
+        let addrs = self.eras.addrs().await;
+        let dialer = Dialer::new(addrs, ClientTls::rejoin(self.believed.tls()), Timing::default());
+        let rejoin = Rejoin::open(&dialer, self.believed.node_id().as_str()).await?;
+        self.believe(rejoin.challenge()).await?;
+        let issued = rejoin.prove(&old, csr, hpke_pub, self.believed.versions().0).await?;
+        tracing::info!("the vault took this node back by its key");
+        self.settle(spki, issued).await
+    }
+}
+
+impl Vault {
+    /// The HPKE key that goes with the key of `csr`.
+    async fn offer(&self, csr: &[u8]) -> Result<(Digest, Vec<u8>), Failure> {
+        let spki = Request::parse(csr).map_err(|e| lost(&e))?.spki_sha256();
+        Ok((spki, self.believed.offer_key(spki).await.map_err(|e| lost(&e))?.to_vec()))
+    }
+
+    /// The documents of a server that TLS believes: those that continue ours count, and a Status of now.
+    async fn believe(&self, shown: &Challenge) -> Result<(), Failure> {
+        let refused = |e: Denied| Failure::refused("cluster-not-believed", format!("the vault's documents: {e}"));
+        let status = shown.status.as_ref();
+        status.map_or(Ok(()), check_clock)?;
+        let chains = TrustView {
+            charter_chain: shown.charter_chain.clone(),
+            bundle_chain: shown.bundle_chain.clone(),
+            ..TrustView::default()
+        };
+        self.believed.catch_up(chains).await.map_err(refused)?;
+        if let Some(status) = status {
+            self.believed.observe(Document::Status(status.clone())).await.map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what came with the certificate. Before the certificate is promoted: a crash in between asks again, with the same keys.
+    async fn settle(&self, spki: Digest, issued: Issued) -> Result<Renewed, Failure> {
         if issued.id != self.believed.node_id().as_str() {
             return Err(Failure::refused("certificate-not-ours", "the vault renewed somebody else's certificate"));
         }
-        // Before the certificate is promoted: a crash in between renews again, with the same keys.
         self.believed.accept_key(spki, issued.seq, issued.node_psk).await.map_err(|e| lost(&e))?;
         let (service_addrs, join_addrs) = (issued.service_addrs, issued.join_addrs);
         let node = NodeFile { id: issued.id, service_addrs, seq: issued.seq, join_addrs };
@@ -54,4 +104,8 @@ impl Authority for Vault {
         let renew_after = u64::try_from(issued.renew_after_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
         Ok(Renewed { chain: issued.chain, renew_after })
     }
+}
+
+fn lost(e: &dyn Display) -> Failure {
+    Failure::failed("state", e.to_string())
 }

@@ -13,6 +13,7 @@ use crate::image::{ImageStore, UnpackLimits};
 use crate::join::Newcomer;
 use crate::keys::KeyRing;
 use crate::node::Node;
+use crate::removal;
 use crate::renewal::Vault;
 use crate::reports::Reports;
 use crate::runtime::{Backend, Containers, Layout};
@@ -96,7 +97,8 @@ async fn run(args: Args, config: Config) -> Result<(), Failure> {
     let node = Arc::new(Node { believed, tasks, reports, accuser, vault, identity: cell, renewals, capacity });
     systemd::ready();
     let joins = args.vault.iter().chain(&config.vault).cloned().collect();
-    let eras = Eras::new(state.clone(), joins);
+    let eras = Arc::new(Eras::new(state.clone(), joins));
+    removal::obey(&node);
     serve(node, state, desk, readiness, eras, renew_at_once, stop).await;
     tracing::info!("the agent ends; its tasks run on");
     Ok(())
@@ -108,7 +110,7 @@ async fn serve(
     state: Arc<StateDir>,
     desk: Desk,
     readiness: Readiness,
-    eras: Eras,
+    eras: Arc<Eras>,
     renew_at_once: bool,
     stop: CancellationToken,
 ) {
@@ -116,15 +118,21 @@ async fn serve(
     let heart = Heartbeat::default();
     let alive = heart.clone();
     tokio::spawn(systemd::watchdog(move |patience| alive.has_beaten_within(patience), stop.clone()));
-    let renewing = renew(node.clone(), state, renew_at_once, stop.clone());
+    let renewing = renew(node.clone(), state, eras.clone(), renew_at_once, stop.clone());
     let sessions = Sessions::new(node.clone(), stop.clone());
     let sync = VaultSync { node, sessions, readiness, eras, heart };
     tokio::join!(sync.run(&stop), renewing);
 }
 
-async fn renew(node: Arc<Node<Machine>>, state: Arc<StateDir>, at_once: bool, stop: CancellationToken) {
+async fn renew(
+    node: Arc<Node<Machine>>,
+    state: Arc<StateDir>,
+    eras: Arc<Eras>,
+    at_once: bool,
+    stop: CancellationToken,
+) {
     let store = Arc::new(FileStore::new(&state.identity()));
-    let vault = Vault { dialer: node.vault.clone(), believed: node.believed.clone(), state };
+    let vault = Vault { dialer: node.vault.clone(), believed: node.believed.clone(), state, eras };
     let renewer = Renewer::new(store, node.identity.clone(), node.believed.tls(), vault);
     renewer.run(&node.renewals, at_once, &stop).await;
 }

@@ -3,9 +3,10 @@
 //! Made before broken: a new certificate is used on a new stream, which begins with a complete report, before the old
 //! stream is let go; its first use is what puts it into force (protocol, renewal chain R4).
 
-use crate::believed::{Denied, Document};
+use crate::believed::{Denied, Document, Standing};
 use crate::era::Eras;
 use crate::node::Node;
+use crate::removal;
 use crate::reports::Reader;
 use crate::session::Sessions;
 use crate::tasks::ground::Ground;
@@ -44,7 +45,7 @@ pub struct VaultSync<G: Ground> {
     /// Whether the node can take work.
     pub readiness: Readiness,
     /// The way into a new era.
-    pub eras: Eras,
+    pub eras: Arc<Eras>,
     /// Beats while the stream is served, or a new one is waited for.
     pub heart: Heartbeat,
 }
@@ -71,6 +72,7 @@ impl<G: Ground> VaultSync<G> {
         let streams = async {
             let mut backoff = Backoff::dialling();
             let mut ready: Option<Stream> = None;
+            let mut renewed = self.node.renewals.done.subscribe();
             loop {
                 let stream = match ready.take() {
                     Some(stream) => Ok(stream),
@@ -92,11 +94,19 @@ impl<G: Ground> VaultSync<G> {
                     Ok(Ended::Closed) => tracing::info!("the vault closed the stream"),
                     Err(failure) => {
                         self.explain(&failure);
+                        if failure.code == "certificate-refused" {
+                            self.node.renewals.refused();
+                        }
                         self.heart.during(self.eras.look(&self.node, &failure)).await;
                     }
                 }
                 self.disconnected();
-                self.heart.during(sleep(backoff.next_delay())).await;
+                let rest = sleep(backoff.next_delay());
+                tokio::select! {
+                    () = self.heart.during(rest) => {}
+                    // With a certificate of now it may be let in at once.
+                    _ = renewed.changed() => {}
+                }
             }
         };
         tokio::select! {
@@ -129,7 +139,8 @@ impl<G: Ground> VaultSync<G> {
         report(&out, told, reader.take(&node.reports), true)?;
         let mut client = NodePlaneClient::new(link.channel.clone());
         let late = |_| Failure::unavailable("timed-out", format!("no answer within {ANSWER:?}"));
-        let pushes = timeout(ANSWER, client.sync(ReceiverStream::new(outgoing))).await.map_err(late)??.into_inner();
+        let opened = timeout(ANSWER, client.sync(ReceiverStream::new(outgoing))).await.map_err(late)?;
+        let pushes = opened.map_err(|status| link.explain(status))?.into_inner();
         metrics::gauge!("holdfast_agent_vault_connected").set(1.0);
         tracing::info!(vault = %link.server.peer.id.short(), addr = %link.addr, "stream to the vault opened");
         Ok(Stream { out, pushes, reader, told, link })
@@ -234,9 +245,19 @@ impl<G: Ground> VaultSync<G> {
     }
 
     async fn observe(&self, document: Document, st: &Statement) {
-        match self.node.believed.observe(document).await {
+        let node = &self.node;
+        let before = node.believed.standing();
+        match node.believed.observe(document).await {
             Ok(changed) => tracing::debug!(kind = %st.r#type, changed, "document from the vault"),
+            // A link is missing: the whole chain is there for everybody to read.
+            Err(Denied::Refused(refusal)) if refusal.code == "bundle-gap" => {
+                let followed = self.heart.during(self.eras.follow(&node.believed, &node.vault)).await;
+                tracing::info!(?followed, "a bundle came that does not follow ours");
+            }
             Err(denied) => self.denied(&denied, st),
+        }
+        if before != Standing::Removed {
+            removal::obey(node);
         }
     }
 
@@ -246,9 +267,11 @@ impl<G: Ground> VaultSync<G> {
             Ok(revoked) => revoked,
             Err(denied) => return self.denied(&denied, &st),
         };
+        let counts = node.believed.standing() == Standing::Counts;
+        let grace = if counts { REVOKE_GRACE } else { removal::GRACE };
         for id in revoked {
             tracing::warn!(grant = %id, "the vault takes the grant back");
-            if !node.tasks.stop(&id, REVOKE_GRACE, "its grant was revoked") && !node.reports.knows(&id) {
+            if !node.tasks.stop(&id, grace, "its grant was revoked") && !node.reports.knows(&id) {
                 let detail = "revoked before it was started".to_owned();
                 let report =
                     TaskReport { grant_id: id.to_vec(), state: "stopped".to_owned(), detail, ..TaskReport::default() };

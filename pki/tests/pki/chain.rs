@@ -5,7 +5,7 @@ use crate::world::{
     valid,
 };
 use holdfast_pki::CertError;
-use holdfast_pki::chain::{Anchors, ChainError, Usage, verify_by_anchor, verify_peer};
+use holdfast_pki::chain::{Anchors, ChainError, MAX_CHAIN, Usage, verify_by_anchor, verify_peer};
 use holdfast_pki::issue::{ROOT_LIFE, RootCa};
 use holdfast_pki::names::NameError;
 use holdfast_types::{ClusterId, Millis, Role, SpiffeError, TrustDomain, sha256};
@@ -195,7 +195,7 @@ fn chains_of_strangers_and_odd_shapes_are_refused() {
     assert_eq!(judge(&[]), ChainError::Empty);
     assert_eq!(judge(&good[..1]), ChainError::UnknownIssuer, "the issuer is missing");
     assert_eq!(judge(&stranger.chain(&id("node/n1"))), ChainError::BadSignature, "same names, other keys");
-    assert_eq!(judge(&vec![good[0].clone(); 6]), ChainError::TooDeep(6));
+    assert_eq!(judge(&vec![good[0].clone(); MAX_CHAIN + 1]), ChainError::TooDeep(MAX_CHAIN + 1));
     assert!(matches!(judge(&[good[1].clone()]), ChainError::LeafIsCa));
     let long = [good[0].to_vec(), vec![0]].concat();
     assert_eq!(judge(&[long.into()]), ChainError::Cert { index: 0, error: CertError::TrailingBytes });

@@ -1,11 +1,12 @@
 //! Issuing: certificates say what was intended, no more, and for no longer than their issuer.
 
-use crate::world::{CLUSTER, Ca, DAY, Key, NOW, World, id, new_ca_root, parse, serial};
+use crate::world::{CLUSTER, Ca, DAY, Key, NOW, World, forge, id, name_of, new_ca_root, parse, serial};
 use holdfast_pki::issue::{ISSUER_LIFE, IssueError, IssuerCa, ROOT_LIFE, RootCa, cluster_of_root, new_root};
 use holdfast_pki::keys::{CertSigner, SubjectKey};
 use holdfast_pki::names::identity_of_cert;
 use holdfast_types::{ClusterId, Millis};
 use holdfast_wire::keys::SignError;
+use rcgen::{BasicConstraints, IsCa, KeyUsagePurpose};
 use std::time::Duration;
 use x509_parser::extensions::ParsedExtension;
 
@@ -134,6 +135,30 @@ fn a_cross_certificate_joins_two_roots_of_one_cluster_only() {
     let foreign = new_root(&stranger, &ClusterId([8; 32]), serial(1), NOW, ROOT_LIFE).unwrap();
     assert_eq!(ca.cross(&foreign.der, serial(4), NOW).unwrap_err(), IssueError::Cross);
     assert!(matches!(ca.cross(&b.der, serial(4), NOW.plus(4 * DAY)), Err(IssueError::CaNotValid { .. })));
+}
+
+#[test]
+fn a_root_leaves_room_for_an_issuer_and_one_cross_certificate_and_others_for_an_issuer_at_least() {
+    let World { root, issuer, .. } = World::new();
+    let room = |der: &[u8]| parse(der).basic_constraints().unwrap().unwrap().value.path_len_constraint;
+    let cross = RootCa::open(&root.der, &root.key).unwrap();
+    let cross = cross.cross(&new_ca_root(NOW, ROOT_LIFE).der, serial(4), NOW).unwrap().der;
+    assert_eq!([&root.der, &cross, &issuer.der].map(|der| room(der)), [Some(2), Some(1), Some(0)]);
+    let with = |room: BasicConstraints| {
+        let der = forge(&root, &root.key, |p| {
+            p.distinguished_name = name_of(&root.der);
+            p.subject_alt_names.clear();
+            p.extended_key_usages.clear();
+            p.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            p.is_ca = IsCa::Ca(room);
+        });
+        RootCa::open(&der, &root.key).is_ok()
+    };
+    // Those of before, and those that operators bring.
+    for room in [BasicConstraints::Constrained(1), BasicConstraints::Constrained(3), BasicConstraints::Unconstrained] {
+        assert!(with(room), "{room:?}");
+    }
+    assert!(!with(BasicConstraints::Constrained(0)), "no issuer fits below it");
 }
 
 /// A token whose session is lost, or that signs with another key than it shows.

@@ -9,6 +9,9 @@
 mod bundle;
 mod chain;
 mod csr;
+mod export;
 mod interop;
 mod issue;
+mod refused;
+mod rotation;
 mod world;

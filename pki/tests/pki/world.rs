@@ -117,7 +117,17 @@ pub fn parse(der: &[u8]) -> X509Certificate<'_> {
 }
 
 /// A certificate by the forger: valid node leaf parameters, changed by `change`, signed by `ca`'s key for `key`.
-pub fn forge(ca: &Ca, key: &Key, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+pub fn forge(ca: &Ca, key: &impl PublicKeyData, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+    forge_under(&ca.der, &ca.key, key, change)
+}
+
+/// The same with a CA's key of any kind.
+pub fn forge_under<S: SigningKey>(
+    ca: &[u8],
+    signer: &S,
+    key: &impl PublicKeyData,
+    change: impl FnOnce(&mut CertificateParams),
+) -> Vec<u8> {
     let mut p = CertificateParams::default();
     p.distinguished_name = DistinguishedName::new();
     p.serial_number = Some(vec![5; 16].into());
@@ -129,9 +139,10 @@ pub fn forge(ca: &Ca, key: &Key, change: impl FnOnce(&mut CertificateParams)) ->
     p.use_authority_key_identifier_extension = true;
     change(&mut p);
     let mut issuer = CertificateParams::default();
-    issuer.distinguished_name = name_of(&ca.der);
-    issuer.key_identifier_method = KeyIdMethod::PreSpecified(ca.key.subject().spki_sha256().0[..20].to_vec());
-    p.signed_by(key, &Issuer::new(issuer, &ca.key)).unwrap().der().to_vec()
+    issuer.distinguished_name = name_of(ca);
+    let key_id = holdfast_types::sha256(&[&signer.subject_public_key_info()]);
+    issuer.key_identifier_method = KeyIdMethod::PreSpecified(key_id.0[..20].to_vec());
+    p.signed_by(key, &Issuer::new(issuer, signer)).unwrap().der().to_vec()
 }
 
 pub fn uri(s: &str) -> rcgen::SanType {
@@ -149,7 +160,7 @@ pub fn valid(p: &mut CertificateParams, from: Millis, until: Millis) {
 }
 
 /// The subject of a CA certificate of ours, as the forger copies it.
-fn name_of(der: &[u8]) -> DistinguishedName {
+pub fn name_of(der: &[u8]) -> DistinguishedName {
     let cert = parse(der);
     let mut dn = DistinguishedName::new();
     for a in cert.subject().iter_attributes() {

@@ -309,7 +309,7 @@ impl Clients {
         let from = self.notes.now();
         let answer = dialer
             .call(ANSWER, |channel| async move {
-                let request = v1::KeepLeaseRequest { session_addr: String::new() };
+                let request = v1::KeepLeaseRequest { session_addr: String::new(), bundle_epoch: 0 };
                 let answers = SchedPlaneClient::new(channel).keep_lease(tokio_stream::once(request)).await?;
                 let none = || Status::unavailable("the stream ended without an answer");
                 Ok(Response::new(answers.into_inner().message().await?.ok_or_else(none)?))

@@ -80,6 +80,8 @@ fn of_keys(w: &mut World, all: &mut Vec<(&'static str, Value)>) {
     all.push(("recovery-key status`", w.json(&["recovery-key", "status"])));
     all.push(("keyring rotate`", w.json(&["keyring", "rotate"])));
     all.push(("keyring status`", w.json(&["keyring", "status"])));
+    all.push(("root rotate`", w.json(&["root", "rotate"])));
+    all.push(("root status`", w.json(&["root", "status"])));
 }
 
 /// Those that turn autolock off and on again, and order new disk keys.

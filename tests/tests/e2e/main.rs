@@ -31,6 +31,7 @@ mod pace;
 mod pages;
 mod registry;
 mod renewal;
+mod roots;
 mod shims;
 mod signals;
 mod story;

@@ -25,7 +25,8 @@ fn a_machine_is_given_so_many_certificates_in_a_row_and_no_more() {
     w.add_node("eu");
     w.agents[0].kill();
     let link = calls.service(&w, &IdentityCell::new(machine(&w.agent_state(0)))).unwrap();
-    let request = RenewRequest { csr: PrivateKey::generate().unwrap().csr().unwrap(), hpke_pub: vec![7; 32] };
+    let request =
+        RenewRequest { csr: PrivateKey::generate().unwrap().csr().unwrap(), hpke_pub: vec![7; 32], bundle_epoch: 0 };
     let (given, refused) = Runtime::new().unwrap().block_on(async {
         let mut client = IdentityClient::new(link.channel.clone());
         let mut given = 0;
@@ -112,7 +113,7 @@ fn an_orchestrator_that_asks_without_end_is_refused_and_keeps_its_lease() {
         };
         tokio::time::timeout(PATIENCE, used_up).await.expect("its burst is not answered");
         let mut client = SchedPlaneClient::new(lease.channel.clone());
-        let ask = KeepLeaseRequest { session_addr: format!("127.0.0.1:{}", w.session) };
+        let ask = KeepLeaseRequest { session_addr: format!("127.0.0.1:{}", w.session), bundle_epoch: 0 };
         let kept = tokio::time::timeout(Duration::from_secs(5), async {
             let mut answers = client.keep_lease(tokio_stream::once(ask)).await.unwrap().into_inner();
             answers.message().await.unwrap().unwrap()

@@ -2,7 +2,8 @@
 //!
 //! LAW: a new private key is on disk before its request is sent, and a lost reply is followed by the same request with
 //! the same key (protocol, renewal chain R2): a second key would look like a clone and burn the identity. Test:
-//! `a_lost_reply_is_retried_with_the_same_key_even_after_a_restart`.
+//! `a_lost_reply_is_retried_with_the_same_key_even_after_a_restart`. An identity whose certificate is over comes back by its
+//! key, with the same pending key: [`crate::rejoin`].
 
 mod store;
 
@@ -18,6 +19,7 @@ use holdfast_types::{Millis, SpiffeId};
 use rustls::pki_types::CertificateDer;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -27,6 +29,12 @@ use tokio_util::sync::CancellationToken;
 pub trait Authority: Send + Sync {
     /// Asks for a certificate for the key of `csr` (PKCS #10, DER). May be called again with the same request.
     fn renew(&self, csr: Vec<u8>) -> impl Future<Output = Result<Renewed, Failure>> + Send;
+    /// Asks for a certificate for the key of `csr` where the present one is over or not believed: `old`, the key that it is for,
+    /// proves who asks. May be called again with the same request.
+    fn rejoin(&self, csr: Vec<u8>, old: PrivateKey) -> impl Future<Output = Result<Renewed, Failure>> + Send {
+        drop((csr, old));
+        std::future::ready(Err(Failure::refused("certificate-refused", "the certificate is over")))
+    }
 }
 
 /// What the authority gave.
@@ -62,6 +70,13 @@ pub enum RenewError {
     OtherName(SpiffeId),
 }
 
+impl RenewError {
+    /// True if another attempt may succeed without anybody changing anything.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Authority(failure) if failure.may_pass())
+    }
+}
+
 /// When to renew out of turn, and who wants to know that it was done.
 #[derive(Debug)]
 pub struct Renewals {
@@ -69,10 +84,21 @@ pub struct Renewals {
     pub wanted: Notify,
     /// Rises with every new certificate.
     pub done: watch::Sender<u64>,
+    /// The vault does not believe the present certificate.
+    refused: AtomicBool,
 }
 impl Default for Renewals {
     fn default() -> Self {
-        Self { wanted: Notify::new(), done: watch::Sender::new(0) }
+        Self { wanted: Notify::new(), done: watch::Sender::new(0), refused: AtomicBool::new(false) }
+    }
+}
+impl Renewals {
+    /// The vault does not believe our certificate, whatever our clock says of it: we come back by its key. Until that is done it
+    /// is news only once.
+    pub fn refused(&self) {
+        if !self.refused.swap(true, Ordering::Relaxed) {
+            self.wanted.notify_one();
+        }
     }
 }
 
@@ -86,6 +112,8 @@ pub struct Renewer<A> {
 
 /// Shortest wait between two renewals, whatever the authority says.
 const MIN_WAIT: Duration = Duration::from_secs(1);
+/// Longest wait between two attempts of an identity whose certificate is over, while nobody has refused it.
+const AWAY: Duration = Duration::from_secs(10);
 /// Longest sleep: after it the clock is looked at again.
 const NAP: Duration = Duration::from_secs(60);
 
@@ -123,26 +151,53 @@ impl<A: Authority> Renewer<A> {
     /// Being told again to renew ends a wait: what was in the way may be gone.
     async fn until_renewed(&self, renewals: &Renewals) -> Millis {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+        // What the vault did not believe, it may believe by now: the two ways in turn.
+        let mut by_key = true;
         loop {
-            match self.renew().await {
-                Ok(due) => return due,
-                Err(error) => tracing::warn!(%error, "certificate not renewed yet"),
-            }
+            let over = self.is_over() || (by_key && renewals.refused.load(Ordering::Relaxed));
+            by_key = !by_key;
+            let error = match self.attempt(over).await {
+                Ok(due) => {
+                    renewals.refused.store(false, Ordering::Relaxed);
+                    return due;
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(%error, over, "certificate not renewed yet");
+            let away = over && error.may_pass();
+            let wait = backoff.next_delay();
             tokio::select! {
-                () = sleep(backoff.next_delay()) => {}
+                () = sleep(if away { wait.min(jittered(AWAY, 0.5)) } else { wait }) => {}
                 () = renewals.wanted.notified() => {}
             }
         }
     }
 
-    /// One attempt; when the next renewal is due. On failure the pending key stays, and the next attempt uses it.
+    /// True if the certificate in use has ended. Validity counts whole seconds and includes its last one.
+    fn is_over(&self) -> bool {
+        let last = Duration::from_secs(1);
+        self.cell.current().is_some_and(|identity| identity.not_after().plus(last) <= now())
+    }
+
+    /// One attempt; when the next renewal is due. On failure the pending key stays, and the next attempt uses it. A certificate
+    /// that is over is not renewed: its key proves who comes back.
     pub async fn renew(&self) -> Result<Millis, RenewError> {
+        self.attempt(self.is_over()).await
+    }
+
+    async fn attempt(&self, over: bool) -> Result<Millis, RenewError> {
         let key = in_background({
             let store = self.store.clone();
             move || pending_key(store.as_ref())
         })
         .await?;
-        let renewed = self.authority.renew(key.csr()?).await?;
+        let renewed = if over {
+            let store = self.store.clone();
+            let stored = in_background(move || Ok(store.load()?.ok_or(StoreError::NoIdentity)?)).await?;
+            self.authority.rejoin(key.csr()?, stored.key).await?
+        } else {
+            self.authority.renew(key.csr()?).await?
+        };
         let identity = LocalIdentity::new(&renewed.chain, &key)?;
         self.check(&renewed.chain, &identity)?;
         in_background({
@@ -169,11 +224,16 @@ impl<A: Authority> Renewer<A> {
 
 /// The pending key: the one of an attempt whose reply was lost, or a new one that is stored before it is returned.
 pub fn pending_key(store: &dyn KeyStore) -> Result<PrivateKey, RenewError> {
-    if let Some(key) = store.load_pending()? {
-        return Ok(key);
-    }
-    let key = PrivateKey::generate()?;
-    store.save_pending(&key)?;
+    let key = match store.load_pending()? {
+        Some(key) => key,
+        None => {
+            let key = PrivateKey::generate()?;
+            store.save_pending(&key)?;
+            key
+        }
+    };
+    // What operators name who let a quarantined machine go on.
+    tracing::info!(key = %key.spki_sha256(), "the next certificate is asked for with this key");
     Ok(key)
 }
 

@@ -23,6 +23,9 @@ pub enum StoreError {
     /// The file is not what was written.
     #[error("{0} does not hold a P-256 key and its certificates; restore it or join again")]
     Corrupt(PathBuf),
+    /// There is no identity whose key could prove who we are.
+    #[error("there is no identity in the store any more; restore it or join again")]
+    NoIdentity,
     /// There is no pending key to promote.
     #[error("a certificate arrived, but there is no pending key for it")]
     NoPending,

@@ -6,5 +6,6 @@ mod dialling;
 mod handshake;
 mod health;
 mod hostile;
+mod rejoin;
 mod renewal;
 mod world;

@@ -16,7 +16,7 @@ use futures::stream::{BoxStream, StreamExt as _};
 use holdfast_pki::chain::Anchors;
 use holdfast_pki::issue::{ISSUER_LIFE, IssuerCa, ROOT_LIFE, RootCa, new_root};
 use holdfast_pki::keys::{CertSigner, SubjectKey};
-use holdfast_types::{ClusterId, Digest, Role, SpiffeId, TrustDomain};
+use holdfast_types::{ClusterId, Digest, Millis, Role, SpiffeId, TrustDomain};
 use holdfast_wire::keys::SignError;
 use holdfast_wire::v1::{Ack, Evidence, Issued, NodePush, NodeReport, RenewRequest};
 use std::future::Future;
@@ -51,6 +51,7 @@ impl CertSigner for PrivateKey {
 pub(super) struct Ca {
     pub(super) cluster: ClusterId,
     pub(super) root: Vec<u8>,
+    root_key: PrivateKey,
     issuer: Vec<u8>,
     issuer_key: PrivateKey,
     domain: TrustDomain,
@@ -69,7 +70,7 @@ impl Ca {
         let root = new_root(&root_key, &cluster, serial(), now(), ROOT_LIFE).unwrap().der;
         let key = SubjectKey::from_spki(issuer_key.spki_der()).unwrap();
         let issuer = RootCa::open(&root, &root_key).unwrap().issuer(&key, serial(), now(), ISSUER_LIFE).unwrap().der;
-        Self { cluster, root, issuer, issuer_key, domain: TrustDomain::parse("test.example").unwrap() }
+        Self { cluster, root, root_key, issuer, issuer_key, domain: TrustDomain::parse("test.example").unwrap() }
     }
     pub(super) fn anchor(&self) -> Digest {
         self.cluster.anchor(&self.root)
@@ -79,10 +80,18 @@ impl Ca {
     }
     /// Leaf, issuer and root, for the key in `spki`.
     pub(super) fn chain(&self, spki: &[u8], id: &SpiffeId, life: Duration) -> Vec<Vec<u8>> {
+        self.chain_from(now(), spki, id, life)
+    }
+    /// The same, made at `begin`, which is at most five minutes ago.
+    pub(super) fn chain_from(&self, begin: Millis, spki: &[u8], id: &SpiffeId, life: Duration) -> Vec<Vec<u8>> {
         let key = SubjectKey::from_spki(spki).unwrap();
         let issuer = IssuerCa::open(&self.issuer, &self.issuer_key).unwrap();
-        let leaf = issuer.leaf(&key, id, serial(), now(), life).unwrap().der;
+        let leaf = issuer.leaf(&key, id, serial(), begin, life).unwrap().der;
         vec![leaf, self.issuer.clone(), self.root.clone()]
+    }
+    /// The root of `other`, certified by ours.
+    pub(super) fn cross(&self, other: &Self) -> Vec<u8> {
+        RootCa::open(&self.root, &self.root_key).unwrap().cross(&other.root, serial(), now()).unwrap().der
     }
     pub(super) fn identity_for(&self, role: Role, name: &str, life: Duration) -> LocalIdentity {
         let key = PrivateKey::generate().unwrap();
@@ -171,10 +180,14 @@ impl Drop for Running {
 }
 
 pub(super) async fn start(tls: ServerTls, echo: Echo, connections: Connections, limits: Limits) -> Running {
+    let routes = Routes::new(IdentityServer::new(echo.clone())).add_service(NodePlaneServer::new(echo));
+    start_with(tls, routes, connections, limits).await
+}
+
+pub(super) async fn start_with(tls: ServerTls, routes: Routes, connections: Connections, limits: Limits) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let routes = Routes::new(IdentityServer::new(echo.clone())).add_service(NodePlaneServer::new(echo));
     let task = tokio::spawn(serve(listener, tls, routes, connections.clone(), limits, stop.clone()));
     Running { addr, connections, stop, task }
 }

@@ -3,8 +3,10 @@
 //! STORED: Raft log entries hold [`Stamped`] in postcard; golden file `vault/core/golden/command.hex`.
 //! Variants are only ever appended, never reordered.
 
+mod roots;
 mod voters;
 
+pub use roots::{Asked, CaKey, CrossRow, NewRoot};
 pub use voters::{NewTerm, RecordAt, Rewrapped, VoterMark, VoterSaid};
 
 use crate::observation::NoteFacts;
@@ -56,6 +58,8 @@ pub struct CertFacts {
     pub spki: Digest,
     /// End of validity.
     pub not_after: Millis,
+    /// `H` of the root that its issuer is under.
+    pub root: Digest,
 }
 
 /// A node's HPKE key of one renewal period.
@@ -81,11 +85,11 @@ pub struct Founding {
     /// End of the root's validity.
     pub root_not_after: Millis,
     /// Its key.
-    pub root_key: SealedKey,
+    pub root_key: CaKey,
     /// DER of the issuer.
     pub issuer_der: Vec<u8>,
     /// Its key.
-    pub issuer_key: SealedKey,
+    pub issuer_key: CaKey,
     /// End of the issuer's validity.
     pub issuer_not_after: Millis,
     /// Statement key.
@@ -268,6 +272,8 @@ pub enum Command {
         cert: CertFacts,
         /// The node's next HPKE key.
         hpke: Option<HpkeFacts>,
+        /// Epoch of the newest Bundle that it believes.
+        acked: u64,
     },
     /// Renewal chain R4: the pending certificate was used.
     Activate {
@@ -326,10 +332,12 @@ pub enum Command {
     },
     /// A new issuer takes over.
     NewIssuer {
+        /// `H` of the root that signed it: the signing one, a precondition.
+        root: Digest,
         /// DER.
         der: Vec<u8>,
         /// Its key.
-        key: SealedKey,
+        key: CaKey,
         /// End of its validity.
         not_after: Millis,
     },
@@ -367,6 +375,49 @@ pub enum Command {
     KeyringDestroy(Vec<u32>),
     /// A new era begins: a cluster was brought back on one voter.
     Reset(Box<crate::reset::ResetFacts>),
+    /// Rotation of the root: another one is trusted from now on.
+    RootAdd(Box<NewRoot>),
+    /// Rotation of the root: another trusted one signs from now on.
+    RootSwitch {
+        /// `H` of its certificate.
+        to: Digest,
+    },
+    /// Rotation of the root: one that nobody needs any more is trusted no longer.
+    RootDrop {
+        /// `H` of its certificate.
+        root: Digest,
+        /// The Bundle without it, signed by old and new roots.
+        bundle: Vec<u8>,
+    },
+    /// The key of a root that was dropped is gone.
+    RootDestroyed {
+        /// `H` of its certificate.
+        root: Digest,
+    },
+    /// Machines that said which Bundle is the newest that they believe, by its epoch.
+    Acked(Vec<(String, u64)>),
+    /// An identity whose certificate is over came back by the key that the registry knows.
+    Rejoin {
+        /// Which identity.
+        id: String,
+        /// Its certificate.
+        cert: CertFacts,
+        /// The node's next HPKE key.
+        hpke: Option<HpkeFacts>,
+        /// Epoch of the newest Bundle that it believes.
+        acked: u64,
+        /// Where it spoke from.
+        from: String,
+    },
+    /// Two sessions of one identity at a time.
+    Concurrent {
+        /// Which identity.
+        id: String,
+        /// What was seen.
+        detail: String,
+    },
+    /// What a root whose key is offline is to sign.
+    RootAsk(Box<Asked>),
 }
 
 impl Command {

@@ -25,8 +25,9 @@ pub mod views;
 
 pub use apply::{Applied, Committed, Event};
 pub use command::{
-    CertFacts, Command, Founding, GrantFact, GrantOrder, HpkeFacts, NewTerm, NodeTaskReport, RecordAt, Rewrapped,
-    SealedKey, Stamped, StkFacts, Submission, VoterFacts, VoterMark, VoterSaid, command_voter,
+    Asked, CaKey, CertFacts, Command, CrossRow, Founding, GrantFact, GrantOrder, HpkeFacts, NewRoot, NewTerm,
+    NodeTaskReport, RecordAt, Rewrapped, SealedKey, Stamped, StkFacts, Submission, VoterFacts, VoterMark, VoterSaid,
+    command_voter,
 };
 pub use entropy::Entropy;
 pub use held::{Held, Prepared};
@@ -36,7 +37,8 @@ pub use observation::{NoteFacts, NoteKind};
 pub use refusal::{Code, Refusal};
 pub use reset::ResetFacts;
 pub use state::{
-    Accepted, Budget, CertRow, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow, NextUnlock,
-    Presented, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock,
+    Accepted, Budget, CertRow, GivenRoot, GrantRow, GrantState, Identity, IdentityState, Issuer, Lease, MandateRow,
+    NextUnlock, Notice, Noticed, PastKey, Presented, REJOIN_MOST, RetiredRoot, RootKind, RootRow, RootStep, RootTarget,
+    Rotation, SecretRow, SecretVersion, ServiceRow, SpecVersion, State, StateError, StkRow, TokenRow, Unlock,
     UnlockKey, VoterRow, VoterState, WantedSlots, third_over,
 };

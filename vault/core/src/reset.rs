@@ -2,7 +2,7 @@
 //!
 //! STORED: part of a log entry, see `command.rs`.
 
-use crate::command::{SealedKey, StkFacts, VoterFacts};
+use crate::command::{CaKey, StkFacts, VoterFacts};
 use holdfast_types::{Digest, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -18,11 +18,11 @@ pub struct ResetFacts {
     /// End of the root's validity.
     pub root_not_after: Millis,
     /// Its key.
-    pub root_key: SealedKey,
+    pub root_key: CaKey,
     /// DER of the issuer.
     pub issuer_der: Vec<u8>,
     /// Its key.
-    pub issuer_key: SealedKey,
+    pub issuer_key: CaKey,
     /// End of the issuer's validity.
     pub issuer_not_after: Millis,
     /// Statement key.

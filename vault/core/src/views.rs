@@ -1,13 +1,19 @@
 //! What is known about things, as messages for operators and orchestrators. Never a secret, never a record.
 
 use crate::state::{GrantRow, Identity, SpecVersion, State, VoterRow, VoterState};
-use holdfast_types::{Digest, GrantId, Millis, OrchId, Role, SecretRef, ServiceRef, TokenId, VoterId, sha256};
+use holdfast_types::{Digest, GrantId, Millis, OrchId, Role, SecretRef, ServiceRef, TokenId, VoterId};
 use holdfast_wire::v1;
 
 impl State {
     /// An identity, as the directory shows it. `connected` is the leader's observation.
     pub fn node_view(&self, id: &str, connected: bool) -> Option<v1::NodeView> {
         self.identities.get(id).filter(|i| i.role != Role::Op).map(|i| node_view(id, i, connected))
+    }
+    /// The same as operators see it at `now`: an identity whose certificates are over is `expired`.
+    pub fn node_view_at(&self, id: &str, connected: bool, now: Millis) -> Option<v1::NodeView> {
+        let row = self.identities.get(id)?;
+        let state = row.shown_state(now).to_owned();
+        self.node_view(id, connected).map(|v| v1::NodeView { state, ..v })
     }
     /// Ids of all nodes and orchestrators, removed ones included. Who waits to become a voter is neither: see
     /// [`Self::applicants`].
@@ -27,6 +33,10 @@ impl State {
     /// Role of an identity.
     pub fn role_of(&self, id: &str) -> Option<Role> {
         self.identities.get(id).map(|i| i.role)
+    }
+    /// The certificate that an identity uses.
+    pub fn certificate_of(&self, id: &str) -> Option<&crate::CertRow> {
+        self.identities.get(id).and_then(crate::Identity::certificate)
     }
     /// A service with its active specs and the vouchers they need; `None` once removed.
     pub fn service_view(&self, name: &ServiceRef) -> Option<v1::ServiceView> {
@@ -153,18 +163,13 @@ impl State {
     pub fn status_view(&self, now: Millis) -> v1::StatusView {
         let mut counts = std::collections::BTreeMap::<&str, u64>::new();
         for i in self.identities.values().filter(|i| i.role == Role::Node) {
-            *counts.entry(i.state.as_str()).or_default() += 1;
+            *counts.entry(i.shown_state(now)).or_default() += 1;
         }
-        let root = |r: &crate::RootRow| v1::RootView {
-            sha256: sha256(&[&r.der]).to_vec(),
-            not_after_ms: r.not_after.0,
-            signer: r.signer,
-        };
         v1::StatusView {
             cluster_id: self.cluster_id().map(|c| c.0.to_vec()).unwrap_or_default(),
             trust_domain: self.trust_domain().map(ToString::to_string).unwrap_or_default(),
             nodes: counts.into_iter().map(|(state, count)| v1::NodeCount { state: state.to_owned(), count }).collect(),
-            roots: self.roots.iter().map(root).collect(),
+            roots: self.roots.iter().map(|r| self.root_view(r, now)).collect(),
             autolock: self.autolock(),
             era: self.era(),
             epoch: self.epoch,

@@ -3,8 +3,9 @@
 use crate::clock::complaint;
 use crate::cluster::Cluster;
 use crate::members;
+use crate::roots;
 use holdfast_types::{Millis, VoterId};
-use holdfast_vault_core::State;
+use holdfast_vault_core::{Notice, State};
 use holdfast_wire::v1;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,26 @@ const NAMED: usize = 10;
 
 /// What takes longer than this is worth an alarm.
 const LATE: Duration = Duration::from_secs(3600);
+
+/// What was noticed of machines.
+const NOTICES: [(Notice, &str, &str); 3] = [
+    (
+        Notice::Fork,
+        "identity-fork",
+        "are quarantined, since two keys claimed each: the log says from where. Release it with the key on the right machine's \
+         console (holdfast node release), or remove it",
+    ),
+    (
+        Notice::Concurrent,
+        "identity-concurrent",
+        "had two sessions at a time within the day, from two addresses, as the log says: one of them may be a thief's",
+    ),
+    (
+        Notice::Rejoin,
+        "identity-rejoin",
+        "came back within the day after their certificates were over: make sure that it was the machine itself",
+    ),
+];
 
 /// Every alarm of this moment.
 pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Alarm> {
@@ -89,7 +110,12 @@ fn unfinished(unlock: &v1::UnlockView, keyring: &v1::KeyringView, now: Millis) -
 /// Those that committed state tells.
 fn committed(s: &State, now: Millis) -> Vec<(&'static str, String)> {
     let mut all = unfinished(&s.unlock_view(), &s.keyring_view(), now);
+    all.extend(roots::alarms(s, now));
     all.extend(even(s.voters().count()));
+    for (what, code, text) in NOTICES {
+        let ids: Vec<String> = s.noticed(what, now).into_iter().map(str::to_owned).collect();
+        all.extend(told(code, &ids, text));
+    }
     let open: Vec<_> =
         s.compromised_voters().iter().map(|(id, left)| format!("voter {id} ({})", left.join(", "))).collect();
     all.extend(told("compromised", &open, "were evicted as compromised, and what they held is in use still"));

@@ -3,13 +3,15 @@
 use super::{Answers, present};
 use crate::cluster::Cluster;
 use crate::keystore::random32;
+use crate::seen::{addr_of, from as from_addr};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::join_server::Join;
 use holdfast_transport::server::{ConnPeer, Limits, PerSource};
 use holdfast_types::{Millis, TokenId};
 use holdfast_vault_core::NoteKind;
 use holdfast_vault_core::prepare::{self, Approved, JoinOutcome};
-use holdfast_wire::v1::{self, await_reply, join_reply, join_request, login_reply, login_request};
+use holdfast_wire::v1::{self, await_reply, join_reply, join_request, login_reply, login_request, rejoin_request};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Request, Response, Status, Streaming};
@@ -85,6 +87,43 @@ fn asked_before() -> Failure {
     .help("nothing, if this machine's clock was just set back: it is asked again")
 }
 
+/// The next certificate of a machine that proves its old key.
+async fn comes_back(
+    cluster: &Cluster,
+    (nonce, addr): ([u8; 32], Option<SocketAddr>),
+    id: &str,
+    proof: &v1::RejoinProof,
+) -> Result<v1::Issued, Failure> {
+    let place = format!("{}; {}", from_addr(addr), cluster.seen.elsewhere(id, "", None));
+    let decided = match cluster.decide(|l, e| prepare::rejoin(l, &nonce, id, proof, &place, e)) {
+        // The proof was good: only now does it count as this machine's.
+        Ok(p) => cluster.may_have_certificate(id).map(|()| p),
+        Err(f) => Err(f),
+    };
+    let committed = match decided {
+        Ok(p) => cluster.commit(p).await.map(|(issued, _)| issued).map_err(|f| cluster.on_join(f)),
+        Err(f) => Err(f),
+    };
+    let issued = match committed {
+        Ok(issued) => issued,
+        Err(f) => {
+            // Of a name that nobody has, nothing is written down; of others, the first refusals of a source in a minute.
+            let source = addr.map_or_else(String::new, |a| a.ip().to_string());
+            let is_machine = matches!(cluster.look(|s| s.node_view(id, false).is_some()), Ok(true));
+            if is_machine
+                && f.code == "bad-credential"
+                && cluster.strangers.allows(&format!("rejoin/{source}"), cluster.clock.now())
+            {
+                let detail = format!("it could not come back: {}", f.message);
+                cluster.note(NoteKind::UnknownCert, format!("peer/{}", from_addr(addr)), id.to_owned(), detail).await;
+            }
+            return Err(f);
+        }
+    };
+    let fork = || Failure::refused("identity-fork", "two keys claim this identity; it is quarantined");
+    issued.ok_or_else(|| fork().help("see holdfast node release, or remove it and join again with a new token"))
+}
+
 type Sent<T> = tokio::sync::mpsc::Sender<Result<T, Status>>;
 
 /// Runs a handshake beside its answers.
@@ -112,6 +151,7 @@ async fn send<T>(tx: &Sent<T>, m: T) -> Result<(), Failure> {
 impl Join for JoinService {
     type JoinStream = Answers<v1::JoinReply>;
     type LoginStream = Answers<v1::LoginReply>;
+    type RejoinStream = Answers<v1::JoinReply>;
 
     async fn join(&self, request: Request<Streaming<v1::JoinRequest>>) -> Result<Response<Self::JoinStream>, Status> {
         self.leads().await?;
@@ -160,6 +200,31 @@ impl Join for JoinService {
             }
         };
         Ok(Response::new(v1::AwaitReply { step: Some(step) }))
+    }
+
+    /// For a machine whose certificate is over: it proves the key that the registry knows. It may have slept through changes of
+    /// the roots, so the documents come first, and it judges by them whom it speaks with.
+    async fn rejoin(
+        &self,
+        request: Request<Streaming<v1::RejoinRequest>>,
+    ) -> Result<Response<Self::RejoinStream>, Status> {
+        self.leads().await?;
+        let addr = addr_of(&request);
+        let nonce = random32()?;
+        let challenge = self.challenge(nonce)?;
+        let cluster = Arc::clone(&self.0);
+        let mut inbound = request.into_inner();
+        Ok(converse(move |tx| async move {
+            let Some(rejoin_request::Step::Hello(hello)) = next(&mut inbound).await?.step else {
+                return Err(Failure::invalid("invalid-input", "coming back begins with a hello"));
+            };
+            send(&tx, v1::JoinReply { step: Some(join_reply::Step::Challenge(challenge)) }).await?;
+            let Some(rejoin_request::Step::Proof(proof)) = next(&mut inbound).await?.step else {
+                return Err(Failure::invalid("invalid-input", "a challenge is answered by a proof"));
+            };
+            let issued = comes_back(&cluster, (nonce, addr), &hello.id, &proof).await?;
+            send(&tx, v1::JoinReply { step: Some(join_reply::Step::Issued(issued)) }).await
+        }))
     }
 
     /// For whoever trusts no root of ours any more, as after a reset: documents that prove themselves, and where the voters are. Any

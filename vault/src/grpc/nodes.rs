@@ -4,7 +4,10 @@ use super::Answers;
 use crate::cluster::{Caller, Cluster};
 use crate::drive::{push_leases, trust_pushes};
 use crate::failure::refused;
+use crate::hub::Entered;
 use crate::rights::Rpc;
+use crate::roots;
+use crate::seen::{addr_of, from};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::node_plane_server::NodePlane;
 use holdfast_types::{GrantId, NodeId, sha256};
@@ -12,6 +15,7 @@ use holdfast_vault_core::{Command, Event, GrantState, NodeTaskReport, NoteKind, 
 use holdfast_wire::tasks::is_over;
 use holdfast_wire::v1::{self, node_push::Push};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -72,6 +76,7 @@ impl NodeSession {
             return Err(Failure::invalid("invalid-input", "too many tasks in one report"));
         }
         self.cluster.entries.turn(self.node.as_str()).await?;
+        roots::heard(&self.cluster, self.node.as_str(), r.bundle_epoch)?;
         let mut tasks: Vec<_> = r.tasks.iter().filter_map(report).collect();
         if r.complete {
             self.give_all(&r).await?;
@@ -91,6 +96,9 @@ impl NodeSession {
     async fn give_all(&self, r: &v1::NodeReport) -> Result<(), Failure> {
         for push in trust_pushes(&self.cluster, r.charter_version, r.bundle_epoch)? {
             self.cluster.hub.push(&self.node, push);
+        }
+        if self.cluster.look(|s| roots::is_old(s, self.node.as_str()))? {
+            self.cluster.renewals.came(&self.node);
         }
         let now = self.cluster.now()?;
         if let Some(extend) = self.cluster.look(|s| s.extensions_of(&self.node, now))? {
@@ -150,6 +158,20 @@ fn differs(g: &holdfast_vault_core::GrantRow, t: &NodeTaskReport) -> bool {
         || g.state == GrantState::Issued
 }
 
+impl NodeService {
+    /// A second session of one identity, from another address: written down, and both were told to renew.
+    async fn concurrent(&self, node: &NodeId, from: &str, other: IpAddr) {
+        if !self.0.throttle.allows(&format!("concurrent/{node}"), self.0.clock.now()) {
+            return;
+        }
+        let detail = format!("a session began at {from} while there was one at {other}");
+        let command = Command::Concurrent { id: node.to_string(), detail };
+        if let Err(e) = self.0.propose(command).await {
+            tracing::warn!(node = %node, error = %e, "two sessions of one node could not be written to the log");
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl NodePlane for NodeService {
     type SyncStream = Answers<v1::NodePush>;
@@ -159,8 +181,12 @@ impl NodePlane for NodeService {
         self.0.confirm_leading().await?;
         let node = node_of(&caller)?;
         self.0.entries.turn(node.as_str()).await?;
-        let (number, pushes) = self.0.hub.enter(&node);
+        let addr = addr_of(&request);
+        let Entered { number, pushes, beside } = self.0.hub.enter(&node, addr.map(|a| a.ip()));
         tracing::info!(node = %node, "sync session begins");
+        if let Some(other) = beside {
+            self.concurrent(&node, &from(addr), other).await;
+        }
         self.0.announce(Event::Identity(node.to_string()));
         let session = NodeSession { cluster: Arc::clone(&self.0), node, number };
         tokio::spawn(session.run(request.into_inner()));

@@ -6,13 +6,16 @@ use crate::rights::Rpc;
 use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::rpc::command_plane_server::CommandPlane;
 use holdfast_transport::rpc::read_server::Read;
-use holdfast_types::{NodeId, SecretRef, ServiceRef, VoterId};
+use holdfast_types::{Millis, NodeId, SecretRef, ServiceRef, VoterId};
 use holdfast_vault_core::{NoteKind, State, prepare};
 use holdfast_wire::statement::peek;
 use holdfast_wire::v1;
 use holdfast_wire::v1::command::Action;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
+
+/// How often a statement is prepared while what it was prepared on changes.
+const TRIES: u32 = 3;
 
 /// Serves operators.
 #[derive(Clone)]
@@ -30,10 +33,19 @@ impl CommandPlane for OperatorService {
             return Ok(Response::new(reply(before.leaf, before.rev)));
         }
         // What is refused by right is refused first; only then is looked whether it can be done.
-        let prepared = self.0.decide(|l, e| prepare::submit(l, &st, &r.r#box, e));
-        let decided = match prepared.and_then(|p| can_be_done(&self.0, &st).map(|()| p)) {
-            Ok(p) => self.0.commit(p).await,
-            Err(f) => Err(f),
+        let mut tries = TRIES;
+        let decided = loop {
+            let prepared = self.0.decide(|l, e| prepare::submit(l, &st, &r.r#box, e));
+            let decided = match prepared.and_then(|p| can_be_done(&self.0, &st).map(|()| p)) {
+                Ok(p) => self.0.commit(p).await,
+                Err(f) => break Err(f),
+            };
+            tries -= 1;
+            // Something of the vault's own moved between the preparation and the entry, such as the keyring. What the
+            // operator has to know of, the next preparation says.
+            if tries == 0 || decided.as_ref().err().is_none_or(|f| f.kind != FailureKind::Changed) {
+                break decided;
+            }
         };
         match decided {
             Ok(((), done)) => Ok(Response::new(reply(done.leaf(), done.rev()))),
@@ -71,6 +83,16 @@ impl OperatorService {
         self.0.confirm_leading().await?;
         Ok(Response::new(self.0.look(f)?))
     }
+    /// The roots as committed state knows them, and what this leader knows beside it.
+    fn roots(&self, now: Millis) -> Result<v1::RootsView, Failure> {
+        let mut view = self.0.look(|s| s.roots_view(now, |n| self.0.hub.is_connected(n)))?;
+        let stalled = self.0.stalled.load();
+        if !stalled.is_empty() {
+            view.waits_for = stalled.to_string();
+        }
+        view.hsm = self.0.token_words();
+        Ok(view)
+    }
     fn connected(&self, id: &str) -> bool {
         NodeId::parse(id).is_ok_and(|n| self.0.hub.is_connected(&n))
     }
@@ -90,15 +112,17 @@ impl Read for OperatorService {
         view.state = if status.leader.is_some() { "ready" } else { "no-quorum" }.to_owned();
         members::fill(&self.0, &mut view.voters);
         (view.unlock, view.keyring) = self.0.look(|s| (Some(s.unlock_view()), Some(s.keyring_view())))?;
+        view.root_rotation = Some(v1::RootsView { issuer_csr: Vec::new(), next_bundle: None, ..self.roots(now)? });
         view.alarms = super::alarms::all(&self.0, &view, now);
         Ok(Response::new(view))
     }
 
     async fn list_nodes(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::NodeList>, Status> {
         let r = request.get_ref().clone();
+        let clock = self.0.clock.now();
         self.read(&request, Rpc::ListNodes, |s| {
             let ids = s.machine_ids().filter(|id| r.name.is_empty() || *id == r.name);
-            let all = ids.filter_map(|id| s.node_view(id, self.connected(id)));
+            let all = ids.filter_map(|id| s.node_view_at(id, self.connected(id), s.time(clock)));
             v1::NodeList { nodes: all.filter(|n| r.all || n.state != "removed").collect() }
         })
         .await
@@ -168,6 +192,12 @@ impl Read for OperatorService {
 
     async fn get_unlock(&self, request: Request<v1::Ack>) -> Result<Response<v1::UnlockView>, Status> {
         self.read(&request, Rpc::GetUnlock, State::unlock_view).await
+    }
+
+    async fn get_roots(&self, request: Request<v1::Ack>) -> Result<Response<v1::RootsView>, Status> {
+        self.0.admit(&request, Rpc::GetRoots).await?;
+        self.0.confirm_leading().await?;
+        Ok(Response::new(self.roots(self.0.now()?)?))
     }
 
     async fn get_trust(&self, request: Request<v1::Ack>) -> Result<Response<v1::TrustView>, Status> {

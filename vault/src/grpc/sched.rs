@@ -4,7 +4,9 @@ use super::Answers;
 use crate::cluster::{Caller, Cluster};
 use crate::failure::refused;
 use crate::keystore::random32;
+use crate::registry::Events;
 use crate::rights::Rpc;
+use crate::roots;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::sched_plane_server::SchedPlane;
 use holdfast_types::{GrantId, NodeId, OrchId};
@@ -36,9 +38,31 @@ impl SchedService {
         let session_addr = address(known, said, may_change);
         let life_ms = i64::try_from(cluster.config.lives.lease.as_millis()).unwrap_or(i64::MAX);
         cluster.propose(Command::KeepLease { orch: orch.clone(), session_addr, life_ms }).await?;
+        Self::leases(cluster, orch)
+    }
+
+    /// The leases as they are, and whether the orchestrator is to renew its certificate.
+    fn leases(cluster: &Cluster, orch: &OrchId) -> Result<v1::KeepLeaseReply, Failure> {
         let now = cluster.now()?;
-        let leases = cluster.look(|s| s.leases_of(orch.as_str(), now))?;
-        Ok(v1::KeepLeaseReply { leases, status: Some(cluster.status()?) })
+        let (leases, renew_now) =
+            cluster.look(|s| (s.leases_of(orch.as_str(), now), roots::is_old(s, orch.as_str())))?;
+        Ok(v1::KeepLeaseReply { leases, status: Some(cluster.status()?), renew_now })
+    }
+
+    /// What the leader has to say to an orchestrator unasked: that another root signs.
+    fn unasked(
+        cluster: &Cluster,
+        orch: &OrchId,
+        news: &Result<Events, RecvError>,
+    ) -> Result<Option<v1::KeepLeaseReply>, Failure> {
+        let may_concern = match news {
+            Ok(events) => events.contains(&Event::Trust),
+            Err(_) => true,
+        };
+        if !may_concern || !cluster.look(|s| roots::is_old(s, orch.as_str()))? {
+            return Ok(None);
+        }
+        Self::leases(cluster, orch).map(Some)
     }
 
     /// Receipts for what was committed: one checkpoint for the whole batch.
@@ -137,10 +161,30 @@ impl SchedPlane for SchedService {
         let orch = orch_of(&caller)?;
         let (tx, rx) = mpsc::channel(4);
         let (cluster, mut inbound) = (Arc::clone(&self.0), request.into_inner());
+        let mut events = self.0.events();
         tokio::spawn(async move {
-            while let Ok(Some(r)) = inbound.message().await {
+            loop {
+                let asked = tokio::select! {
+                    asked = inbound.message() => asked,
+                    news = events.recv() => {
+                        let reply = Self::unasked(&cluster, &orch, &news).map_err(Status::from).transpose();
+                        let gone = match reply {
+                            Some(reply) => tx.send(reply).await.is_err(),
+                            None => false,
+                        };
+                        if gone || matches!(news, Err(RecvError::Closed)) {
+                            return;
+                        }
+                        continue;
+                    }
+                };
+                let Ok(Some(r)) = asked else { return };
                 // Each is an entry of the log: who asks faster waits.
                 if let Err(f) = cluster.leases.turn(orch.as_str()).await {
+                    drop(tx.send(Err(f.into())).await);
+                    return;
+                }
+                if let Err(f) = roots::heard(&cluster, orch.as_str(), r.bundle_epoch) {
                     drop(tx.send(Err(f.into())).await);
                     return;
                 }

@@ -178,7 +178,7 @@ impl Taken {
         }
         let ident = Ident::load(&standing.dir, &standing.disk_keys).map_err(disk)?;
         let now = state.time(holdfast_transport::now());
-        let opened = keystore::open(&state, &ident, standing.id, now)?;
+        let opened = keystore::open(&state, &ident, standing.id, now, None)?;
         let checkpoint = prepare::checkpoint(&state, &opened.stk).map_err(refused)?;
         let terms = keystore::terms(&state, &ident, standing.id)?;
         let mut made = Made::of(dir, state, cluster, unlock_pk)?;

@@ -118,7 +118,7 @@ pub async fn whole(
 }
 
 /// Kinds of entry that an operator causes by a statement. Others by an operator follow from one: `grant.revoked`, denials.
-const SIGNED: [&str; 18] = [
+const SIGNED: [&str; 19] = [
     "command",
     "image.vouch",
     "lockdown",
@@ -126,6 +126,7 @@ const SIGNED: [&str; 18] = [
     "node.approve",
     "node.drain",
     "node.quarantine",
+    "node.release",
     "node.remove",
     "node.zone",
     "operator.login",

@@ -154,6 +154,11 @@ impl<G: Ground> Tasks<G> {
         let order = || Order::Stop { grace, why: why.to_owned() };
         carried.get(id).is_some_and(|c| c.orders.send(order()).is_ok())
     }
+    /// Orders every task to end; how many took the order.
+    pub fn stop_all(&self, grace: Duration, why: &str) -> usize {
+        let order = || Order::Stop { grace, why: why.to_owned() };
+        self.carried().values().filter(|c| c.orders.send(order()).is_ok()).count()
+    }
     /// Takes extended leases over.
     pub fn extend(&self, extended: &[Extended]) {
         let carried = self.carried();

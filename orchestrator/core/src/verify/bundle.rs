@@ -75,6 +75,11 @@ impl BundleChain {
         let verified = bundle::follow(&self.head, st, &self.cluster).map_err(refused)?;
         Ok(News::Todo(NewBundle { statement: st.clone(), verified }))
     }
+    /// True if `st` says that it comes after the bundle in force, in the same era. Nothing of it is verified.
+    pub(crate) fn is_behind(&self, st: &Statement) -> bool {
+        let held = &self.head.doc;
+        statement::peek::<Bundle>(st).is_ok_and(|b| b.era == held.era && b.epoch > held.epoch)
+    }
     /// Puts the next bundle into force.
     pub fn adopt(&mut self, next: NewBundle) {
         self.statements.push(next.statement);

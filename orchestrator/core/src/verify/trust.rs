@@ -170,6 +170,27 @@ impl NodeTrust {
         })))
     }
 
+    /// Follows what continues our charters and our bundles, oldest first, whoever shows it; `None`: nothing does. Links up to ours
+    /// are not looked at: whoever joined late does not hold their roots. Persist it before adopting.
+    pub fn catch_up(&self, charters: &[Statement], bundles: &[Statement]) -> Result<Option<Self>, Refusal> {
+        let (mut next, mut news) = (self.clone(), false);
+        for st in charters {
+            if let News::Todo(n) = next.observe_charter(st)? {
+                next.adopt_charter(n);
+                news = true;
+            }
+        }
+        for st in bundles {
+            if next.bundle.is_behind(st)
+                && let News::Todo(n) = next.observe_bundle(st)?
+            {
+                next.adopt_bundle(n);
+                news = true;
+            }
+        }
+        Ok(news.then_some(next))
+    }
+
     /// Judges a charter.
     pub fn observe_charter(&self, st: &Statement) -> Result<News<NewCharter>, Refusal> {
         Ok(self.charter.observe(st)?)
@@ -311,7 +332,11 @@ impl NodeTrust {
     /// True if the identity `id` is in the Revocations. The list holds only identities whose certificates might still be
     /// alive; a certificate does not tell its generation, so any entry counts.
     pub fn is_revoked(&self, id: &str) -> bool {
-        self.revocations().is_some_and(|r| r.revoked.iter().any(|e| e.id == id))
+        self.revoked_below(id).is_some()
+    }
+    /// The generation that a certificate of `id` must have at least to count again, by the Revocations; `None`: all count.
+    pub fn revoked_below(&self, id: &str) -> Option<u64> {
+        self.revocations()?.revoked.iter().filter(|e| e.id == id).map(|e| e.not_before_seq).max()
     }
     /// Who holds the lease of `namespace`, by the newest Status.
     pub(crate) fn holder(&self, namespace: &str) -> Option<&Holder> {

@@ -14,5 +14,6 @@ mod flips;
 mod lies;
 mod orders;
 mod receipt;
+mod rotation;
 mod trust;
 mod world;

@@ -205,7 +205,7 @@ async fn keep_lease(link: Link, session_addr: String, told: watch::Sender<Vec<Le
     let mut due = tokio::time::interval(Duration::from_secs(1));
     loop {
         due.tick().await;
-        if ask.send(KeepLeaseRequest { session_addr: session_addr.clone() }).await.is_err() {
+        if ask.send(KeepLeaseRequest { session_addr: session_addr.clone(), bundle_epoch: 0 }).await.is_err() {
             return;
         }
         let Ok(Some(reply)) = replies.message().await else { return };

@@ -23,6 +23,8 @@ const VERBS: &[&str] = &[
     "node approve node-0 --key 00",
     "node drain node-0",
     "node activate node-0",
+    "node quarantine node-0",
+    "node release node-0 --key 0000000000000000000000000000000000000000000000000000000000000000",
     "node rm node-0",
     "mandate put --orchestrator orch-0",
     "mandate ls",

@@ -1,11 +1,11 @@
 //! The first entry, and the rotation of issuers and statement keys.
 
 use super::{Event, Step};
-use crate::command::{Command, Founding, SealedKey, StkFacts};
+use crate::command::{CaKey, Command, Founding, StkFacts};
 use crate::log::Draft;
 use crate::refusal::Refusal;
 use crate::state::{Issuer, RootRow, State, StkRow, Unlock, VoterRow};
-use holdfast_types::{ClusterId, Millis, TrustDomain, sha256};
+use holdfast_types::{ClusterId, Digest, Millis, TrustDomain, sha256};
 use holdfast_wire::statement;
 use holdfast_wire::v1;
 
@@ -40,8 +40,9 @@ impl Step<'_> {
         let row = VoterRow::new(f.voter.kem_pk, f.voter.kem_gen, vec![(1, f.term_box)], None);
         s.voters.insert(f.voter.id, row);
         s.last_voter = f.voter.id.0;
-        s.roots.push(RootRow { der: f.root_der.clone(), not_after: f.root_not_after, key: f.root_key, signer: true });
+        s.roots.push(first_root(f.root_der.clone(), f.root_not_after, f.root_key, self.at));
         s.issuers.push(Issuer {
+            root: sha256(&[&f.root_der]),
             der: f.issuer_der.clone(),
             key: f.issuer_key,
             since: self.at,
@@ -62,16 +63,39 @@ impl Step<'_> {
         Ok(())
     }
 
-    pub(super) fn new_issuer(&mut self, der: Vec<u8>, key: SealedKey, not_after: Millis) -> Result<(), Refusal> {
-        self.live_record(&key.record)?;
-        self.leaf(Draft::new("issuer.create", "vault", sha256(&[&der]).hex()));
-        let s = &mut *self.state;
-        s.issuers.push(Issuer { der, key, since: self.at, not_after });
-        let surplus = s.issuers.len().saturating_sub(KEEP_ISSUERS);
-        s.issuers.drain(..surplus);
-        s.keys_moved();
+    pub(super) fn new_issuer(
+        &mut self,
+        root: Digest,
+        der: Vec<u8>,
+        key: CaKey,
+        not_after: Millis,
+    ) -> Result<(), Refusal> {
+        if self.state.signing_root_sha256() != Some(root) {
+            return Err(Refusal::changed("another root signs meanwhile"));
+        }
+        self.live_ca_key(&key)?;
+        self.put_issuer(Issuer { root, der, key, since: self.at, not_after });
         self.event(Event::Keys);
         Ok(())
+    }
+
+    /// Adds an issuer; of each root the newest are kept.
+    pub(super) fn put_issuer(&mut self, issuer: Issuer) {
+        self.leaf(Draft::new("issuer.create", "vault", sha256(&[&issuer.der]).hex()));
+        let (s, root) = (&mut *self.state, issuer.root);
+        s.issuers.push(issuer);
+        let mut surplus = s.issuers.iter().filter(|i| i.root == root).count().saturating_sub(KEEP_ISSUERS);
+        s.issuers.retain(|i| {
+            let goes = i.root == root && surplus > 0;
+            surplus -= usize::from(goes);
+            !goes
+        });
+        s.keys_moved();
+    }
+
+    /// A sealed CA key must be under a term that is alive.
+    pub(super) fn live_ca_key(&self, key: &CaKey) -> Result<(), Refusal> {
+        key.sealed().map_or(Ok(()), |k| self.live_record(&k.record))
     }
 
     pub(super) fn new_stk(&mut self, stk: StkFacts, bundle: Vec<u8>) -> Result<(), Refusal> {
@@ -92,6 +116,11 @@ impl Step<'_> {
         self.event(Event::Keys);
         Ok(())
     }
+}
+
+/// The one root of an era that begins: its Bundle has epoch 1.
+pub(super) fn first_root(der: Vec<u8>, not_after: Millis, key: CaKey, since: Millis) -> RootRow {
+    RootRow { der, not_after, key, signer: true, since, added_epoch: 1, cross: Vec::new() }
 }
 
 pub(super) fn stk_row(f: StkFacts) -> StkRow {

@@ -4,7 +4,7 @@ use super::{Event, Step};
 use crate::command::{CertFacts, Command, HpkeFacts};
 use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
-use crate::state::{Identity, IdentityState, Revoked};
+use crate::state::{Identity, IdentityState, Notice, Revoked};
 use holdfast_types::{Digest, NodeId, Role, TokenId, Zone};
 
 /// What a join brings.
@@ -135,16 +135,24 @@ impl Step<'_> {
         Ok(())
     }
 
-    pub(super) fn renew(&mut self, id: &str, cert: CertFacts, hpke: Option<HpkeFacts>) -> Result<(), Refusal> {
+    pub(super) fn renew(
+        &mut self,
+        id: &str,
+        cert: CertFacts,
+        hpke: Option<HpkeFacts>,
+        acked: u64,
+    ) -> Result<(), Refusal> {
         self.live_hpke(hpke.as_ref())?;
+        let newest = self.state.bundle_epoch();
         let mut subject = String::new();
         let next = cert.clone();
         self.with_identity(id, |row| {
-            if !matches!(row.state, IdentityState::Ready | IdentityState::Draining) {
+            let released = row.is_released(&cert.spki);
+            if !released && !matches!(row.state, IdentityState::Ready | IdentityState::Draining) {
                 return Err(Refusal::credential("this identity may not renew"));
             }
             match &row.pending {
-                Some(p) if p.spki != cert.spki => {
+                Some(p) if p.spki != cert.spki && !released => {
                     return Err(Refusal::changed("another renewal of this identity is pending"));
                 }
                 Some(_) | None if cert.seq < row.certificate().map_or(0, |c| c.seq) + 1 => {
@@ -154,6 +162,7 @@ impl Step<'_> {
             }
             subject = format!("{}/{id}", row.role);
             row.offer(cert, hpke);
+            row.acked = row.acked.max(acked.min(newest));
             Ok(())
         })?;
         self.leaf(Draft::new("node.renew", subject.clone(), id).with("seq", next.seq));
@@ -181,7 +190,8 @@ impl Step<'_> {
     }
 
     pub(super) fn fork(&mut self, id: &str, detail: &str) -> Result<(), Refusal> {
-        self.quarantine(id, Draft::new("identity.fork", "vault", id).with("detail", detail))
+        self.quarantine(id, Draft::new("identity.fork", "vault", id).with("detail", detail))?;
+        self.notice(id, Notice::Fork)
     }
 
     /// All certificates of `id` stop counting; it gets nothing new. Its sensitive tasks are taken back, the others have
@@ -189,6 +199,7 @@ impl Step<'_> {
     pub(super) fn quarantine(&mut self, id: &str, why: Draft) -> Result<(), Refusal> {
         self.with_identity(id, |row| {
             row.state = IdentityState::Quarantined;
+            row.released = None;
             Ok(())
         })?;
         let actor = why.actor.clone();
@@ -205,7 +216,9 @@ impl Step<'_> {
         let Some(row) = self.state.identities.get(id) else { return };
         let certs = row.current.iter().chain(&row.pending).chain(&row.retired);
         let until = certs.map(|c| c.not_after).max().unwrap_or(self.at);
-        let revoked = Revoked { not_before_seq: row.next_seq(), until };
+        // Of one that was removed no certificate ever counts again, and its node ends what it runs.
+        let not_before_seq = if row.state == IdentityState::Removed { u64::MAX } else { row.next_seq() };
+        let revoked = Revoked { not_before_seq, until };
         self.state.revoked.insert(id.to_owned(), revoked);
         for lease in self.state.leases.values_mut().filter(|l| l.orch.as_str() == id) {
             lease.until = lease.until.min(self.at);

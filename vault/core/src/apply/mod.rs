@@ -8,7 +8,9 @@ mod founding;
 mod grants;
 mod identity;
 mod keyring;
+mod rejoin;
 mod reset;
+mod roots;
 mod secrets;
 mod submit;
 mod tick;
@@ -177,7 +179,7 @@ impl Step<'_> {
             }
             Command::IssueFirst { id, cert, hpke } => self.issue_first(&id, cert, hpke),
             Command::Login { id, statement, cert } => self.login(&id, &statement, cert),
-            Command::Renew { id, cert, hpke } => self.renew(&id, cert, hpke),
+            Command::Renew { id, cert, hpke, acked } => self.renew(&id, cert, hpke, acked),
             Command::Activate { id, serial } => self.activate(&id, &serial),
             Command::Fork { id, detail } => self.fork(&id, &detail),
             Command::KeepLease { orch, session_addr, life_ms } => self.keep_lease(&orch, session_addr, life_ms),
@@ -185,7 +187,7 @@ impl Step<'_> {
             Command::Reports { node, tasks } => self.reports(&node, tasks),
             Command::ReleaseGrants { orch, grants, reason } => self.release_grants(&orch, &grants, &reason),
             Command::Extend { grants, away } => self.extend(grants, &away),
-            Command::NewIssuer { der, key, not_after } => self.new_issuer(der, key, not_after),
+            Command::NewIssuer { root, der, key, not_after } => self.new_issuer(root, der, key, not_after),
             Command::NewStk { stk, bundle } => self.new_stk(stk, bundle),
             Command::Note(n) => self.note(n),
             Command::Tick => self.tick(),
@@ -197,6 +199,14 @@ impl Step<'_> {
             Command::Rewrap(records) => self.rewrap(records),
             Command::KeyringDestroy(terms) => self.keyring_destroy(&terms),
             Command::Reset(r) => self.reset(*r),
+            Command::RootAdd(r) => self.root_add(*r),
+            Command::RootSwitch { to } => self.root_switch(to),
+            Command::RootDrop { root, bundle } => self.root_drop(root, bundle),
+            Command::RootDestroyed { root } => self.root_destroyed(root),
+            Command::Acked(said) => self.acked(&said),
+            Command::Rejoin { id, cert, hpke, acked, from } => self.rejoin(&id, cert, hpke, acked, &from),
+            Command::Concurrent { id, detail } => self.concurrent(&id, &detail),
+            Command::RootAsk(a) => self.root_ask(*a),
         }
     }
     fn note(&mut self, n: NoteFacts) -> Result<(), Refusal> {

@@ -3,14 +3,14 @@
 //! What is removed stays removed: revocations, tombstones, fences and used ids are kept
 //! (`what_was_removed_stays_removed_in_the_next_era`).
 
-use super::founding::stk_row;
+use super::founding::{first_root, stk_row};
 use super::submit::By;
 use super::{Event, Step};
 use crate::command::Command;
 use crate::log::Draft;
 use crate::refusal::Refusal;
 use crate::reset::ResetFacts;
-use crate::state::{GrantState, IdentityState, Index, Issuer, RootRow, Unlock, UnlockKey, VoterRow, VoterState};
+use crate::state::{GrantState, IdentityState, Index, Issuer, Rotation, Unlock, UnlockKey, VoterRow, VoterState};
 use holdfast_types::{GrantId, NodeId, Role, sha256};
 use holdfast_wire::statement::peek;
 use holdfast_wire::v1;
@@ -52,9 +52,13 @@ impl Step<'_> {
         let key = r.unlock_pk.map(|pk| UnlockKey { pk, threshold: 0, share_digests: Vec::new() });
         let (epoch, disk_key_order) = (s.unlock.next_epoch(), s.unlock.disk_key_order);
         s.unlock = Unlock { epoch, key, disk_key_order, ..Unlock::default() };
-        s.roots = vec![RootRow { der: r.root_der.clone(), not_after: r.root_not_after, key: r.root_key, signer: true }];
-        let issuer = r.issuer_der.clone();
-        s.issuers = vec![Issuer { der: r.issuer_der, key: r.issuer_key, since: at, not_after: r.issuer_not_after }];
+        s.roots = vec![first_root(r.root_der.clone(), r.root_not_after, r.root_key, at)];
+        let (root, issuer) = (sha256(&[&r.root_der]), r.issuer_der.clone());
+        s.rotation = Rotation::default();
+        // Epochs begin anew, and what was believed was of the era before.
+        s.identities.values_mut().for_each(|i| i.acked = 0);
+        s.issuers =
+            vec![Issuer { root, der: r.issuer_der, key: r.issuer_key, since: at, not_after: r.issuer_not_after }];
         s.stks = vec![stk_row(r.stk)];
         s.bundles = vec![r.bundle];
         s.index = Index::build(s);

@@ -199,6 +199,7 @@ impl Step<'_> {
                 let draft = by.draft("node.quarantine", &q.id).with("reason", q.reason);
                 self.quarantine(&q.id, draft)
             }
+            Action::ReleaseIdentity(r) => self.release_identity(by, &r),
             Action::AdmitVoter(a) => self.admit_voter(by, &a, sealed),
             Action::EvictVoter(e) => self.evict_voter(by, &e),
             Action::UnlockPrepare(u) => self.unlock_prepare(by, u),
@@ -206,6 +207,9 @@ impl Step<'_> {
             Action::AutolockOff(_) => self.autolock_off(by),
             Action::RotateKeyring(_) => self.order_keyring(by),
             Action::RotateDiskKeys(_) => self.order_disk_keys(by),
+            Action::RotateRoot(r) => self.rotate_root(by, &r, sealed),
+            Action::AbortRoot(_) => self.abort_root(by),
+            Action::InstallIssuer(i) => self.install_issuer(by, &i),
         }
     }
 

@@ -41,6 +41,7 @@ impl Step<'_> {
             s.token_moved(id);
         }
         s.budgets.retain(|id, _| s.mandates.get(id).is_some_and(|m| at < m.not_after));
+        s.rotation.retired.retain(|r| !r.destroyed || r.not_after > at);
         let listed = s.revoked.len();
         s.revoked.retain(|_, r| r.until > at);
         if s.revoked.len() < listed {

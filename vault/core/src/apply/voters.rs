@@ -139,8 +139,10 @@ impl Step<'_> {
         if up || slots {
             self.event(Event::Voters);
         }
+        let newest = self.state.bundle_epoch();
         let Some(row) = self.state.voters.get_mut(&id) else { return Ok(()) };
         row.take(facts, leads);
+        row.acked = newest;
         if next_kem {
             row.terms = terms;
         }

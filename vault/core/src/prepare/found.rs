@@ -1,18 +1,19 @@
 //! Founding a cluster; issuers and statement keys that follow.
 
 use super::prepared;
+use super::roots::{AtRest, ca_key};
 use crate::command::{Command, Founding, SealedKey, StkFacts, VoterFacts};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
 use crate::keys::Keyring;
 use crate::refusal::{Code, Refusal};
 use crate::state::{State, UnlockKey};
-use holdfast_pki::issue::{RootCa, new_root};
+use holdfast_pki::issue::{ROOT_LIFE, RootCa, new_root};
 use holdfast_pki::keys::{CertSigner, RootStatementSigner, SubjectKey};
 use holdfast_policy::OperatorAct;
 use holdfast_types::{ClusterId, Millis, SecretBytes};
 use holdfast_wire::charter::{CharterChain, MINT_ORCH};
-use holdfast_wire::keys::{Ed25519Key, StatementSigner as _};
+use holdfast_wire::keys::{Ed25519Key, StatementSigner};
 use holdfast_wire::{statement, v1};
 use prost::Message as _;
 use std::time::Duration;
@@ -21,17 +22,15 @@ use std::time::Duration;
 pub struct FoundingKeys<'a> {
     /// The root's key.
     pub root: &'a dyn CertSigner,
-    /// Its PKCS#8.
-    pub root_pkcs8: &'a SecretBytes,
+    /// Where it rests, in the token as `root/1`, or `root/era-N`.
+    pub root_key: AtRest<'a>,
     /// The issuer's key.
     pub issuer: &'a dyn CertSigner,
-    /// Its PKCS#8.
-    pub issuer_pkcs8: &'a SecretBytes,
+    /// Where it rests, in the token as `issuer/1`, or `issuer/era-N`.
+    pub issuer_key: AtRest<'a>,
     /// The statement key.
     pub stk: &'a Ed25519Key,
 }
-
-const ROOT_LIFE: Duration = Duration::from_secs(3650 * 86_400);
 
 pub(super) fn internal(e: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::Unavailable, e.to_string())
@@ -120,10 +119,10 @@ pub fn found(
     let founding = Founding {
         cluster,
         charter: charter.encode_to_vec(),
-        root_key: sealed_key(keys, "ca", "root/1", made.root_pkcs8, entropy)?,
+        root_key: ca_key(keys, "root/1", made.root_key, entropy)?,
         root_der: root.der,
         root_not_after: root.not_after,
-        issuer_key: sealed_key(keys, "ca", "issuer/1", made.issuer_pkcs8, entropy)?,
+        issuer_key: ca_key(keys, "issuer/1", made.issuer_key, entropy)?,
         issuer_der: issuer.der,
         issuer_not_after: issuer.not_after,
         stk,
@@ -159,13 +158,13 @@ pub(super) fn sealed_stk(
     Ok(StkFacts { public: stk.public_bytes(), key: SealedKey { name, record }, from, until })
 }
 
-/// A new issuer under the signing root.
+/// A new issuer under the signing root, in the token by the name of its `issuer_name`.
 pub fn new_issuer(
     state: &State,
     keys: &Keyring,
     root: &dyn CertSigner,
     issuer: &dyn CertSigner,
-    pkcs8: &SecretBytes,
+    rests: AtRest<'_>,
     life: Duration,
     now: Millis,
     entropy: &mut Entropy,
@@ -174,9 +173,14 @@ pub fn new_issuer(
     let ca = RootCa::open(&row.der, root).map_err(internal)?;
     let key = SubjectKey::from_sec1(&issuer.sec1()).map_err(internal)?;
     let cert = ca.issuer(&key, entropy.draw16("issuer-serial"), now, life).map_err(internal)?;
-    let name = format!("issuer/{}", now.0);
-    let key = sealed_key(keys, "ca", &name, pkcs8, entropy)?;
-    Ok(prepared(now, entropy, Command::NewIssuer { der: cert.der, key, not_after: cert.not_after }, ()))
+    let key = ca_key(keys, &issuer_name(now), rests, entropy)?;
+    let root = row.sha256();
+    Ok(prepared(now, entropy, Command::NewIssuer { root, der: cert.der, key, not_after: cert.not_after }, ()))
+}
+
+/// The key port's name of an issuer that is made at `now`.
+pub fn issuer_name(now: Millis) -> String {
+    format!("issuer/{}", now.0)
 }
 
 /// A new statement key, listed in a new Bundle one period before its window opens, so that every node knows it by then.
@@ -192,24 +196,31 @@ pub fn new_stk(
     let from = now.plus(state.stk_lead(now, life));
     let facts = sealed_stk(keys, stk, from, now.plus(life), entropy)?;
     let listed = v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 };
-    let bundle = next_bundle(state, root, now, |b| b.stks.push(listed))?;
+    let bundle = next_bundle(state, &[root], now, |b| b.stks.push(listed))?;
     Ok(prepared(now, entropy, Command::NewStk { stk: facts, bundle }, ()))
 }
 
-/// The Bundle that follows the newest one, with what `change` says and without statement keys that are over, signed by the
-/// root. It counts only at the epoch it names.
+/// The Bundle that follows the newest one, with what `change` says, signed by the roots. It counts only at the epoch it names.
 pub(super) fn next_bundle(
     state: &State,
-    root: &dyn CertSigner,
+    roots: &[&dyn CertSigner],
     now: Millis,
     change: impl FnOnce(&mut v1::Bundle),
 ) -> Result<Vec<u8>, Refusal> {
+    let mut bundle = following_bundle(state, now)?;
+    change(&mut bundle);
+    let signers: Vec<_> = roots.iter().map(|r| RootStatementSigner(*r)).collect();
+    let signers: Vec<&dyn StatementSigner> = signers.iter().map(|s| s as &dyn StatementSigner).collect();
+    Ok(statement::sign(&bundle, &signers).map_err(internal)?.encode_to_vec())
+}
+
+/// The newest Bundle as the next one begins: at the next epoch, after it, and without statement keys that are over.
+pub(super) fn following_bundle(state: &State, now: Millis) -> Result<v1::Bundle, Refusal> {
     let chain = state.bundle_chain();
     let last = chain.last().ok_or_else(|| internal("there is no bundle"))?;
     let mut bundle: v1::Bundle = statement::peek(last)?;
     bundle.stks.retain(|s| s.until_ms > now.0);
     bundle.epoch = state.epoch() + 1;
     bundle.prev_sha256 = holdfast_types::sha256(&[&last.payload]).to_vec();
-    change(&mut bundle);
-    Ok(statement::sign(&bundle, &[&RootStatementSigner(root)]).map_err(internal)?.encode_to_vec())
+    Ok(bundle)
 }

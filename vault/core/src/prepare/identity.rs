@@ -23,7 +23,7 @@ pub enum JoinOutcome {
     Pending(v1::Pending),
 }
 
-fn parse_csr(der: &[u8]) -> Result<Request, Refusal> {
+pub(super) fn parse_csr(der: &[u8]) -> Result<Request, Refusal> {
     Request::parse(der).map_err(|e| Refusal::invalid(e.to_string()))
 }
 
@@ -85,7 +85,12 @@ pub fn join(
     Ok(prepared(leader.now, entropy, Command::Join { token, id, role, cert: Some(facts), spki_der, spki, hpke }, reply))
 }
 
-fn issued(leader: &Leader<'_>, id: &str, m: Minted, hpke: Option<&HpkeFacts>) -> Result<v1::Issued, Refusal> {
+pub(super) fn issued(
+    leader: &Leader<'_>,
+    id: &str,
+    m: Minted,
+    hpke: Option<&HpkeFacts>,
+) -> Result<v1::Issued, Refusal> {
     Ok(v1::Issued {
         id: id.to_owned(),
         chain: m.chain,
@@ -195,19 +200,28 @@ pub fn renew(
         .ok_or_else(|| Refusal::not_found("machine", id))?;
     let request = parse_csr(&r.csr)?;
     let spki = request.spki_sha256();
+    let released = row.is_released(&spki);
+    if row.state == IdentityState::Quarantined && !released {
+        return Err(Refusal::credential("it is quarantined, and goes on with the key that operators name alone"));
+    }
     let seq = match &row.pending {
         Some(p) if p.spki == spki => p.seq,
-        Some(_) => {
+        Some(_) if !released => {
             let detail = "two different keys ask for the next certificate".to_owned();
             return Ok(prepared(leader.now, entropy, Command::Fork { id: id.to_owned(), detail }, None));
         }
-        None => row.next_seq(),
+        Some(_) | None => row.next_seq(),
     };
     let hpke = if row.role == Role::Node { Some(leader.hpke(seq, &r.hpke_pub)?) } else { None };
     let m = leader.mint(request.key(), row.role, id, seq, entropy)?;
     let facts = m.facts.clone();
     let reply = issued(leader, id, m, hpke.as_ref())?;
-    Ok(prepared(leader.now, entropy, Command::Renew { id: id.to_owned(), cert: facts, hpke }, Some(reply)))
+    Ok(prepared(
+        leader.now,
+        entropy,
+        Command::Renew { id: id.to_owned(), cert: facts, hpke, acked: r.bundle_epoch },
+        Some(reply),
+    ))
 }
 
 /// What the registry says of a client certificate on listener S.
@@ -221,6 +235,9 @@ pub enum Pin {
     Fork,
     /// It is no certificate of the registry: refused, and an alarm.
     Unknown,
+    /// The identity is quarantined, and operators named the key with which it goes on: it may renew with that one, and
+    /// nothing else.
+    Released,
     /// The identity is pending, quarantined or removed.
     State(IdentityState),
 }
@@ -236,6 +253,10 @@ pub fn pin(state: &State, role: Role, id: &str, serial: &str, spki: &Digest, now
     let presented = row.presented(serial, spki);
     if presented == Presented::Unknown {
         return Pin::Unknown;
+    }
+    if row.state == IdentityState::Quarantined && row.released.is_some() {
+        let named = row.pending.as_ref().filter(|p| row.is_released(&p.spki) && presented == Presented::Pending);
+        return named.map_or(Pin::Released, |p| Pin::Activate(p.serial.clone()));
     }
     if !matches!(row.state, IdentityState::Ready | IdentityState::Draining) {
         return Pin::State(row.state);

@@ -34,7 +34,7 @@ pub fn new_term(
     }
     let recovery_box = next.box_for_recovery(term, &recovery, entropy.draw("recovery-box"))?;
     let (_, intake) = next.intake(term)?;
-    let bundle = next_bundle(state, root, leader.now, |b| b.intake_pk = intake.to_vec())?;
+    let bundle = next_bundle(state, &[root], leader.now, |b| b.intake_pk = intake.to_vec())?;
     let command = Command::KeyringAdd(Box::new(NewTerm { term, boxes: sealed, recovery_box, bundle }));
     Ok(prepared(leader.now, entropy, command, ()))
 }

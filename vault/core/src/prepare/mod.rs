@@ -7,19 +7,23 @@ mod grant_parts;
 mod grants;
 mod identity;
 mod keyring;
+mod rejoin;
 mod reset;
+mod roots;
 mod submit;
 mod trust;
 mod unlock;
 mod voters;
 
-pub use found::{FoundingKeys, found, founding_cluster, founding_unlock, new_issuer, new_stk};
+pub use found::{FoundingKeys, found, founding_cluster, founding_unlock, issuer_name, new_issuer, new_stk};
 pub use grant_batch::{GrantBatch, GrantReply, MAX_BATCH};
 pub use identity::{
     AWAIT_SKEW, Approved, JoinOutcome, Pin, approved, await_message, join, kept_from_before, login, pin, renew,
 };
 pub use keyring::{new_term, rewrap};
+pub use rejoin::{rejoin, rejoin_message};
 pub use reset::{PlannedReset, Resetting, plan_reset};
+pub use roots::{AtRest, ROOT_KEY, RootMaterial, add_root, ask_offline, ca_key, drop_root, given_root};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
 pub use trust::{checkpoint, lease_ext, revocations, revoke, status};
@@ -50,6 +54,8 @@ pub struct Lives {
     pub operator: Duration,
     /// Issuers and statement keys: 30 d.
     pub issuer: Duration,
+    /// How long after its end a certificate's key still brings its machine back: 30 d.
+    pub rejoin: Duration,
     /// An orchestrator's lease: 60 s.
     pub lease: Duration,
     /// A grant must be started within: 5 min.
@@ -72,6 +78,7 @@ impl Default for Lives {
             voter: h(7 * 24),
             operator: h(8),
             issuer: h(30 * 24),
+            rejoin: h(30 * 24),
             lease: Duration::from_secs(60),
             start_before: Duration::from_secs(300),
             grant: h(24),
@@ -125,7 +132,7 @@ pub(crate) struct Minted {
 }
 
 impl Leader<'_> {
-    /// Issues a leaf for `role/name` over `key` and lists its chain: leaf, issuer, root.
+    /// Issues a leaf for `role/name` over `key`, with the chain that is served with it.
     pub(crate) fn mint(
         &self,
         key: &SubjectKey,
@@ -136,7 +143,6 @@ impl Leader<'_> {
     ) -> Result<Minted, Refusal> {
         let td = self.state.cluster()?.trust_domain.clone();
         let issuer = self.state.issuer().ok_or_else(|| Refusal::new(Code::Unavailable, "there is no issuer"))?;
-        let root = self.state.signing_root().ok_or_else(|| Refusal::new(Code::Unavailable, "there is no root"))?;
         if self.issuer.der() != issuer.der {
             return Err(Refusal::new(Code::Unavailable, "the issuer is being replaced; try again"));
         }
@@ -146,9 +152,15 @@ impl Leader<'_> {
             .issuer
             .leaf(key, &id, entropy.draw16("serial"), self.now, life)
             .map_err(|e| Refusal::new(Code::Unavailable, e.to_string()))?;
-        let facts = CertFacts { seq, serial: leaf.serial_hex, spki: leaf.spki_sha256, not_after: leaf.not_after };
+        let facts = CertFacts {
+            seq,
+            serial: leaf.serial_hex,
+            spki: leaf.spki_sha256,
+            not_after: leaf.not_after,
+            root: issuer.root,
+        };
         let renew_after = jittered(life / 3, entropy);
-        Ok(Minted { facts, chain: vec![leaf.der, issuer.der.clone(), root.der.clone()], renew_after })
+        Ok(Minted { facts, chain: self.state.served_chain(leaf.der, issuer, self.now), renew_after })
     }
     /// The node's HPKE key as the registry keeps it, checked for its length.
     pub(crate) fn hpke(&self, seq: u64, pk: &[u8]) -> Result<HpkeFacts, Refusal> {

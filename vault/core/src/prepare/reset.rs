@@ -1,8 +1,9 @@
 //! Bringing a cluster back: first what its operators are to sign, then, once they have, the command.
 
-use super::found::{internal, sealed_key, sealed_stk};
+use super::found::{internal, sealed_stk};
+use super::roots::ca_key;
 use super::{FoundingKeys, prepared};
-use crate::command::{Command, SealedKey, StkFacts, VoterFacts};
+use crate::command::{Command, StkFacts, VoterFacts};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
 use crate::keys::Keyring;
@@ -75,8 +76,8 @@ pub fn plan_reset(
     };
     let bundle = statement::sign(&bundle, &[&RootStatementSigner(r.made.root)]).map_err(internal)?;
     let recovery = r.state.charter().recovery.clone().unwrap_or_default().public_key;
-    let root_key: SealedKey = sealed_key(r.keys, "ca", &format!("root/era-{era}"), r.made.root_pkcs8, entropy)?;
-    let issuer_key = sealed_key(r.keys, "ca", &format!("issuer/era-{era}"), r.made.issuer_pkcs8, entropy)?;
+    let root_key = ca_key(r.keys, &format!("root/era-{era}"), r.made.root_key, entropy)?;
+    let issuer_key = ca_key(r.keys, &format!("issuer/era-{era}"), r.made.issuer_key, entropy)?;
     let mut terms = Vec::new();
     for t in r.keys.terms() {
         let (to, random) = (&r.voter, entropy.draw("term-box"));

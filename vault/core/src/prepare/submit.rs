@@ -279,6 +279,10 @@ impl Leader<'_> {
             Action::RemoveNode(r) => Ok(Wish::new(A::RemoveNode, self.node_target(&r.id)?)),
             Action::SetDrain(d) => Ok(Wish::new(A::SetZone, self.node_target(&d.id)?)),
             Action::SetPlace(p) => Ok(Wish::new(A::SetZone, self.node_target(&p.id)?)),
+            Action::ReleaseIdentity(r) => {
+                let wish = Wish::new(A::ApproveNode, self.node_target(&r.id)?);
+                Ok(Wish { threshold: A::Release.name(), ..wish })
+            }
             Action::QuarantineNode(q) => Ok(Wish::new(A::QuarantineNode, self.node_target(&q.id)?)),
             Action::RemoveService(r) => {
                 let (name, target) = self.service_target(&r.namespace, &r.service)?;
@@ -306,6 +310,15 @@ impl Leader<'_> {
             Action::UnlockPrepare(p) => unlock::prepare_wish(p),
             Action::UnlockFinalize(_) | Action::AutolockOff(_) | Action::RotateDiskKeys(_) => Ok(unlock::slots_wish()),
             Action::RotateKeyring(_) => Ok(unlock::keyring_wish()),
+            Action::RotateRoot(r) => self.root_wish(r),
+            Action::AbortRoot(_) => {
+                self.state.root_to_go_back_to()?;
+                cluster(A::RotateRoot)
+            }
+            Action::InstallIssuer(i) => {
+                self.state.check_installed(i, self.now)?;
+                cluster(A::RotateRoot)
+            }
         }
     }
 
@@ -321,6 +334,7 @@ impl Leader<'_> {
             Action::PutSecret(p) => (format!("{}/{}", p.namespace, p.name), p.version, &p.box_sha256, "secret"),
             Action::MintToken(t) => (format!("token/{}", hex(&t.token_id)), 0, &t.box_sha256, "token"),
             Action::AdmitVoter(a) => return self.admission(a, entropy).map(Some),
+            Action::RotateRoot(r) => return self.given_key(c, r, sealed_box, entropy),
             Action::DeleteSecret(_)
             | Action::EvictVoter(_)
             | Action::RevokeToken(_)
@@ -335,10 +349,13 @@ impl Leader<'_> {
             | Action::Release(_)
             | Action::ApprovePlacement(_)
             | Action::QuarantineNode(_)
+            | Action::ReleaseIdentity(_)
             | Action::UnlockPrepare(_)
             | Action::UnlockFinalize(_)
             | Action::AutolockOff(_)
             | Action::RotateDiskKeys(_)
+            | Action::AbortRoot(_)
+            | Action::InstallIssuer(_)
             | Action::RotateKeyring(_) => return Ok(None),
         };
         if sha256(&[sealed_box]).0 != box_sha256.as_slice() {

@@ -16,6 +16,7 @@ impl State {
             keyring_ordered: self.keyring_ordered,
             roots: self.roots.clone(),
             issuers: self.issuers.clone(),
+            rotation: self.rotation.clone(),
             stks: self.stks.clone(),
             bundles: self.bundles.clone(),
             term: self.term,

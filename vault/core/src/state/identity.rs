@@ -1,5 +1,6 @@
 //! Identities and their renewal chain R1–R5 (protocol, renewal chain; model `renewfork.py`).
 
+use super::holders::{Noticed, PastKey};
 use crate::command::{CertFacts, HpkeFacts};
 use holdfast_types::{Digest, Millis, Role, Zone};
 use serde::{Deserialize, Serialize};
@@ -66,12 +67,20 @@ pub struct Identity {
     pub retired: Vec<CertRow>,
     /// HPKE keys of the last two renewal periods.
     pub hpke: Vec<HpkeFacts>,
+    /// Keys of certificates that were retired and are over.
+    pub past: Vec<PastKey>,
+    /// While it is quarantined: the key with which it goes on, as operators named it.
+    pub released: Option<Digest>,
+    /// What was noticed of it last.
+    pub noticed: Option<Noticed>,
     /// Public key that waits for approval, DER, with its hash.
     pub applicant: Option<(Vec<u8>, Digest)>,
     /// Key that an operator approved.
     pub approved: Option<Digest>,
     /// When it joined.
     pub joined: Millis,
+    /// Epoch of the newest Bundle that it said it believes; only grows within an era.
+    pub acked: u64,
     /// Where nodes find it (orchestrators).
     pub session_addr: String,
     /// Directory revision of its last change.
@@ -95,9 +104,13 @@ impl Identity {
             pending: None,
             retired: Vec::new(),
             hpke: Vec::new(),
+            past: Vec::new(),
+            released: None,
+            noticed: None,
             applicant: None,
             approved: None,
             joined,
+            acked: 0,
             session_addr: String::new(),
             rev: 0,
         }
@@ -154,12 +167,18 @@ impl Identity {
     fn retire(&mut self, certs: impl IntoIterator<Item = CertRow>) {
         self.retired.extend(certs);
         let surplus = self.retired.len().saturating_sub(MAX_RETIRED);
-        self.retired.drain(..surplus);
+        let forgotten: Vec<CertRow> = self.retired.drain(..surplus).collect();
+        self.remember(forgotten);
     }
     /// R4: the pending certificate becomes the current one; the old one is retired at once.
     pub(crate) fn activate(&mut self, now: Millis) {
         let Some(next) = self.pending.take() else { return };
-        self.retired.retain(|c| c.not_after > now);
+        self.forget_ended(now);
+        if self.released == Some(next.spki) {
+            // A quarantine ends with the first use of the key that operators named.
+            self.released = None;
+            self.state = IdentityState::Ready;
+        }
         let before = std::mem::replace(&mut self.current, vec![next]);
         self.retire(before);
         self.applicant = None;

@@ -1,6 +1,6 @@
 //! Indexes: derived from the state, rebuilt after a snapshot, never stored.
 
-use super::{GrantRow, GrantState, State, UnderTerms};
+use super::{GrantRow, GrantState, Live, State, UnderTerms};
 use crate::command::Command;
 use holdfast_types::{GrantId, Millis, NodeId, ServiceRef, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,8 @@ pub(crate) struct Index {
     pub live: u64,
     /// What is sealed under which keyring term.
     pub under: UnderTerms,
+    /// Whose certificate is under which root.
+    pub living: Live,
 }
 
 /// How long a grant that is over is still shown.
@@ -38,6 +40,7 @@ impl Index {
             ix.add(s, id);
         }
         ix.under = UnderTerms::build(s);
+        ix.living = Live::build(s);
         ix
     }
     /// When `id` needs attention next.
@@ -153,6 +156,11 @@ impl State {
         let due = self.grants_of_node(node).filter(|(_, g)| quarter_over(g));
         let grants: Vec<_> = due.map(|(id, g)| g.extended(id, now)).collect();
         (!grants.is_empty()).then_some(Command::Extend { grants, away: Vec::new() })
+    }
+
+    /// Whether a task was told to end on `node` that has not said that it is over.
+    pub fn ends_on(&self, node: &NodeId) -> bool {
+        self.grants_of_node(node).any(|(_, g)| g.state == GrantState::Revoked && !g.task_state.is_empty())
     }
 
     /// Grants that run on `node`.

@@ -7,11 +7,15 @@ mod ending;
 mod era;
 mod frozen;
 mod grants;
+mod holders;
 mod hosts;
 mod identity;
 mod index;
+mod live;
 mod placements;
 mod rhythm;
+mod roots;
+mod rotation;
 mod rows;
 mod standing;
 mod terms;
@@ -19,8 +23,10 @@ mod unlock;
 mod voters;
 
 pub use grants::{Budget, GrantRow, GrantState};
+pub use holders::{Notice, Noticed, PastKey, REJOIN_MOST};
 pub use identity::{CertRow, Identity, IdentityState, Presented};
 pub use rhythm::third_over;
+pub use roots::{GivenRoot, RetiredRoot, RootKind, RootStep, RootTarget, Rotation};
 pub use rows::{
     Issuer, Lease, MandateRow, RootRow, SecretRow, SecretVersion, ServiceRow, SpecVersion, StkRow, TokenRow,
 };
@@ -30,7 +36,9 @@ pub use voters::{VoterRow, VoterState};
 pub(crate) use charter::publisher_vouches;
 pub(crate) use grants::Denials;
 pub(crate) use index::Index;
+pub(crate) use live::Live;
 pub(crate) use placements::Placement;
+pub(crate) use rotation::MAX_ROOTS;
 pub(crate) use terms::UnderTerms;
 
 use holdfast_types::{
@@ -52,7 +60,7 @@ pub enum StateError {
     Inconsistent(&'static str),
 }
 
-const FORMAT: u8 = 4;
+const FORMAT: u8 = 5;
 
 /// Everything the voters agree on.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -70,6 +78,8 @@ pub struct State {
     pub(crate) keyring_ordered: bool,
     pub(crate) roots: Vec<RootRow>,
     pub(crate) issuers: Vec<Issuer>,
+    /// The rotation of the root under way, and what is left of those before.
+    pub(crate) rotation: Rotation,
     pub(crate) stks: Vec<StkRow>,
     pub(crate) bundles: Vec<Vec<u8>>,
     pub(crate) term: u32,
@@ -220,9 +230,9 @@ impl State {
     pub fn signing_root(&self) -> Option<&RootRow> {
         self.roots.iter().find(|r| r.signer)
     }
-    /// The issuer that signs leaves now.
+    /// The issuer that signs leaves now: the newest under the signing root.
     pub fn issuer(&self) -> Option<&Issuer> {
-        self.issuers.last()
+        self.issuer_under(&self.signing_root()?.sha256())
     }
     /// The statement key in use at `now`: the newest whose window is open.
     pub fn stk(&self, now: Millis) -> Option<&StkRow> {

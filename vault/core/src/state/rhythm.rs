@@ -4,6 +4,7 @@
 //! signed, and of the statement keys the newest is known to every node one period before it signs anything.
 
 use super::State;
+use crate::command::CaKey;
 use holdfast_types::Millis;
 use std::time::Duration;
 
@@ -13,9 +14,14 @@ pub fn third_over(now: Millis, from: Millis, until: Millis) -> bool {
 }
 
 impl State {
+    /// Whether the cluster can sign with its root: what an offline one is to sign is asked for instead.
+    fn root_at_hand(&self) -> bool {
+        self.signing_root().is_none_or(|r| r.key != CaKey::Offline)
+    }
+
     /// Whether a new issuer is to be made. The one before it signs no more, and goes on in the chains of its leaves.
     pub fn issuer_due(&self, now: Millis) -> bool {
-        self.issuer().is_none_or(|i| third_over(now, i.since, i.not_after))
+        self.root_at_hand() && self.issuer().is_none_or(|i| third_over(now, i.since, i.not_after))
     }
 
     /// Whether a new keyring term is to be made: one was ordered, or the active one has lived for `life`.
@@ -26,7 +32,7 @@ impl State {
     /// Whether a new statement key is to be made, where each lives for `life`. The newest counts, also while its window has
     /// not opened yet: its life began when it was made.
     pub fn stk_due(&self, now: Millis, life: Duration) -> bool {
-        self.newest_stk().is_none_or(|k| k.until.since(now) <= life / 3 * 2)
+        self.root_at_hand() && self.newest_stk().is_none_or(|k| k.until.since(now) <= life / 3 * 2)
     }
 
     /// For how long a statement key that is made at `now` is only listed: one period. After a long rest it is shorter, so

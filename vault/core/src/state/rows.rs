@@ -1,6 +1,6 @@
 //! Rows of the small tables: roots, issuers, keys, voters, tokens, secrets, services, mandates, leases.
 
-use crate::command::SealedKey;
+use crate::command::{CaKey, CrossRow, SealedKey};
 use holdfast_types::{Digest, Millis, OrchId, Zone};
 use holdfast_wire::v1;
 use serde::{Deserialize, Serialize};
@@ -14,19 +14,33 @@ pub struct RootRow {
     pub der: Vec<u8>,
     /// End of its validity.
     pub not_after: Millis,
-    /// Its private key, sealed.
-    pub key: SealedKey,
+    /// Its private key.
+    pub key: CaKey,
     /// True for the one that signs.
     pub signer: bool,
+    /// Since when it is trusted.
+    pub since: Millis,
+    /// Epoch of the Bundle that listed it first.
+    pub added_epoch: u64,
+    /// It, certified by other roots, which may be dropped since.
+    pub cross: Vec<CrossRow>,
+}
+impl RootRow {
+    /// `H` of its certificate.
+    pub fn sha256(&self) -> Digest {
+        holdfast_types::sha256(&[&self.der])
+    }
 }
 
 /// An issuer under a root.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Issuer {
+    /// `H` of the root that signed it.
+    pub root: Digest,
     /// Certificate, DER.
     pub der: Vec<u8>,
-    /// Its private key, sealed.
-    pub key: SealedKey,
+    /// Its private key.
+    pub key: CaKey,
     /// Start of its use.
     pub since: Millis,
     /// End of its validity.

@@ -2,8 +2,8 @@
 //!
 //! LAW: a term is destroyed only once nothing that is alive needs it (`a_term_goes_only_when_no_record_and_no_node_needs_it`).
 
-use super::{Identity, IdentityState, State};
-use crate::command::{RecordAt, SealedKey};
+use super::{Identity, IdentityState, Rotation, State};
+use crate::command::{CaKey, RecordAt, SealedKey};
 use holdfast_types::{Role, SecretRef, TokenId};
 use holdfast_wire::{record, v1};
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,14 +80,22 @@ fn needed_by(row: &Identity) -> Vec<u32> {
 impl State {
     /// Private keys at rest, with their purposes.
     pub(crate) fn sealed_keys(&self) -> impl Iterator<Item = (&'static str, &SealedKey)> {
-        let roots = self.roots.iter().map(|r| ("ca", &r.key));
-        let issuers = self.issuers.iter().map(|i| ("ca", &i.key));
-        roots.chain(issuers).chain(self.stks.iter().map(|k| ("stk", &k.key)))
+        let r = &self.rotation;
+        let roots = self.roots.iter().map(|r| &r.key).chain(r.retired.iter().map(|r| &r.key));
+        let issuers = self.issuers.iter().map(|i| &i.key).chain(r.asked.iter().map(|a| &a.issuer_key));
+        let given = r.target.iter().filter_map(|t| t.given.as_ref()).map(|g| &g.key);
+        let ca = roots.chain(issuers).chain(given).filter_map(CaKey::sealed).map(|k| ("ca", k));
+        let stks = self.stks.iter().map(|k| &k.key).chain(r.asked.iter().map(|a| &a.stk.key));
+        ca.chain(stks.map(|k| ("stk", k)))
     }
     fn sealed_key_mut(&mut self, name: &str) -> Option<&mut SealedKey> {
-        let roots = self.roots.iter_mut().map(|r| &mut r.key);
-        let issuers = self.issuers.iter_mut().map(|i| &mut i.key);
-        roots.chain(issuers).chain(self.stks.iter_mut().map(|k| &mut k.key)).find(|k| k.name == name)
+        let Rotation { target, asked, retired, .. } = &mut self.rotation;
+        let (asked_issuer, asked_stk) = asked.as_mut().map(|a| (&mut a.issuer_key, &mut a.stk.key)).unzip();
+        let roots = self.roots.iter_mut().map(|r| &mut r.key).chain(retired.iter_mut().map(|r| &mut r.key));
+        let issuers = self.issuers.iter_mut().map(|i| &mut i.key).chain(asked_issuer);
+        let given = target.iter_mut().filter_map(|t| t.given.as_mut()).map(|g| &mut g.key);
+        let ca = roots.chain(issuers).chain(given).filter_map(CaKey::sealed_mut);
+        ca.chain(self.stks.iter_mut().map(|k| &mut k.key)).chain(asked_stk).find(|k| k.name == name)
     }
     /// The record at `at`, if there is one.
     pub(crate) fn lying(&self, at: &RecordAt) -> Option<Lying<'_>> {
@@ -158,10 +166,12 @@ impl State {
     }
     /// The same for an identity's keys.
     pub(crate) fn identity_moved(&mut self, id: &str) {
-        match self.identities.get(id) {
+        let row = self.identities.get(id);
+        match row {
             Some(row) => self.index.under.place_node(id, row),
             None => take(&mut self.index.under.nodes, id),
         }
+        self.index.living.place(id, row);
     }
     /// Whether a node still needs `term`. One whose certificate has expired cannot come back with its key.
     fn has_node_under(&self, term: u32) -> bool {

@@ -42,6 +42,8 @@ pub struct VoterRow {
     pub spki: Option<Digest>,
     /// Its TLS certificate.
     pub cert: Option<CertFacts>,
+    /// Epoch of the newest Bundle there was when it last reported.
+    pub acked: u64,
     /// The newest boot that it reported.
     pub boot: (u64, [u8; 16]),
     /// Newest unlock epoch that a slot on its disk is sealed to; 0 = none.
@@ -88,6 +90,7 @@ impl VoterRow {
             join_addr: String::new(),
             spki,
             cert: None,
+            acked: 0,
             boot: (0, [0; 16]),
             unlock_epoch: 0,
             recovery_version: 0,

@@ -152,6 +152,7 @@ fn an_operator_whose_key_is_not_in_the_charter_any_more_is_shut_out() {
         serial: "0a".into(),
         spki,
         not_after: holdfast_types::Millis(w.now.0 + 3_600_000),
+        root: w.state.signing_root_sha256().unwrap(),
     };
     let login = w.sign(&v1::Login { operator_id: "sam".into(), ..Default::default() }, &["sam"]);
     let statement = prost::Message::encode_to_vec(&login);

@@ -167,12 +167,18 @@ fn replayed(log: &[Stamped], mut s: State) -> State {
 }
 
 /// Commands that may change something small without a leaf: time, a lease kept, a detail of a report, when an extension
-/// was last refused, how far a voter is.
+/// was last refused, how far a voter is, which Bundle a machine believes.
 fn quiet(c: &Command) -> bool {
     use Command as C;
     matches!(
         c,
-        C::Tick | C::KeepLease { .. } | C::Reports { .. } | C::Grants { .. } | C::Extend { .. } | C::Progress(_)
+        C::Acked(_)
+            | C::Tick
+            | C::KeepLease { .. }
+            | C::Reports { .. }
+            | C::Grants { .. }
+            | C::Extend { .. }
+            | C::Progress(_)
     )
 }
 

@@ -9,6 +9,10 @@ use std::collections::BTreeSet;
 pub const KINDS: &[&str] = &[
     "init",
     "root.add",
+    "root.switch",
+    "root.drop",
+    "root.destroyed",
+    "root.ask",
     "issuer.create",
     "stk.rotate",
     "keyring.add",

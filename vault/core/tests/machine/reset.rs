@@ -2,9 +2,10 @@
 
 use crate::world::{SoftKey, World, named_key};
 use holdfast_types::{Digest, GrantId, Millis, Role, Secret, VoterId, sha256};
-use holdfast_vault_core::prepare::{self, FoundingKeys, PlannedReset, Resetting};
+use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, PlannedReset, Resetting};
 use holdfast_vault_core::{
-    Code, Entropy, Keyring, Prepared, Refusal, ResetFacts, SealedKey, StkFacts, VoterFacts, VoterState, command_voter,
+    CaKey, Code, Entropy, Keyring, Prepared, Refusal, ResetFacts, SealedKey, StkFacts, VoterFacts, VoterState,
+    command_voter,
 };
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::{statement, v1};
@@ -12,7 +13,8 @@ use v1::command::Action;
 
 /// One of its kind, for the golden file of commands.
 pub fn facts() -> ResetFacts {
-    let key = || SealedKey { name: "root/era-2".into(), record: vec![1, 2, 3] };
+    let sealed = || SealedKey { name: "root/era-2".into(), record: vec![1, 2, 3] };
+    let key = || CaKey::Sealed(sealed());
     ResetFacts {
         statement: vec![4],
         signers: vec!["ada".into()],
@@ -22,7 +24,7 @@ pub fn facts() -> ResetFacts {
         issuer_der: vec![7],
         issuer_key: key(),
         issuer_not_after: Millis(8),
-        stk: StkFacts { public: [9; 32], key: key(), from: Millis(10), until: Millis(11) },
+        stk: StkFacts { public: [9; 32], key: sealed(), from: Millis(10), until: Millis(11) },
         bundle: vec![12],
         voter: VoterFacts { id: VoterId(4), kem_pk: [13; 32], kem_gen: 1 },
         spki: sha256(&[b"spki"]),
@@ -46,8 +48,13 @@ fn plan_without(w: &World, unlock_pk: Option<[u8; 32]>, removed: Vec<String>) ->
     let (root, issuer, keys) = (SoftKey::new(), SoftKey::new(), keyring(w));
     let (root_pkcs8, issuer_pkcs8) = (root.private(), issuer.private());
     let stk = named_key("stk of the next era");
-    let made =
-        FoundingKeys { root: &root, root_pkcs8: &root_pkcs8, issuer: &issuer, issuer_pkcs8: &issuer_pkcs8, stk: &stk };
+    let made = FoundingKeys {
+        root: &root,
+        root_key: AtRest::Sealed(&root_pkcs8),
+        issuer: &issuer,
+        issuer_key: AtRest::Sealed(&issuer_pkcs8),
+        stk: &stk,
+    };
     let resetting = Resetting {
         state: &w.state,
         keys: &keys,

@@ -32,7 +32,16 @@ fn made_issuer(w: &mut World) {
     let key = SoftKey::new();
     let pkcs8 = key.private();
     let life = w.lives.issuer;
-    let p = prepare::new_issuer(&w.state, &w.keys, &w.root, &key, &pkcs8, life, w.now, &mut w.entropy());
+    let p = prepare::new_issuer(
+        &w.state,
+        &w.keys,
+        &w.root,
+        &key,
+        prepare::AtRest::Sealed(&pkcs8),
+        life,
+        w.now,
+        &mut w.entropy(),
+    );
     w.commit(p).unwrap();
     w.issuer = Some(IssuerCa::open(&w.state.issuer().unwrap().der, key).unwrap());
 }

@@ -5,8 +5,8 @@ use holdfast_types::{
     ClusterId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, TaskId, TokenId, VoterId, sha256,
 };
 use holdfast_vault_core::{
-    CertFacts, Command, GrantFact, GrantOrder, HpkeFacts, NodeTaskReport, NoteFacts, NoteKind, SealedKey, Stamped,
-    State, Submission, VoterMark, VoterSaid,
+    Asked, CaKey, CertFacts, Command, CrossRow, GrantFact, GrantOrder, HpkeFacts, NewRoot, NodeTaskReport, NoteFacts,
+    NoteKind, SealedKey, Stamped, State, StkFacts, Submission, VoterMark, VoterSaid,
 };
 use std::path::PathBuf;
 
@@ -25,10 +25,16 @@ fn unhex(s: &str) -> Vec<u8> {
 }
 
 fn cert() -> CertFacts {
-    CertFacts { seq: 2, serial: "0a0b".into(), spki: sha256(&[b"spki"]), not_after: Millis(5_000) }
+    CertFacts {
+        seq: 2,
+        serial: "0a0b".into(),
+        spki: sha256(&[b"spki"]),
+        not_after: Millis(5_000),
+        root: Digest([8; 32]),
+    }
 }
-fn key() -> SealedKey {
-    SealedKey { name: "issuer/1".into(), record: vec![1, 2, 3] }
+fn key() -> CaKey {
+    CaKey::Sealed(SealedKey { name: "issuer/1".into(), record: vec![1, 2, 3] })
 }
 fn hpke() -> Option<HpkeFacts> {
     Some(HpkeFacts { seq: 2, pk: [6; 32], term: 1 })
@@ -83,6 +89,36 @@ fn keyring_samples() -> Vec<Command> {
     ]
 }
 
+/// The rotation of the root, and what identities do beside their renewal chain.
+fn root_samples() -> Vec<Command> {
+    let sealed = SealedKey { name: "stk/1".into(), record: vec![4, 5] };
+    let stk = StkFacts { public: [6; 32], key: sealed, from: Millis(7), until: Millis(8) };
+    let cross = CrossRow { by: Digest([2; 32]), der: vec![9], not_after: Millis(10) };
+    let added = NewRoot {
+        der: vec![1],
+        not_after: Millis(2),
+        key: CaKey::Token("root/2".into()),
+        cross: vec![(Digest([1; 32]), cross)],
+        issuer_der: vec![3],
+        issuer_key: key(),
+        issuer_not_after: Millis(4),
+        bundle: vec![5],
+    };
+    let (root, csr) = (Digest([3; 32]), vec![11]);
+    let asked = Asked { root, issuer_key: CaKey::Offline, csr, stk, bundle: vec![12], since: Millis(13) };
+    let id = || "node-1".to_owned();
+    vec![
+        Command::RootAdd(Box::new(added)),
+        Command::RootSwitch { to: Digest([4; 32]) },
+        Command::RootDrop { root, bundle: vec![14] },
+        Command::RootDestroyed { root },
+        Command::Acked(vec![(id(), 15)]),
+        Command::Rejoin { id: id(), cert: cert(), hpke: hpke(), acked: 16, from: "10.0.0.1:1".into() },
+        Command::Concurrent { id: id(), detail: "d".into() },
+        Command::RootAsk(Box::new(asked)),
+    ]
+}
+
 /// One of each variant, in the order of the enum; built without a wildcard, so a new variant must come here too.
 fn samples() -> Vec<Command> {
     let (node, orch) = (NodeId::parse("node-1").unwrap(), OrchId::parse("orch-1").unwrap());
@@ -134,7 +170,7 @@ fn samples() -> Vec<Command> {
         },
         Command::IssueFirst { id: "node-1".into(), cert: cert(), hpke: None },
         Command::Login { id: "ada".into(), statement: vec![1], cert: cert() },
-        Command::Renew { id: "node-1".into(), cert: cert(), hpke: hpke() },
+        Command::Renew { id: "node-1".into(), cert: cert(), hpke: hpke(), acked: 7 },
         Command::Activate { id: "node-1".into(), serial: "0a".into() },
         Command::Fork { id: "node-1".into(), detail: "d".into() },
         Command::KeepLease { orch: orch.clone(), session_addr: "o".into(), life_ms: 60_000 },
@@ -142,7 +178,7 @@ fn samples() -> Vec<Command> {
         Command::Reports { node, tasks: vec![report] },
         Command::ReleaseGrants { orch, grants: vec![GrantId([1; 16])], reason: "r".into() },
         Command::Extend { grants: vec![(GrantId([1; 16]), Millis(11))], away: vec![GrantId([2; 16])] },
-        Command::NewIssuer { der: vec![1], key: key(), not_after: Millis(12) },
+        Command::NewIssuer { root: Digest([9; 32]), der: vec![1], key: key(), not_after: Millis(12) },
         Command::Tick,
         Command::VoterReported {
             id: VoterId(2),
@@ -156,6 +192,7 @@ fn samples() -> Vec<Command> {
     all.extend(kinds.map(note));
     all.extend(keyring_samples());
     all.push(Command::Reset(Box::new(crate::reset::facts())));
+    all.extend(root_samples());
     all
 }
 
@@ -185,6 +222,14 @@ fn variant(c: &Command) -> usize {
         Command::Rewrap(_) => 20,
         Command::KeyringDestroy(_) => 21,
         Command::Reset(_) => 22,
+        Command::RootAdd(_) => 23,
+        Command::RootSwitch { .. } => 24,
+        Command::RootDrop { .. } => 25,
+        Command::RootDestroyed { .. } => 26,
+        Command::Acked(_) => 27,
+        Command::Rejoin { .. } => 28,
+        Command::Concurrent { .. } => 29,
+        Command::RootAsk(_) => 30,
     }
 }
 
@@ -232,7 +277,7 @@ fn stored_commands_and_states_are_read_as_they_were_written() {
     let mut variants: Vec<usize> = read.iter().map(|c| variant(&c.command)).collect();
     variants.sort_unstable();
     variants.dedup();
-    assert_eq!(variants, (0..23).collect::<Vec<_>>(), "each variant has a sample");
+    assert_eq!(variants, (0..31).collect::<Vec<_>>(), "each variant has a sample");
 
     // The first line is the state; the others are the log that led to it: old logs replay to the same state for ever.
     let stored = lines("state.hex");

@@ -139,7 +139,7 @@ fn a_join_by_a_voters_token_is_never_admitted_by_itself() {
     let mut w = World::new();
     let t = w.mint("voter");
     let (spki_der, spki) = (vec![1], sha256(&[b"key"]));
-    let cert = holdfast_vault_core::CertFacts { seq: 1, serial: "0a".into(), spki, not_after: w.now };
+    let cert = holdfast_vault_core::CertFacts { seq: 1, serial: "0a".into(), spki, not_after: w.now, root: spki };
     let join = |token: TokenId, cert| Command::Join {
         token,
         id: "v-1".into(),
@@ -263,7 +263,16 @@ fn what_a_compromised_voter_held_stays_on_the_list_until_something_took_its_plac
     assert_eq!(field("open"), "keyring, statement key, issuer");
     let (issuer, life) = (SoftKey::new(), w.lives.issuer);
     let pkcs8 = issuer.private();
-    let p = prepare::new_issuer(&w.state, &w.keys, &w.root, &issuer, &pkcs8, life, w.now, &mut w.entropy());
+    let p = prepare::new_issuer(
+        &w.state,
+        &w.keys,
+        &w.root,
+        &issuer,
+        prepare::AtRest::Sealed(&pkcs8),
+        life,
+        w.now,
+        &mut w.entropy(),
+    );
     w.commit(p).unwrap();
     assert_eq!(w.state.compromised_voters(), [(VoterId(second), vec!["keyring", "statement key"])]);
 }

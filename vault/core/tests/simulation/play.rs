@@ -320,7 +320,8 @@ impl Play {
         }
         for m in &self.removed {
             let (id, hpke) = (m.id.clone(), m.hpke_pub);
-            let r = v1::RenewRequest { csr: csr().1, hpke_pub: hpke.to_vec() };
+            let r =
+                v1::RenewRequest { csr: csr().1, hpke_pub: hpke.to_vec(), bundle_epoch: self.w.state.bundle_epoch() };
             let p = prepare::renew(&self.w.leader(), &id, &r, &mut self.w.entropy());
             drop(self.w.commit(p));
         }

@@ -133,7 +133,8 @@ impl World {
         self.state.lease_views().first().map(|l| (l.holder.clone(), l.fence)).unwrap()
     }
     pub fn renew(&mut self, id: &str, csr: &[u8], hpke_pub: &[u8]) -> Result<Option<v1::Issued>, Refusal> {
-        let r = v1::RenewRequest { csr: csr.to_vec(), hpke_pub: hpke_pub.to_vec() };
+        let bundle_epoch = self.state.bundle_epoch();
+        let r = v1::RenewRequest { csr: csr.to_vec(), hpke_pub: hpke_pub.to_vec(), bundle_epoch };
         let p = prepare::renew(&self.leader(), id, &r, &mut self.entropy());
         self.commit(p).map(|(i, _)| i)
     }
@@ -146,7 +147,7 @@ impl World {
                 self.propose(Command::Fork { id: id.to_owned(), detail: "retired".into() }).result.unwrap();
                 false
             }
-            Pin::Unknown | Pin::State(_) => false,
+            Pin::Unknown | Pin::Released | Pin::State(_) => false,
         }
     }
     pub fn state_of(&self, id: &str) -> String {

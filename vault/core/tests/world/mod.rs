@@ -18,7 +18,7 @@ use holdfast_pki::issue::IssuerCa;
 use holdfast_pki::keys::CertSigner;
 use holdfast_policy::Policies;
 use holdfast_types::{ClusterId, Millis, Secret, SecretBytes, VoterId, sha256};
-use holdfast_vault_core::prepare::{self, FoundingKeys, Leader, Lives};
+use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, Leader, Lives};
 use holdfast_vault_core::{
     Applied, Command, Committed, Entropy, Keyring, Leaf, Prepared, Refusal, Stamped, State, command_voter,
 };
@@ -72,6 +72,8 @@ pub struct World {
     /// Open since the founding.
     pub issuer: Option<IssuerCa<SoftKey>>,
     pub stk: Ed25519Key,
+    /// The first voter's TLS key.
+    pub tls: rcgen::KeyPair,
     pub lives: Lives,
     pub cluster: ClusterId,
     /// Set: every step is checked against the laws. Benches clear it.
@@ -96,6 +98,7 @@ impl World {
             root: SoftKey::new(),
             issuer: None,
             stk: named_key("stk"),
+            tls: csr().0,
             lives: Lives::default(),
             cluster,
             checked: true,
@@ -107,9 +110,9 @@ impl World {
         let (root_pkcs8, issuer_pkcs8) = (w.root.private(), issuer.private());
         let made = FoundingKeys {
             root: &w.root,
-            root_pkcs8: &root_pkcs8,
+            root_key: AtRest::Sealed(&root_pkcs8),
             issuer: &issuer,
-            issuer_pkcs8: &issuer_pkcs8,
+            issuer_key: AtRest::Sealed(&issuer_pkcs8),
             stk: &w.stk,
         };
         let voter = command_voter(VoterId(1), kem);
@@ -121,7 +124,7 @@ impl World {
             peer_addr: "v:7402".into(),
             service_addr: "v:7443".into(),
             join_addr: "v:7444".into(),
-            csr: csr().1,
+            csr: csr_of(&w.tls),
             ..w.voter_report(1, 1)
         };
         w.says(1, &said, Some(1)).unwrap().unwrap();

@@ -1,0 +1,34 @@
+//! From `holdfast node rm` to the end of the removed node's connection, beside many that are connected.
+
+use crate::Failed;
+use crate::fleet::{self, Fleet};
+use crate::line::{Goal, Line};
+use std::time::{Duration, Instant};
+
+pub const HOW: &str = "median of 11 of 1000 simulated nodes with an open mTLS session and stream each: from the start of `holdfast node rm` \
+     until that node sees its connection end; beside: a call of the CLI that changes nothing";
+
+const NODES: usize = 1000;
+const REMOVED: usize = 11;
+
+pub fn one_of_a_thousand() -> Result<Line, Failed> {
+    let w = fleet::world()?;
+    let mut fleet = Fleet::start(Fleet::join(&w, NODES)?)?;
+    let ids: Vec<String> = fleet.ids.iter().take(REMOVED).cloned().collect();
+    let (mut took, mut beside) = (Vec::new(), Vec::new());
+    for id in &ids {
+        let start = Instant::now();
+        w.ok(&["root", "status"]);
+        beside.push(start.elapsed());
+        let start = Instant::now();
+        w.ok(&["node", "rm", id]);
+        took.push(fleet.ended(id, start)?.duration_since(start));
+    }
+    let (value, beside) = (median_ms(took)?, median_ms(beside)?);
+    Ok(Line { value, unit: "ms", beside, goal: Goal::AtMost(1_000.0) })
+}
+
+fn median_ms(mut all: Vec<Duration>) -> Result<f64, Failed> {
+    all.sort_unstable();
+    Ok(all.get(all.len() / 2).ok_or("nothing was measured")?.as_secs_f64() * 1e3)
+}

@@ -1,0 +1,297 @@
+//! `root`: the root that every certificate comes from, its replacement, and what other programs need to believe it.
+//!
+//! A root's own key is read here in one case alone: when it is handed to the vault, sealed on this machine.
+
+mod offline;
+
+use crate::app::App;
+use crate::args::{ExportFormat, RootVerb, RotateRoot};
+use crate::client::{Cluster, NewCommand};
+use crate::clock;
+use crate::errors::{Code, Failure};
+use crate::output::{age, time};
+use crate::pems;
+use data_encoding::HEXLOWER;
+use holdfast_pki::export;
+use holdfast_wire::v1;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
+use v1::command::Action;
+
+/// How long a rotation is waited for; it goes on by itself.
+const PATIENCE: Duration = Duration::from_secs(600);
+const PAUSE: Duration = Duration::from_millis(200);
+/// The phase in which nothing is under way.
+const STABLE: &str = "stable";
+/// What the box with a root's key is bound to.
+const BOX_SUBJECT: &str = "root";
+/// How often whoever reads a SPIFFE bundle document should look again.
+const REFRESH_SECS: u64 = 3600;
+
+/// Runs the verb.
+pub async fn run(app: &App, verb: RootVerb) -> Result<(), Failure> {
+    match verb {
+        RootVerb::Status => {
+            let c = Cluster::connect(app).await?;
+            show(app, &view(&c).await?)
+        }
+        RootVerb::Rotate(a) => rotate(app, a).await,
+        RootVerb::Abort { detach } => abort(app, detach).await,
+        RootVerb::Export { format, out } => {
+            let c = Cluster::connect(app).await?;
+            give(app, out.as_deref(), &exported(c.trust.bundle(), format))
+        }
+        RootVerb::Csr { out } => offline::csr(app, out.as_deref()).await,
+        RootVerb::Sign(a) => offline::sign(app, &a),
+        RootVerb::Install { signed, detach } => offline::install(app, &signed, detach).await,
+    }
+}
+
+async fn view(c: &Cluster) -> Result<v1::RootsView, Failure> {
+    c.read(async |mut r| r.get_roots(v1::Ack {}).await).await
+}
+
+/// Text to a file, or to standard output as it is.
+fn give(app: &App, out: Option<&Path>, text: &str) -> Result<(), Failure> {
+    let Some(path) = out else { return app.out.raw(text) };
+    std::fs::write(path, text).map_err(|e| Failure::io("write", path, &e))?;
+    app.out.note(&format!("written to {}", path.display()));
+    Ok(())
+}
+
+/// The roots of a bundle that was verified on this machine.
+fn exported(bundle: &v1::Bundle, format: ExportFormat) -> String {
+    match format {
+        ExportFormat::Pem => export::pem(&bundle.roots),
+        // An era begins its epochs anew; the sequence of the document must grow all the same.
+        ExportFormat::Spiffe => {
+            let sequence = bundle.era.wrapping_shl(32) | bundle.epoch;
+            let mut text = export::spiffe_bundle(&bundle.roots, sequence, REFRESH_SECS);
+            text.push('\n');
+            text
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    HEXLOWER.encode(bytes)
+}
+
+fn short(bytes: &[u8]) -> String {
+    hex(bytes).chars().take(16).collect()
+}
+
+fn signer(v: &v1::RootsView) -> Option<&v1::RootView> {
+    v.trusted.iter().find(|r| r.signer)
+}
+
+/// The roots and their rotation, as documents show them.
+pub fn document(v: &v1::RootsView) -> Value {
+    let root = |r: &v1::RootView| {
+        json!({
+            "sha256": hex(&r.sha256), "not_after": time(r.not_after_ms), "signer": r.signer, "key": r.key,
+            "identities": r.identities,
+        })
+    };
+    let straggler = |s: &v1::Straggler| {
+        json!({
+            "id": s.id, "role": s.role, "root": hex(&s.root), "bundle_epoch": s.bundle_epoch,
+            "not_after": time(s.not_after_ms), "connected": s.connected,
+        })
+    };
+    json!({
+        "phase": v.phase, "signer": signer(v).map(|r| hex(&r.sha256)), "target": v.target,
+        "trusted": v.trusted.iter().map(root).collect::<Vec<_>>(),
+        "reissued": v.reissued, "total": v.total, "since": time(v.since_ms), "waits_for": v.waits_for,
+        "stragglers": v.stragglers.iter().map(straggler).collect::<Vec<_>>(),
+        "to_sign": !v.issuer_csr.is_empty(), "hsm": v.hsm,
+    })
+}
+
+fn show(app: &App, v: &v1::RootsView) -> Result<(), Failure> {
+    app.out.show(&document(v), || human(app, v))
+}
+
+fn human(app: &App, v: &v1::RootsView) -> String {
+    let now = clock::now();
+    let mut text = format!("phase     {}\n", words(v));
+    for r in &v.trusted {
+        let signs = if r.signer { ", signs" } else { "" };
+        let ends = age(now, r.not_after_ms);
+        text.push_str(&format!("root      {}, ends {ends}, key {}{signs}\n", short(&r.sha256), r.key));
+    }
+    if !v.waits_for.is_empty() {
+        text.push_str(&format!("waits     {}\n", v.waits_for));
+    }
+    if !v.issuer_csr.is_empty() {
+        text.push_str("to sign   see `holdfast root csr`\n");
+    }
+    for line in &v.hsm {
+        text.push_str(&format!("hsm       {line}\n"));
+    }
+    if !v.stragglers.is_empty() {
+        let row = |s: &v1::Straggler| {
+            let link = if s.connected { "yes" } else { "no" };
+            let ends = age(now, s.not_after_ms);
+            vec![s.id.clone(), s.role.clone(), short(&s.root), link.to_owned(), ends]
+        };
+        let head = ["waits for", "role", "root", "connected", "certificate ends"];
+        text.push('\n');
+        text.push_str(&app.out.table(&head, v.stragglers.iter().map(row).collect()));
+    }
+    text
+}
+
+/// The phase in a line; also for `status`.
+pub fn words(v: &v1::RootsView) -> String {
+    let ordered = if v.target.is_empty() { String::new() } else { format!(", a new root is ordered ({})", v.target) };
+    match v.phase.as_str() {
+        STABLE => format!("{STABLE}{ordered}"),
+        phase => format!("{phase}, {} of {} reissued{ordered}", v.reissued, v.total),
+    }
+}
+
+/// Whether nothing is under way or ordered.
+pub fn is_stable(v: &v1::RootsView) -> bool {
+    v.phase == STABLE && v.target.is_empty()
+}
+
+async fn rotate(app: &App, a: RotateRoot) -> Result<(), Failure> {
+    let cert = a.ca_cert.as_deref().map(pems::certificate).transpose()?.unwrap_or_default();
+    let key = a.ca_key.as_deref().map(pems::private_key).transpose()?;
+    let c = Cluster::connect(app).await?;
+    let before = view(&c).await?;
+    let new = NewCommand::draw()?;
+    let (sealed, box_sha256) = match &key {
+        Some(key) => c.seal(new, BOX_SUBJECT, 0, key)?,
+        None => (Vec::new(), Vec::new()),
+    };
+    let order = order(&a, cert, box_sha256, signer(&before).map(|r| r.key.as_str()))?;
+    let kind = order.kind.clone();
+    c.command_with(new, Action::RotateRoot(order), sealed).await?;
+    let before = signer(&before).map(|r| r.sha256.clone()).unwrap_or_default();
+    if a.detach {
+        let document = json!({"ordered": true, "kind": kind, "before": hex(&before)});
+        return app.out.done(&document, "a new root is ordered: see `holdfast root status`");
+    }
+    wait(app, &c, |v| is_stable(v) && signer(v).is_some_and(|r| r.sha256 != before)).await
+}
+
+/// What is ordered. Who says nothing gets a root whose key is where the present one's is.
+fn order(a: &RotateRoot, cert: Vec<u8>, box_sha256: Vec<u8>, now: Option<&str>) -> Result<v1::RotateRoot, Failure> {
+    if cert.is_empty() {
+        let kind = match now {
+            _ if a.hsm => "hsm",
+            _ if a.software => "software",
+            Some("hsm") => "hsm",
+            Some("offline") => {
+                let help = "say --software, --hsm, or --ca-cert FILE with --offline";
+                return Err(Failure::new(
+                    Code::Usage,
+                    "the present root's key is offline: no root is made like it",
+                    help,
+                ));
+            }
+            Some(_) | None => "software",
+        };
+        return Ok(v1::RotateRoot { kind: kind.to_owned(), ..v1::RotateRoot::default() });
+    }
+    let key = match (box_sha256.is_empty(), a.hsm, a.offline) {
+        (false, ..) => "",
+        (true, true, _) => "hsm",
+        (true, false, true) => "offline",
+        (true, false, false) => {
+            let help = "give --ca-key FILE, or say --hsm or --offline";
+            return Err(Failure::new(Code::Usage, "where the key of this root is was not said", help));
+        }
+    };
+    Ok(v1::RotateRoot { kind: "given".to_owned(), cert, box_sha256, key: key.to_owned() })
+}
+
+async fn abort(app: &App, detach: bool) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    c.command(Action::AbortRoot(v1::AbortRoot {})).await?;
+    if detach {
+        return app.out.done(&json!({"aborted": true}), "the rotation is given up: see `holdfast root status`");
+    }
+    wait(app, &c, is_stable).await
+}
+
+/// Waits for what `is_done` says, with a bar. What is to be signed elsewhere is not waited for.
+async fn wait(app: &App, c: &Cluster, is_done: impl Fn(&v1::RootsView) -> bool) -> Result<(), Failure> {
+    let deadline = Instant::now() + app.timeout(PATIENCE);
+    let bar = app.out.bar(1, "reissued");
+    loop {
+        let v = view(c).await?;
+        bar.set_length(v.total.max(1));
+        bar.set_position(v.reissued);
+        bar.set_message(v.phase.clone());
+        if is_done(&v) || !v.issuer_csr.is_empty() {
+            bar.finish_and_clear();
+            return show(app, &v);
+        }
+        if Instant::now() >= deadline {
+            let waits = if v.waits_for.is_empty() { String::new() } else { format!("; it waits for {}", v.waits_for) };
+            let what = format!("the rotation is not done: {}{waits}", words(&v));
+            let help = "it goes on by itself: see `holdfast root status`";
+            return Err(Failure::new(Code::TimedOut, what, help).with("phase", v.phase));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked() -> RotateRoot {
+        RotateRoot { software: false, hsm: false, ca_cert: None, ca_key: None, offline: false, detach: false }
+    }
+
+    #[test]
+    fn a_new_roots_key_is_where_the_old_ones_is_unless_said_otherwise() {
+        let kind = |a: &RotateRoot, now| order(a, Vec::new(), Vec::new(), Some(now)).map(|o| o.kind);
+        assert_eq!(kind(&asked(), "software").unwrap(), "software");
+        assert_eq!(kind(&asked(), "hsm").unwrap(), "hsm");
+        assert_eq!(kind(&RotateRoot { software: true, ..asked() }, "hsm").unwrap(), "software");
+        assert_eq!(kind(&RotateRoot { hsm: true, ..asked() }, "software").unwrap(), "hsm");
+        assert_eq!(kind(&asked(), "offline").unwrap_err().code, "usage");
+    }
+
+    #[test]
+    fn of_a_given_root_it_is_said_where_its_key_is() {
+        let given = |a: &RotateRoot, sealed: &[u8]| order(a, vec![1], sealed.to_vec(), Some("software"));
+        assert_eq!(given(&asked(), b"").unwrap_err().code, "usage");
+        let boxed = given(&asked(), b"h").unwrap();
+        assert_eq!((boxed.kind.as_str(), boxed.key.as_str(), boxed.box_sha256.as_slice()), ("given", "", &b"h"[..]));
+        assert_eq!(given(&RotateRoot { hsm: true, ..asked() }, b"").unwrap().key, "hsm");
+        assert_eq!(given(&RotateRoot { offline: true, ..asked() }, b"").unwrap().key, "offline");
+    }
+
+    #[test]
+    fn a_rotation_is_over_when_nothing_is_under_way_or_ordered() {
+        let seen = |phase: &str, target: &str| v1::RootsView {
+            phase: phase.into(),
+            target: target.into(),
+            reissued: 2,
+            total: 5,
+            ..v1::RootsView::default()
+        };
+        assert!(is_stable(&seen("stable", "")));
+        assert!(!is_stable(&seen("stable", "software")) && !is_stable(&seen("retiring", "")));
+        assert_eq!(words(&seen("reissuing", "")), "reissuing, 2 of 5 reissued");
+        assert_eq!(words(&seen("stable", "hsm")), "stable, a new root is ordered (hsm)");
+    }
+
+    #[test]
+    fn the_sequence_of_a_spiffe_document_grows_from_era_to_era() {
+        let sequence = |era, epoch| {
+            let bundle = v1::Bundle { era, epoch, ..v1::Bundle::default() };
+            let document: Value = serde_json::from_str(&exported(&bundle, ExportFormat::Spiffe)).unwrap();
+            document["spiffe_sequence"].as_u64().unwrap()
+        };
+        assert!(sequence(1, 7) < sequence(1, 8) && sequence(1, 900) < sequence(2, 1));
+    }
+}

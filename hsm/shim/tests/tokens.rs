@@ -1,0 +1,190 @@
+//! Every back end passes the one suite, and a token that fails does what is promised: a named error in time, then recovery.
+
+use holdfast_hsm::conformance::{conformance, wrapping};
+use holdfast_hsm::{Keeper, KeeperOptions, KeyError, KeyPort as _, Pkcs11Port, Purpose, TokenState, Uri};
+use holdfast_hsm_shim::tokens::{PIN, TestToken};
+use holdfast_types::SecretBytes;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const LONG: Duration = Duration::from_secs(60);
+/// Enough for a worker to start on a machine that does much else.
+const SHORT: Duration = Duration::from_secs(2);
+
+fn port(token: &TestToken, uri: &str, pin: &str, deadline: Duration) -> Pkcs11Port {
+    let program = token.program(Path::new(env!("CARGO_BIN_EXE_holdfast-hsm-process")));
+    let uri = Uri::parse(uri).unwrap();
+    let pin = SecretBytes::new(pin.as_bytes().to_vec());
+    Pkcs11Port::new(Keeper::spawn(&program, KeeperOptions { uri, pin, deadline }).unwrap())
+}
+
+/// A token of SoftHSM behind the shim.
+struct Faulty {
+    _dir: TempDir,
+    token: TestToken,
+}
+impl Faulty {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let token = TestToken::softhsm(dir.path());
+        Self { _dir: dir, token }
+    }
+    fn port(&self, pin: &str, deadline: Duration) -> Pkcs11Port {
+        port(&self.token, &self.token.uri_by_shim(), pin, deadline)
+    }
+}
+
+#[test]
+fn softhsm_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = TestToken::softhsm(dir.path());
+    conformance(|| port(&token, &token.uri(), PIN, LONG));
+    wrapping(|| port(&token, &token.uri(), PIN, LONG));
+}
+
+#[test]
+fn nss_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = TestToken::nss(dir.path());
+    conformance(|| port(&token, &token.uri(), PIN, LONG));
+    wrapping(|| port(&token, &token.uri(), PIN, LONG));
+}
+
+#[test]
+fn a_token_without_gcm_wraps_by_rsa() {
+    let faulty = Faulty::new();
+    faulty.token.faults(&["C_GetMechanismInfo hide 0x1087"]);
+    wrapping(|| faulty.port(PIN, LONG));
+    let blob = faulty.port(PIN, LONG).wrap("conformance", b"x", b"").unwrap();
+    assert!(matches!(blob.first(), Some(3 | 4)), "RSA-OAEP, not {:?}", blob.first());
+}
+
+#[test]
+fn a_hung_token_is_an_error_in_time_and_recovers_by_itself() {
+    let faulty = Faulty::new();
+    let port = faulty.port(PIN, SHORT);
+    assert_eq!(port.state(), TokenState::Unknown);
+    let id = port.generate(Purpose::Root, b"a").unwrap();
+    for hung in ["C_Sign hang", "C_SignInit hang", "C_Sign delay 60000"] {
+        faulty.token.faults(&[hung]);
+        let begun = Instant::now();
+        assert_eq!(port.sign_p256(&id, b"m"), Err(KeyError::Timeout(SHORT)), "{hung}");
+        assert!(begun.elapsed() < SHORT * 4, "{hung}: {:?}", begun.elapsed());
+        assert_eq!(port.state().word(), "token-timeout");
+        faulty.token.faults(&[]);
+        port.sign_p256(&id, b"m").unwrap();
+        assert_eq!(port.state(), TokenState::Ok);
+    }
+}
+
+#[test]
+fn a_token_that_hangs_from_the_start_recovers_too() {
+    let faulty = Faulty::new();
+    let port = faulty.port(PIN, SHORT);
+    for hung in ["C_Initialize hang", "C_GetSlotList hang", "C_OpenSession hang"] {
+        faulty.token.faults(&[hung]);
+        assert_eq!(port.check(), Err(KeyError::Timeout(SHORT)), "{hung}");
+    }
+    faulty.token.faults(&[]);
+    port.check().unwrap();
+}
+
+#[test]
+fn a_lost_session_is_made_anew_and_the_call_succeeds() {
+    let faulty = Faulty::new();
+    let port = faulty.port(PIN, LONG);
+    let id = port.generate(Purpose::Root, b"a").unwrap();
+    port.sign_p256(&id, b"m").unwrap();
+    // Each kills the session of the worker that is there; the error lasts, so the new worker names it.
+    for (code, name) in
+        [("0xb3", "CKR_SESSION_HANDLE_INVALID"), ("0x101", "CKR_USER_NOT_LOGGED_IN"), ("0x32", "CKR_DEVICE_REMOVED")]
+    {
+        faulty.token.faults(&[&format!("C_SignInit error {code}")]);
+        let logins = faulty.token.calls("C_Login");
+        let error = port.sign_p256(&id, b"m").unwrap_err();
+        assert_eq!(error, KeyError::Unavailable(format!("{name} in C_SignInit")));
+        assert_eq!(faulty.token.calls("C_Login"), logins + 1, "tried once more, in a new session");
+        faulty.token.faults(&[]);
+        port.sign_p256(&id, b"m").unwrap();
+    }
+}
+
+#[test]
+fn a_token_that_was_taken_away_and_put_back_serves_again() {
+    let faulty = Faulty::new();
+    let id = faulty.port(PIN, LONG).generate(Purpose::Root, b"a").unwrap();
+    faulty.token.remove(true);
+    let port = faulty.port(PIN, LONG);
+    let error = port.sign_p256(&id, b"m").unwrap_err();
+    assert!(matches!(&error, KeyError::Unavailable(why) if why.contains("no token that fits")), "{error}");
+    faulty.token.remove(false);
+    port.sign_p256(&id, b"m").unwrap();
+}
+
+#[test]
+fn a_full_token_says_so() {
+    let faulty = Faulty::new();
+    let port = faulty.port(PIN, LONG);
+    let id = port.generate(Purpose::Root, b"a").unwrap();
+    faulty.token.faults(&["C_GenerateKeyPair error 0x31"]);
+    let full = port.generate(Purpose::Root, b"b").unwrap_err();
+    assert_eq!(full, KeyError::Full("CKR_DEVICE_MEMORY in C_GenerateKeyPair".to_owned()));
+    port.sign_p256(&id, b"m").unwrap();
+}
+
+#[test]
+fn a_wrong_pin_is_tried_once_and_never_again() {
+    let faulty = Faulty::new();
+    let port = faulty.port("wrong-pin", LONG);
+    for _ in 0..5 {
+        assert_eq!(port.check().unwrap_err().word(), "pin-incorrect");
+    }
+    assert_eq!(faulty.token.calls("C_Login"), 1, "a second attempt could lock the token");
+    faulty.port(PIN, LONG).check().unwrap();
+}
+
+#[test]
+fn an_attempt_that_was_cut_off_is_not_repeated_while_the_token_counts_it() {
+    let faulty = Faulty::new();
+    // Somebody has mistyped: the token counts it.
+    assert!(faulty.port("wrong-pin", LONG).check().is_err());
+    faulty.token.faults(&["C_Login hang"]);
+    let port = faulty.port(PIN, SHORT);
+    assert_eq!(port.check(), Err(KeyError::Timeout(SHORT)));
+    faulty.token.faults(&[]);
+    let logins = faulty.token.calls("C_Login");
+    assert_eq!(port.check().unwrap_err().word(), "pin-incorrect");
+    assert_eq!(faulty.token.calls("C_Login"), logins);
+}
+
+#[test]
+fn a_signature_that_is_not_one_is_never_given_out() {
+    let faulty = Faulty::new();
+    let port = faulty.port(PIN, LONG);
+    let id = port.generate(Purpose::Root, b"a").unwrap();
+    faulty.token.faults(&["C_Sign garble"]);
+    assert_eq!(port.sign_p256(&id, b"m").unwrap_err().word(), "token-corrupt");
+}
+
+#[test]
+fn a_keeper_that_is_gone_is_an_error_and_not_a_hang() {
+    let faulty = Faulty::new();
+    let program = faulty.token.program(Path::new("/bin/false"));
+    let uri = Uri::parse(&faulty.token.uri()).unwrap();
+    let pin = SecretBytes::new(PIN.as_bytes().to_vec());
+    // The program ends at once: either it is noticed at the start or at the first call.
+    if let Ok(keeper) = Keeper::spawn(&program, KeeperOptions { uri, pin, deadline: LONG }) {
+        assert_eq!(Pkcs11Port::new(keeper).check().unwrap_err().word(), "token-unavailable");
+    }
+}
+
+#[test]
+fn what_names_no_token_or_no_module_is_refused_by_name() {
+    let faulty = Faulty::new();
+    let of = |uri: &str| port(&faulty.token, uri, PIN, LONG).check().unwrap_err().to_string();
+    let there = faulty.token.uri();
+    assert!(of(&there.replace("token=holdfast", "token=other")).contains("no token that fits"));
+    assert!(of("pkcs11:token=holdfast?module-path=/nowhere/lib.so").contains("there is no module /nowhere/lib.so"));
+    assert!(of("pkcs11:token=holdfast?module-path=/etc/passwd").contains("is no PKCS#11 module"));
+}

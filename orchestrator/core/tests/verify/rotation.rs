@@ -1,0 +1,99 @@
+//! Root rotations that a node slept through: it follows the bundles, each signed by a root of the one before.
+
+use crate::world::*;
+use holdfast_orchestrator_core::verify::NodeTrust;
+use holdfast_pki::keys::RootStatementSigner;
+use holdfast_wire::keys::StatementSigner;
+use holdfast_wire::statement::sign;
+use holdfast_wire::v1;
+
+/// A chain of bundles from the one in force on: for each rotation a link that adds the next root and one that drops the old, both
+/// signed by both.
+struct Slept {
+    roots: Vec<Vec<u8>>,
+    links: Vec<v1::Statement>,
+}
+
+fn slept(s: &Scene, rotations: usize) -> Slept {
+    let mut signer = None;
+    let mut roots = s.trust.bundle().roots.clone();
+    let mut links = s.trust.saved().bundles;
+    for _ in 0..rotations {
+        let next = RootKey::new();
+        let der = next.certificate(&s.cluster);
+        let kept = roots.last().unwrap().clone();
+        for trusted in [vec![kept, der.clone()], vec![der.clone()]] {
+            let b = v1::Bundle {
+                epoch: 10 + u64::try_from(links.len()).unwrap(),
+                prev_sha256: hash(links.last().unwrap()).to_vec(),
+                roots: trusted,
+                ..s.trust.bundle().clone()
+            };
+            let old = RootStatementSigner(signer.as_ref().unwrap_or(&s.root));
+            links.push(sign(&b, &[&old as &dyn StatementSigner, &RootStatementSigner(&next)]).unwrap());
+        }
+        roots.push(der);
+        signer = Some(next);
+    }
+    Slept { roots, links }
+}
+
+#[test]
+fn whoever_slept_through_three_rotations_catches_up_and_trusts_the_last_root_alone() {
+    let s = Scene::honest();
+    let charters = s.trust.saved().charters;
+    let slept = slept(&s, 3);
+    let woken = s.trust.catch_up(&charters, &slept.links).unwrap().unwrap();
+    assert_eq!((woken.bundle().epoch, &woken.bundle().roots), (16, &vec![slept.roots[3].clone()]));
+    assert!(woken.catch_up(&charters, &slept.links).unwrap().is_none(), "nothing is news twice");
+    // Nor does it go back, or believe less after a restart.
+    assert!(woken.catch_up(&charters, &slept.links[..3]).unwrap().is_none());
+    assert_eq!(NodeTrust::rebuild(&woken.saved()).unwrap().bundle(), woken.bundle());
+    // Some of the way is some of the way.
+    let part = s.trust.catch_up(&charters, &slept.links[..4]).unwrap().unwrap();
+    assert_eq!(part.bundle().epoch, 13);
+    assert_eq!(part.catch_up(&charters, &slept.links).unwrap().unwrap().bundle(), woken.bundle());
+}
+
+/// An orchestrator that joined after a rotation refused the whole chain, because it does not hold the first link's root.
+#[test]
+fn links_from_before_the_join_are_not_looked_at() {
+    let s = Scene::honest();
+    let charters = s.trust.saved().charters;
+    let slept = slept(&s, 2);
+    let late = NodeTrust::join(s.cluster.anchor(&slept.roots[1]), &charters, &slept.links[..3]).unwrap();
+    assert_eq!(late.bundle().roots, [slept.roots[1].clone()]);
+    let caught_up = late.catch_up(&charters, &slept.links).unwrap().unwrap();
+    assert_eq!(caught_up.bundle().roots, [slept.roots[2].clone()]);
+}
+
+#[test]
+fn a_chain_with_a_gap_or_a_strangers_link_leads_nowhere() {
+    let s = Scene::honest();
+    let charters = s.trust.saved().charters;
+    let slept = slept(&s, 2);
+    let code = |links: &[v1::Statement]| s.trust.catch_up(&charters, links).unwrap_err().code;
+    let gap: Vec<_> = slept.links.iter().skip(2).cloned().collect();
+    assert_eq!(code(&gap), "bundle-gap");
+    let far: Vec<_> = slept.links.iter().skip(4).cloned().collect();
+    assert_eq!(code(&far), "bundle-signature");
+    let evil = RootKey::new();
+    let b = v1::Bundle {
+        epoch: 11,
+        prev_sha256: hash(&slept.links[0]).to_vec(),
+        roots: vec![evil.certificate(&s.cluster)],
+        ..s.trust.bundle().clone()
+    };
+    assert_eq!(code(&[evil.sign_bundle(&b)]), "bundle-signature");
+    // A bundle of another era is no link at all: only the operators begin one.
+    let other = s.root.sign_bundle(&v1::Bundle { era: 2, ..b });
+    assert!(s.trust.catch_up(&charters, &[other]).unwrap().is_none());
+}
+
+#[test]
+fn a_list_tells_from_which_generation_on_an_identity_counts() {
+    let listed = |r: &mut v1::Revocations| r.revoked = vec![v1::Revocation { id: ME.into(), not_before_seq: 5 }];
+    let s = World { edit_revocations: listed, ..World::default() }.build();
+    assert_eq!((s.trust.revoked_below(ME), s.trust.revoked_below(ORCH)), (Some(5), None));
+    assert!(s.trust.is_revoked(ME) && !s.trust.is_revoked(ORCH));
+}

@@ -1,0 +1,64 @@
+//! What an orchestrator makes of documents that it is shown, on disk.
+
+use super::*;
+use holdfast_wire::v1::Bundle;
+
+#[path = "../core/tests/verify/world/mod.rs"]
+#[allow(dead_code, reason = "the world of another crate's tests, of which these need a part")]
+mod world;
+use world::{RootKey, Scene, hash};
+
+fn opened(dir: &std::path::Path) -> Believed {
+    let state = StateDir::open(dir).unwrap();
+    let file = state.load().unwrap().unwrap();
+    Believed::open(state, file).unwrap()
+}
+
+/// An orchestrator that joined the honest world.
+fn joined(dir: &std::path::Path, scene: &Scene) -> Believed {
+    let saved = scene.trust.saved();
+    let (charters, bundles) = (saved.charters, saved.bundles);
+    let file = ClusterFile { anchor: saved.anchor.to_vec(), charters, bundles, ..ClusterFile::default() };
+    StateDir::open(dir).unwrap().save(&file).unwrap();
+    opened(dir)
+}
+
+/// The bundles after the one in force, in which `new` takes the place of the scene's root.
+fn rotated(scene: &Scene, new: &RootKey) -> Vec<Statement> {
+    let der = new.certificate(&scene.cluster);
+    let old = scene.trust.bundle().roots.clone();
+    let mut chain = scene.trust.saved().bundles;
+    for (epoch, roots) in [(11, [old, vec![der.clone()]].concat()), (12, vec![der.clone()])] {
+        let prev_sha256 = hash(chain.last().unwrap()).to_vec();
+        chain.push(scene.root.sign_bundle(&Bundle { epoch, roots, prev_sha256, ..scene.trust.bundle().clone() }));
+    }
+    chain
+}
+
+#[test]
+fn a_rotation_that_is_shown_is_followed_kept_and_told() {
+    let (dir, scene) = (tempfile::tempdir().unwrap(), Scene::honest());
+    let chain = rotated(&scene, &RootKey::new());
+    let mut believed = joined(dir.path(), &scene);
+    let mut epoch = believed.epoch();
+    assert_eq!(*epoch.borrow_and_update(), 10);
+    assert!(believed.adopt(&[], &chain).unwrap());
+    assert!(epoch.has_changed().unwrap());
+    assert_eq!(*epoch.borrow_and_update(), 12);
+    assert!(!believed.adopt(&[], &chain).unwrap() && !epoch.has_changed().unwrap());
+    drop(believed);
+    assert_eq!(*opened(dir.path()).epoch().borrow(), 12);
+}
+
+#[test]
+fn only_a_status_that_names_a_bundle_never_seen_is_a_hint() {
+    let (dir, scene) = (tempfile::tempdir().unwrap(), Scene::honest());
+    let chain = rotated(&scene, &RootKey::new());
+    let naming = |bundle: &Statement| Some(scene.status(|s| s.bundle_sha256 = hash(bundle).to_vec()));
+    let mut believed = joined(dir.path(), &scene);
+    assert!(!believed.is_behind(&None) && !believed.is_behind(&naming(&chain[0])));
+    assert!(believed.is_behind(&naming(&chain[1])));
+    believed.adopt(&[], &chain).unwrap();
+    // Regression: one from before the bundle in force made us fetch the documents again and again.
+    assert!(chain.iter().all(|bundle| !believed.is_behind(&naming(bundle))));
+}

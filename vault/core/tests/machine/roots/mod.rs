@@ -1,0 +1,6 @@
+//! The rotation of the root, on the machine itself: its steps one by one, and histories in which everything may happen.
+
+mod histories;
+mod offline;
+mod steps;
+mod world;

@@ -1,0 +1,79 @@
+//! What `status` warns of about roots and issuers. The list is explained in docs/operations/running.md.
+
+use holdfast_types::{Millis, rough};
+use holdfast_vault_core::State;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// A root that ends within this time should have been replaced by now: it is, at half of its life.
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+/// A rotation that has not gone on for so long.
+const LATE: Duration = Duration::from_secs(3600);
+
+/// Every alarm of this moment, by its code.
+pub fn alarms(s: &State, now: Millis) -> Vec<(&'static str, String)> {
+    let mut all = Vec::new();
+    if let Some(root) = s.signing_root() {
+        all.extend(ends(root.not_after, now).map(|text| ("root-ends", text)));
+    }
+    if let Some(issuer) = s.issuer() {
+        all.extend(issuer_ends(issuer.since, issuer.not_after, now).map(|text| ("issuer-ends", text)));
+    }
+    if s.rotation().asked.is_some() {
+        let text = "a root whose key is offline is to sign: fetch what with `holdfast root csr`";
+        all.push(("root-to-sign", text.to_owned()));
+    }
+    let phase = s.root_phase();
+    if (phase != "stable" || s.rotation().target.is_some()) && now.since(s.rotation().since) >= LATE {
+        let text = format!("the rotation of the root ({phase}) has not gone on for more than an hour");
+        all.push(("root-rotation-late", text));
+    }
+    all
+}
+
+/// A year before the end, 90 days and 30 days before it: the nearer, the louder.
+fn ends(end: Millis, now: Millis) -> Option<String> {
+    if end <= now {
+        return Some("the root that signs has expired: nothing is believed that comes from it".to_owned());
+    }
+    let left = end.since(now);
+    let what = match left {
+        l if l <= DAY * 30 => "everything that has a certificate stops with it: rotate it today",
+        l if l <= DAY * 90 => "rotate it now",
+        l if l <= YEAR => "it should have been replaced: see why not in `holdfast root status`",
+        _ => return None,
+    };
+    Some(format!("the root that signs ends in {}; {what}", rough(left)))
+}
+
+/// An issuer is replaced when a third of its life is over; what stands in the way has to go before it ends.
+fn issuer_ends(since: Millis, end: Millis, now: Millis) -> Option<String> {
+    let life = end.since(since);
+    let over = now.since(since) >= life / 2;
+    over.then(|| {
+        let left = rough(end.since(now));
+        format!("the issuer ends in {left}, and no certificate is given after that: its root's key is not to be had")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_root_is_said_a_year_before_and_louder_as_it_comes_nearer() {
+        let now = Millis(1_700_000_000_000);
+        let said = |days: u32| ends(now.plus(DAY * days), now).unwrap_or_default();
+        assert_eq!(said(366), "");
+        assert!(said(364).contains("should have been replaced"));
+        assert!(said(89).contains("rotate it now") && said(29).contains("today"));
+        assert!(said(0).contains("has expired"));
+    }
+
+    #[test]
+    fn an_issuer_that_was_not_replaced_in_half_of_its_life_is_warned_of() {
+        let (since, end) = (Millis(0), Millis(0).plus(DAY * 30));
+        assert_eq!(issuer_ends(since, end, Millis(0).plus(DAY * 14)), None);
+        assert!(issuer_ends(since, end, Millis(0).plus(DAY * 20)).unwrap().contains("in 10d"));
+    }
+}
