@@ -174,8 +174,8 @@ fn invalid(what: impl std::fmt::Display, help: &str) -> Failure {
 mod tests {
     use super::*;
     use crate::operator::Operator;
-    use holdfast_wire::keys::StatementSigner as _;
     use holdfast_pki::issue::{IssuerCa, ROOT_LIFE, new_root};
+    use holdfast_wire::keys::StatementSigner as _;
 
     fn key() -> RootKey {
         RootKey(PrivateKey::generate().unwrap())
