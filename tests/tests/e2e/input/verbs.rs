@@ -50,7 +50,7 @@ const VERBS: &[&str] = &[
     "keyring status",
 ];
 /// Those that need none; each has tests of its own: `dev` in `super::dev` and `crate::demo`, keys in `crate::keys` and
-/// `crate::voters`, backups in `crate::backup`.
+/// `crate::voters`, backups in `crate::backup`, tokens in `crate::hsm`.
 const ALONE: &[&str] = &[
     "init",
     "unlock",
@@ -66,6 +66,7 @@ const ALONE: &[&str] = &[
     "backup create",
     "backup verify",
     "recover",
+    "hsm probe",
     "log export",
 ];
 
