@@ -193,7 +193,7 @@ impl Node {
 
     fn report(&self, complete: bool) -> NodeReport {
         let (bundle_epoch, charter_version) = (self.trust.bundle().epoch, self.trust.charter().head().version);
-        NodeReport { bundle_epoch, charter_version, tasks: Vec::new(), complete }
+        NodeReport { bundle_epoch, charter_version, tasks: Vec::new(), complete, before: None }
     }
 
     async fn stream(&mut self, channel: Channel, told: &Told) -> End {

@@ -208,6 +208,7 @@ mod tests {
             "holdfast root rotate --ca-cert c --ca-key k --hsm",
             "holdfast recover --vault-socket s",
             "holdfast recover --backup b --vault-socket s",
+            "holdfast recover --backup b --from-survivor --share-file k --vault-socket s",
             "holdfast recover --backup b --from-survivor --key-file k --vault-socket s",
         ] {
             let f = failure(&parse(line).unwrap_err()).unwrap();
@@ -225,6 +226,8 @@ mod tests {
         };
         let from_backup = "holdfast recover --backup b --key-file k --vault-socket s";
         assert_eq!(reason(from_backup), "restored from a backup");
+        let by_shares = "holdfast recover --backup b --share-file a --share-file c --vault-socket s";
+        assert_eq!(reason(by_shares), "restored from a backup");
         assert_eq!(reason("holdfast recover --from-survivor --vault-socket s"), "one voter was left");
         assert_eq!(reason(&format!("{from_backup} --reason fire")), "fire");
     }

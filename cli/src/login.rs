@@ -6,7 +6,7 @@ use crate::errors::{Code, Failure};
 use crate::files;
 use crate::operator::Operator;
 use crate::trust::Trust;
-use holdfast_pki::chain::{Usage, verify_peer};
+use holdfast_pki::chain::{Anchors, Usage, verify_peer};
 use holdfast_transport::check_clock;
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::failure::Failure as Answer;
@@ -66,7 +66,7 @@ fn stored(ctx: &Context, now: Millis) -> Option<LocalIdentity> {
 
 /// True if the roots in force believe the certificate: those of a root that was rotated out are of no use.
 pub fn is_believed(identity: &LocalIdentity, trust: &Trust) -> bool {
-    let believed = |roots| verify_peer(identity.chain(), &roots, clock::now(), Usage::Client).is_ok();
+    let believed = |roots: Anchors| verify_peer(identity.chain(), &roots, clock::now(), Usage::Client).is_ok();
     trust.anchors().is_ok_and(believed)
 }
 

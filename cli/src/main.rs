@@ -18,6 +18,7 @@ mod keyin;
 mod keyout;
 mod known;
 mod login;
+mod needed;
 mod operator;
 mod output;
 mod pems;

@@ -68,6 +68,10 @@ impl Trust {
         let next = Self { charters: era.charters, bundle: era.bundle, chains, cluster: self.cluster };
         Ok(Some((next, era.anchor)))
     }
+    /// Whose it is.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
     /// The chains, for storing.
     pub fn chains(&self) -> &v1::TrustView {
         &self.chains

@@ -25,7 +25,6 @@ use holdfast_vault_core::{Prepared, Refusal, State};
 use holdfast_wire::v1;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use tempfile::TempDir;
 use world::World;
 
@@ -300,7 +299,7 @@ fn of_an_owner_and_a_thief_with_keys_of_their_own_no_two_go_on_however_long_they
             history += &format!(" {}{act}", if by_thief { "t" } else { "o" });
             match act {
                 9 => lab.sleep(),
-                10 if thief.is_none() => thief = Some(owner.copied()),
+                10 | 11 if thief.is_none() => thief = Some(owner.copied()),
                 _ => {}
             }
             let Some(who) = (if by_thief { thief.as_ref() } else { Some(&owner) }) else { continue };
@@ -313,6 +312,9 @@ fn of_an_owner_and_a_thief_with_keys_of_their_own_no_two_go_on_however_long_they
                 5..=8 => lab.uses(who),
                 _ => continue,
             };
+            if !by_thief {
+                owners.extend(owner.keys());
+            }
             if met == Met::Nothing {
                 continue;
             }
@@ -323,7 +325,6 @@ fn of_an_owner_and_a_thief_with_keys_of_their_own_no_two_go_on_however_long_they
             if by_thief {
                 owns |= met == Met::LetIn && !owners.contains(&peer.spki_sha256);
             } else {
-                owners.extend(owner.keys());
                 assert!(before || !owns || lab.quarantined(), "the thief lives on beside the owner: {history}");
             }
             by_sleepers += u32::from(!before && over && lab.quarantined());

@@ -130,10 +130,8 @@ macro_rules! laws {
     };
 }
 laws! {
-    anchor assign backup boxes chain command config csr files ident identity image layer memory note peer record records slots
-    state statement strict token trust unlock_chain
-    anchor assign backup boxes command config csr files ident identity image layer memory note peer pkcs11 record records slots state
-    statement strict token trust unlock_chain
+    anchor assign backup boxes chain command config csr files ident identity image layer memory note peer pkcs11 record records
+    slots state statement strict token trust unlock_chain
 }
 
 #[test]

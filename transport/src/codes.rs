@@ -115,7 +115,7 @@ codes! {
     ConnectionLost = "connection-lost", Unavailable, "A connection broke.";
     Disconnected = "disconnected", Unavailable, "The caller left.";
     Cancelled = "cancelled", Unavailable, "The call was given up.";
-    RenewFirst = "renew-first", Unavailable, "The certificate is of an era before: it renews, and is good for nothing else.";
+    RenewFirst = "renew-first", Unavailable, "The certificate renews, and is good for nothing else: it is of an era before, or its machine was released from quarantine.";
     Closed = "closed", Unavailable, "The vault closed the stream.";
     Lagged = "lagged", Unavailable, "Too many changes were missed; the watch starts over.";
     VaultStalled = "vault-stalled", Unavailable, "The vault does not read what it is told.";

@@ -3,14 +3,14 @@
 use crate::awaits::Awaits;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::failure::{refused, stopped, unproposed};
+use crate::failure::{refused, renew_first, stopped, unproposed};
 use crate::hub::Hub;
 use crate::keystore::{Opened, random32};
 use crate::pace::Pace;
 use crate::raft::{AuditStore, ProposeError, Voter};
 use crate::registry::{Events, Registry};
 use crate::rights::Rpc;
-use crate::seen::{addr_of, from};
+use crate::seen::addr_of;
 use crate::standing::Standing;
 use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
@@ -228,11 +228,9 @@ impl Cluster {
         let (role, id) = (peer.id.role, peer.id.name.clone());
         if !peer.has_path() && rpc != Rpc::Renew {
             // Believed by its key alone, since its chain ends in a root of an era before.
-            let what = "this certificate is of an era before: renew it first";
-            return Err(Failure::unavailable("renew-first", what));
+            return Err(renew_first("this certificate is of an era before: renew it first"));
         }
         match self.pin(peer)? {
-            Pin::Good => {}
             Pin::Activate(serial) => {
                 let (of, new) = (peer.id.clone(), peer.serial_hex.clone());
                 let older = move |c: &ConnPeer| c.peer.as_ref().is_some_and(|p| p.serial_hex != new);
@@ -254,13 +252,7 @@ impl Cluster {
                 ));
             }
             Pin::Fork => {
-                let addr = addr_of(request);
-                let detail = format!(
-                    "a retired certificate (serial {}) was used from {}; {}",
-                    peer.serial_hex,
-                    from(addr),
-                    self.seen.elsewhere(&id, &peer.serial_hex, addr.map(|a| a.ip()))
-                );
+                let detail = self.seen.reused(&id, &peer.serial_hex, addr_of(request));
                 self.propose(Command::Fork { id: id.clone(), detail }).await?;
                 return Err(Failure::refused(
                     "identity-fork",
@@ -271,11 +263,10 @@ impl Cluster {
                 self.unknown_certificate(peer).await;
                 return Err(unknown());
             }
-            Pin::Released if rpc == Rpc::Renew => {}
-            Pin::Released => {
-                let what = "this identity is quarantined, and goes on once it renews with the key that operators named";
-                return Err(Failure::unavailable("renew-first", what));
+            Pin::Released if rpc != Rpc::Renew => {
+                return Err(renew_first("this identity is quarantined, and renews with the key that operators named"));
             }
+            Pin::Good | Pin::Released => {}
             Pin::State(s) => return Err(refused(s.into())),
         }
         if let Some(addr) = addr_of(request) {

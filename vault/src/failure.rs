@@ -42,6 +42,11 @@ pub fn refused(r: Refusal) -> Failure {
     r.policies.into_iter().fold(f, |f, p| f.detail("policy", p))
 }
 
+/// The answer to a certificate that is good for its renewal alone.
+pub fn renew_first(why: &str) -> Failure {
+    Failure::unavailable("renew-first", why)
+}
+
 /// A command that was not committed.
 pub fn unproposed(e: ProposeError) -> Failure {
     match e {

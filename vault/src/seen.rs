@@ -53,6 +53,11 @@ impl Seen {
         }
         format!("before, it called {}", told.join(", "))
     }
+    /// What the log says of a retired certificate that was shown.
+    pub fn reused(&self, id: &str, serial: &str, addr: Option<SocketAddr>) -> String {
+        let elsewhere = self.elsewhere(id, serial, addr.map(|a| a.ip()));
+        format!("a retired certificate (serial {serial}) was used from {}; {elsewhere}", from(addr))
+    }
 }
 
 /// The address at the other end of the connection that brought `request`.

@@ -1,7 +1,7 @@
 //! The options of the verbs about voters and their keys.
 
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The voter that a verb looks at.
 #[derive(Debug, Args)]
@@ -30,6 +30,12 @@ pub struct KeyInput {
     pub share_files: Vec<PathBuf>,
 }
 impl KeyInput {
+    /// Of verbs that do without a key where none is named.
+    pub fn of(key_file: Option<&Path>, share_files: &[PathBuf]) -> Option<Self> {
+        let input =
+            Self { key_files: key_file.map(Path::to_owned).into_iter().collect(), share_files: share_files.to_vec() };
+        (!input.is_empty()).then_some(input)
+    }
     /// Whether no file was named.
     pub fn is_empty(&self) -> bool {
         self.key_files.is_empty() && self.share_files.is_empty()

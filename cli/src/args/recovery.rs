@@ -1,7 +1,7 @@
 //! The options of `backup` and `recover`.
 
 use super::Socket;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use std::path::PathBuf;
 
 /// `backup …`
@@ -19,24 +19,32 @@ pub enum Backup {
     Verify {
         /// The file
         file: PathBuf,
-        /// File with the recovery key; `-` is standard input
+        /// File with the recovery key, or with shares of it, one a line; `-` is standard input
         #[arg(long, value_name = "FILE")]
         key_file: Option<PathBuf>,
+        /// File with a share of the recovery key; may be repeated
+        #[arg(long = "share-file", value_name = "FILE")]
+        share_files: Vec<PathBuf>,
     },
 }
 
 /// Options of `recover`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("given").multiple(true).args(["key_file", "share_files"])))]
 pub struct Recover {
     /// The backup
-    #[arg(long, value_name = "FILE", required_unless_present = "from_survivor", requires = "key_file")]
+    #[arg(long, value_name = "FILE", required_unless_present = "from_survivor", requires = "given")]
     pub backup: Option<PathBuf>,
     /// In place of a backup: go on with what is on the disk of this voter, the only one that is left
     #[arg(long, conflicts_with = "backup")]
     pub from_survivor: bool,
-    /// File with the recovery key; of a survivor that is sealed, with its unlock or recovery key; `-` is standard input
+    /// File with the recovery key, or with shares of it, one a line; of a survivor that is sealed, with its unlock or
+    /// recovery key; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// File with a share of that key; may be repeated
+    #[arg(long = "share-file", value_name = "FILE")]
+    pub share_files: Vec<PathBuf>,
     /// Unix socket of the empty voter, or of the survivor
     #[arg(long, value_name = "SOCKET")]
     pub vault_socket: PathBuf,

@@ -5,10 +5,11 @@
 
 use super::log::{MAX_ENTRY, audit::Auditor};
 use crate::app::App;
-use crate::args::Backup;
+use crate::args::{Backup, KeyInput};
 use crate::errors::{Code, Failure};
-use crate::files;
 use crate::framed::{Frames, NewFile, refuse};
+use crate::keyin::Given;
+use crate::needed::{NeededKey, RecoveryKey};
 use crate::output::time;
 use crate::socket::Socket;
 use crate::trust::Trust;
@@ -17,14 +18,13 @@ use holdfast_wire::backup::{self, Content, MAGIC, Opener, Outline};
 use holdfast_wire::boxes::{self, PrivateKey};
 use holdfast_wire::note::{Checkpoint, origin};
 use holdfast_wire::statement;
-use holdfast_wire::token::parse_recovery;
 use holdfast_wire::v1::{self, backup_part::Part};
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
-/// Longest key text, white space included.
-const MAX_KEY_TEXT: u64 = 1024;
+/// What a key is asked for as.
+pub const RECOVERY_KEY: &str = "recovery key";
 
 /// Runs the verb.
 pub async fn run(app: &App, verb: Backup) -> Result<(), Failure> {
@@ -33,25 +33,12 @@ pub async fn run(app: &App, verb: Backup) -> Result<(), Failure> {
             let path = app.socket(socket.vault_socket)?;
             create(app, &file, &path).await
         }
-        Backup::Verify { file, key_file } => {
-            let key = key_file.as_deref().map(read_recovery).transpose()?;
-            let checked = check(app, &file, key.as_ref())?;
-            report(app, &checked, key.is_some())
+        Backup::Verify { file, key_file, share_files } => {
+            let input = KeyInput::of(key_file.as_deref(), &share_files);
+            let given = input.map(|i| Given::read(&i, RECOVERY_KEY)).transpose()?;
+            report(app, &check(app, &file, given)?)
         }
     }
-}
-
-/// The recovery key in a file, as the key that opens boxes.
-pub fn read_recovery(path: &Path) -> Result<PrivateKey, Failure> {
-    let bytes = if path == Path::new("-") {
-        files::read_limited(std::io::stdin().lock(), MAX_KEY_TEXT, "standard input")?
-    } else {
-        files::read_private(path, MAX_KEY_TEXT)?
-    };
-    let help = "give the whole recovery key as `holdfast init` printed it: hf_recovery_v1_…";
-    let text = std::str::from_utf8(&bytes).map_err(|_| Failure::new(Code::BadKey, "the key is not text", help))?;
-    let secret = parse_recovery(text).map_err(|e| Failure::new(Code::BadKey, e, help))?;
-    Ok(boxes::derive_keypair(secret.expose()).0)
 }
 
 async fn create(app: &App, file: &Path, socket: &Path) -> Result<(), Failure> {
@@ -99,6 +86,10 @@ pub struct Checked {
     pub trust: Trust,
     /// True if the context's anchor commits to it.
     pub anchored: bool,
+    /// The recovery key that opens it.
+    pub needed: NeededKey,
+    /// That key, if it was given: everything was opened then.
+    pub key: Option<RecoveryKey>,
 }
 
 /// Verifies the chains of a backup: from the context, or else from the backup itself.
@@ -134,22 +125,27 @@ fn whose(app: &App, head: &v1::BackupHead) -> Result<(Trust, bool), Failure> {
 
 /// Reads a backup from end to end. Without a key: its structure, its hash and who signed it. With the key: every chunk
 /// opens, every entry of the log is right, and the tree is the one of the signed checkpoint.
-pub fn check(app: &App, file: &Path, key: Option<&PrivateKey>) -> Result<Checked, Failure> {
+pub fn check(app: &App, file: &Path, mut given: Option<Given>) -> Result<Checked, Failure> {
     let total = std::fs::metadata(file).map_err(|e| Failure::io("read", file, &e))?.len();
     let mut frames = Frames::open(file, MAGIC)?;
     let mut outline = Outline::default();
     let mut inside: Option<Inside> = None;
+    let mut key: Option<RecoveryKey> = None;
     let bar = app.out.bar(total, "verifying");
     while let Some(frame) = frames.next()? {
         bar.inc(frame.len() as u64);
         let part = backup::part(&frame).map_err(refuse)?;
         outline.take(&part).map_err(refuse)?;
-        match (&part.part, key) {
-            (Some(Part::Head(head)), Some(key)) => inside = Some(Inside::open(head, key)?),
-            (Some(Part::Chunk(chunk)), Some(_)) => {
-                inside.as_mut().map_or(Ok(()), |inside| inside.take(chunk))?;
+        match &part.part {
+            Some(Part::Head(head)) => {
+                if let Some(given) = given.take() {
+                    let opened = open_head(app, head, given)?;
+                    inside = Some(Inside::open(head, &opened.opens)?);
+                    key = Some(opened);
+                }
             }
-            (Some(Part::Head(_) | Part::Chunk(_) | Part::End(_)) | None, _) => {}
+            Some(Part::Chunk(chunk)) => inside.as_mut().map_or(Ok(()), |inside| inside.take(chunk))?,
+            Some(Part::End(_)) | None => {}
         }
     }
     bar.finish_and_clear();
@@ -163,7 +159,14 @@ pub fn check(app: &App, file: &Path, key: Option<&PrivateKey>) -> Result<Checked
         inside.finish(&checkpoint)?;
     }
     let cluster = ClusterId::from_slice(&head.cluster_id).ok_or_else(|| Failure::untrusted("it names no cluster"))?;
-    Ok(Checked { head, cluster, trust, anchored })
+    let needed = NeededKey::of(&head)?;
+    Ok(Checked { head, cluster, trust, anchored, needed, key })
+}
+
+/// The key of the backup with this head, of what was given. What the head says of the key is verified before it is told.
+fn open_head(app: &App, head: &v1::BackupHead, given: Given) -> Result<RecoveryKey, Failure> {
+    let (trust, _) = whose(app, head)?;
+    NeededKey::of(head)?.open(given, head, &trust.cluster())
 }
 
 /// A backup's inside, while it is read.
@@ -208,15 +211,20 @@ impl Inside {
     }
 }
 
-fn report(app: &App, c: &Checked, opened: bool) -> Result<(), Failure> {
+fn report(app: &App, c: &Checked) -> Result<(), Failure> {
+    let opened = c.key.is_some();
     let document = json!({
         "ok": true, "cluster_id": c.cluster.hex(), "era": c.head.era, "entries": c.head.leaves,
         "charter_version": c.head.charter_version, "made_at": time(c.head.made_at_ms), "opened": opened,
-        "anchored": c.anchored,
+        "anchored": c.anchored, "recovery_key": c.needed.document(),
     });
     app.out.show(&document, || {
-        let how = if opened { "every chunk opened, every entry checked" } else { "whole, not opened: give --key-file" };
+        let how = if opened { "every chunk opened, every entry checked" } else { "whole, not opened: give the key" };
         let whose = if c.anchored { "" } else { "\nno context here: that it is of your cluster was not checked" };
-        format!("ok cluster {} era {} entries {}; {how}{whose}\n", c.cluster, c.head.era, c.head.leaves)
+        let key = c.needed.words();
+        format!(
+            "ok cluster {} era {} entries {}; {how}\nopens with the {key}{whose}\n",
+            c.cluster, c.head.era, c.head.leaves
+        )
     })
 }

@@ -3,21 +3,22 @@
 //! Nothing is signed before the backup was read from end to end and the vault has shown what it made of it. Where a voter is
 //! left, `survivor` takes the place of the backup.
 
-use super::backup::{Checked, check, read_recovery};
+use super::backup::{Checked, RECOVERY_KEY, check};
 use super::survivor;
 use crate::app::App;
-use crate::args::Recover;
+use crate::args::{KeyInput, Recover};
 use crate::context::{self, Context, ContextDir};
 use crate::errors::{Code, Failure};
-use crate::files;
 use crate::founding::Key;
 use crate::framed::{Frames, NewFile, refuse};
+use crate::keyin::Given;
 use crate::login;
+use crate::needed::RecoveryKey;
 use crate::operator::Operator;
 use crate::slots::SlotKind;
 use crate::socket::Socket;
 use crate::trust::Trust;
-use holdfast_wire::backup::{self, MAGIC};
+use holdfast_wire::backup::{self, BackupError, MAGIC};
 use holdfast_wire::boxes::{BoxError, PrivateKey};
 use holdfast_wire::statement;
 use holdfast_wire::v1::{self, recover_part::Part, recover_reply::Step};
@@ -38,13 +39,13 @@ pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     let signers = Signers::load(&ctx, &a)?;
     let needed = |what: &str| Failure::new(Code::Usage, format!("{what} is missing"), "see `holdfast recover --help`");
     let backup = a.backup.as_deref().ok_or_else(|| needed("--backup"))?;
-    let key_file = a.key_file.as_deref().ok_or_else(|| needed("--key-file"))?;
-    let key = read_recovery(key_file)?;
-    let checked = check(app, backup, Some(&key))?;
+    let input = KeyInput::of(a.key_file.as_deref(), &a.share_files).ok_or_else(|| needed("--key-file"))?;
+    let mut checked = check(app, backup, Some(Given::read(&input, RECOVERY_KEY)?))?;
+    let key = checked.key.take().ok_or_else(|| refuse(BackupError::CutShort))?;
     let path = std::path::absolute(&a.vault_socket).map_err(|e| Failure::io("find", &a.vault_socket, &e))?;
     let mut socket = Socket::connect(&path, app.timeout(Duration::from_secs(120))).await?;
     let unlock = unlock_key(&a)?;
-    let head = request(&checked, &key, unlock.as_ref(), &a)?;
+    let head = request(&checked, &key.opens, unlock.as_ref(), &a)?;
     let (tx, rx) = mpsc::channel(4);
     let (file, sender) = (backup.to_owned(), tx.clone());
     let sending = tokio::task::spawn_blocking(move || send(&file, head, &sender));
@@ -56,8 +57,9 @@ pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     sending.await.map_err(|e| Failure::new(Code::Failed, e, "report this"))??;
     let reset = planned(&plan, &checked, &a.removed)?;
     if a.dry_run {
-        let then = "nothing was changed; without --dry-run this comes back, by the recovery key that was given";
-        return show(app, &plan, reset, None, then);
+        let key = checked.needed.words();
+        let then = format!("nothing was changed; without --dry-run this comes back, by the {key}, which was given");
+        return show(app, &plan, reset, None, &then, Some(checked.needed.document()));
     }
     keep(&a, unlock.as_ref())?;
     let part = v1::RecoverPart { part: Some(Part::Reset(signers.sign(reset)?)) };
@@ -66,9 +68,9 @@ pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
         return Err(Failure::untrusted("the vault did not say that the cluster is back"));
     };
     adopt(ctx, &checked, reset, &done, &path)?;
-    prove(&checked, key_file, unlock.as_ref(), done.slots.as_ref())?;
+    prove(&checked, &key, unlock.as_ref(), done.slots.as_ref())?;
     let then = "the cluster is back; make a new backup, and see docs/operations/disaster.md for its nodes";
-    show(app, &plan, reset, Some(done.voter_id), then)
+    show(app, &plan, reset, Some(done.voter_id), then, Some(checked.needed.document()))
 }
 
 /// Who signs the Reset: the operator of the context, and those of others on this machine.
@@ -195,33 +197,35 @@ fn adopt(mut ctx: Context, c: &Checked, reset: &v1::Reset, done: &v1::Recovered,
 }
 
 /// Both slots of the new voter are opened with the keys that are kept, before anybody relies on them.
-fn prove(c: &Checked, recovery: &Path, unlock: Option<&Key>, slots: Option<&v1::SlotBoxes>) -> Result<(), Failure> {
+fn prove(
+    c: &Checked,
+    recovery: &RecoveryKey,
+    unlock: Option<&Key>,
+    slots: Option<&v1::SlotBoxes>,
+) -> Result<(), Failure> {
     let slots = slots.ok_or_else(|| Failure::untrusted("the vault did not show its slots"))?;
     let Some(unlock) = unlock else { return Ok(()) };
     let by_unlock = unlock.slot.open(&c.cluster, slots)?;
-    if recovery == Path::new("-") {
-        return Ok(());
-    }
-    let text = files::read_private(recovery, 1024)?;
-    let text =
-        std::str::from_utf8(&text).map_err(|_| Failure::new(Code::BadKey, "the key is not text", "try again"))?;
-    let by_recovery = crate::slots::SlotKey::parse_with_public(text)?.0.open(&c.cluster, slots)?;
+    let by_recovery = recovery.slot.open(&c.cluster, slots)?;
     if by_unlock.ct_eq(&by_recovery) {
         return Ok(());
     }
     Err(Failure::untrusted("unlock and recovery slot hold different disk keys"))
 }
 
-/// Shows what comes back, and whether it did; `then` says what is next.
+/// Shows what comes back, and whether it did; `then` says what is next, `recovery_key` what opens the backup.
 pub(super) fn show(
     app: &App,
     plan: &v1::ResetPlan,
     reset: &v1::Reset,
     voter: Option<u64>,
     then: &str,
+    recovery_key: Option<Value>,
 ) -> Result<(), Failure> {
     let found: Map<String, Value> = plan.found.iter().map(|f| (f.name.clone(), f.value.clone().into())).collect();
-    let document = json!({"changed": voter.is_some(), "era": reset.era, "voter": voter, "found": found});
+    let document = json!({
+        "changed": voter.is_some(), "era": reset.era, "voter": voter, "found": found, "recovery_key": recovery_key,
+    });
     let line = |f: &v1::Field| match f.name.as_str() {
         "unacknowledged" => format!("entries that were not known to be acknowledged: {}\n", f.value),
         name => format!("{name:<12}  {}\n", f.value),

@@ -27,8 +27,7 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     let signers = Signers::load(&ctx, &a)?;
     let path = std::path::absolute(&a.vault_socket).map_err(|e| Failure::io("find", &a.vault_socket, &e))?;
     let patience = app.timeout(Duration::from_secs(120));
-    if let Some(file) = &a.key_file {
-        let key = KeyInput { key_files: vec![file.clone()], share_files: Vec::new() };
+    if let Some(key) = KeyInput::of(a.key_file.as_deref(), &a.share_files) {
         unlock::one(app, &path, &key, patience).await?;
     }
     let mut socket = Socket::connect(&path, patience).await?;
@@ -56,7 +55,7 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     let reset = planned(&plan, &ctx, &held, &a.removed)?;
     if a.dry_run {
         let then = "nothing was changed; without --dry-run the cluster goes on from this voter alone";
-        return show(app, &plan, reset, None, then);
+        return show(app, &plan, reset, None, then, None);
     }
     keep(&a, unlock.as_ref())?;
     let part = v1::RecoverPart { part: Some(Part::Reset(signers.sign(reset)?)) };
@@ -72,7 +71,7 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     }
     let then = "the cluster is back on this voter, whose process starts again now; unlock it if it is sealed, make a new \
                 backup, and see docs/operations/lost-quorum.md";
-    show(app, &plan, reset, Some(done.voter_id), then)
+    show(app, &plan, reset, Some(done.voter_id), then, None)
 }
 
 /// The Reset that the vault shows begins the next era of this cluster under its own charter, and removes nobody unasked.

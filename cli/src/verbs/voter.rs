@@ -135,13 +135,48 @@ async fn evict(app: &App, voter: u64, compromised: bool, yes: bool) -> Result<()
         c.command(Action::EvictVoter(v1::EvictVoter { voter_id: voter, compromised })).await?;
     }
     until_gone(app, &c, voter).await?;
-    let next = if compromised {
-        "what it held counts as known: run `holdfast unlock-key rotate --compromised`, and change every secret at its source"
-    } else {
-        "the keyring is renewed without it: see `holdfast keyring status`"
-    };
-    let doc = json!({"voter": voter, "evicted": true, "compromised": compromised});
+    if compromised {
+        return exposed(app, &c, voter).await;
+    }
+    let doc = json!({"voter": voter, "evicted": true, "compromised": false});
+    let next = "the keyring is renewed without it: see `holdfast keyring status`";
     app.out.done(&doc, &format!("voter {voter} is evicted for ever; {next}"))
+}
+
+/// What a voter could read that counts as compromised, and what is left to do. The vault replaces its own keys by itself.
+async fn exposed(app: &App, c: &Cluster, voter: u64) -> Result<(), Failure> {
+    let unlisted = |f: Failure| Failure {
+        message: format!("voter {voter} is evicted, but what it could read cannot be listed: {}", f.message),
+        help: "list them with `holdfast secret ls`, and change every one at its source".into(),
+        ..f
+    };
+    let list = c.read(|mut r| async move { r.list_secrets(names::list(None, None, false)).await }).await;
+    let secrets = list.map_err(unlisted)?.secrets;
+    let named = |s: &v1::SecretView| format!("{}/{}", s.namespace, s.name);
+    let autolock = c.read(async |mut r| r.get_status(v1::Ack {}).await).await.map_err(unlisted)?.autolock;
+    let mut todo = Vec::new();
+    if autolock {
+        todo.push("holdfast unlock-key rotate --compromised");
+    }
+    if !secrets.is_empty() {
+        todo.push(
+            "change every secret that is listed at its source, and put the new value with `holdfast secret rotate`",
+        );
+    }
+    todo.push("look at `holdfast status`: the alarm `compromised` ends when nothing is left in use");
+    let all: Vec<Value> = secrets.iter().map(|s| json!({"secret": named(s), "version": s.version})).collect();
+    let doc = json!({"voter": voter, "evicted": true, "compromised": true, "secrets": all, "todo": todo});
+    app.out.show(&doc, || {
+        let mut text = format!(
+            "voter {voter} is evicted for ever, and what it held counts as known\n\
+             keyring, statement key and issuer are replaced by the vault itself, now\n"
+        );
+        text.push_str(if secrets.is_empty() { "no secret is stored that it could read\n" } else { "it could read:\n" });
+        secrets.iter().for_each(|s| text.push_str(&format!("  {} version {}\n", named(s), s.version)));
+        text.push_str("left to do:\n");
+        todo.iter().for_each(|t| text.push_str(&format!("  {t}\n")));
+        text
+    })
 }
 
 /// Waits until the others can do without it: a machine that is switched off before may take their quorum along.

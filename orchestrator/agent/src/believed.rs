@@ -12,7 +12,8 @@ use holdfast_orchestrator_core::verify::{
 use holdfast_pki::chain::{Anchors, ChainError};
 use holdfast_transport::tls::TrustCell;
 use holdfast_types::{ClusterId, Digest, GrantId, Millis, NodeId, SpiffeId};
-use holdfast_wire::v1::{Assign, LogsRequest, Statement, Stop, TrustView};
+use holdfast_wire::v1::{Assign, HeldBefore, LogsRequest, Statement, Stop, TrustView};
+use prost::Message as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,11 @@ use tokio::sync::watch;
 /// How long a revoked grant that never came here is remembered: longer than the protocol lets any grant wait for its
 /// start (24 h).
 const REVOKED_KEPT: Duration = Duration::from_secs(25 * 3600);
+
+/// Most Bundles of the era before that a vault reads: years of them.
+const MOST_BUNDLES: usize = 512;
+/// Longest that is shown of the era before: a message of 4 MiB is read, and a report may come with it.
+const MOST_BEFORE: usize = 2 << 20;
 
 /// Why an order or document is not followed.
 #[derive(Debug, thiserror::Error)]
@@ -216,6 +222,30 @@ impl Believed {
             self.changes.send_modify(|n| *n += 1);
         }
         Ok(changed)
+    }
+
+    /// What is to be shown to the vault of this era of the one before: a part of it that a vault reads, newest first kept.
+    pub fn before(&self) -> Option<HeldBefore> {
+        let b = self.locked(|i| i.trust.before().cloned())?;
+        let older = b.bundles.len().saturating_sub(MOST_BUNDLES);
+        let bundle_chain = b.bundles.into_iter().skip(older).collect();
+        let held = HeldBefore { revocations: Some(b.revocations), bundle_chain };
+        if held.encoded_len() > MOST_BEFORE {
+            tracing::warn!("what was held of the era before is too long to be shown to the vault");
+            return None;
+        }
+        Some(held)
+    }
+    /// The vault of this era has seen it, and what follows from it is committed.
+    pub async fn before_was_seen(self: &Arc<Self>) -> Result<(), Denied> {
+        self.judge(|i| {
+            let mut next = i.trust.clone();
+            next.forget_before();
+            i.files.save_anchors(&next)?;
+            i.trust = next;
+            Ok(())
+        })
+        .await
     }
 
     /// Judges an assignment; if it passes, remembers its use durably. `proven`: the gap whose proof was observed.

@@ -17,7 +17,7 @@ use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::node_plane_client::NodePlaneClient;
 use holdfast_types::GrantId;
 use holdfast_wire::v1::node_push::Push;
-use holdfast_wire::v1::{NodePush, NodeReport, Statement, TaskReport};
+use holdfast_wire::v1::{HeldBefore, NodePush, NodeReport, Statement, TaskReport};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +56,13 @@ struct Stream {
     reader: Reader,
     told: (u64, u64),
     link: Link,
+    /// The first report showed what was held of the era before.
+    shows: bool,
+}
+
+/// What goes with the first report of a stream, which tells everything that the node runs.
+struct First {
+    before: Option<HeldBefore>,
 }
 
 /// How a stream ended that did not fail.
@@ -136,14 +143,16 @@ impl<G: Ground> VaultSync<G> {
         let (out, outgoing) = mpsc::channel(QUEUE);
         let mut reader = node.reports.reader();
         let told = node.believed.versions();
-        report(&out, told, reader.take(&node.reports), true)?;
+        let before = node.believed.before();
+        let shows = before.is_some();
+        report(&out, told, reader.take(&node.reports), Some(First { before }))?;
         let mut client = NodePlaneClient::new(link.channel.clone());
         let late = |_| Failure::unavailable("timed-out", format!("no answer within {ANSWER:?}"));
         let opened = timeout(ANSWER, client.sync(ReceiverStream::new(outgoing))).await.map_err(late)?;
         let pushes = opened.map_err(|status| link.explain(status))?.into_inner();
         metrics::gauge!("holdfast_agent_vault_connected").set(1.0);
         tracing::info!(vault = %link.server.peer.id.short(), addr = %link.addr, "stream to the vault opened");
-        Ok(Stream { out, pushes, reader, told, link })
+        Ok(Stream { out, pushes, reader, told, link, shows })
     }
 
     async fn serve(&self, mut stream: Stream) -> Result<Ended, Failure> {
@@ -161,13 +170,13 @@ impl<G: Ground> VaultSync<G> {
                 },
                 () = stream.reader.changed() => {
                     let news = stream.reader.take(&node.reports);
-                    report(&stream.out, stream.told, news, false)?;
+                    report(&stream.out, stream.told, news, None)?;
                 }
                 _ = trust.changed() => {
                     let versions = node.believed.versions();
                     if versions != stream.told {
                         stream.told = versions;
-                        report(&stream.out, versions, Vec::new(), false)?;
+                        report(&stream.out, versions, Vec::new(), None)?;
                     }
                     self.check_ready();
                 }
@@ -233,6 +242,12 @@ impl<G: Ground> VaultSync<G> {
             Some(Push::Revoke(st)) => self.revoke(st).await,
             Some(Push::RenewNow(_)) => node.renewals.wanted.notify_one(),
             Some(Push::ReportAck(ack)) => {
+                // Reports are acknowledged in their order, and the first one once what it showed is committed.
+                if std::mem::take(&mut stream.shows)
+                    && let Err(error) = node.believed.before_was_seen().await
+                {
+                    tracing::warn!(%error, "what was held of the era before is shown once more");
+                }
                 for id in ack.grant_ids.iter().filter_map(|id| GrantId::from_slice(id)) {
                     if stream.reader.acknowledged(&node.reports, &id) {
                         node.tasks.forget(id).await;
@@ -299,8 +314,10 @@ fn report(
     out: &mpsc::Sender<NodeReport>,
     (bundle_epoch, charter_version): (u64, u64),
     tasks: Vec<TaskReport>,
-    complete: bool,
+    first: Option<First>,
 ) -> Result<(), Failure> {
-    let sent = out.try_send(NodeReport { bundle_epoch, charter_version, tasks, complete });
+    let complete = first.is_some();
+    let before = first.and_then(|f| f.before);
+    let sent = out.try_send(NodeReport { bundle_epoch, charter_version, tasks, complete, before });
     sent.map_err(|_| Failure::unavailable("vault-stalled", "the vault does not read what it is told"))
 }

@@ -77,6 +77,56 @@ fn a_cluster_comes_back_from_its_backup_on_an_empty_machine_and_what_was_removed
     assert!(w.refused(&recover[..7], 4).contains("already"), "a voter with a cluster is left alone");
 }
 
+#[test]
+fn a_backup_comes_back_by_shares_of_a_rotated_recovery_key_and_the_needed_key_is_named() {
+    let (mut w, first) = founded();
+    let key = w.text("recovery.share");
+    let split = ["--shares", "3", "--threshold", "2", "--key-out", &key];
+    w.json(&[&["recovery-key", "rotate"][..], &split].concat());
+    let in_force = w.json(&["recovery-key", "status"]);
+    w.put_secret("shop/db", b"a value of the shop", &[]);
+    let (file, socket) = (w.text("cluster.hfbackup"), w.socket());
+    w.ok(&["backup", "create", &file, "--vault-socket", &socket]);
+    let secrets = w.json(&["secret", "ls"]);
+    let share = |n: u8| format!("{key}.{n}");
+    let (one, two, three) = (share(1), share(2), share(3));
+    // Without a key it says which one it is; with too few shares or the key of before too.
+    let verify = ["backup", "verify", &file];
+    let shown = w.json(&verify);
+    assert_eq!((&shown["opened"], &shown["recovery_key"]["charter_version"]), (&Value::Bool(false), &Value::from(2)));
+    for field in ["charter_version", "public", "threshold", "shares", "share_digests"] {
+        assert_eq!(shown["recovery_key"][field], in_force[field], "{field}");
+    }
+    let public = in_force["public"].as_str().unwrap();
+    let refused = w.refused(&[&verify[..], &["--key-file", first.to_str().unwrap()]].concat(), 3);
+    assert!(refused.contains(public) && refused.contains("charter 2"), "{refused}");
+    let opened = w.json(&[&verify[..], &["--share-file", &three, "--share-file", &one]].concat());
+    assert_eq!(opened["opened"], true);
+
+    burn(&mut w);
+    let recover = ["recover", "--backup", &file, "--vault-socket", &socket, "--unlock-key-out"];
+    let unlock = w.text("new-unlock.key");
+    let recover = [&recover[..], &[unlock.as_str()]].concat();
+    let out = w.cli(&[&recover[..], &["--share-file", &two, "--json"]].concat());
+    let refused: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(refused["error"]["code"], "too-few-shares");
+    assert_eq!(refused["error"]["details"]["recovery_key"], shown["recovery_key"]);
+    let both = [&recover[..], &["--share-file", &two, "--share-file", &three]].concat();
+    let plan = w.json(&[&both[..], &["--dry-run"]].concat());
+    assert_eq!((&plan["changed"], &plan["recovery_key"]), (&Value::Bool(false), &shown["recovery_key"]));
+    assert_eq!(w.json(&["status", "--vault-socket", &socket])["state"], "uninitialized");
+    assert_eq!(w.json(&both)["changed"], true);
+    assert_eq!(w.json(&["secret", "ls"]), secrets);
+    // The same shares open the new voter, which is sealed at every start.
+    w.kill_vault();
+    w.start_vault();
+    w.ok(&["unlock", "--vault-socket", &socket, "--share-file", &one, "--share-file", &two]);
+    assert_eq!(
+        eventually("the secrets", || w.json(&["secret", "ls"]).as_object().cloned())["secrets"],
+        secrets["secrets"]
+    );
+}
+
 /// How many of this role are connected.
 fn connected(w: &World, role: &str) -> usize {
     let all = w.json(&["node", "ls"]);
@@ -123,6 +173,40 @@ fn a_node_and_its_task_outlive_the_vault_and_follow_it_into_its_new_era_and_a_re
     fs::rename(w.path("home"), w.path("first")).unwrap();
     fs::rename(elsewhere, w.path("home")).unwrap();
     assert_eq!(w.json(&["status"])["era"], 2, "the other operator's context follows too");
+}
+
+#[test]
+fn who_was_removed_after_the_backup_stays_out_because_a_node_remembers_it() {
+    let (mut w, recovery) = founded();
+    let stays = w.add_node("eu");
+    let known: Vec<String> = nodes(&w).into_iter().map(|(id, _)| id).collect();
+    let removed = w.add_node("eu");
+    let (file, socket) = (w.text("cluster.hfbackup"), w.socket());
+    w.ok(&["backup", "create", &file, "--vault-socket", &socket]);
+    let gone = nodes(&w).into_iter().map(|(id, _)| id).find(|id| !known.contains(id)).unwrap();
+    // It is off the network when it is removed, and never hears of it.
+    w.agents[removed].kill();
+    w.ok(&["node", "rm", &gone]);
+    let heartbeat = w.agent_state(stays).join("heartbeat");
+    eventually("the other node to hold the revocation", || {
+        let bytes = fs::read(&heartbeat).ok()?;
+        bytes.windows(gone.len()).any(|b| b == gone.as_bytes()).then_some(())
+    });
+
+    burn(&mut w);
+    let key = recovery.to_str().unwrap();
+    w.ok(&["recover", "--backup", &file, "--key-file", key, "--vault-socket", &socket]);
+    eventually("the removal to be made up for", || {
+        nodes(&w).contains(&(gone.clone(), "removed".to_owned())).then_some(())
+    });
+    let entries = w.json(&["log", "tail", "-n", "1000"]);
+    let entry = entries["entries"].as_array().unwrap().iter().rev().find(|e| e["kind"] == "node.remove").unwrap();
+    assert_eq!(entry["fields"]["shown_by"], known[0].as_str(), "{entry}");
+    eventually("the node that showed it to be connected", || (connected(&w, "node") == 1).then_some(()));
+    w.start_agent(removed, &[]);
+    eventually("it to be refused", || w.agents[removed].log_text().contains("certificate-refused").then_some(()));
+    assert_eq!(connected(&w, "node"), 1, "its own old certificate does not bring it back");
+    w.ok(&["log", "verify"]);
 }
 
 #[test]

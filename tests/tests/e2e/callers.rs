@@ -69,8 +69,12 @@ impl Calls {
 
     /// To the vault's listener S.
     pub fn service(&self, w: &World, identity: &Arc<IdentityCell>) -> Result<Link, Failure> {
+        self.service_at(w.service, identity)
+    }
+    /// The same at another port, from which there is a way to it.
+    pub fn service_at(&self, port: u16, identity: &Arc<IdentityCell>) -> Result<Link, Failure> {
         let tls = ClientTls::mutual(identity.clone(), self.trust.clone(), Expect::Role(Role::Vault), Alpn::Service);
-        self.dial(w.service, tls)
+        self.dial(port, tls)
     }
     /// To the orchestrator's listener.
     pub fn orchestrator(&self, w: &World, identity: &Arc<IdentityCell>) -> Result<Link, Failure> {

@@ -418,6 +418,15 @@ pub enum Command {
     },
     /// What a root whose key is offline is to sign.
     RootAsk(Box<Asked>),
+    /// Who was revoked in the era before, later than this one knows of: a machine showed that era's own word for it.
+    MergeRemoved {
+        /// Nodes and orchestrators.
+        ids: Vec<String>,
+        /// Who showed it.
+        shown_by: NodeId,
+        /// `H(payload)` of the Revocations.
+        sha256: Digest,
+    },
 }
 
 impl Command {

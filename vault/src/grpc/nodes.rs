@@ -79,6 +79,9 @@ impl NodeSession {
         roots::heard(&self.cluster, self.node.as_str(), r.bundle_epoch)?;
         let mut tasks: Vec<_> = r.tasks.iter().filter_map(report).collect();
         if r.complete {
+            if let Some(before) = &r.before {
+                self.merge(before).await?;
+            }
             self.give_all(&r).await?;
             tasks.extend(self.vanished(&tasks)?);
         }
@@ -89,6 +92,21 @@ impl NodeSession {
         }
         let grant_ids = r.tasks.iter().map(|t| t.grant_id.clone()).collect();
         self.cluster.hub.push(&self.node, Push::ReportAck(v1::ReportAck { grant_ids }));
+        Ok(())
+    }
+
+    /// What the node held of the era before may tell of removals after the backup that this era began with.
+    async fn merge(&self, shown: &v1::HeldBefore) -> Result<(), Failure> {
+        match self.cluster.look(|s| prepare::merge_removed(s, shown, &self.node))? {
+            Ok(Some(removed)) => {
+                tracing::warn!(node = %self.node, "it shows removals of the era before that were not known: they are made up for");
+                self.cluster.propose(removed).await?;
+            }
+            Ok(None) => {}
+            Err(refusal) => {
+                tracing::warn!(node = %self.node, %refusal, "what it shows of the era before is not believed");
+            }
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! on it, every few seconds). Each may be a step behind the other after a crash: the vault sends the rest again.
 
 use super::file::{StateError, load_required, save};
-use holdfast_orchestrator_core::verify::{NodeTrust, Saved};
+use holdfast_orchestrator_core::verify::{Before, NodeTrust, Saved};
 use holdfast_types::{Digest, Millis};
 use holdfast_wire::note::Checkpoint;
 use holdfast_wire::v1::Statement;
@@ -18,6 +18,15 @@ struct RawAnchors {
     #[prost(message, repeated, tag = "2")]
     charters: Vec<Statement>,
     #[prost(message, repeated, tag = "3")]
+    bundles: Vec<Statement>,
+    #[prost(message, optional, tag = "4")]
+    before: Option<RawBefore>,
+}
+#[derive(Clone, PartialEq, prost::Message)]
+struct RawBefore {
+    #[prost(message, optional, tag = "1")]
+    revocations: Option<Statement>,
+    #[prost(message, repeated, tag = "2")]
     bundles: Vec<Statement>,
 }
 
@@ -79,6 +88,7 @@ impl TrustFiles {
             epoch_floor: h.epoch_floor,
             time_floor: Millis(h.time_floor_ms),
             heartbeat_era: h.era.max(1),
+            before: a.before.and_then(|b| Some(Before { revocations: b.revocations?, bundles: b.bundles })),
         };
         NodeTrust::rebuild(&saved)
             .map_err(|e| StateError::Disbelieved { path: self.anchors.clone(), reason: e.to_string() })
@@ -86,7 +96,9 @@ impl TrustFiles {
     /// Keeps charters and bundles of `trust`.
     pub fn save_anchors(&self, trust: &NodeTrust) -> Result<(), StateError> {
         let s = trust.saved();
-        save(&self.anchors, &RawAnchors { anchor: s.anchor.to_vec(), charters: s.charters, bundles: s.bundles })
+        let before = s.before.map(|b| RawBefore { revocations: Some(b.revocations), bundles: b.bundles });
+        let (anchor, charters, bundles) = (s.anchor.to_vec(), s.charters, s.bundles);
+        save(&self.anchors, &RawAnchors { anchor, charters, bundles, before })
     }
     /// Keeps what changes with the status.
     pub fn save_heartbeat(&self, trust: &NodeTrust) -> Result<(), StateError> {
@@ -116,7 +128,13 @@ mod tests {
     #[test]
     fn what_a_node_believes_is_stored_as_it_always_was() {
         let statement = |t: &str| Statement { payload: vec![1, 2], r#type: t.into(), sigs: Vec::new() };
-        let anchors = RawAnchors { anchor: vec![9; 32], charters: vec![statement("c")], bundles: vec![statement("b")] };
+        let before = RawBefore { revocations: Some(statement("r")), bundles: vec![statement("a")] };
+        let anchors = RawAnchors {
+            anchor: vec![9; 32],
+            charters: vec![statement("c")],
+            bundles: vec![statement("b")],
+            before: Some(before),
+        };
         golden::holds("anchors", &anchors);
         let heartbeat = RawHeartbeat {
             status: Some(statement("s")),

@@ -29,5 +29,5 @@ pub use orders::{
 };
 pub use receipt::Gap;
 pub use refusal::Refusal;
-pub use trust::{NewCheckpoint, NewEra, NewRevocations, NewStatus, NodeTrust, Saved};
+pub use trust::{Before, NewCheckpoint, NewEra, NewRevocations, NewStatus, NodeTrust, Saved};
 pub use vouchers::AcceptedImage;

@@ -23,6 +23,17 @@ pub struct NodeTrust {
     revocations: Option<(Statement, Revocations)>,
     checkpoint: Option<Checkpoint>,
     floor: Floor,
+    before: Option<Before>,
+}
+
+/// What was held of the era before, for the vault of this one to see: whoever was revoked then stays so, however old the backup
+/// that this era began with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Before {
+    /// The newest Revocations.
+    pub revocations: Statement,
+    /// Every bundle of that era, oldest first.
+    pub bundles: Vec<Statement>,
 }
 
 /// What may never go back.
@@ -53,6 +64,8 @@ pub struct Saved {
     pub time_floor: Millis,
     /// Era of the status and what hangs on it: of another one than the bundles' nothing but the time counts.
     pub heartbeat_era: u64,
+    /// What was held of the era before, until its vault has seen it.
+    pub before: Option<Before>,
 }
 
 /// An era after the one in force.
@@ -107,12 +120,14 @@ impl NodeTrust {
     pub fn join(anchor: Digest, charters: &[Statement], bundles: &[Statement]) -> Result<Self, Refusal> {
         let charter = CharterChain::verify(charters)?;
         let bundle = BundleChain::verify(&anchor, charter.cluster(), bundles)?;
-        Ok(Self { anchor, charter, bundle, status: None, revocations: None, checkpoint: None, floor: Floor::default() })
+        let floor = Floor::default();
+        Ok(Self { anchor, charter, bundle, status: None, revocations: None, checkpoint: None, floor, before: None })
     }
     /// Believes again what was saved. A Status or Revocations that no longer verify are dropped (the vault sends new
     /// ones); charter and bundles that do not verify are an error. The floors of time and epoch always survive.
     pub fn rebuild(s: &Saved) -> Result<Self, Refusal> {
         let mut t = Self::join(s.anchor, &s.charters, &s.bundles)?;
+        t.before.clone_from(&s.before);
         if s.heartbeat_era != t.era() {
             // Of another era, and it may have been driven ahead: the era's statement keys say when it is at least.
             let began = t.bundle().stks.iter().map(|k| Millis(k.from_ms)).min();
@@ -146,7 +161,16 @@ impl NodeTrust {
             epoch_floor: self.floor.epoch,
             time_floor: self.floor.time,
             heartbeat_era: self.era(),
+            before: self.before.clone(),
         }
+    }
+    /// What was held of the era before; the vault judges it.
+    pub fn before(&self) -> Option<&Before> {
+        self.before.as_ref()
+    }
+    /// The vault of this era has seen it.
+    pub fn forget_before(&mut self) {
+        self.before = None;
     }
 
     /// Judges an era that anybody may show: its Reset verifies up to the cluster's name. Nothing of the era before counts in it,
@@ -159,6 +183,8 @@ impl NodeTrust {
         };
         let bundle = BundleChain::verify(&era.anchor, era.charters.cluster(), &shown.bundle_chain)?;
         let time = self.floor.time.min(Millis(era.reset.issued_at_ms));
+        let bundles = || self.bundle.statements().to_vec();
+        let before = self.revocations.as_ref().map(|(st, _)| Before { revocations: st.clone(), bundles: bundles() });
         Ok(News::Todo(NewEra(Self {
             anchor: era.anchor,
             charter: era.charters,
@@ -167,6 +193,7 @@ impl NodeTrust {
             revocations: None,
             checkpoint: None,
             floor: Floor { epoch: 0, time },
+            before,
         })))
     }
 

@@ -139,6 +139,21 @@ fn epochs_begin_anew_and_a_clock_that_was_driven_ahead_is_set_right() {
     assert_eq!((again.bundle().era, again.status().map(|x| x.epoch)), (2, Some(1)));
 }
 
+#[test]
+fn what_was_held_of_the_era_before_is_kept_for_the_vault_until_it_has_seen_it() {
+    let mut s = Scene::honest();
+    let old = s.trust.saved();
+    let revocations = old.revocations.clone().expect("the scene has revocations");
+    assert!(s.trust.before().is_none());
+    let shown = Next::after(&s).shown(&s, &[1, 2]);
+    follow(&mut s, &shown);
+    let mut t = NodeTrust::rebuild(&s.trust.saved()).unwrap();
+    let before = t.before().expect("it outlives a restart");
+    assert_eq!((&before.revocations, &before.bundles), (&revocations, &old.bundles));
+    t.forget_before();
+    assert!(NodeTrust::rebuild(&t.saved()).unwrap().before().is_none());
+}
+
 /// The two files of a node are not replaced at once.
 #[test]
 fn a_crash_between_the_anchors_and_the_heartbeat_of_an_era_keeps_nothing_of_the_one_before() {

@@ -45,6 +45,40 @@ fn an_evicted_voter_is_not_heard_makes_no_quorum_and_reads_nothing_that_came_aft
 }
 
 #[test]
+fn after_a_compromised_voter_the_vault_replaces_its_own_keys_at_once_and_the_secrets_are_named() {
+    let v = Voters::founded(3);
+    v.put("shop/a", b"one");
+    v.put("shop/a", b"two");
+    let out = v.follower();
+    let number = v.all[out].id;
+    let of_kind = |v: &Voters, kind: &str| {
+        let all = v.w.json(&["log", "tail", "-n", "1000"]);
+        let found = all["entries"].as_array().unwrap().iter().filter(|e| e["kind"] == kind);
+        found.cloned().collect::<Vec<_>>()
+    };
+    let issuers = of_kind(&v, "issuer.create").len();
+    let told = v.w.json(&["voter", "evict", &number.to_string(), "--compromised", "--yes"]);
+    assert_eq!(
+        (told["secrets"][0]["secret"].as_str(), told["secrets"][0]["version"].as_u64()),
+        (Some("shop/a"), Some(2))
+    );
+    assert_eq!(told["todo"][0], "holdfast unlock-key rotate --compromised");
+    // What is left in the alarm is what operators have to do.
+    within(Duration::from_secs(60), "the vault's own keys to be replaced", || {
+        let status = v.w.json(&["status"]);
+        let alarm = status["alarms"].as_array()?.iter().find(|a| a["code"] == "compromised")?.clone();
+        alarm["text"].as_str()?.contains(&format!("voter {number} (unlock key)")).then_some(())
+    });
+    assert_eq!(of_kind(&v, "issuer.create").len(), issuers + 1);
+    let dropped = of_kind(&v, "stk.rotate").into_iter().filter(|e| e["fields"]["exposed"].is_string()).count();
+    assert_eq!(dropped, 1, "one new key, and the exposed one is in the Bundle no more");
+    // What the new keys sign is believed.
+    assert_eq!(v.put("shop/a", b"three"), 3);
+    v.w.ok(&["log", "verify"]);
+    v.verifies();
+}
+
+#[test]
 fn of_two_voters_the_follower_can_be_evicted_and_the_other_goes_on_alone() {
     let mut v = Voters::founded(2);
     assert_eq!(v.put("shop/a", b"value"), 1);

@@ -105,10 +105,14 @@ impl Step<'_> {
             return Err(Refusal::changed("the epoch moved meanwhile"));
         }
         self.live_record(&stk.key.record)?;
-        self.leaf(Draft::new("stk.rotate", "vault", b.epoch.to_string()).with("bundle_sha256", sha256(&[&st.payload])));
+        let exposed = |k: &&StkRow| self.state.is_exposed_stk(&k.public);
+        let dropped: Vec<[u8; 32]> = self.state.stks.iter().filter(exposed).map(|k| k.public).collect();
+        let draft =
+            Draft::new("stk.rotate", "vault", b.epoch.to_string()).with("bundle_sha256", sha256(&[&st.payload]));
+        self.leaf(if dropped.is_empty() { draft } else { draft.with("exposed", dropped.len()) });
         let at = self.at;
         let s = &mut *self.state;
-        s.stks.retain(|k| k.until > at);
+        s.stks.retain(|k| k.until > at && !dropped.contains(&k.public));
         s.stks.push(stk_row(stk));
         s.bundles.push(bundle);
         s.keys_moved();

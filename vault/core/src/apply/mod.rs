@@ -207,6 +207,7 @@ impl Step<'_> {
             Command::Rejoin { id, cert, hpke, acked, from } => self.rejoin(&id, cert, hpke, acked, &from),
             Command::Concurrent { id, detail } => self.concurrent(&id, &detail),
             Command::RootAsk(a) => self.root_ask(*a),
+            Command::MergeRemoved { ids, shown_by, sha256 } => self.merge_removed(&ids, &shown_by, &sha256),
         }
     }
     fn note(&mut self, n: NoteFacts) -> Result<(), Refusal> {

@@ -10,8 +10,8 @@ use crate::command::Command;
 use crate::log::Draft;
 use crate::refusal::Refusal;
 use crate::reset::ResetFacts;
-use crate::state::{GrantState, IdentityState, Index, Issuer, Rotation, Unlock, UnlockKey, VoterRow, VoterState};
-use holdfast_types::{GrantId, NodeId, Role, sha256};
+use crate::state::{EraBefore, GrantState, Index, Issuer, Rotation, Unlock, UnlockKey, VoterRow, VoterState};
+use holdfast_types::{Digest, GrantId, NodeId, sha256};
 use holdfast_wire::statement::peek;
 use holdfast_wire::v1;
 
@@ -26,16 +26,15 @@ impl Step<'_> {
         if r.term != self.state.term.saturating_add(1) || r.voter.id != self.state.next_voter() {
             return Err(Refusal::changed("the keyring or the voters changed meanwhile"));
         }
-        let present = |id: &String| {
-            let row = self.state.identities.get(id).filter(|i| matches!(i.role, Role::Node | Role::Orch));
-            NodeId::parse(id).is_ok() && row.is_some_and(|i| i.state != IdentityState::Removed)
-        };
-        if !doc.removed.is_sorted_by(|a, b| a < b) || !doc.removed.iter().all(present) {
+        if !doc.removed.is_sorted_by(|a, b| a < b) || !doc.removed.iter().all(|id| self.state.is_removable(id)) {
             return Err(Refusal::changed("who is to be removed is not there, or named twice"));
         }
+        let (era, epoch) = (cluster.era, self.state.epoch);
+        let before = self.state.bundles.last().map(|b| EraBefore { era, epoch, bundle: b.clone() });
         self.end_what_ran();
         let at = self.at;
         let s = &mut *self.state;
+        s.before = before;
         if let Some(c) = &mut s.founded {
             c.era = doc.era;
         }
@@ -79,6 +78,20 @@ impl Step<'_> {
         self.leaf(Draft::new("keyring.add", "vault", r.term.to_string()));
         let by = By { st: &st, actor };
         doc.removed.iter().try_for_each(|id| self.remove_node(&by, id))
+    }
+
+    /// Each that is still here is removed, as by an operator: nobody is brought back, and nobody else is touched.
+    pub(super) fn merge_removed(&mut self, ids: &[String], shown_by: &NodeId, sha256: &Digest) -> Result<(), Refusal> {
+        for id in ids {
+            if self.state.is_removable(id) {
+                let draft = Draft::new("node.remove", "vault", id)
+                    .with("reason", "it is in the revocations of the era before")
+                    .with("shown_by", shown_by)
+                    .with("revocations_sha256", sha256.hex());
+                self.take_out(id, draft, "vault")?;
+            }
+        }
+        Ok(())
     }
 
     /// Leases are void, and grants of the era before are not extended: their tasks have the rest of lease and grace. Join

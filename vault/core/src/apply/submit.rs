@@ -280,16 +280,21 @@ impl Step<'_> {
     }
 
     pub(super) fn remove_node(&mut self, by: &By<'_>, id: &str) -> Result<(), Refusal> {
+        self.take_out(id, by.draft("node.remove", id), &by.actor)
+    }
+
+    /// Removes a node or an orchestrator for ever, with what was granted there; `leaf` says why.
+    pub(super) fn take_out(&mut self, id: &str, leaf: Draft, actor: &str) -> Result<(), Refusal> {
         let node = NodeId::parse(id).map_err(invalid)?;
         self.with_identity(id, |row| {
             row.state = IdentityState::Removed;
             row.hpke.clear();
             Ok(())
         })?;
-        self.leaf(by.draft("node.remove", id));
+        self.leaf(leaf);
         let grants: Vec<GrantId> = self.state.grants_of_node(&node).map(|(g, _)| *g).collect();
         for g in grants {
-            self.revoke_grant(g, &by.actor, "its node was removed");
+            self.revoke_grant(g, actor, "its node was removed");
         }
         self.state.budgets.values_mut().for_each(|b| b.forget_node(&node));
         for nodes in self.state.placements.values_mut() {

@@ -183,7 +183,8 @@ pub fn issuer_name(now: Millis) -> String {
     format!("issuer/{}", now.0)
 }
 
-/// A new statement key, listed in a new Bundle one period before its window opens, so that every node knows it by then.
+/// A new statement key, listed in a new Bundle one period before its window opens, so that every node knows it by then. In
+/// place of keys that are exposed it counts at once, and the Bundle lists those no more: nothing that they sign is believed.
 pub fn new_stk(
     state: &State,
     keys: &Keyring,
@@ -196,7 +197,10 @@ pub fn new_stk(
     let from = now.plus(state.stk_lead(now, life));
     let facts = sealed_stk(keys, stk, from, now.plus(life), entropy)?;
     let listed = v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 };
-    let bundle = next_bundle(state, &[root], now, |b| b.stks.push(listed))?;
+    let bundle = next_bundle(state, &[root], now, |b| {
+        b.stks.retain(|s| !s.key.as_ref().is_some_and(|k| state.is_exposed_stk(&k.key)));
+        b.stks.push(listed);
+    })?;
     Ok(prepared(now, entropy, Command::NewStk { stk: facts, bundle }, ()))
 }
 

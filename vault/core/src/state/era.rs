@@ -1,15 +1,33 @@
-//! What the beginning of an era leaves running: grants of the era before, until their lease and grace are over.
+//! What the beginning of an era leaves: grants of the era before, until their lease and grace are over, and by whom that era's
+//! statements were signed.
 
-use super::State;
+use super::{IdentityState, State};
 use crate::Command;
-use holdfast_types::{GrantId, Millis};
+use holdfast_types::{GrantId, Millis, NodeId, Role};
 use holdfast_wire::{statement, v1};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The longest lease and the longest grace after it that a charter may allow: a day, and three.
 const LONGEST: Duration = Duration::from_secs(96 * 3600);
 
+/// The era before, as it was in the backup, or on the disk, that this one began with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct EraBefore {
+    /// Its number.
+    pub era: u64,
+    /// The epoch up to which its revocations are known.
+    pub epoch: u64,
+    /// Its newest Bundle that is known, an encoded Statement.
+    pub bundle: Vec<u8>,
+}
+
 impl State {
+    /// Whether this is a node or an orchestrator that was not removed.
+    pub(crate) fn is_removable(&self, id: &str) -> bool {
+        let row = self.identities.get(id).filter(|i| matches!(i.role, Role::Node | Role::Orch));
+        NodeId::parse(id).is_ok() && row.is_some_and(|i| i.state != IdentityState::Removed)
+    }
     /// Whether a task that runs under this grant, which is over or not known, is left to the rest of its lease and grace: a reset
     /// ended it, or it was granted after the backup that the era began with. No task has more left than any may
     /// have. (`a_task_of_the_era_before_is_left_to_its_lease_and_no_longer_than_any_may_last`)

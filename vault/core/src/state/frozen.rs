@@ -45,6 +45,7 @@ impl State {
             log_size: self.log_size,
             log_peaks: self.log_peaks.clone(),
             resets: self.resets.clone(),
+            before: self.before.clone(),
             index: Index::default(),
             charter: self.charter.clone(),
         }

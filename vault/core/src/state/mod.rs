@@ -22,6 +22,7 @@ mod terms;
 mod unlock;
 mod voters;
 
+pub(crate) use era::EraBefore;
 pub use grants::{Budget, GrantRow, GrantState};
 pub use holders::{Notice, Noticed, PastKey, REJOIN_MOST};
 pub use identity::{CertRow, Identity, IdentityState, Presented};
@@ -109,6 +110,8 @@ pub struct State {
     pub(crate) log_peaks: Vec<Digest>,
     /// What began each era but the first, as operators signed it, oldest first.
     pub(crate) resets: Vec<Vec<u8>>,
+    /// The era before this one, as far as it is known here.
+    pub(crate) before: Option<EraBefore>,
     #[serde(skip)]
     pub(crate) index: Index,
     #[serde(skip)]

@@ -249,6 +249,21 @@ impl State {
             unlock_epoch: self.unlock.epoch,
         }
     }
+    /// What the voters held that were evicted as compromised and have no box of the active term. While one of them has, what is
+    /// sealed under it may be read by that voter: nothing is replaced before the keyring is.
+    fn held_by_others(&self) -> impl Iterator<Item = &Exposed> {
+        let term = self.term;
+        self.all_voters().filter_map(|(_, v)| v.exposed.as_ref()).filter(move |x| x.term < term)
+    }
+    /// Whether a statement key counts as known to others, and can be replaced.
+    pub(crate) fn is_exposed_stk(&self, public: &[u8]) -> bool {
+        self.held_by_others().any(|x| x.stks.iter().any(|k| k.as_slice() == public))
+    }
+    /// The same of the issuer in use.
+    pub(crate) fn is_issuer_exposed(&self) -> bool {
+        let digest = self.issuer().map(|i| sha256(&[&i.der]));
+        digest.is_some() && self.held_by_others().any(|x| x.issuer == digest)
+    }
     /// Evicted voters whose keys count as known to others, each with what has not been replaced since.
     pub fn compromised_voters(&self) -> Vec<(VoterId, Vec<&'static str>)> {
         let open = |id: VoterId, x: &Exposed| {

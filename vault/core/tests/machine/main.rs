@@ -23,6 +23,7 @@ mod hosts;
 mod keyring;
 mod leases;
 mod log;
+mod merged;
 mod operators;
 mod placements;
 mod preconditions;

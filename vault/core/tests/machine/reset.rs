@@ -74,7 +74,7 @@ fn complete(w: &World, p: PlannedReset, who: &[&str]) -> Result<Prepared<()>, Re
     p.complete(&st, w.state.time(w.now), &mut Entropy::new([44; 32]))
 }
 
-fn reset(w: &mut World) {
+pub fn reset(w: &mut World) {
     let p = plan(w, Some([5; 32]));
     let p = complete(w, p, &["ada", "ben"]);
     w.commit(p).unwrap();

@@ -1,8 +1,9 @@
 //! Issuers and statement keys follow each other: early, without a gap, and each known before it is used.
 
+use super::keyring::add_term;
 use crate::world::{SoftKey, World, csr, named_key};
 use holdfast_pki::issue::IssuerCa;
-use holdfast_types::Millis;
+use holdfast_types::{Millis, VoterId};
 use holdfast_vault_core::prepare;
 use holdfast_wire::{statement, v1};
 use std::collections::BTreeMap;
@@ -116,4 +117,35 @@ fn a_third_of_a_life_is_told_by_its_own_begin_and_end() {
     let (from, until) = (Millis(1_000), Millis(4_000));
     assert!(!third_over(Millis(1_999), from, until) && third_over(Millis(2_000), from, until));
     assert!(third_over(Millis(9_000), from, until));
+}
+
+#[test]
+fn what_a_compromised_voter_held_is_replaced_at_once_and_listed_no_more() {
+    let mut w = World::new();
+    let (out, _) = w.voter();
+    let (exposed, issuer) = (w.state.stk(w.now).unwrap().public, w.state.issuer().unwrap().der.clone());
+    w.evict(out, true).unwrap();
+    let life = w.lives.issuer;
+    assert!(
+        !w.state.stk_due(w.now, life) && !w.state.issuer_due(w.now),
+        "it could open what they would be sealed under"
+    );
+    add_term(&mut w).unwrap();
+    assert!(w.state.stk_due(w.now, life) && w.state.issuer_due(w.now));
+    made_issuer(&mut w);
+    assert!(look(&mut w) && !w.state.issuer_due(w.now));
+    let now = w.state.stk(w.now).expect("the new key counts at once").public;
+    let known: Vec<Vec<u8>> = listed(&w).into_iter().map(|k| k.key.unwrap().key).collect();
+    assert_eq!(known, [now.to_vec()], "the exposed key is not believed any more");
+    assert!(now != exposed && w.state.issuer().unwrap().der != issuer);
+    assert_eq!(w.state.compromised_voters(), [(VoterId(out), vec!["keyring"])], "until the old term is destroyed");
+}
+
+#[test]
+fn who_was_evicted_and_is_not_compromised_moves_no_key_but_the_keyring() {
+    let mut w = World::new();
+    let (out, _) = w.voter();
+    w.evict(out, false).unwrap();
+    add_term(&mut w).unwrap();
+    assert!(!w.state.stk_due(w.now, w.lives.issuer) && !w.state.issuer_due(w.now));
 }

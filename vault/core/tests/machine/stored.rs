@@ -193,6 +193,8 @@ fn samples() -> Vec<Command> {
     all.extend(keyring_samples());
     all.push(Command::Reset(Box::new(crate::reset::facts())));
     all.extend(root_samples());
+    let (ids, shown_by) = (vec!["n-gone".to_owned()], NodeId::parse("n-1").unwrap());
+    all.push(Command::MergeRemoved { ids, shown_by, sha256: sha256(&[b"revocations"]) });
     all
 }
 
@@ -230,6 +232,7 @@ fn variant(c: &Command) -> usize {
         Command::Rejoin { .. } => 28,
         Command::Concurrent { .. } => 29,
         Command::RootAsk(_) => 30,
+        Command::MergeRemoved { .. } => 31,
     }
 }
 
@@ -277,7 +280,7 @@ fn stored_commands_and_states_are_read_as_they_were_written() {
     let mut variants: Vec<usize> = read.iter().map(|c| variant(&c.command)).collect();
     variants.sort_unstable();
     variants.dedup();
-    assert_eq!(variants, (0..31).collect::<Vec<_>>(), "each variant has a sample");
+    assert_eq!(variants, (0..32).collect::<Vec<_>>(), "each variant has a sample");
 
     // The first line is the state; the others are the log that led to it: old logs replay to the same state for ever.
     let stored = lines("state.hex");

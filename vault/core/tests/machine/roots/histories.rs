@@ -89,7 +89,7 @@ impl Play {
             Op::Deliver(n) if self.nodes[i(n)].online => r.deliver(&mut self.nodes[i(n)]),
             Op::Ack(n) if self.nodes[i(n)].online => r.ack(&self.nodes[i(n)]),
             Op::Renew(n) if self.nodes[i(n)].online && r.is_live(&self.nodes[i(n)]) => {
-                drop(r.renew(&mut self.nodes[i(n)]));
+                let _renewed = r.renew(&mut self.nodes[i(n)]);
             }
             Op::Show(n) if self.nodes[i(n)].online => drop(r.show(&mut self.nodes[i(n)])),
             Op::Off(n) => self.nodes[i(n)].online = false,

@@ -1,0 +1,136 @@
+//! Removals that a node kept of the era before: they count if that era signed them, and nothing else does.
+
+use super::reset::reset;
+use crate::world::{Machine, SoftKey, World, named_key};
+use holdfast_pki::keys::RootStatementSigner;
+use holdfast_types::{NodeId, Role};
+use holdfast_vault_core::{Command, Refusal, prepare};
+use holdfast_wire::keys::StatementSigner;
+use holdfast_wire::{statement, v1};
+use v1::command::Action;
+
+/// What a node holds of the cluster as it is now.
+fn held(w: &World, stk: &dyn StatementSigner) -> v1::HeldBefore {
+    let revocations = prepare::revocations(&w.state, stk).unwrap();
+    v1::HeldBefore { revocations: Some(revocations), bundle_chain: w.state.bundle_chain() }
+}
+
+fn merge(w: &World, shown: &v1::HeldBefore) -> Result<Option<Command>, Refusal> {
+    prepare::merge_removed(&w.state, shown, &NodeId::parse("n-that-shows").unwrap())
+}
+
+fn signed(list: &v1::Revocations, stk: &dyn StatementSigner) -> v1::Statement {
+    statement::sign(list, &[stk]).unwrap()
+}
+
+/// A shop that was backed up, lived on as `life` says, burnt, and came back; what was held at the end, and the node.
+fn burnt(life: impl FnOnce(&mut World, &Machine) -> v1::HeldBefore) -> (World, v1::HeldBefore, Machine) {
+    let (mut w, _, node) = World::shop();
+    w.checked = false;
+    let (backup, leaves) = (w.state.clone(), w.leaves.len());
+    let shown = life(&mut w, &node);
+    w.state = backup;
+    w.leaves.truncate(leaves);
+    reset(&mut w);
+    assert_ne!(w.state_of(&node.id), "removed", "the backup does not know");
+    (w, shown, node)
+}
+
+fn remove(w: &mut World, node: &Machine) {
+    w.act(&["ada"], Action::RemoveNode(v1::RemoveNode { id: node.id.clone() })).unwrap();
+}
+
+#[test]
+fn only_what_the_era_before_signed_after_the_backup_removes_anybody() {
+    let mut known = v1::HeldBefore::default();
+    let (mut w, shown, node) = burnt(|w, node| {
+        known = held(w, &w.stk);
+        remove(w, node);
+        held(w, &w.stk)
+    });
+    assert_eq!(merge(&w, &known).unwrap(), None, "no later than the backup");
+    assert_eq!(merge(&w, &v1::HeldBefore::default()).unwrap(), None);
+    let list: v1::Revocations = statement::peek(shown.revocations.as_ref().unwrap()).unwrap();
+    let with = |list: &v1::Revocations, stk: &dyn StatementSigner| v1::HeldBefore {
+        revocations: Some(signed(list, stk)),
+        ..shown.clone()
+    };
+    let thief = named_key("a thief");
+    assert!(merge(&w, &with(&list, &thief)).is_err(), "not by a statement key of that era");
+    let of_now = v1::Revocations { era: 2, ..list.clone() };
+    assert_eq!(merge(&w, &with(&of_now, &w.stk)).unwrap(), None, "an old key says nothing of this era");
+    let elsewhere = v1::Revocations { cluster_id: vec![7; 32], ..list.clone() };
+    assert!(merge(&w, &with(&elsewhere, &w.stk)).is_err());
+    // A Bundle that lists the thief's key, signed by a root of the thief's own.
+    let last: v1::Bundle = statement::peek(shown.bundle_chain.last().unwrap()).unwrap();
+    let stks = vec![v1::Stk { key: Some(thief.public()), from_ms: 0, until_ms: i64::MAX }];
+    let forged = v1::Bundle { epoch: last.epoch + 5, stks, ..last };
+    let forged = statement::sign(&forged, &[&RootStatementSigner(&SoftKey::new())]).unwrap();
+    let mut lie = with(&list, &thief);
+    lie.bundle_chain.push(forged);
+    assert!(merge(&w, &lie).is_err(), "no root of that era signed it");
+    assert_ne!(w.state_of(&node.id), "removed");
+
+    // The truth, with names that nobody has here: those add nothing.
+    let mut more = list.clone();
+    for id in ["n-unknown", "op/ada", "vault/1"] {
+        more.revoked.push(v1::Revocation { id: id.into(), not_before_seq: 9 });
+    }
+    let command = merge(&w, &with(&more, &w.stk)).unwrap().unwrap();
+    let from = w.leaves.len();
+    w.propose(command.clone()).result.unwrap();
+    assert_eq!(w.state_of(&node.id), "removed");
+    assert_eq!(w.kinds_since(from).iter().filter(|k| *k == "node.remove").count(), 1);
+    let entry = w.entry(from as u64);
+    let field = |name: &str| entry.fields.iter().find(|f| f.name == name).map(|f| f.value.clone());
+    assert_eq!((entry.actor.as_str(), entry.subject.as_str()), ("vault", node.id.as_str()));
+    assert_eq!(field("shown_by").as_deref(), Some("n-that-shows"));
+    assert!(field("reason").unwrap().contains("era before"));
+    let serial = w.state.node_view(&node.id, false).unwrap().serial;
+    assert!(!w.show(Role::Node, &node.id, &serial, &node.spki));
+    let now: v1::Revocations = statement::peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap();
+    assert!(now.era == 2 && now.revoked.iter().any(|r| r.id == node.id), "the next list names it");
+
+    // Shown again, by whomever, it is no news; and a command that came twice changes nothing.
+    assert_eq!(merge(&w, &shown).unwrap(), None);
+    let from = w.leaves.len();
+    w.propose(command).result.unwrap();
+    assert!(w.kinds_since(from).is_empty());
+}
+
+#[test]
+fn a_statement_key_that_was_made_after_the_backup_counts_by_the_bundles_that_are_shown() {
+    let later = named_key("made after the backup");
+    let (mut w, shown, node) = burnt(|w, node| {
+        let life = w.lives.issuer;
+        let p = prepare::new_stk(&w.state, &w.keys, &w.root, &later, life, w.now, &mut w.entropy());
+        w.commit(p).unwrap();
+        remove(w, node);
+        held(w, &later)
+    });
+    assert!(
+        merge(&w, &v1::HeldBefore { bundle_chain: Vec::new(), ..shown.clone() }).is_err(),
+        "nothing lists that key"
+    );
+    let command = merge(&w, &shown).unwrap().unwrap();
+    w.propose(command).result.unwrap();
+    assert_eq!(w.state_of(&node.id), "removed");
+}
+
+#[test]
+fn more_of_the_era_before_than_anybody_holds_is_refused() {
+    let (w, shown, _) = burnt(|w, node| {
+        remove(w, node);
+        held(w, &w.stk)
+    });
+    let link = shown.bundle_chain[0].clone();
+    let long = v1::HeldBefore { bundle_chain: vec![link; 513], ..shown };
+    assert!(merge(&w, &long).is_err());
+}
+
+#[test]
+fn in_the_first_era_nothing_was_before() {
+    let (mut w, _, node) = World::shop();
+    remove(&mut w, &node);
+    assert_eq!(merge(&w, &held(&w, &w.stk)).unwrap(), None);
+}
