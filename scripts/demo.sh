@@ -108,7 +108,13 @@ grant=$("$hf" grant ls --json | sed -n 's/.*"id": "\(.*\)",*/\1/p' | head -1)
 "$hf" grant verify "$grant"
 proves "the tree was recomputed from every entry, and the grant proven to be in it"
 
-say "10. And gone"
+say "10. The root of every certificate is replaced under what runs"
+before=$("$hf" service ps shop/web --json | grep '"id"' | sort)
+"$hf" root rotate
+[ "$before" = "$("$hf" service ps shop/web --json | grep '"id"' | sort)" ]
+proves "vault, orchestrator and nodes have new certificates, the old root's key is destroyed, and not one task was touched"
+
+say "11. And gone"
 "$hf" service rm shop/web
 removed=yes
 await 0

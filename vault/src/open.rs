@@ -196,13 +196,14 @@ impl Daemon {
             // A cluster that was off until everything had lapsed comes up by unlocking it.
             let renewed = drive::renew_keys(&cluster, cluster.now()?).await;
             drive::reopen(&cluster)?;
-            let reported = match renewed {
-                Ok(()) => duty.report(&cluster).await,
-                Err(e) => Err(e),
-            };
+            // A root's key that cannot be used stops nothing as long as there is an issuer.
+            let reported = duty.report(&cluster).await;
+            if let Err(e) = &renewed {
+                tracing::warn!("the issuer or the statement key is not renewed yet: {}", e.line());
+            }
             // Among several, another may lead by now.
             match reported {
-                Err(e) if standing.is_alone() => return Err(e),
+                Err(e) if standing.is_alone() => return Err(renewed.err().unwrap_or(e)),
                 Err(e) => tracing::warn!("not all of this voter's keys are renewed yet: {}", e.line()),
                 Ok(()) => {}
             }

@@ -1,4 +1,4 @@
-//! What `status` warns of about roots and issuers. The list is explained in docs/operations/running.md.
+//! What `status` warns of about roots. The list is explained in docs/operations/running.md.
 
 use holdfast_types::{Millis, rough};
 use holdfast_vault_core::State;
@@ -15,9 +15,6 @@ pub fn alarms(s: &State, now: Millis) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
     if let Some(root) = s.signing_root() {
         all.extend(ends(root.not_after, now).map(|text| ("root-ends", text)));
-    }
-    if let Some(issuer) = s.issuer() {
-        all.extend(issuer_ends(issuer.since, issuer.not_after, now).map(|text| ("issuer-ends", text)));
     }
     if s.rotation().asked.is_some() {
         let text = "a root whose key is offline is to sign: fetch what with `holdfast root csr`";
@@ -46,16 +43,6 @@ fn ends(end: Millis, now: Millis) -> Option<String> {
     Some(format!("the root that signs ends in {}; {what}", rough(left)))
 }
 
-/// An issuer is replaced when a third of its life is over; what stands in the way has to go before it ends.
-fn issuer_ends(since: Millis, end: Millis, now: Millis) -> Option<String> {
-    let life = end.since(since);
-    let over = now.since(since) >= life / 2;
-    over.then(|| {
-        let left = rough(end.since(now));
-        format!("the issuer ends in {left}, and no certificate is given after that: its root's key is not to be had")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,12 +55,5 @@ mod tests {
         assert!(said(364).contains("should have been replaced"));
         assert!(said(89).contains("rotate it now") && said(29).contains("today"));
         assert!(said(0).contains("has expired"));
-    }
-
-    #[test]
-    fn an_issuer_that_was_not_replaced_in_half_of_its_life_is_warned_of() {
-        let (since, end) = (Millis(0), Millis(0).plus(DAY * 30));
-        assert_eq!(issuer_ends(since, end, Millis(0).plus(DAY * 14)), None);
-        assert!(issuer_ends(since, end, Millis(0).plus(DAY * 20)).unwrap().contains("in 10d"));
     }
 }

@@ -6,7 +6,7 @@
 use crate::cluster::Cluster;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{Millis, NodeId, VoterId};
-use holdfast_vault_core::{Event, State};
+use holdfast_vault_core::State;
 use holdfast_wire::v1::{self, node_push::Push};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,13 +36,11 @@ struct Round {
     next: VecDeque<NodeId>,
     /// When the round began.
     begun: Option<Instant>,
-    /// When orchestrators were told last.
-    told: Option<Instant>,
 }
 
 impl Default for Round {
     fn default() -> Self {
-        Self { room: ROOM.0, asked: HashMap::new(), next: VecDeque::new(), begun: None, told: None }
+        Self { room: ROOM.0, asked: HashMap::new(), next: VecDeque::new(), begun: None }
     }
 }
 
@@ -116,18 +114,12 @@ fn voters_behind(s: &State) -> impl Iterator<Item = VoterId> {
 /// Tells those who are next.
 pub(super) fn call(cluster: &Cluster, now: Millis) -> Result<(), Failure> {
     let at = Instant::now();
-    let (first, orchestrators, since) = cluster.look(|s| {
-        // Orchestrators stand at the beginning of the list.
+    let (first, since) = cluster.look(|s| {
+        // Orchestrators stand at the beginning of the list. The switch itself told their lease streams, and each reply does.
         let head = s.to_renew(now, 1).first().is_some_and(|id| NodeId::parse(id).is_err());
-        (head || voters_behind(s).next().is_some(), head, s.rotation().since)
+        (head || voters_behind(s).next().is_some(), s.rotation().since)
     })?;
     let mut round = cluster.renewals.lock();
-    // The switch itself told each lease stream; one that did not follow is told again.
-    let told = *round.told.get_or_insert(at);
-    if orchestrators && at.duration_since(told) >= AGAIN {
-        round.told = Some(at);
-        cluster.announce(Event::Trust);
-    }
     if first && now.since(since) < FIRST {
         return Ok(());
     }

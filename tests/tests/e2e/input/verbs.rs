@@ -48,9 +48,14 @@ const VERBS: &[&str] = &[
     "recovery-key status",
     "keyring rotate",
     "keyring status",
+    "root status",
+    "root rotate",
+    "root abort",
+    "root export",
+    "root csr",
 ];
 /// Those that need none; each has tests of its own: `dev` in `super::dev` and `crate::demo`, keys in `crate::keys` and
-/// `crate::voters`, backups in `crate::backup`, tokens in `crate::hsm`.
+/// `crate::voters`, backups in `crate::backup`, what is signed by a root elsewhere in `crate::roots`, tokens in `crate::hsm`.
 const ALONE: &[&str] = &[
     "init",
     "unlock",
@@ -68,6 +73,8 @@ const ALONE: &[&str] = &[
     "recover",
     "hsm probe",
     "log export",
+    "root sign",
+    "root install",
 ];
 
 /// A founded cluster and copies of its operator's home, each of which may be spoilt.
