@@ -156,3 +156,44 @@ fn a_hardened_process_reaches_other_voters_by_address_and_by_name() {
         }
     });
 }
+
+#[test]
+fn a_hardened_process_is_handed_the_end_of_a_channel_in_a_packet() {
+    use rustix::net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair, sockopt,
+    };
+    use std::io::{IoSlice, IoSliceMut};
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd as _;
+    if let Some(status) = in_child("a_hardened_process_is_handed_the_end_of_a_channel_in_a_packet") {
+        assert!(status.success(), "{status:?}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pair = || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    // As the vault and the process that keeps its token's PIN: joined before rights are given up, and asked after.
+    let (mine, theirs) = pair();
+    let _kept = hardened(dir.path());
+    let (end, far) = pair();
+    let fds = [end.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    sendmsg(&theirs, &[IoSlice::new(b"here")], &mut control, SendFlags::NOSIGNAL).unwrap();
+    sockopt::set_socket_timeout(&mine, sockopt::Timeout::Recv, Some(std::time::Duration::from_secs(1))).unwrap();
+    let mut bytes = [0_u8; 4];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(&mine, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let mut handed = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            handed = fds.last();
+        }
+    }
+    send(handed.unwrap(), b"through", SendFlags::NOSIGNAL).unwrap();
+    let mut said = [0_u8; 7];
+    recv(&far, &mut said[..], RecvFlags::empty()).unwrap();
+    assert_eq!((&bytes, &said), (b"here", b"through"));
+}

@@ -6,5 +6,6 @@ mod lead;
 mod moving;
 mod pages;
 mod probe;
+mod shimmed;
 mod slot;
 mod token;

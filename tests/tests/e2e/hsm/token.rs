@@ -1,6 +1,7 @@
 //! A token of a test's own, and a vault that is configured with it.
 
 use crate::world::{World, eventually, write_key};
+use holdfast_hsm_shim::tokens::shim;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
@@ -29,6 +30,8 @@ pub fn module() -> &'static str {
 #[derive(Clone)]
 pub struct Token {
     dir: PathBuf,
+    /// Calls go through a module of the tests', which writes them down and fails where that is ordered.
+    shim: bool,
 }
 
 impl Token {
@@ -38,7 +41,7 @@ impl Token {
         let conf = format!("directories.tokendir = {}\nobjectstore.backend = file\n", dir.join("tokens").display());
         fs::write(dir.join("softhsm2.conf"), conf).unwrap();
         write_key(&dir.join("pin"), PIN);
-        let token = Self { dir };
+        let token = Self::at(dir);
         let mut init = Command::new("softhsm2-util");
         init.args(["--init-token", "--free", "--label", LABEL, "--pin", PIN, "--so-pin", SO_PIN]);
         let made = init.env("SOFTHSM2_CONF", token.conf()).output().unwrap();
@@ -47,7 +50,7 @@ impl Token {
     }
     /// The one that lies there already.
     pub fn at(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, shim: false }
     }
     /// SoftHSM's configuration, which its environment names.
     pub fn conf(&self) -> PathBuf {
@@ -57,7 +60,28 @@ impl Token {
         self.dir.join("pin")
     }
     pub fn uri(&self) -> String {
-        format!("pkcs11:token={LABEL}?module-path={}", module())
+        let module = if self.shim { shim() } else { PathBuf::from(module()) };
+        format!("pkcs11:token={LABEL}?module-path={}", module.display())
+    }
+    /// What the environment of a vault has that uses it.
+    fn env(&self) -> Vec<(&'static str, PathBuf)> {
+        let real = PathBuf::from(module());
+        let (faults, calls) = (self.dir.join("faults"), self.dir.join("calls"));
+        vec![
+            ("SOFTHSM2_CONF", self.conf()),
+            ("HOLDFAST_SHIM_MODULE", real),
+            ("HOLDFAST_SHIM_FAULTS", faults),
+            ("HOLDFAST_SHIM_CALLS", calls),
+        ]
+    }
+    /// Orders this fault of the shim in place of any other; nothing: none.
+    pub fn fault(&self, line: &str) {
+        fs::write(self.dir.join("faults.new"), line).unwrap();
+        fs::rename(self.dir.join("faults.new"), self.dir.join("faults")).unwrap();
+    }
+    /// How often the shim was called for this.
+    pub fn calls(&self, function: &str) -> usize {
+        fs::read_to_string(self.dir.join("calls")).unwrap_or_default().lines().filter(|l| *l == function).count()
     }
     /// The section of a vault's configuration.
     pub fn section(&self, more: &str) -> String {
@@ -104,12 +128,16 @@ pub fn fresh(w: &World) -> Token {
     Token::new(w.path("hsm"))
 }
 
+/// One behind the shim.
+pub fn behind_the_shim(w: &World) -> Token {
+    Token { shim: true, ..fresh(w) }
+}
+
 /// Starts the vault with its token in reach.
 pub fn start(w: &mut World, token: &Token) {
-    let conf = token.conf();
     w.start_vault_with(|name| {
         let mut c = Command::new(program(name).unwrap());
-        c.env("SOFTHSM2_CONF", &conf);
+        c.envs(token.env());
         c
     });
 }
