@@ -85,10 +85,17 @@ pub(crate) struct Setup {
 /// What the vault orders from the keeper afterwards.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// A new worker in place of any that there is; answered with its channel.
-    Start,
+    /// A new worker in place of any that there is; answered by a [`Started`] of this number, with its channel.
+    Start(u64),
     /// The end of the worker.
     Stop,
+}
+
+/// What the keeper answers to [`Order::Start`]. By its number an answer that came too late is known.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Started {
+    pub number: u64,
+    pub done: Result<(), KeyError>,
 }
 
 /// The keeper's first message to a worker, with the channel to the vault.

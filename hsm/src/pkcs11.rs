@@ -255,12 +255,14 @@ impl KeyPort for Pkcs11Port {
     fn sign_p256(&self, id: &KeyId, msg: &[u8]) -> Result<Vec<u8>, KeyError> {
         let signature = bytes(self.call(&Request::Sign { id: *id, digest: sha256(&[msg]).0 })?)?;
         if self.is_verified_now() {
+            let by =
+                |public: &[u8]| UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public).verify(msg, &signature).is_ok();
             let known = lock(&self.known).public.get(id).cloned();
-            let public = known.map_or_else(|| self.public(id), Ok)?;
-            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &public).verify(msg, &signature).map_err(|_| {
+            // The key may be another by now, made by somebody else: then the token is asked for it.
+            if !known.is_some_and(|public| by(&public)) && !by(&self.public(id)?) {
                 lock(&self.known).verified = None;
-                KeyError::Corrupt(format!("the token's signature by {id} is not valid"))
-            })?;
+                return Err(KeyError::Corrupt(format!("the token's signature by {id} is not valid")));
+            }
         }
         Ok(signature)
     }

@@ -77,7 +77,7 @@ pub enum KeyError {
     #[error("the token is full: {0}")]
     Full(String),
     /// The token did not answer within the time that it is given.
-    #[error("the token did not answer in {}", seconds(*.0))]
+    #[error("the token did not answer in {}", seconds(.0))]
     Timeout(Duration),
 }
 impl KeyError {
@@ -97,7 +97,7 @@ impl KeyError {
 }
 
 /// "5 s", "0.25 s".
-fn seconds(d: Duration) -> String {
+fn seconds(d: &Duration) -> String {
     format!("{} s", d.as_secs_f64())
 }
 

@@ -72,7 +72,7 @@ pub enum UriError {
     #[error("a token's URI begins with pkcs11:")]
     Scheme,
     /// Longer than any can be.
-    #[error("the token's URI is longer than {LONGEST} bytes")]
+    #[error("the token's URI is longer than 8192 bytes")]
     Long,
     /// An attribute that is not `name=value` in the characters that RFC 7512 allows.
     #[error("the token's URI is malformed at {0:?}")]
@@ -253,7 +253,7 @@ fn decoded(value: &str, part: &str) -> Result<String, UriError> {
                 let (high, low) = (digit()?, digit()?);
                 u8::try_from(high * 16 + low).map_err(|_| malformed())?
             }
-            _ if is_plain(b) || b"/?|".contains(&b) => b,
+            _ if is_plain(b) || b"/|".contains(&b) => b,
             _ => return Err(malformed()),
         });
     }
@@ -310,7 +310,7 @@ impl fmt::Display for Uri {
 
 fn encoded(f: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
     for b in value.bytes() {
-        if is_plain(b) || b == b'/' {
+        if is_plain(b) || b"/|".contains(&b) {
             f.write_char(char::from(b))?;
         } else {
             write!(f, "%{b:02X}")?;

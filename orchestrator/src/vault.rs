@@ -88,6 +88,10 @@ impl Vault {
                 Err(failure) => {
                     tracing::warn!(code = %failure.code, vault = %link.addr, "the vault is lost: {failure}");
                     self.dialer.prefer(failure.leader_addrs());
+                    // One that is quarantined may have been released meanwhile: it asks with its next key.
+                    if failure.code == "identity-refused" {
+                        self.renewals.wanted.notify_one();
+                    }
                     if failure.code == "certificate-refused" {
                         self.renewals.refused();
                     }

@@ -239,8 +239,11 @@ fn new_issuer_key(
 }
 
 fn no_token() -> Failure {
-    Failure::unavailable("hsm-unavailable", "the root's key is to be in a token, and none is configured for this voter")
-        .help("see docs/operations/hsm.md")
+    Failure::unavailable(
+        "token-unavailable",
+        "the root's key is to be in a token, and none is configured for this voter",
+    )
+    .help("see docs/operations/hsm.md")
 }
 
 async fn make(cluster: &Arc<Cluster>, target: RootTarget) -> Result<(), Failure> {
@@ -281,7 +284,7 @@ fn made(
 /// The trusted roots whose keys answer; a token that does not answer is waited for only where no other root can sign.
 fn usable(opened: &Opened) -> Result<Vec<(Digest, &dyn CertSigner)>, Failure> {
     let mut all = Vec::new();
-    let mut why = Failure::unavailable("hsm-unavailable", "no trusted root's key can be used on this voter")
+    let mut why = Failure::unavailable("token-unavailable", "no trusted root's key can be used on this voter")
         .help("see holdfast root status");
     for (sha256, signer) in &opened.roots {
         match signer.answers() {

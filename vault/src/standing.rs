@@ -16,7 +16,6 @@ use crate::registry::{Events, Registry};
 use crate::unsaid::Unsaid;
 use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
-use holdfast_hsm::KeyPort;
 use holdfast_pki::chain::Anchors;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
@@ -245,11 +244,6 @@ impl Standing {
             cluster,
         };
         Ok((Arc::new(standing), first))
-    }
-
-    /// The token as a port of CA keys.
-    pub fn key_port(&self) -> Option<Arc<dyn KeyPort>> {
-        self.token.as_ref().map(|t| Arc::clone(t) as Arc<dyn KeyPort>)
     }
 
     /// Whether it decides alone: no other voter has to be asked, or waited for.

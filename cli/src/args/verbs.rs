@@ -142,7 +142,7 @@ pub enum Node {
         /// Its id
         id: String,
     },
-    /// Stop trusting it until it is released: it gets nothing new, and gives back what is sensitive
+    /// Stop trusting it until it is released; what is sensitive on it ends
     Quarantine {
         /// Its id
         id: String,

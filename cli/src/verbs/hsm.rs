@@ -81,7 +81,7 @@ fn failure(told: Told) -> Failure {
 /// The vault's program: beside this one, or where daemons are.
 fn program() -> Result<PathBuf, Failure> {
     const NAME: &str = "holdfast-vault";
-    let installed = || ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().map(|dir| Path::new(dir).join(NAME));
+    let installed = || ["/usr/bin", "/usr/sbin", "/usr/local/bin"].into_iter().map(|dir| Path::new(dir).join(NAME));
     beside(NAME).or_else(|e| installed().find(|p| p.is_file()).ok_or(e))
 }
 

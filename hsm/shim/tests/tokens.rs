@@ -1,5 +1,7 @@
 //! Every back end passes the one suite, and a token that fails does what is promised: a named error in time, then recovery.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should stop there")]
+
 use holdfast_hsm::conformance::{conformance, wrapping};
 use holdfast_hsm::{Keeper, KeeperOptions, KeyError, KeyPort as _, Pkcs11Port, Purpose, TokenState, Uri};
 use holdfast_hsm_shim::tokens::{PIN, TestToken};

@@ -3,7 +3,7 @@
 //! Loads no module and has one thread. It ends when the vault does: then its channel is closed.
 
 use super::{Channel, WORKER};
-use crate::message::{Hello, Order, PinEvent, PinTrust, Setup, decode, encode};
+use crate::message::{Hello, Order, PinEvent, PinTrust, Setup, Started, decode, encode};
 use crate::port::KeyError;
 use crate::uri::Uri;
 use holdfast_types::Secret;
@@ -63,18 +63,14 @@ impl Keeping {
         let Ok(Some(bytes)) = self.vault.receive(None) else { return false };
         let Ok(order) = decode::<Order>(&bytes) else { return false };
         self.end_worker();
-        match order {
-            Order::Stop => true,
-            Order::Start => match self.start_worker() {
-                Ok(end) => self.answer(&Ok(()), Some(&end)),
-                Err(e) => self.answer(&Err(e), None),
-            },
-        }
-    }
-    fn answer(&self, answer: &Result<(), KeyError>, end: Option<&Channel>) -> bool {
-        let Ok(bytes) = encode(answer, 256) else { return false };
+        let Order::Start(number) = order else { return true };
+        let (done, end) = match self.start_worker() {
+            Ok(end) => (Ok(()), Some(end)),
+            Err(e) => (Err(e), None),
+        };
+        let Ok(bytes) = encode(&Started { number, done }, 256) else { return false };
         match end {
-            Some(end) => self.vault.send_with(&bytes, end).is_ok(),
+            Some(end) => self.vault.send_with(&bytes, &end).is_ok(),
             None => self.vault.send(&bytes).is_ok(),
         }
     }

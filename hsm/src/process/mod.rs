@@ -13,7 +13,7 @@ pub(crate) use channel::Channel;
 pub use keeper::keeper_main;
 pub use worker::worker_main;
 
-use crate::message::{Order, Setup, decode, encode};
+use crate::message::{Order, Setup, Started, decode, encode};
 use crate::port::KeyError;
 use crate::uri::Uri;
 use holdfast_types::SecretBytes;
@@ -62,6 +62,8 @@ pub struct Keeper {
     child: Child,
     uri: Uri,
     deadline: Duration,
+    /// How many workers were asked for.
+    asked: u64,
 }
 
 impl Keeper {
@@ -82,7 +84,7 @@ impl Keeper {
         let bytes = encode(&setup, 16 << 10).map_err(io::Error::other);
         zeroize::Zeroize::zeroize(&mut setup.pin);
         mine.send(&bytes?)?;
-        Ok(Self { link: mine, child, uri: setup.uri, deadline })
+        Ok(Self { link: mine, child, uri: setup.uri, deadline, asked: 0 })
     }
     /// The token that it was started for.
     pub fn uri(&self) -> &Uri {
@@ -98,13 +100,21 @@ impl Keeper {
     }
     /// A new worker in place of any that there is: the vault's end of its channel. The worker's first message says whether
     /// it could log in.
-    pub(crate) fn start(&self) -> Result<Channel, KeyError> {
+    pub(crate) fn start(&mut self) -> Result<Channel, KeyError> {
         let gone = |e: io::Error| KeyError::Unavailable(format!("the keeper of the token: {e}"));
         let ended = || KeyError::Unavailable("the keeper of the token ended: restart the vault".to_owned());
-        self.link.send(&encode(&Order::Start, 16)?).map_err(gone)?;
-        let (bytes, channel) = self.link.receive_with(Some(KEEPERS_OWN)).map_err(gone)?.ok_or_else(ended)?;
-        decode::<Result<(), KeyError>>(&bytes)??;
-        channel.ok_or_else(|| KeyError::Unavailable("the keeper of the token gave no worker".to_owned()))
+        self.asked += 1;
+        self.link.send(&encode(&Order::Start(self.asked), 16)?).map_err(gone)?;
+        loop {
+            let (bytes, channel) = self.link.receive_with(Some(KEEPERS_OWN)).map_err(gone)?.ok_or_else(ended)?;
+            let Started { number, done } = decode(&bytes)?;
+            // An answer to what was given up before is left where it is.
+            if number == self.asked {
+                done?;
+                return channel
+                    .ok_or_else(|| KeyError::Unavailable("the keeper of the token gave no worker".to_owned()));
+            }
+        }
     }
     /// Ends the worker. A keeper that is gone has ended it already.
     pub(crate) fn stop(&self) {

@@ -3,6 +3,7 @@
 //! stops the daemons of this cluster, `ssh -L` is a forwarding of ours, and what needs other users or packages is left out
 //! (`chown`, `install -m`, the two files of a vault's new address, which are written where the page says so).
 
+use super::identities::thief::next_key;
 use super::leftovers;
 use super::tunnel;
 use super::world::{World, eventually, free_port, write_key};
@@ -350,6 +351,20 @@ fn a_cluster_comes_back_from_its_backup_as_the_pages_say() {
     r.w.start_vault();
     r.w.unlock();
     assert_eq!(r.w.json(&["status"])["state"], "ready");
+}
+
+#[test]
+fn a_quarantined_node_goes_on_as_the_page_says() {
+    let mut r = Reader::of(World::everything());
+    let node = r.machine("the node", |n| n["role"] == "node" && n["connected"] == true);
+    let (id, old) = (node["id"].as_str().unwrap(), node["key"].as_str().unwrap());
+    r.w.ok(&["node", "quarantine", id, "--reason", "its disk was restored"]);
+    let key = eventually("its next key on its console", || next_key(&r.w).filter(|key| key != old));
+    r.name("ID", &node["id"]);
+    r.name("FINGERPRINT", &Value::String(key));
+    let said = r.follow("quarantined-node.md");
+    assert!(said.contains("node.quarantine") && said.contains(id), "{said}");
+    r.machine("the node to be back", |n| n["id"] == id && n["state"] == "ready" && n["connected"] == true);
 }
 
 #[test]

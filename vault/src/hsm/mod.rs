@@ -113,7 +113,8 @@ impl Token {
     }
 
     /// Whether it answered when it was asked last.
-    pub fn is_good(&self) -> bool {
+    #[cfg(test)]
+    fn is_good(&self) -> bool {
         *self.health() == Health::Good
     }
 

@@ -40,7 +40,7 @@ impl Tokens {
     fn fresh(&self, voters: &BTreeSet<VoterId>, now: Instant) -> BTreeMap<VoterId, String> {
         let said = lock(&self.said);
         let counts = |(id, (_, at)): &(&VoterId, &(String, Instant))| {
-            voters.contains(id) && now.saturating_duration_since(*at) < FRESH
+            voters.contains(*id) && now.saturating_duration_since(*at) < FRESH
         };
         said.iter().filter(counts).map(|(id, (word, _))| (*id, word.clone())).collect()
     }

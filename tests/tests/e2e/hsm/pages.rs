@@ -16,7 +16,7 @@ fn follow(w: &World, conf: &Path, page: &str) -> Vec<String> {
     let typed = |line: &str| {
         let line = line.replace("/usr/lib/softhsm/libsofthsm2.so", module());
         let mut c = Command::new("sh");
-        c.args(["-c", &line]).current_dir(w.dir.path()).env("PATH", &path).env("NO_COLOR", "1");
+        c.args(["-c", line.as_str()]).current_dir(w.dir.path()).env("PATH", &path).env("NO_COLOR", "1");
         let o = c.env("HOLDFAST_HOME", w.path("home")).env("SOFTHSM2_CONF", conf).output().unwrap();
         assert!(o.status.success(), "{page}: {line}: {}", String::from_utf8_lossy(&o.stderr));
         String::from_utf8(o.stdout).unwrap()

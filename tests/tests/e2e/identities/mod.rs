@@ -2,7 +2,7 @@
 
 mod away;
 mod removal;
-mod thief;
+pub mod thief;
 
 use crate::world::World;
 use serde_json::Value;

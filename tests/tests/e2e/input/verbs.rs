@@ -56,6 +56,7 @@ const VERBS: &[&str] = &[
 ];
 /// Those that need none; each has tests of its own: `dev` in `super::dev` and `crate::demo`, keys in `crate::keys` and
 /// `crate::voters`, backups in `crate::backup`, what is signed by a root elsewhere in `crate::roots`.
+/// `crate::voters`, backups in `crate::backup`, tokens in `crate::hsm`.
 const ALONE: &[&str] = &[
     "init",
     "unlock",
@@ -71,6 +72,7 @@ const ALONE: &[&str] = &[
     "backup create",
     "backup verify",
     "recover",
+    "hsm probe",
     "log export",
     "root sign",
     "root install",

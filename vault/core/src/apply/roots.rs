@@ -142,9 +142,10 @@ impl Step<'_> {
         };
         let issuers: Vec<String> = s.issuers.iter().filter(|i| under(i)).filter_map(token).collect();
         s.issuers.retain(|i| !under(i));
-        if let Some(RootRow { der, not_after, key, cross, .. }) = gone {
+        if let Some(RootRow { der, not_after, key, cross, added_epoch, .. }) = gone {
             let destroyed = key == CaKey::Offline && issuers.is_empty();
-            let retired = RetiredRoot { sha256: root, der, not_after, key, issuers, cross, dropped: at, destroyed };
+            let retired =
+                RetiredRoot { sha256: root, der, not_after, added_epoch, key, issuers, cross, dropped: at, destroyed };
             s.rotation.retired.push(retired);
         }
         let r = &mut s.rotation;
@@ -321,13 +322,20 @@ impl State {
     /// The chain that is served with a leaf: its issuer, the signing root certified by others, and the certificates of all
     /// roots that somebody may trust alone, or have pinned when a join token was made for it.
     pub(crate) fn served_chain(&self, leaf: Vec<u8>, issuer: &Issuer, now: Millis) -> Vec<Vec<u8>> {
-        let retired = || self.rotation.retired.iter().rev().filter(|r| r.not_after > now);
-        let alive = |by: &Digest| self.root(by).is_some() || retired().any(|r| r.sha256 == *by);
+        let retired = move || self.rotation.retired.iter().rev().filter(move |r| r.not_after > now);
+        // When the root that certifies came: none if it is over.
+        let came = move |by: &Digest| {
+            let old = || retired().find(|r| r.sha256 == *by).map(|r| r.added_epoch);
+            self.root(by).map(|r| r.added_epoch).or_else(old)
+        };
         let signer = self.roots.iter().filter(|r| r.signer);
-        let crossed = signer.clone().flat_map(|r| &r.cross).filter(|x| x.not_after > now && alive(&x.by));
+        let lasting = signer.clone().flat_map(|r| &r.cross).filter(|x| x.not_after > now);
+        let mut crossed: Vec<_> = lasting.filter_map(|x| came(&x.by).map(|epoch| (epoch, &x.der))).collect();
+        // The oldest certifier first: verifiers that never come back to the second path reach it there.
+        crossed.sort_unstable();
         let others = self.roots.iter().filter(|r| !r.signer && r.not_after > now);
         let roots = signer.chain(others).map(|r| &r.der).chain(retired().map(|r| &r.der));
-        let rest = crossed.map(|x| &x.der).chain(roots).cloned();
+        let rest = crossed.into_iter().map(|(_, der)| der).chain(roots).cloned();
         [leaf, issuer.der.clone()].into_iter().chain(rest).take(holdfast_pki::chain::MAX_CHAIN).collect()
     }
 }

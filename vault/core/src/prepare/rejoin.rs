@@ -15,7 +15,7 @@ use holdfast_pki::keys::SubjectKey;
 use holdfast_types::{Digest, Role, rough, sha256};
 use holdfast_wire::v1;
 
-/// Longest public key that is looked at.
+/// Longest public keys that are looked at.
 const MAX_SPKI: usize = 512;
 /// Longest text about where somebody spoke from.
 const MAX_FROM: usize = 600;
@@ -41,7 +41,7 @@ pub fn rejoin(
 ) -> Result<Prepared<Option<v1::Issued>>, Refusal> {
     let row = leader.state.identities.get(id).filter(|i| matches!(i.role, Role::Node | Role::Orch));
     let row = row.ok_or_else(unknown)?;
-    if proof.csr.len() > MAX_CSR || proof.spki.len() > MAX_SPKI {
+    if proof.csr.len() > MAX_CSR || proof.spki.len() > MAX_SPKI || proof.hpke_pub.len() > MAX_SPKI {
         return Err(unknown());
     }
     let proven = sha256(&[&proof.spki]);

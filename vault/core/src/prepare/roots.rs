@@ -155,6 +155,7 @@ const ASK_ROOM: u64 = 1 << 20;
 
 /// Asks an offline root for an issuer and for the next Bundle, which lists a new statement key. `issuer` is made for it and
 /// proves itself in the request; it and `stk` are sealed already, under the names `issuer/<now>` and `stk/<now>`.
+#[expect(clippy::too_many_arguments, reason = "each is a thing of its own that only the leader has at hand")]
 pub fn ask_offline(
     state: &State,
     keys: &Keyring,

@@ -23,12 +23,19 @@ pub(crate) struct Live {
 }
 
 /// Where an identity stands in the sets.
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Place {
     rank: u8,
     current: Option<(Digest, Millis)>,
     pending: Option<(Digest, Millis)>,
     acked: u64,
+}
+
+impl Place {
+    /// The end of the certificate that lasts longest, in use or about to be.
+    fn until(&self) -> Option<Millis> {
+        self.current.iter().chain(&self.pending).map(|(_, end)| *end).max()
+    }
 }
 
 fn place_of(row: &Identity) -> Option<Place> {
@@ -62,6 +69,8 @@ impl Live {
             let entry = |end: Millis| (old.rank, end, id.to_owned());
             if let Some((root, end)) = old.current {
                 take(&mut self.current, &root, &entry(end));
+            }
+            if let Some(end) = old.until() {
                 take(&mut self.acked, &old.acked, &entry(end));
             }
             if let Some((root, end)) = old.pending {
@@ -72,6 +81,8 @@ impl Live {
         let entry = |end: Millis| (new.rank, end, id.to_owned());
         if let Some((root, end)) = new.current {
             self.current.entry(root).or_default().insert(entry(end));
+        }
+        if let Some(end) = new.until() {
             self.acked.entry(new.acked).or_default().insert(entry(end));
         }
         if let Some((root, end)) = new.pending {
@@ -88,7 +99,8 @@ impl Live {
     }
     /// The same under any of `roots`: all orchestrators, then all nodes.
     pub fn in_order<'a>(&'a self, roots: &'a [Digest], now: Millis) -> impl Iterator<Item = &'a str> {
-        let of = move |rank| roots.iter().flat_map(|r| self.sets(r)).flat_map(move |set| lasting_of(set, rank, now));
+        let of =
+            move |rank| roots.iter().flat_map(move |r| self.sets(r)).flat_map(move |set| lasting_of(set, rank, now));
         RANKS.into_iter().flat_map(of)
     }
     /// Live identities that have not said that they believe the Bundle of `epoch`.
@@ -98,10 +110,6 @@ impl Live {
     /// How many live identities use a certificate under `root`.
     pub fn count(&self, root: &Digest, now: Millis) -> u64 {
         self.current.get(root).map_or(0, |set| size(set, now))
-    }
-    /// How many live identities there are.
-    pub fn total(&self, now: Millis) -> u64 {
-        self.current.values().map(|set| size(set, now)).sum()
     }
 }
 

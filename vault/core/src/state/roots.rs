@@ -69,6 +69,8 @@ pub struct RetiredRoot {
     pub der: Vec<u8>,
     /// End of its validity.
     pub not_after: Millis,
+    /// Epoch of the Bundle that listed it first.
+    pub added_epoch: u64,
     /// Its key, to be destroyed.
     pub key: CaKey,
     /// Keys of issuers under it that are in the token, to be destroyed with it, by the key port's names.

@@ -38,6 +38,9 @@ impl SoftKey {
     pub fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap())
     }
+    pub fn pkcs8(&self) -> SecretBytes {
+        SecretBytes::new(self.0.to_pkcs8v1().unwrap().as_ref().to_vec())
+    }
     pub fn private(&self) -> SecretBytes {
         SecretBytes::new(self.0.private_key().as_be_bytes().unwrap().as_ref().to_vec())
     }

@@ -277,3 +277,41 @@ fn whoever_slept_through_rotations_follows_the_bundles_from_the_root_it_knows() 
     // What is served with a leaf does not grow for ever.
     assert!(r.vault.len() <= holdfast_pki::chain::MAX_CHAIN);
 }
+
+#[test]
+fn orchestrators_are_told_to_renew_before_nodes_and_nobody_twice() {
+    let mut r = Roots::new();
+    let first = r.node();
+    let orch = r.w.orchestrator();
+    let second = r.node();
+    r.order("software").unwrap();
+    let b = r.add().unwrap();
+    assert_eq!(r.w.state.root_step(r.w.now), RootStep::Switch(b));
+    r.switch(b).unwrap();
+    let told = r.w.state.to_renew(r.w.now, 10);
+    assert_eq!((told.len(), &told[0]), (3, &orch.id));
+    assert!(told.contains(&first.m.id) && told.contains(&second.m.id));
+    assert_eq!(r.w.state.to_renew(r.w.now, 1), [orch.id.clone()]);
+    // Who is quarantined or removed is not waited for.
+    r.w.act(&["ada"], Action::RemoveNode(v1::RemoveNode { id: orch.id.clone() })).unwrap();
+    assert!(!r.w.state.to_renew(r.w.now, 10).contains(&orch.id));
+}
+
+#[test]
+fn an_issuer_of_the_root_that_signs_serves_it_and_each_root_keeps_its_own() {
+    let mut r = Roots::new();
+    let a = r.signer();
+    r.order("software").unwrap();
+    let b = r.add().unwrap();
+    let (of_a, of_b) =
+        (r.w.state.issuer_under(&a).unwrap().der.clone(), r.w.state.issuer_under(&b).unwrap().der.clone());
+    assert_eq!(r.w.state.issuer().unwrap().der, of_a);
+    r.w.pass(11 * DAY);
+    r.keep_issuer();
+    assert!(r.w.state.issuer_under(&a).unwrap().der != of_a && r.w.state.issuer_under(&b).unwrap().der == of_b);
+    r.switch(b).unwrap();
+    assert_eq!(r.w.state.issuer().unwrap().der, of_b);
+    r.report();
+    r.drop_root(a).unwrap();
+    assert!(r.w.state.issuer_under(&a).is_none());
+}
