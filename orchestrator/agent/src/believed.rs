@@ -1,19 +1,20 @@
 //! What the node believes and remembers, under one lock: every order is judged, and what follows from it persisted,
 //! before the next one is looked at. So no two orders can use one grant, and nothing is in force that is not on disk.
 
+mod eras;
+
 use crate::keys::{KeyError, KeyRing};
 use crate::state::StateError;
 use crate::state::memory::MemoryFile;
 use crate::state::trust::TrustFiles;
 use holdfast_orchestrator_core::verify::{
-    Accepted, Extended, Gap, News, NodeSelf, NodeTrust, Refusal, RunningTask, StopAllowed, TaskMemory, use_up,
-    verify_assign, verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
+    Accepted, Extended, Gap, NodeSelf, NodeTrust, Refusal, RunningTask, StopAllowed, TaskMemory, use_up, verify_assign,
+    verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
 };
 use holdfast_pki::chain::{Anchors, ChainError};
 use holdfast_transport::tls::TrustCell;
 use holdfast_types::{ClusterId, Digest, GrantId, Millis, NodeId, SpiffeId};
-use holdfast_wire::v1::{Assign, HeldBefore, LogsRequest, Statement, Stop, TrustView};
-use prost::Message as _;
+use holdfast_wire::v1::{Assign, LogsRequest, Statement, Stop};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,11 +23,6 @@ use tokio::sync::watch;
 /// How long a revoked grant that never came here is remembered: longer than the protocol lets any grant wait for its
 /// start (24 h).
 const REVOKED_KEPT: Duration = Duration::from_secs(25 * 3600);
-
-/// Most Bundles of the era before that a vault reads: years of them.
-const MOST_BUNDLES: usize = 512;
-/// Longest that is shown of the era before: a message of 4 MiB is read, and a report may come with it.
-const MOST_BEFORE: usize = 2 << 20;
 
 /// Why an order or document is not followed.
 #[derive(Debug, thiserror::Error)]
@@ -186,66 +182,6 @@ impl Believed {
             self.changes.send_modify(|n| *n += 1);
         }
         Ok(changed)
-    }
-
-    /// Follows the cluster into the era that `shown` proves; `false`: it proves none after ours. What was remembered of the era
-    /// before goes first, so that no crash leaves the new era with it.
-    pub async fn begin_era(self: &Arc<Self>, shown: TrustView) -> Result<bool, Denied> {
-        let this = self.clone();
-        let work = move |i: &mut Inner| {
-            let News::Todo(next) = i.trust.observe_era(&shown)? else { return Ok(false) };
-            let mut memory = i.memory.clone();
-            memory.begin_era();
-            i.memory_file.save(&memory)?;
-            (i.memory, i.early) = (memory, None);
-            i.put_into_force(next.trust(), &this.tls)?;
-            this.time_floor.store(i.trust.time_floor().0, Ordering::Relaxed);
-            Ok(true)
-        };
-        let changed = self.judge(work).await?;
-        if changed {
-            self.changes.send_modify(|n| *n += 1);
-        }
-        Ok(changed)
-    }
-
-    /// Follows the charters and bundles that `shown` proves to continue ours, through any number of rotations; `false`: none does.
-    pub async fn catch_up(self: &Arc<Self>, shown: TrustView) -> Result<bool, Denied> {
-        let this = self.clone();
-        let work = move |i: &mut Inner| {
-            let Some(next) = i.trust.catch_up(&shown.charter_chain, &shown.bundle_chain)? else { return Ok(false) };
-            i.put_into_force(next, &this.tls)?;
-            Ok(true)
-        };
-        let changed = self.judge(work).await?;
-        if changed {
-            self.changes.send_modify(|n| *n += 1);
-        }
-        Ok(changed)
-    }
-
-    /// What is to be shown to the vault of this era of the one before: a part of it that a vault reads, newest first kept.
-    pub fn before(&self) -> Option<HeldBefore> {
-        let b = self.locked(|i| i.trust.before().cloned())?;
-        let older = b.bundles.len().saturating_sub(MOST_BUNDLES);
-        let bundle_chain = b.bundles.into_iter().skip(older).collect();
-        let held = HeldBefore { revocations: Some(b.revocations), bundle_chain };
-        if held.encoded_len() > MOST_BEFORE {
-            tracing::warn!("what was held of the era before is too long to be shown to the vault");
-            return None;
-        }
-        Some(held)
-    }
-    /// The vault of this era has seen it, and what follows from it is committed.
-    pub async fn before_was_seen(self: &Arc<Self>) -> Result<(), Denied> {
-        self.judge(|i| {
-            let mut next = i.trust.clone();
-            next.forget_before();
-            i.files.save_anchors(&next)?;
-            i.trust = next;
-            Ok(())
-        })
-        .await
     }
 
     /// Judges an assignment; if it passes, remembers its use durably. `proven`: the gap whose proof was observed.

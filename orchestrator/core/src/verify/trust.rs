@@ -3,15 +3,16 @@
 //! A document is judged by `observe_*`, persisted by the shell, then put into force by `adopt_*`: never the other way
 //! round, so that a crash loses nothing and a refused document leaves no trace. Era, epoch and time never go back.
 
+mod eras;
+
 use super::bundle::{BundleChain, NewBundle};
 use super::refusal::{Refusal, require};
-use holdfast_pki::era::{EraError, verify_era};
 use holdfast_types::{ClusterId, Digest, Millis, TrustDomain, sha256};
 use holdfast_wire::charter::{CharterChain, NewCharter};
 use holdfast_wire::merkle::verify_consistency;
 use holdfast_wire::note::{Checkpoint, origin};
 use holdfast_wire::statement::{self, News};
-use holdfast_wire::v1::{Bundle, Holder, PublicKey, Revocations, Statement, Status, Stk, TrustView};
+use holdfast_wire::v1::{Bundle, Holder, PublicKey, Revocations, Statement, Status, Stk};
 
 /// A node's believed state.
 #[derive(Debug, Clone)]
@@ -164,60 +165,6 @@ impl NodeTrust {
             before: self.before.clone(),
         }
     }
-    /// What was held of the era before; the vault judges it.
-    pub fn before(&self) -> Option<&Before> {
-        self.before.as_ref()
-    }
-    /// The vault of this era has seen it.
-    pub fn forget_before(&mut self) {
-        self.before = None;
-    }
-
-    /// Judges an era that anybody may show: its Reset verifies up to the cluster's name. Nothing of the era before counts in it,
-    /// but the time, and that not beyond the Reset's: a clock that was driven ahead is the operators' to set right.
-    /// LAW: `a_new_era_takes_enough_admins_this_cluster_and_a_later_number`.
-    pub fn observe_era(&self, shown: &TrustView) -> Result<News<NewEra>, Refusal> {
-        let refused = |e: EraError| Refusal::outside(era_code(&e), e.to_string());
-        let Some(era) = verify_era(&self.charter, self.era(), shown).map_err(refused)? else {
-            return Ok(News::Stale);
-        };
-        let bundle = BundleChain::verify(&era.anchor, era.charters.cluster(), &shown.bundle_chain)?;
-        let time = self.floor.time.min(Millis(era.reset.issued_at_ms));
-        let bundles = || self.bundle.statements().to_vec();
-        let before = self.revocations.as_ref().map(|(st, _)| Before { revocations: st.clone(), bundles: bundles() });
-        Ok(News::Todo(NewEra(Self {
-            anchor: era.anchor,
-            charter: era.charters,
-            bundle,
-            status: None,
-            revocations: None,
-            checkpoint: None,
-            floor: Floor { epoch: 0, time },
-            before,
-        })))
-    }
-
-    /// Follows what continues our charters and our bundles, oldest first, whoever shows it; `None`: nothing does. Links up to ours
-    /// are not looked at: whoever joined late does not hold their roots. Persist it before adopting.
-    pub fn catch_up(&self, charters: &[Statement], bundles: &[Statement]) -> Result<Option<Self>, Refusal> {
-        let (mut next, mut news) = (self.clone(), false);
-        for st in charters {
-            if let News::Todo(n) = next.observe_charter(st)? {
-                next.adopt_charter(n);
-                news = true;
-            }
-        }
-        for st in bundles {
-            if next.bundle.is_behind(st)
-                && let News::Todo(n) = next.observe_bundle(st)?
-            {
-                next.adopt_bundle(n);
-                news = true;
-            }
-        }
-        Ok(news.then_some(next))
-    }
-
     /// Judges a charter.
     pub fn observe_charter(&self, st: &Statement) -> Result<News<NewCharter>, Refusal> {
         Ok(self.charter.observe(st)?)
@@ -394,16 +341,5 @@ impl NodeTrust {
         require(same, check, "checkpoint-fork", || {
             format!("two logs of {} entries: a split view, evidence of a bad vault", c.size)
         })
-    }
-}
-
-fn era_code(e: &EraError) -> &'static str {
-    match e {
-        EraError::Charter(e) => e.code(),
-        EraError::Reset(_) => "reset-signature",
-        EraError::Cluster => "cluster",
-        EraError::CharterVersion(_) => "charter-gap",
-        EraError::Bundle(_) => "bundle-signature",
-        EraError::OtherRoots => "reset-roots",
     }
 }

@@ -55,8 +55,7 @@ const VERBS: &[&str] = &[
     "root csr",
 ];
 /// Those that need none; each has tests of its own: `dev` in `super::dev` and `crate::demo`, keys in `crate::keys` and
-/// `crate::voters`, backups in `crate::backup`, what is signed by a root elsewhere in `crate::roots`.
-/// `crate::voters`, backups in `crate::backup`, tokens in `crate::hsm`.
+/// `crate::voters`, backups in `crate::backup`, what is signed by a root elsewhere in `crate::roots`, tokens in `crate::hsm`.
 const ALONE: &[&str] = &[
     "init",
     "unlock",

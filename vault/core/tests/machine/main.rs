@@ -27,6 +27,7 @@ mod merged;
 mod operators;
 mod placements;
 mod preconditions;
+mod progress;
 mod rejoin;
 mod removal;
 mod renewal;

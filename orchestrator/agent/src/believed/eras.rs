@@ -1,0 +1,75 @@
+//! The node follows its cluster: into a new era, through rotations that it slept through, and with what it held before.
+
+use super::{Believed, Denied, Inner};
+use holdfast_orchestrator_core::verify::News;
+use holdfast_wire::v1::{HeldBefore, TrustView};
+use prost::Message as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Most Bundles of the era before that a vault reads: years of them.
+const MOST_BUNDLES: usize = 512;
+/// Longest that is shown of the era before: a message of 4 MiB is read, and a report may come with it.
+const MOST_BEFORE: usize = 2 << 20;
+
+impl Believed {
+    /// Follows the cluster into the era that `shown` proves; `false`: it proves none after ours. What was remembered of the era
+    /// before goes first, so that no crash leaves the new era with it.
+    pub async fn begin_era(self: &Arc<Self>, shown: TrustView) -> Result<bool, Denied> {
+        let this = self.clone();
+        let work = move |i: &mut Inner| {
+            let News::Todo(next) = i.trust.observe_era(&shown)? else { return Ok(false) };
+            let mut memory = i.memory.clone();
+            memory.begin_era();
+            i.memory_file.save(&memory)?;
+            (i.memory, i.early) = (memory, None);
+            i.put_into_force(next.trust(), &this.tls)?;
+            this.time_floor.store(i.trust.time_floor().0, Ordering::Relaxed);
+            Ok(true)
+        };
+        let changed = self.judge(work).await?;
+        if changed {
+            self.changes.send_modify(|n| *n += 1);
+        }
+        Ok(changed)
+    }
+
+    /// Follows the charters and bundles that `shown` proves to continue ours, through any number of rotations; `false`: none does.
+    pub async fn catch_up(self: &Arc<Self>, shown: TrustView) -> Result<bool, Denied> {
+        let this = self.clone();
+        let work = move |i: &mut Inner| {
+            let Some(next) = i.trust.catch_up(&shown.charter_chain, &shown.bundle_chain)? else { return Ok(false) };
+            i.put_into_force(next, &this.tls)?;
+            Ok(true)
+        };
+        let changed = self.judge(work).await?;
+        if changed {
+            self.changes.send_modify(|n| *n += 1);
+        }
+        Ok(changed)
+    }
+
+    /// What is to be shown to the vault of this era of the one before: a part of it that a vault reads, newest first kept.
+    pub fn before(&self) -> Option<HeldBefore> {
+        let b = self.locked(|i| i.trust.before().cloned())?;
+        let older = b.bundles.len().saturating_sub(MOST_BUNDLES);
+        let bundle_chain = b.bundles.into_iter().skip(older).collect();
+        let held = HeldBefore { revocations: Some(b.revocations), bundle_chain };
+        if held.encoded_len() > MOST_BEFORE {
+            tracing::warn!("what was held of the era before is too long to be shown to the vault");
+            return None;
+        }
+        Some(held)
+    }
+    /// The vault of this era has seen it, and what follows from it is committed.
+    pub async fn before_was_seen(self: &Arc<Self>) -> Result<(), Denied> {
+        self.judge(|i| {
+            let mut next = i.trust.clone();
+            next.forget_before();
+            i.files.save_anchors(&next)?;
+            i.trust = next;
+            Ok(())
+        })
+        .await
+    }
+}
