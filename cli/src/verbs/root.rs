@@ -227,7 +227,8 @@ async fn wait(app: &App, c: &Cluster, is_done: impl Fn(&v1::RootsView) -> bool) 
         let v = view(c).await?;
         bar.set_length(v.total.max(1));
         bar.set_position(v.reissued);
-        bar.set_message(v.phase.clone());
+        let says = if v.waits_for.is_empty() { &v.phase } else { &v.waits_for };
+        bar.set_message(says.clone());
         if is_done(&v) || !v.issuer_csr.is_empty() {
             bar.finish_and_clear();
             return show(app, &v);

@@ -34,9 +34,10 @@ impl State {
     pub fn role_of(&self, id: &str) -> Option<Role> {
         self.identities.get(id).map(|i| i.role)
     }
-    /// The certificate that an identity uses.
-    pub fn certificate_of(&self, id: &str) -> Option<&crate::CertRow> {
-        self.identities.get(id).and_then(crate::Identity::certificate)
+    /// The roots that an identity's certificates are under, the one in use and the one that it was offered.
+    pub fn roots_of(&self, id: &str) -> Vec<Digest> {
+        let row = self.identities.get(id);
+        row.into_iter().flat_map(|i| i.certificate().into_iter().chain(&i.pending)).map(|c| c.root).collect()
     }
     /// A service with its active specs and the vouchers they need; `None` once removed.
     pub fn service_view(&self, name: &ServiceRef) -> Option<v1::ServiceView> {

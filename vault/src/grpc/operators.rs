@@ -60,10 +60,14 @@ impl CommandPlane for OperatorService {
     }
 }
 
-/// An eviction takes those who stay: the committed state does not know who answers.
+/// An eviction takes those who stay, and a root in a token takes a token: the committed state knows of neither.
 fn can_be_done(cluster: &Cluster, st: &v1::Statement) -> Result<(), Failure> {
     match peek::<v1::Command>(st).ok().and_then(|c| c.action) {
         Some(Action::EvictVoter(e)) => members::can_do_without(cluster, VoterId(e.voter_id)),
+        Some(Action::RotateRoot(r)) if (r.kind == "hsm" || r.key == "hsm") && cluster.token_words().is_empty() => {
+            Err(Failure::invalid("invalid-input", "no voter has a token that the root's key could be in")
+                .help("see docs/operations/hsm.md"))
+        }
         Some(_) | None => Ok(()),
     }
 }

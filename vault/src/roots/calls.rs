@@ -99,10 +99,10 @@ impl Round {
     }
 }
 
-/// Whether `id` has a certificate under a trusted root while another one signs, and is to renew.
+/// Whether `id` has a certificate under another root than the one that signs, and is to renew.
 pub fn is_old(s: &State, id: &str) -> bool {
-    let under = s.certificate_of(id).map(|c| c.root);
-    under.is_some() && under != s.signing_root_sha256()
+    let signer = s.signing_root_sha256();
+    s.roots_of(id).into_iter().any(|root| Some(root) != signer)
 }
 
 /// Voters whose certificate is under another root than the one that signs.

@@ -1,3 +1,5 @@
+//! What the leader remembers of machines' words until they are written down.
+
 use super::*;
 
 #[test]

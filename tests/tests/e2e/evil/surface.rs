@@ -46,7 +46,19 @@ const FOR_ORCHESTRATORS: &[&str] = &["SchedPlane", "Read", "Log", "CommandPlane"
 const BYTES: &[(&str, &[&str])] = &[
     (
         "public",
-        &["LeafData.salt", "Receipt.salt", "InclusionReply.salt", "TokenView.token_id", "UnlockView.pending_pk"],
+        &[
+            "LeafData.salt",
+            "Receipt.salt",
+            "InclusionReply.salt",
+            "TokenView.token_id",
+            "UnlockView.pending_pk",
+            "Bundle.cross",
+            "Bundle.intake_pk",
+            "Bundle.roots",
+            "PublicKey.key",
+            "RootView.der",
+            "RootsView.issuer_csr",
+        ],
     ),
     ("signed document or note", &["Statement.payload", "CheckpointReply.note", "Receipt.checkpoint"]),
     ("signature", &["Sig.sig", "Sig.key_id"]),
@@ -55,6 +67,8 @@ const BYTES: &[(&str, &[&str])] = &[
     (
         "hash or random id",
         &[
+            "Bundle.cluster_id",
+            "Bundle.prev_sha256",
             "CheckpointReply.root",
             "ConsistencyReply.hashes",
             "DirectoryEvent.grant_gone",
@@ -71,6 +85,7 @@ const BYTES: &[(&str, &[&str])] = &[
             "Receipt.inclusion",
             "RootView.sha256",
             "ServiceVersion.spec_sha256",
+            "Straggler.root",
             "StatusView.cluster_id",
             "UnlockView.share_digests",
         ],

@@ -49,6 +49,9 @@ fn operators_bring_a_root_of_their_own_and_what_would_not_work_is_refused_with_t
     assert!(rotate(&cert, &key).contains("path length"));
     let (cert, _) = made_by_openssl(dir, "own", &name, CA);
     assert!(rotate(&cert, &key).contains("not the certificate's"), "another key was taken");
+    // No voter here has a token.
+    assert!(w.refused(&["root", "rotate", "--hsm"], 2).contains("no voter has a token"));
+    assert!(w.refused(&["root", "rotate", "--ca-cert", &cert, "--hsm"], 2).contains("no voter has a token"));
     assert_eq!(trusted(&super::roots(&w)), 1, "something that was refused changed something");
 
     let done = w.json(&["root", "rotate", "--ca-cert", &cert, "--ca-key", &w.text("own.key")]);

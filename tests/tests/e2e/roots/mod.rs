@@ -1,5 +1,6 @@
 //! The root of every certificate is replaced under a cluster that works: nothing that runs notices.
 
+mod age;
 mod given;
 mod offline;
 mod phases;
