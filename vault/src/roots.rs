@@ -131,11 +131,11 @@ async fn in_time(cluster: &Arc<Cluster>) -> Result<(), Failure> {
 /// One look: what was heard is written down, and the next steps are taken.
 async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     let said = cluster.acks.take();
-    if !said.is_empty() {
-        if let Err(e) = cluster.propose(Command::Acked(said.clone())).await {
-            said.iter().for_each(|(id, epoch)| cluster.acks.note(id, *epoch));
-            return Err(e);
-        }
+    if !said.is_empty()
+        && let Err(e) = cluster.propose(Command::Acked(said.clone())).await
+    {
+        said.iter().for_each(|(id, epoch)| cluster.acks.note(id, *epoch));
+        return Err(e);
     }
     for _ in 0..STEPS {
         let now = cluster.now()?;
@@ -149,6 +149,8 @@ async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
             RootStep::Make(target) => make(cluster, target).await?,
             RootStep::Switch(to) => {
                 cluster.propose(Command::RootSwitch { to }).await?;
+                // Whoever was called was called for another root.
+                cluster.renewals.forget();
                 tracing::info!(root = %to, "another root signs");
             }
             RootStep::Drop(root) => drop_root(cluster, root).await?,
