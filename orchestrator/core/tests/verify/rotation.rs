@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use holdfast_orchestrator_core::verify::NodeTrust;
-use holdfast_pki::keys::RootStatementSigner;
+use holdfast_pki::keys::{CertSigner, RootStatementSigner};
 use holdfast_wire::keys::StatementSigner;
 use holdfast_wire::statement::sign;
 use holdfast_wire::v1;
@@ -15,7 +15,7 @@ struct Slept {
 }
 
 fn slept(s: &Scene, rotations: usize) -> Slept {
-    let mut signer = None;
+    let mut signer: Option<RootKey> = None;
     let mut roots = s.trust.bundle().roots.clone();
     let mut links = s.trust.saved().bundles;
     for _ in 0..rotations {
@@ -29,7 +29,7 @@ fn slept(s: &Scene, rotations: usize) -> Slept {
                 roots: trusted,
                 ..s.trust.bundle().clone()
             };
-            let old = RootStatementSigner(signer.as_ref().unwrap_or(&s.root));
+            let old = RootStatementSigner(signer.as_ref().map_or(&s.root as &dyn CertSigner, |k| k));
             links.push(sign(&b, &[&old as &dyn StatementSigner, &RootStatementSigner(&next)]).unwrap());
         }
         roots.push(der);

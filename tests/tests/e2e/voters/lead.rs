@@ -1,12 +1,9 @@
 //! Who leads: what happens when the leader goes, by death or by order, and that nobody else moves it.
 
 use super::world::Voters;
-use crate::world::{eventually, within};
+use crate::world::eventually;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
-
-/// From the loss of a leader to the next acknowledged write; the benchmark measures how long it really takes.
-const AGAIN: Duration = Duration::from_secs(8);
 
 #[test]
 fn another_leads_after_one_was_killed_and_nothing_acknowledged_is_gone() {
