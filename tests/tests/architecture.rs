@@ -288,8 +288,11 @@ fn the_pure_crates_name_no_file_clock_or_entropy() {
 #[test]
 fn what_only_verifies_cannot_issue() {
     let verifiers = ["orchestrator/", "cli/", "image/", "transport/"];
+    // Operators sign with a root of their own, away from the cluster.
+    let away = "cli/src/verbs/root/offline.rs";
     let mut faults = Vec::new();
-    for page in rust().iter().filter(|p| verifiers.iter().any(|dir| p.path.starts_with(dir)) && !p.is_test()) {
+    let checked = |p: &&Page| verifiers.iter().any(|dir| p.path.starts_with(dir)) && !p.is_test() && p.path != away;
+    for page in rust().iter().filter(checked) {
         let found = page.shipped_lines().find(|(_, line)| line.contains("holdfast_pki::issue"));
         faults.extend(found.map(|(n, _)| format!("{}:{n}: issues certificates", page.path)));
     }

@@ -8,8 +8,8 @@ use crate::state::StateError;
 use crate::state::memory::MemoryFile;
 use crate::state::trust::TrustFiles;
 use holdfast_orchestrator_core::verify::{
-    Accepted, Extended, Gap, News, NodeSelf, NodeTrust, Refusal, RunningTask, StopAllowed, TaskMemory, use_up, verify_assign,
-    verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
+    Accepted, Extended, Gap, News, NodeSelf, NodeTrust, Refusal, RunningTask, StopAllowed, TaskMemory, use_up,
+    verify_assign, verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
 };
 use holdfast_pki::chain::{Anchors, ChainError};
 use holdfast_transport::tls::TrustCell;
