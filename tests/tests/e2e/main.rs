@@ -9,10 +9,12 @@
     reason = "a test that meets the unexpected should stop there, and say so"
 )]
 
+mod attempts;
 mod backup;
 mod callers;
 mod canary;
 mod crash;
+mod credential;
 mod demo;
 mod documents;
 mod evil;
@@ -33,6 +35,8 @@ mod renewal;
 mod shims;
 mod signals;
 mod story;
+mod swap;
+mod syscalls;
 mod tokens;
 mod tunnel;
 mod voters;
