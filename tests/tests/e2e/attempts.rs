@@ -9,13 +9,13 @@ use holdfast_wire::boxes;
 use holdfast_wire::v1;
 
 /// One more attempt over the socket, with a disk key that was guessed: the word that it is refused with.
-fn guess(socket: &str, guessed: u8) -> String {
+pub fn guess(socket: &str, guessed: &[u8]) -> String {
     let slots = boxes_of(socket);
     let cluster = ClusterId::from_slice(&slots.cluster_id).unwrap();
     let aad = boxes::open_slot_aad(slots.voter_id, slots.dk_gen);
     let context = boxes::Context { purpose: boxes::OPEN_SLOT, cluster: &cluster, aad: &aad };
     let request = v1::OpenSlotRequest {
-        disk_key_box: boxes::seal(&slots.answer_pk, &context, None, &[guessed; 32], [7; 32]).unwrap(),
+        disk_key_box: boxes::seal(&slots.answer_pk, &context, None, guessed, [7; 32]).unwrap(),
         dk_gen: slots.dk_gen,
         slot: "unlock(1)".to_owned(),
         others: Vec::new(),
@@ -41,9 +41,9 @@ fn of_six_attempts_within_a_minute_the_last_is_refused_whatever_its_key() {
     let socket = w.socket();
     sealed(&mut w);
     for guessed in 1..=5 {
-        assert_eq!(guess(&socket, guessed), "bad-key");
+        assert_eq!(guess(&socket, &[guessed; 32]), "bad-key");
     }
-    assert_eq!(guess(&socket, 6), "too-many-attempts");
+    assert_eq!(guess(&socket, &[6; 32]), "too-many-attempts");
     let key = w.unlock_key.to_str().unwrap().to_owned();
     let o = w.cli(&["unlock", "--vault-socket", &socket, "--key-file", &key, "--json"]);
     let said = String::from_utf8_lossy(&o.stdout).into_owned();
@@ -57,7 +57,7 @@ fn attempts_that_failed_are_in_the_log_once_the_vault_is_open_with_their_number(
     let socket = w.socket();
     sealed(&mut w);
     for guessed in 1..=4 {
-        assert_eq!(guess(&socket, guessed), "bad-key");
+        assert_eq!(guess(&socket, &[guessed; 32]), "bad-key");
     }
     // The fifth is the right one.
     w.unlock();

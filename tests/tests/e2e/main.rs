@@ -33,6 +33,7 @@ mod pages;
 mod registry;
 mod renewal;
 mod shims;
+mod shred;
 mod signals;
 mod story;
 mod swap;
