@@ -33,9 +33,9 @@ impl Traced {
         Self(c.args(["-o", "/dev/null"]).spawn().unwrap_or_else(|e| panic!("strace: {e}")))
     }
     /// Lets the process alone again. It was under it all the time, unless it has `ended`.
-    pub fn end(mut self, ended: bool) {
+    pub fn end(mut self, ended: impl FnOnce() -> bool) {
         let left = self.0.try_wait().unwrap();
-        assert!(left.is_none() || ended, "strace ended before the voter: {left:?}");
+        assert!(left.is_none() || ended(), "strace ended before the voter: {left:?}");
         detach(self.0);
     }
     /// Until the process is over.
