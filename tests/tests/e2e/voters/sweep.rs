@@ -4,9 +4,10 @@
 //! One voter, which does every step itself. A run of all tests tries a few steps of each rotation; with
 //! `HOLDFAST_SWEEP=every` (`make soak`) each step that there is.
 
-use super::world::{Voter, Voters};
+use super::world::{Voter, Voters, local};
 use crate::traced::Counted;
 use crate::world::{PATIENCE, World, eventually, within};
+use holdfast_wire::v1;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -151,7 +152,10 @@ impl Sweep {
     /// Tries the keys that are to be kept, one after the other; the name of the one that opened it.
     fn open(&self) -> Option<&Path> {
         let voter = &self.v.all[0];
-        let kept = self.unlock.iter().rev().chain(self.recovery.iter().rev());
+        // Whoever replaces the recovery key has that one at hand.
+        let keys = [&self.unlock, &self.recovery];
+        let [first, then] = if self.rotation == Rotation::RecoveryKey { [keys[1], keys[0]] } else { keys };
+        let kept = first.iter().rev().chain(then.iter().rev());
         kept.map(PathBuf::as_path).filter(|key| key.exists()).find(|key| {
             let (socket, key) = (voter.socket(), key.display().to_string());
             drop(self.v.w.cli(&["unlock", "--vault-socket", &socket, "--key-file", &key, "--timeout", "20s"]));
@@ -261,10 +265,10 @@ fn swept(rotation: Rotation) {
         let steps = (1..=MOST).take_while(|k| s.one(*k, 1 + 2 * (k % 2))).count();
         assert!((1..MOST).contains(&steps), "{rotation:?}: killed behind {steps} steps");
     } else {
-        // Off, and on again, are two; of the longer ones the middle has to do.
-        let few: &[_] = match rotation {
-            Rotation::UnlockKey | Rotation::Keyring | Rotation::Autolock => &FEW,
-            Rotation::Compromised | Rotation::RecoveryKey | Rotation::DiskKey => &ONE,
+        // Off, and on again, are two.
+        let few: &[(usize, usize)] = match rotation {
+            Rotation::UnlockKey | Rotation::Autolock => &FEW,
+            Rotation::Compromised | Rotation::RecoveryKey | Rotation::Keyring | Rotation::DiskKey => &ONE,
         };
         let killed = few.iter().filter(|(k, again)| s.one(*k, *again)).count();
         assert!(killed > 0, "{rotation:?}: nothing was killed");
@@ -311,7 +315,7 @@ fn a_vault_that_is_killed_while_it_renews_its_issuer_and_statement_key_renews_th
         let log = s.v.w.ok(&["log", "tail", "-n", "1000"]);
         (log.matches("stk.rotate").count(), log.matches("issuer.create").count())
     };
-    for (k, again) in FEW {
+    for (k, again) in ONE {
         let before = renewed(&s);
         // It renews them all the time, and does nothing else: each of its writes is of one of them, or of what it says then.
         for k in [k, again] {
@@ -340,19 +344,24 @@ fn a_voter_that_is_killed_at_any_write_while_it_is_taken_in_twice_in_a_row_is_ta
         let (mut voter, id, key) = v.apply();
         let traced = Counted::begin(pid(&voter), k);
         v.w.ok(&["voter", "admit", &id, "--key", &key]);
-        let first = killed(&mut voter, || true);
+        let socket = voter.socket();
+        let is_taken_in = || {
+            let told = local(&socket, async |mut c| c.seal_status(v1::Ack {}).await);
+            told.is_ok_and(|s| s.state == "ready")
+        };
+        let first = killed(&mut voter, is_taken_in);
         eprintln!("admission: step {k} of {}: killed {first}", traced.end());
         voter.kill();
         voter.start(&[]);
         let traced = Counted::begin(pid(&voter), again);
         let open = |voter: &Voter| {
             if voter.state() == "sealed" {
-                let (socket, key) = (voter.socket(), v.w.unlock_key.display().to_string());
+                let key = v.w.unlock_key.display().to_string();
                 drop(v.w.cli(&["unlock", "--vault-socket", &socket, "--key-file", &key, "--timeout", "20s"]));
             }
         };
         open(&voter);
-        let second = killed(&mut voter, || true);
+        let second = killed(&mut voter, is_taken_in);
         eprintln!("then step {again} of {}: killed {second}", traced.end());
         assert!(first || second || every, "nothing was killed");
         voter.kill();
