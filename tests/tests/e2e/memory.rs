@@ -152,6 +152,11 @@ fn after_each_rotation_no_voter_holds_the_key_that_was_replaced() {
     }
     check(&v, &disks, "after the rotation of the recovery key");
 
+    // The end of a term ordered new disk keys as well.
+    eventually("every voter to have the disk key that was ordered last", || {
+        let ordered = &v.w.json(&["unlock-key", "status"])["disk_key_order"];
+        v.rows().iter().all(|r| r["disk_key_order"] == *ordered).then_some(())
+    });
     // Without autolock the disk key lies on the disk; with it again, that one is no key of anything.
     for (n, disk) in disks.iter_mut().enumerate() {
         v.seal(n);
