@@ -1,7 +1,8 @@
 //! What goes wrong, drawn from a seed, and how it is undone.
 
-use crate::disks::{self, Traced};
+use crate::disks;
 use crate::net::{CLIENTS, Net, VOTERS};
+use crate::traced::Traced;
 use crate::voters::Voters;
 use rustix::process::Signal;
 use std::path::PathBuf;
@@ -123,7 +124,7 @@ pub fn happen(v: &mut Voters, net: &Net, kind: Kind, draw: &mut Draw) {
         Kind::Slow => {
             let traced = Traced::begin(pid(v, n), &format!("delay_enter={}", draw.wait(20, 400).as_micros()));
             pass(lasts);
-            return traced.end(&mut v.all[n]);
+            return traced.end(|| disks::ended(&mut v.all[n]));
         }
         Kind::KilledWriting => {
             let traced = Traced::begin(pid(v, n), &format!("signal=SIGKILL:when={}", 1 + draw.below(30)));
@@ -132,7 +133,7 @@ pub fn happen(v: &mut Voters, net: &Net, kind: Kind, draw: &mut Draw) {
                 pass(Duration::from_millis(20));
             }
             eprintln!("killed in a write: {}", disks::ended(&mut v.all[n]));
-            traced.end(&mut v.all[n]);
+            traced.end(|| disks::ended(&mut v.all[n]));
             v.all[n].kill();
             return back(v, n, None);
         }

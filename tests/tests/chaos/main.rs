@@ -26,6 +26,9 @@ mod image;
 #[path = "../e2e/leftovers.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod leftovers;
+#[path = "../e2e/traced.rs"]
+#[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+mod traced;
 #[path = "../e2e/voters/world.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod voters;

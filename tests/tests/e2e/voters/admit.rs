@@ -89,12 +89,11 @@ fn a_voters_token_admits_one_voter_alone() {
     let mut c = second.command();
     c.args(options);
     let mut process = Daemon::spawn(c, v.w.path("second.log"));
-    let told = eventually("the second to be refused", || {
-        let text = process.log_text();
-        (process.exited().is_some() || text.contains("bad-credential")).then_some(text)
-    });
-    assert!(told.contains("token") || told.contains("bad-credential"), "{told}");
-    assert_ne!(second.state(), "ready");
+    let code = eventually("the second to be refused", || process.exited());
+    let told = process.log_text();
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("bad-credential") && told.contains("used up"), "{told}");
+    assert!(!second.state_dir().join("voter").exists(), "it made a disk");
     v.w.ok(&["voter", "admit", &id, "--key", &key]);
     first.becomes("ready");
     v.all.push(first);
