@@ -11,7 +11,7 @@ use crate::raft::{Members, ProposeError, Voter, decides};
 use crate::registry::Registry;
 use holdfast_transport::failure::Failure;
 use holdfast_types::VoterId;
-use holdfast_vault_core::{CaKey, RootKind, VoterMark, prepare};
+use holdfast_vault_core::{State, VoterMark, prepare};
 use holdfast_wire::v1;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -219,12 +219,9 @@ pub async fn drive(cluster: &Cluster) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Who reaches its token, if the key of a root is in one, or is to be, and this voter, which leads, does not reach its own.
+/// Who reaches its token, if the key of a root is in one, is to be, or is to be destroyed there, and this voter, which leads, does not reach its own.
 fn heirs_with_token(cluster: &Cluster, raft: &Members) -> Result<BTreeSet<VoterId>, Failure> {
-    let needed = cluster.look(|s| {
-        let held = s.roots().iter().any(|r| matches!(r.key, CaKey::Token(_)));
-        held || s.rotation().target.as_ref().is_some_and(|t| t.kind == RootKind::Token)
-    })?;
+    let needed = cluster.look(State::needs_token)?;
     // A process that has just begun does not know yet whether its token answers.
     let knows = cluster.standing.token.as_ref().is_none_or(|t| t.was_asked());
     if !needed || !knows {

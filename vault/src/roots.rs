@@ -146,7 +146,13 @@ async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
         match step {
             RootStep::Nothing => return Ok(()),
             RootStep::Renew => return calls::call(cluster, now),
-            RootStep::Make(target) => make(cluster, target).await?,
+            RootStep::Make(target) => {
+                if let Err(e) = make(cluster, target).await {
+                    // Who is under a root that signs no more renews all the same.
+                    calls::call(cluster, now)?;
+                    return Err(e);
+                }
+            }
             RootStep::Switch(to) => {
                 cluster.propose(Command::RootSwitch { to }).await?;
                 // Whoever was called was called for another root.
@@ -154,7 +160,7 @@ async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
                 tracing::info!(root = %to, "another root signs");
             }
             RootStep::Drop(root) => drop_root(cluster, root).await?,
-            RootStep::Destroy(root) => destroy(cluster, root).await?,
+            RootStep::Destroy(_) => destroy_all(cluster).await?,
         }
     }
     Ok(())
@@ -230,16 +236,6 @@ fn new_key(
     Ok((made.signer, key))
 }
 
-/// The same for an issuer: in the token if the configuration says so.
-fn new_issuer_key(
-    leader: &Leader<'_>,
-    opened: &Opened,
-    name: &str,
-    entropy: &mut Entropy,
-) -> Result<(PortSigner, CaKey), Failure> {
-    new_key(leader, opened, Purpose::Issuer, name, opened.issuers_in_token, entropy)
-}
-
 fn no_token() -> Failure {
     Failure::unavailable(
         "token-unavailable",
@@ -269,7 +265,9 @@ fn made(
             (Some(signer), key)
         }
     };
-    let (issuer, issuer_key) = new_issuer_key(leader, opened, &format!("issuer/{}", target.name), entropy)?;
+    // The issuer of an offline root is asked for later, with another key: none is left in the token for it.
+    let (name, in_token) = (format!("issuer/{}", target.name), opened.issuers_in_token && signer.is_some());
+    let (issuer, issuer_key) = new_key(leader, opened, Purpose::Issuer, &name, in_token, entropy)?;
     let old = usable(opened)?;
     let material = RootMaterial {
         signer: signer.as_ref().map(|s| s as &dyn CertSigner),
@@ -337,6 +335,15 @@ async fn drop_root(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Each dropped root's key for itself: one whose token is away keeps none of the others.
+async fn destroy_all(cluster: &Arc<Cluster>) -> Result<(), Failure> {
+    let mut done = Ok(());
+    for root in cluster.look(State::to_destroy)? {
+        done = destroy(cluster, root).await.and(done);
+    }
+    done
+}
+
 /// A key that is sealed in the state goes with its record; one in the token is destroyed there first. Twice is as good as once.
 async fn destroy(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
     with_keys(cluster, move |leader, opened, _| {
@@ -366,7 +373,8 @@ fn destroy_keys(root: &RetiredRoot, opened: &Opened) -> Result<(), Failure> {
 /// Asks a root whose key is offline for an issuer and for the Bundle that lists the next statement key.
 async fn ask(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
     let p = with_keys(cluster, move |leader, opened, entropy| {
-        let (issuer, key) = new_issuer_key(leader, opened, &format!("issuer/{}", leader.now.0), entropy)?;
+        let (name, in_token) = (prepare::issuer_name(leader.now), opened.issuers_in_token);
+        let (issuer, key) = new_key(leader, opened, Purpose::Issuer, &name, in_token, entropy)?;
         let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
         let (life, now) = (leader.lives.issuer, leader.now);
         prepare::ask_offline(leader.state, leader.keys, &root, &issuer, key, &stk, life, now, entropy).map_err(refused)

@@ -247,6 +247,11 @@ impl State {
                 format!("a {} root was ordered by {} and is not made yet: wait, or abort it", t.kind.as_str(), t.by);
             return Err(Refusal::changed(why));
         }
+        if self.roots.iter().all(|r| r.key == CaKey::Offline) {
+            let why =
+                "the key of the only trusted root is offline: nothing here signs that another one is trusted beside it";
+            return Err(Refusal::changed(why));
+        }
         if self.roots.len() >= MAX_ROOTS {
             let why =
                 format!("{MAX_ROOTS} roots are trusted already: wait until one is dropped; see holdfast root status");

@@ -62,8 +62,20 @@ impl State {
         if !self.distributing() && others.iter().any(|r| self.is_used(r, now)) {
             return RootStep::Renew;
         }
-        let kept = self.rotation.retired.iter().find(|r| !r.destroyed);
-        kept.map_or(RootStep::Nothing, |r| RootStep::Destroy(r.sha256))
+        self.to_destroy().first().map_or(RootStep::Nothing, |root| RootStep::Destroy(*root))
+    }
+    /// Dropped roots of whose keys something is left, oldest first: each is destroyed for itself.
+    pub fn to_destroy(&self) -> Vec<Digest> {
+        self.rotation.retired.iter().filter(|r| !r.destroyed).map(|r| r.sha256).collect()
+    }
+    /// Whether a root's key is in the voters' token, is to be made or found there, or is to be destroyed there.
+    pub fn needs_token(&self) -> bool {
+        let r = &self.rotation;
+        let in_token = |k: &CaKey| matches!(k, CaKey::Token(_));
+        let wanted = |t: &RootTarget| t.kind == RootKind::Token || t.given.as_ref().is_some_and(|g| in_token(&g.key));
+        self.roots.iter().any(|r| in_token(&r.key))
+            || r.retired.iter().any(|r| in_token(&r.key) || !r.issuers.is_empty())
+            || r.target.as_ref().is_some_and(wanted)
     }
     /// The trusted roots that do not sign.
     fn other_roots(&self) -> Vec<Digest> {
@@ -97,10 +109,12 @@ impl State {
     /// The root whose key is offline that is to sign an issuer, and has not been asked since the newest Bundle.
     pub fn to_ask(&self, now: Millis) -> Option<Digest> {
         let offline = |r: &&RootRow| r.key == CaKey::Offline && r.not_after > now;
+        // An issuer may live far longer than the statement key that came with it.
+        let stk_due = self.newest_stk().is_none_or(|k| third_over(now, k.from, k.until));
         let root = self.roots.iter().filter(offline).find(|r| {
             let issuer = self.issuer_under(&r.sha256());
             let needed = r.signer || self.rotation.to == Some(r.sha256());
-            needed && issuer.is_none_or(|i| third_over(now, i.since, i.not_after))
+            needed && ((r.signer && stk_due) || issuer.is_none_or(|i| third_over(now, i.since, i.not_after)))
         })?;
         let prev = self.bundle_sha256()?;
         let follows =

@@ -3,7 +3,7 @@
 use super::world::{ADMINS, HOUR, Roots, v1_bundle};
 use crate::world::SoftKey;
 use holdfast_pki::csr::Request;
-use holdfast_pki::issue::{RootCa, new_root};
+use holdfast_pki::issue::{IssuerCa, RootCa, new_root};
 use holdfast_pki::keys::{CertSigner as _, RootStatementSigner};
 use holdfast_types::{Digest, Millis};
 use holdfast_vault_core::prepare::{self, AtRest, RootMaterial};
@@ -143,6 +143,40 @@ fn an_offline_root_signs_what_it_is_shown_and_takes_over() {
     let life = r.w.lives.issuer;
     assert!(!r.w.state.issuer_due(r.w.now) && !r.w.state.stk_due(r.w.now, life));
     assert_eq!(r.w.state.to_ask(r.w.now), Some(root));
+}
+
+#[test]
+fn an_offline_root_is_asked_for_the_next_statement_key_however_long_its_issuer_lives() {
+    let (mut r, key, root) = with_offline();
+    ask(&mut r, &root);
+    let life = std::mem::replace(&mut r.w.lives.issuer, YEAR);
+    let i = signed(&r, &root, &key);
+    r.w.lives.issuer = life;
+    install(&mut r, i).unwrap();
+    r.w.propose(holdfast_vault_core::Command::RootSwitch { to: root }).result.unwrap();
+    assert_eq!(r.w.state.to_ask(r.w.now), None);
+    r.w.pass(11 * 24 * HOUR);
+    let issuer = r.w.state.issuer().unwrap();
+    assert!(issuer.not_after > r.w.now.plus(YEAR / 2), "the issuer is young");
+    assert_eq!(r.w.state.to_ask(r.w.now), Some(root), "a third of the statement key's life is over");
+}
+
+#[test]
+fn no_other_root_is_ordered_where_an_offline_one_is_the_only_one() {
+    let (mut r, key, root) = with_offline();
+    let a = r.signer();
+    let issuer = ask(&mut r, &root);
+    let i = signed(&r, &root, &key);
+    install(&mut r, i).unwrap();
+    r.w.propose(holdfast_vault_core::Command::RootSwitch { to: root }).result.unwrap();
+    r.w.issuer = Some(IssuerCa::open(&r.w.state.issuer().unwrap().der, issuer).unwrap());
+    r.report();
+    let signers = [r.key(&a)];
+    let p = prepare::drop_root(&r.w.state, &signers, &a, r.w.now, &mut r.w.entropy());
+    r.w.commit(p).unwrap();
+    assert_eq!(r.trusted(), [root]);
+    let no = r.order("software").err().unwrap();
+    assert!(no.code == Code::Changed && no.reason.contains("offline"), "{no}");
 }
 
 #[test]
