@@ -13,6 +13,7 @@ pub mod run;
 
 mod awaits;
 mod backup;
+mod certify;
 mod clock;
 mod clocks;
 mod cluster;

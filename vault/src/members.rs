@@ -219,7 +219,8 @@ pub async fn drive(cluster: &Cluster) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Who reaches its token, if the key of a root is in one, is to be, or is to be destroyed there, and this voter, which leads, does not reach its own.
+/// Who reaches its token, if the key of a root is in one, is to be, or is to be destroyed there, and this voter, which leads,
+/// does not reach its own.
 fn heirs_with_token(cluster: &Cluster, raft: &Members) -> Result<BTreeSet<VoterId>, Failure> {
     let needed = cluster.look(State::needs_token)?;
     // A process that has just begun does not know yet whether its token answers.

@@ -153,7 +153,7 @@ impl Cluster {
         if !self.leads() {
             return Err(self.elsewhere(|v| v.peer_addr.clone()));
         }
-        let reply = match self.decide(|l, e| prepare::voter_said(l, id, said, leads, e))? {
+        let reply = match self.certify(|l, e| prepare::voter_said(l, id, said, leads, e))? {
             Some(p) => self.commit(p).await.map(|(reply, _)| reply)?,
             None => v1::VoterReportReply::default(),
         };

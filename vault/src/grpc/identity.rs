@@ -21,7 +21,7 @@ impl Identity for IdentityService {
         let (addr, serial) = (addr_of(&request), peer_of(&request)?.serial_hex.clone());
         self.0.may_have_certificate(&caller.id)?;
         let r = request.into_inner();
-        let mut p = self.0.decide(|l, e| prepare::renew(l, &caller.id, &r, e))?;
+        let mut p = self.0.certify(|l, e| prepare::renew(l, &caller.id, &r, e))?;
         if let Command::Fork { detail, .. } = &mut p.command.command {
             let elsewhere = self.0.seen.elsewhere(&caller.id, &serial, addr.map(|a| a.ip()));
             *detail = format!("{detail}; this one came from {}; {elsewhere}", from(addr));

@@ -57,7 +57,7 @@ impl JoinService {
         proof: &v1::Proof,
         addr: &str,
     ) -> Result<v1::JoinReply, Failure> {
-        let decided = cluster.decide(|l, e| prepare::join(l, token, &nonce, proof, e));
+        let decided = cluster.certify(|l, e| prepare::join(l, token, &nonce, proof, e));
         let outcome = match decided {
             Ok(p) => cluster.commit(p).await.map(|(o, _)| o).map_err(|f| cluster.on_join(f)),
             Err(f) => Err(f),
@@ -95,7 +95,7 @@ async fn comes_back(
     proof: &v1::RejoinProof,
 ) -> Result<v1::Issued, Failure> {
     let place = format!("{}; {}", from_addr(addr), cluster.seen.elsewhere(id, "", None));
-    let decided = match cluster.decide(|l, e| prepare::rejoin(l, &nonce, id, proof, &place, e)) {
+    let decided = match cluster.certify(|l, e| prepare::rejoin(l, &nonce, id, proof, &place, e)) {
         // The proof was good: only now does it count as this machine's.
         Ok(p) => cluster.may_have_certificate(id).map(|()| p),
         Err(f) => Err(f),
@@ -179,7 +179,7 @@ impl Join for JoinService {
         self.leads().await?;
         let r = request.into_inner();
         let now = self.0.now()?;
-        let decided = self.0.decide(|l, e| prepare::approved(l, &r, e))?;
+        let decided = self.0.certify(|l, e| prepare::approved(l, &r, e))?;
         // The signature was good, so the question was the applicant's: only now does it count as asked.
         if !self.0.awaits.take(&r.id, Millis(r.at_ms), now) {
             return Err(asked_before().into());
@@ -258,7 +258,7 @@ impl Join for JoinService {
             let Some(login_request::Step::Proof(proof)) = next(&mut inbound).await?.step else {
                 return Err(Failure::invalid("invalid-input", "a challenge is answered by a proof"));
             };
-            let p = cluster.decide(|l, e| prepare::login(l, &nonce, &proof, e))?;
+            let p = cluster.certify(|l, e| prepare::login(l, &nonce, &proof, e))?;
             let (issued, _) = cluster.commit(p).await.map_err(|f| cluster.on_join(f))?;
             send(&tx, v1::LoginReply { step: Some(login_reply::Step::Issued(issued)) }).await
         }))
