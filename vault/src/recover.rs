@@ -319,6 +319,7 @@ impl Made {
             checkpoint,
             reason: request.reason.clone(),
             removed: request.removed.clone(),
+            compromised: request.compromised,
         };
         prepare::plan_reset(resetting, daemon.config.lives.issuer, now, &mut entropy).map_err(refused)
     }

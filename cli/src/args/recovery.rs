@@ -65,6 +65,9 @@ pub struct Recover {
     /// A node or orchestrator that is removed, as one that was after the backup: it does not come back; may be repeated
     #[arg(long, value_name = "ID")]
     pub removed: Vec<String>,
+    /// The old cluster's keys may be a thief's: removals that machines remember do not count
+    #[arg(long)]
+    pub compromised: bool,
     /// Seal the voter at every start; its unlock key is written to this new file
     #[arg(long, value_name = "FILE")]
     pub unlock_key_out: Option<PathBuf>,

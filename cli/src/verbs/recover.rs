@@ -55,7 +55,7 @@ pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
         Some(Step::Done(_)) | None => return Err(Failure::untrusted("the vault did not say what would come back")),
     };
     sending.await.map_err(|e| Failure::new(Code::Failed, e, "report this"))??;
-    let reset = planned(&plan, &checked, &a.removed)?;
+    let reset = planned(&plan, &checked, &a)?;
     if a.dry_run {
         let key = checked.needed.words();
         let then = format!("nothing was changed; without --dry-run this comes back, by the {key}, which was given");
@@ -135,6 +135,7 @@ fn request(c: &Checked, key: &PrivateKey, unlock: Option<&Key>, a: &Recover) -> 
         unlock_pk: unlock.map(|k| k.public.to_vec()).unwrap_or_default(),
         reason: a.reason.clone(),
         removed: a.removed.clone(),
+        compromised: a.compromised,
         from_survivor: false,
     })
 }
@@ -161,14 +162,15 @@ pub(super) async fn next(replies: &mut tonic::Streaming<v1::RecoverReply>) -> Re
 }
 
 /// The Reset that the vault shows is for this cluster, for the era after the backup's, and weakens nothing.
-fn planned<'a>(plan: &'a v1::ResetPlan, c: &Checked, removed: &[String]) -> Result<&'a v1::Reset, Failure> {
+fn planned<'a>(plan: &'a v1::ResetPlan, c: &Checked, a: &Recover) -> Result<&'a v1::Reset, Failure> {
     let reset = plan.reset.as_ref().ok_or_else(|| Failure::untrusted("the vault shows nothing to sign"))?;
     let right = reset.cluster_id == c.cluster.0
         && reset.era == c.head.era.saturating_add(1)
         && reset.prev_checkpoint == c.head.checkpoint
         && reset.min_charter_version == c.trust.charter().version
         && reset.voters.len() == 1
-        && reset.removed.iter().all(|id| removed.contains(id))
+        && reset.removed.iter().all(|id| a.removed.contains(id))
+        && reset.compromised == a.compromised
         && reset.roots.len() == 1;
     if right { Ok(reset) } else { Err(Failure::untrusted("the vault shows another reset than the backup's")) }
 }

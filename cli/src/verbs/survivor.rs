@@ -41,6 +41,7 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
         unlock_pk: unlock.as_ref().map(|k| k.public.to_vec()).unwrap_or_default(),
         reason: a.reason.clone(),
         removed: a.removed.clone(),
+        compromised: a.compromised,
         from_survivor: true,
         ..v1::RecoverHead::default()
     };
@@ -52,7 +53,7 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
         Some(Step::Plan(plan)) => plan,
         Some(Step::Done(_)) | None => return Err(Failure::untrusted("the vault did not say what would come back")),
     };
-    let reset = planned(&plan, &ctx, &held, &a.removed)?;
+    let reset = planned(&plan, &ctx, &held, &a)?;
     if a.dry_run {
         let then = "nothing was changed; without --dry-run the cluster goes on from this voter alone";
         return show(app, &plan, reset, None, then, None);
@@ -75,12 +76,7 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
 }
 
 /// The Reset that the vault shows begins the next era of this cluster under its own charter, and removes nobody unasked.
-fn planned<'a>(
-    plan: &'a v1::ResetPlan,
-    ctx: &Context,
-    held: &Trust,
-    removed: &[String],
-) -> Result<&'a v1::Reset, Failure> {
+fn planned<'a>(plan: &'a v1::ResetPlan, ctx: &Context, held: &Trust, a: &Recover) -> Result<&'a v1::Reset, Failure> {
     let reset = plan.reset.as_ref().ok_or_else(|| Failure::untrusted("the vault shows nothing to sign"))?;
     let charter = charter::verify_chain(&plan.charter_chain, &ctx.cluster)?;
     let right = reset.cluster_id == ctx.cluster.0
@@ -88,7 +84,8 @@ fn planned<'a>(
         && charter.head().version >= held.charter().version
         && reset.min_charter_version == charter.head().version
         && reset.voters.len() == 1
-        && reset.removed.iter().all(|id| removed.contains(id))
+        && reset.removed.iter().all(|id| a.removed.contains(id))
+        && reset.compromised == a.compromised
         && reset.roots.len() == 1;
     if right { Ok(reset) } else { Err(Failure::untrusted("the vault shows another reset than this cluster's next")) }
 }

@@ -30,7 +30,9 @@ impl Step<'_> {
             return Err(Refusal::changed("who is to be removed is not there, or named twice"));
         }
         let (era, epoch) = (cluster.era, self.state.epoch);
-        let before = self.state.bundles.last().map(|b| EraBefore { era, epoch, bundle: b.clone() });
+        // Whoever has the keys of the era before could remove everybody by them.
+        let newest = self.state.bundles.last().filter(|_| !doc.compromised);
+        let before = newest.map(|b| EraBefore { era, epoch, bundle: b.clone() });
         self.end_what_ran();
         let at = self.at;
         let s = &mut *self.state;

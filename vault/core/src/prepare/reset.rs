@@ -39,6 +39,8 @@ pub struct Resetting<'a> {
     pub reason: String,
     /// Nodes and orchestrators that were removed since, in the operators' words too.
     pub removed: Vec<String>,
+    /// The keys of the era before may be a thief's.
+    pub compromised: bool,
 }
 
 /// A new era that waits for its operators' signatures.
@@ -95,6 +97,7 @@ pub fn plan_reset(
         request_id: entropy.draw16("request").to_vec(),
         issued_at_ms: now.0,
         removed,
+        compromised: r.compromised,
     };
     let facts = ResetFacts {
         statement: Vec::new(),

@@ -1,6 +1,6 @@
 //! Removals that a node kept of the era before: they count if that era signed them, and nothing else does.
 
-use super::reset::reset;
+use super::reset::{reset, reset_from_a_thief};
 use crate::world::{Machine, SoftKey, World, named_key};
 use holdfast_pki::keys::RootStatementSigner;
 use holdfast_types::{NodeId, Role};
@@ -115,6 +115,27 @@ fn a_statement_key_that_was_made_after_the_backup_counts_by_the_bundles_that_are
     let command = merge(&w, &shown).unwrap().unwrap();
     w.propose(command).result.unwrap();
     assert_eq!(w.state_of(&node.id), "removed");
+}
+
+#[test]
+fn where_the_keys_of_the_era_before_are_a_thiefs_they_remove_nobody() {
+    let (mut w, _, node) = World::shop();
+    w.checked = false;
+    // Whoever has the statement key says that everybody was removed, later than anybody knows.
+    let list = v1::Revocations {
+        epoch: u64::MAX - 1,
+        revoked: vec![v1::Revocation { id: node.id.clone(), not_before_seq: u64::MAX }],
+        ..statement::peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap()
+    };
+    let lie = v1::HeldBefore { revocations: Some(signed(&list, &w.stk)), bundle_chain: w.state.bundle_chain() };
+    let (before, leaves) = (w.state.clone(), w.leaves.len());
+    reset(&mut w);
+    assert!(merge(&w, &lie).unwrap().is_some(), "nobody said that the key is in other hands");
+    w.state = before;
+    w.leaves.truncate(leaves);
+    reset_from_a_thief(&mut w);
+    assert_eq!(merge(&w, &lie).unwrap(), None);
+    assert_ne!(w.state_of(&node.id), "removed");
 }
 
 #[test]

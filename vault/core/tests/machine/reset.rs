@@ -45,6 +45,15 @@ fn plan(w: &World, unlock_pk: Option<[u8; 32]>) -> PlannedReset {
 }
 
 fn plan_without(w: &World, unlock_pk: Option<[u8; 32]>, removed: Vec<String>) -> Result<PlannedReset, Refusal> {
+    planned(w, unlock_pk, removed, false)
+}
+
+fn planned(
+    w: &World,
+    unlock_pk: Option<[u8; 32]>,
+    removed: Vec<String>,
+    compromised: bool,
+) -> Result<PlannedReset, Refusal> {
     let (root, issuer, keys) = (SoftKey::new(), SoftKey::new(), keyring(w));
     let (root_pkcs8, issuer_pkcs8) = (root.private(), issuer.private());
     let stk = named_key("stk of the next era");
@@ -65,6 +74,7 @@ fn plan_without(w: &World, unlock_pk: Option<[u8; 32]>, removed: Vec<String>) ->
         checkpoint: prepare::checkpoint(&w.state, &w.stk).unwrap(),
         reason: "the others burnt".into(),
         removed,
+        compromised,
     };
     prepare::plan_reset(resetting, w.lives.issuer, w.state.time(w.now), &mut w.entropy())
 }
@@ -76,6 +86,13 @@ fn complete(w: &World, p: PlannedReset, who: &[&str]) -> Result<Prepared<()>, Re
 
 pub fn reset(w: &mut World) {
     let p = plan(w, Some([5; 32]));
+    let p = complete(w, p, &["ada", "ben"]);
+    w.commit(p).unwrap();
+}
+
+/// The same, where the keys of the era before are in other hands.
+pub fn reset_from_a_thief(w: &mut World) {
+    let p = planned(w, Some([5; 32]), Vec::new(), true).unwrap();
     let p = complete(w, p, &["ada", "ben"]);
     w.commit(p).unwrap();
 }
