@@ -117,6 +117,9 @@ pub enum PinTrust {
     Accepted,
     /// The token refused it: never tried again.
     Refused,
+    /// Tried twice, and nobody knows how either ended. Tokens that do not show what they count would lock themselves: not tried
+    /// again.
+    Doubted,
 }
 
 /// What a worker tells the keeper, so that a PIN is not tried twice.

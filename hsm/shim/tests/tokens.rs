@@ -161,6 +161,24 @@ fn an_attempt_that_was_cut_off_is_not_repeated_while_the_token_counts_it() {
 }
 
 #[test]
+fn a_pin_of_which_nobody_knows_how_it_fared_is_tried_twice_at_most() {
+    let faulty = Faulty::new();
+    faulty.token.faults(&["C_Login hang"]);
+    let port = faulty.port(PIN, SHORT);
+    for _ in 0..2 {
+        assert_eq!(port.check(), Err(KeyError::Timeout(SHORT)));
+    }
+    faulty.token.faults(&[]);
+    let logins = faulty.token.calls("C_Login");
+    for _ in 0..3 {
+        assert_eq!(port.check().unwrap_err().word(), "pin-incorrect");
+    }
+    assert_eq!(faulty.token.calls("C_Login"), logins);
+    // The vault starts anew.
+    faulty.port(PIN, LONG).check().unwrap();
+}
+
+#[test]
 fn a_signature_that_is_not_one_is_never_given_out() {
     let faulty = Faulty::new();
     let port = faulty.port(PIN, LONG);

@@ -92,6 +92,10 @@ fn may_be_tried(info: &TokenInfo, trust: PinTrust) -> Result<(), KeyError> {
         no("one more wrong PIN would lock the token: log in by another tool first")
     } else if trust == PinTrust::Refused {
         no("the token refused it; it is not tried again before the vault is restarted")
+    } else if trust == PinTrust::Doubted {
+        no(
+            "two attempts were cut off before the token answered, and it may count them: it is not tried again before a restart",
+        )
     } else if trust == PinTrust::Unsettled && info.user_pin_count_low() {
         no("the token counts a wrong PIN after an attempt that was cut off: it is not tried again before a restart")
     } else if info.login_required() && !info.user_pin_initialized() {

@@ -121,8 +121,9 @@ fn after(trust: PinTrust, event: PinEvent) -> PinTrust {
         PinEvent::Accepted => PinTrust::Accepted,
         // A PIN that was good remains so until the token refuses it.
         PinEvent::Trying if trust == PinTrust::Accepted => PinTrust::Accepted,
+        PinEvent::Trying if matches!(trust, PinTrust::Unsettled | PinTrust::Doubted) => PinTrust::Doubted,
         PinEvent::Trying => PinTrust::Unsettled,
-        PinEvent::NotJudged if trust == PinTrust::Unsettled => PinTrust::Untried,
+        PinEvent::NotJudged if matches!(trust, PinTrust::Unsettled | PinTrust::Doubted) => PinTrust::Untried,
         PinEvent::NotJudged => trust,
     }
 }
@@ -138,6 +139,11 @@ mod tests {
         assert_eq!(told(&[PinEvent::Trying]), PinTrust::Unsettled);
         assert_eq!(told(&[PinEvent::Trying, PinEvent::NotJudged]), PinTrust::Untried);
         assert_eq!(told(&[PinEvent::Trying, PinEvent::Accepted, PinEvent::Trying]), PinTrust::Accepted);
+        // Cut off twice: a third attempt could be the last.
+        let cut_off = [PinEvent::Trying, PinEvent::Trying];
+        assert_eq!(told(&cut_off), PinTrust::Doubted);
+        assert_eq!(told(&[&cut_off[..], &[PinEvent::Accepted]].concat()), PinTrust::Accepted);
+        assert_eq!(told(&[&cut_off[..], &[PinEvent::NotJudged]].concat()), PinTrust::Untried);
         let later = [PinEvent::Trying, PinEvent::Accepted, PinEvent::Trying, PinEvent::Refused];
         assert_eq!(told(&later), PinTrust::Refused);
     }
