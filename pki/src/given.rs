@@ -115,6 +115,11 @@ pub fn check_root(der: &[u8], cluster: &ClusterId, now: Millis) -> Result<(), Gi
     Ok(())
 }
 
+/// The identifier by which other programs find a certificate's key.
+pub fn key_id(der: &[u8]) -> Option<Vec<u8>> {
+    Facts::read(der).ok().map(|f| f.subject_key_id).filter(|id| !id.is_empty())
+}
+
 /// End of a certificate's validity.
 pub fn not_after(der: &[u8]) -> Result<Millis, CertError> {
     Facts::read(der).map(|f| f.not_after)

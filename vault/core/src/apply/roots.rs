@@ -276,10 +276,14 @@ impl State {
         if holdfast_pki::issue::cluster_of_root(der) != self.cluster_id() {
             return Err(Refusal::invalid("this is not a root of this cluster"));
         }
-        let key = bundle::sec1_of_cert(der);
-        let known = self.roots.iter().map(|r| &r.der).chain(self.rotation.retired.iter().map(|r| &r.der));
-        if key.is_none() || known.map(|d| bundle::sec1_of_cert(d)).any(|k| k == key) {
+        let (key, id) = (bundle::sec1_of_cert(der), given::key_id(der));
+        let known = || self.roots.iter().map(|r| &r.der).chain(self.rotation.retired.iter().map(|r| &r.der));
+        if key.is_none() || known().map(|d| bundle::sec1_of_cert(d)).any(|k| k == key) {
             return Err(Refusal::invalid("a new root has a P-256 key of its own, that no root here had before"));
+        }
+        // Roots have one name: one certified by the other would look like one that certifies itself.
+        if id.is_some() && known().any(|d| given::key_id(d) == id) {
+            return Err(Refusal::invalid("a root here has this subjectKeyIdentifier already: a new one needs its own"));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use super::world::{ADMINS, HOUR, Roots, believes, rotate, v1_bundle};
 use crate::world::{World, at_time};
 use holdfast_pki::bundle::verify_bundle_chain;
 use holdfast_pki::chain::{Usage, verify_by_anchor};
+use holdfast_pki::given;
 use holdfast_types::{Digest, Millis};
 use holdfast_vault_core::{CaKey, Code, Command, RootKind, RootStep, State, prepare};
 use holdfast_wire::v1;
@@ -279,6 +280,20 @@ fn the_token_is_needed_until_the_last_key_in_it_is_destroyed_and_each_key_goes_f
     // One that cannot be destroyed now keeps none of the others.
     r.w.propose(Command::RootDestroyed { root: b }).result.unwrap();
     assert_eq!((r.w.state.to_destroy(), r.w.state.needs_token()), (vec![a], false));
+}
+
+#[test]
+fn two_roots_of_one_key_identifier_are_never_trusted() {
+    let mut r = Roots::new();
+    let old = given::key_id(&r.w.state.roots_der()[0]).unwrap();
+    r.order("software").unwrap();
+    let same = |n: &mut holdfast_vault_core::NewRoot| {
+        let own = given::key_id(&n.der).unwrap();
+        let places: Vec<usize> = (0..n.der.len()).filter(|at| n.der[*at..].starts_with(&own)).collect();
+        places.into_iter().for_each(|at| n.der[at..at + own.len()].copy_from_slice(&old));
+    };
+    let no = r.add_edited(same).err().unwrap();
+    assert!(no.code == Code::InvalidInput && no.reason.contains("subjectKeyIdentifier"), "{no}");
 }
 
 #[test]
