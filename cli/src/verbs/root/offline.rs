@@ -1,7 +1,7 @@
 //! A root whose key is nowhere near the cluster: what it is to sign is carried to it in a file, and what it signed is carried
 //! back in another. Both are documents that can be read before they are signed.
 
-use super::{give, is_stable, show, view, wait};
+use super::{give, hex, is_stable, show, view, wait};
 use crate::app::App;
 use crate::args::SignIssuer;
 use crate::client::Cluster;
@@ -15,7 +15,7 @@ use holdfast_pki::csr::Request as Csr;
 use holdfast_pki::issue::{RootCa, cluster_of_root};
 use holdfast_pki::keys::{CertSigner, RootStatementSigner, SubjectKey};
 use holdfast_transport::keys::PrivateKey;
-use holdfast_types::ClusterId;
+use holdfast_types::{ClusterId, Millis, sha256};
 use holdfast_wire::keys::SignError;
 use holdfast_wire::{statement, strict, v1};
 use prost::Message as _;
@@ -77,7 +77,21 @@ pub fn sign(app: &App, a: &SignIssuer) -> Result<(), Failure> {
     let key = PrivateKey::from_pkcs8(&key).map_err(|e| invalid(e, "give the root's P-256 key"))?;
     let life = DAY * a.days;
     let signed = signed(&asked, &root, &RootKey(key), life, clock::random()?)?;
+    let bundle: v1::Bundle = strict::decode(&decoded(&asked.next_bundle)?, usize::MAX).map_err(damaged)?;
+    told(&bundle, &root).iter().for_each(|line| app.out.note(line));
     give(app, a.out.as_deref(), &text(&signed)?)
+}
+
+/// What was signed, in words: whoever asked for it may be a thief, and a root that is listed is trusted by everybody.
+fn told(bundle: &v1::Bundle, root: &[u8]) -> Vec<String> {
+    let roots = bundle.roots.iter().map(|r| {
+        let which = if r == root { "this one" } else { "another one: know it before the answer is carried back" };
+        format!("  root {}, {which}", hex(&sha256(&[r]).0))
+    });
+    let key = |s: &v1::Stk| s.key.as_ref().map(|k| hex(&k.key)).unwrap_or_default();
+    let stks = bundle.stks.iter().map(|s| format!("  statement key {}, until {}", key(s), Millis(s.until_ms)));
+    let head = format!("signed: the bundle of era {}, epoch {}, by which are trusted", bundle.era, bundle.epoch);
+    std::iter::once(head).chain(roots).chain(stks).collect()
 }
 
 /// The private key of an offline root.
@@ -199,6 +213,22 @@ mod tests {
             issuer_request: BASE64.encode(&issuer.0.csr().unwrap()),
             next_bundle: BASE64.encode(&bundle.encode_to_vec()),
         }
+    }
+
+    #[test]
+    fn whoever_signs_is_told_which_roots_and_statement_keys_everybody_will_trust() {
+        let cluster = ClusterId::of_charter(b"one");
+        let made = || new_root(&key(), &cluster, [5; 16], clock::now(), ROOT_LIFE).unwrap().der;
+        let (root, other) = (made(), made());
+        let asked = asked(&cluster, vec![root.clone(), other.clone()], &key());
+        let bytes = BASE64.decode(asked.next_bundle.as_bytes()).unwrap();
+        let bundle: v1::Bundle = strict::decode(&bytes, usize::MAX).unwrap();
+        let lines = told(&bundle, &root);
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert!(lines[0].contains("era 1, epoch 2"), "{lines:?}");
+        assert!(lines[1].contains(&hex(&sha256(&[&root]).0)) && lines[1].contains("this one"), "{lines:?}");
+        assert!(lines[2].contains(&hex(&sha256(&[&other]).0)) && lines[2].contains("another one"), "{lines:?}");
+        assert!(lines[3].contains("statement key"), "{lines:?}");
     }
 
     #[test]
