@@ -137,15 +137,17 @@ async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
         said.iter().for_each(|(id, epoch)| cluster.acks.note(id, *epoch));
         return Err(e);
     }
+    // What cannot be asked now keeps nothing else from going on.
+    let mut asked = Ok(());
     for _ in 0..STEPS {
         let now = cluster.now()?;
         let (step, to_ask) = cluster.look(|s| (s.root_step(now), s.to_ask(now)))?;
-        if let Some(root) = to_ask {
-            ask(cluster, root).await?;
+        if let Some(root) = to_ask.filter(|_| asked.is_ok()) {
+            asked = ask(cluster, root).await;
         }
         match step {
-            RootStep::Nothing => return Ok(()),
-            RootStep::Renew => return calls::call(cluster, now),
+            RootStep::Nothing => return asked,
+            RootStep::Renew => return calls::call(cluster, now).and(asked),
             RootStep::Make(target) => {
                 if let Err(e) = make(cluster, target).await {
                     // Who is under a root that signs no more renews all the same.
@@ -163,7 +165,7 @@ async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
             RootStep::Destroy(_) => destroy_all(cluster).await?,
         }
     }
-    Ok(())
+    asked
 }
 
 /// Does what may need the token's keys: on a thread of its own, over a copy of the state, so that nobody waits for either.
