@@ -61,13 +61,20 @@ pub fn free(dir: &Path) {
 /// What is done to a process whenever it waits for its disk.
 pub struct Traced(Child);
 impl Traced {
-    /// `inject`: as in strace(1).
+    /// `inject`: as in strace(1). The process is under it when this returns, or has ended of it.
     pub fn begin(pid: u32, inject: &str) -> Self {
         let mut c = Command::new("strace");
         c.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
         c.args(["-e", &format!("inject=fsync,fdatasync:{inject}"), "-p", &pid.to_string()]);
         c.stdin(Stdio::null()).stdout(Stdio::null());
-        Self(c.spawn().unwrap_or_else(|e| panic!("strace: {e}")))
+        let strace = c.spawn().unwrap_or_else(|e| panic!("strace: {e}"));
+        let status = format!("/proc/{pid}/status");
+        crate::world::eventually("the process to be traced", || {
+            let text = fs::read_to_string(&status).ok()?;
+            let is = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+            (is("TracerPid:") != "0" || is("State:").starts_with('Z')).then_some(())
+        });
+        Self(strace)
     }
     /// Lets the process alone again. It was under it all the time, unless it has ended.
     pub fn end(mut self, voter: &mut Voter) {
@@ -102,12 +109,6 @@ pub fn really() {
     c.args(["-c", script]).arg(dir.path().join("file")).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = c.spawn().unwrap();
     let traced = Traced::begin(child.id(), "signal=SIGKILL:when=1");
-    let status = format!("/proc/{}/status", child.id());
-    crate::world::eventually("the process to be traced", || {
-        let text = fs::read_to_string(&status).ok()?;
-        let tracer = text.lines().find_map(|l| l.strip_prefix("TracerPid:"))?.trim().to_owned();
-        (tracer != "0").then_some(())
-    });
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     let o = child.wait_with_output().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&o.status), Some(9), "{o:?}");
