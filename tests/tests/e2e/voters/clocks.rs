@@ -5,7 +5,7 @@ use crate::world::{eventually, within};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn libfaketime() -> PathBuf {
     let dirs = std::fs::read_dir("/usr/lib").unwrap().flatten();
@@ -74,17 +74,14 @@ fn a_clock_that_jumps_under_a_running_voter_is_named_and_does_not_take_the_log_a
     v.all[0].spawn(c);
     v.all[0].becomes("ready");
     assert_eq!(raised(&v, "clock"), None);
-    for (by, side) in [("+600s", "ahead of"), ("-600s", "behind")] {
-        let begun = Instant::now();
+    for (by, side) in [("+60s", "ahead of"), ("-60s", "behind")] {
         set_clock(&file, by);
         let text = eventually("the clock that jumped to be named", || raised(&v, "clock"));
         assert!(text.contains(side), "{by}: {text}");
         let version = v.put("shop/a", b"value");
         set_clock(&file, "+0s");
-        // The log went on at double pace at most: it is no further off than the jump took, which was no ten minutes.
-        let took = begun.elapsed();
+        // The log went on at half to double pace: it is no further off than the jump took. Had it jumped too, that would last.
         eventually("a clock that is right again to be named no more", || raised(&v, "clock").is_none().then_some(()));
-        assert!(took < Duration::from_secs(60), "the test itself took {took:?} for a jump");
         assert_eq!(v.version("shop/a"), version);
     }
     v.verifies();
