@@ -174,3 +174,51 @@ fn an_exported_log_is_verified_without_the_cluster_and_an_altered_one_is_refused
     fs::write(&file, altered).unwrap();
     assert!(!w.cli(&["log", "verify", "--file", &file]).status.success());
 }
+
+#[test]
+fn a_vault_of_the_era_before_that_serves_again_is_believed_by_no_node_and_no_operator_who_followed() {
+    let (mut w, recovery) = founded();
+    w.add_orchestrator();
+    w.add_node("eu");
+    w.put_secret("shop/db-password", b"v", &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1)]);
+    let running = shims(&w, 0);
+    assert_eq!(running.len(), 1);
+    let (file, socket, unlock) = (w.text("cluster.hfbackup"), w.socket(), w.text("era-2.key"));
+    w.ok(&["backup", "create", &file, "--vault-socket", &socket]);
+    let (home, before) = (w.path("home"), w.path("home-before"));
+    assert!(Command::new("cp").arg("-a").args([&home, &before]).status().unwrap().success());
+    burn(&mut w);
+    let key = recovery.to_str().unwrap();
+    let recover = ["recover", "--backup", &file, "--key-file", key, "--vault-socket", &socket];
+    w.ok(&[&recover[..], &["--unlock-key-out", unlock.as_str()]].concat());
+    eventually("the node to follow", || (connected(&w, "node") == 1).then_some(()));
+
+    // The vault that was thought burnt is there again, at the addresses that everybody knows, with all of its keys.
+    w.kill_vault();
+    fs::rename(w.path("vault"), w.path("vault-era-2")).unwrap();
+    fs::rename(w.path("vault-burnt"), w.path("vault")).unwrap();
+    w.start_vault();
+    w.unlock();
+    let tries = |w: &World| w.agents[0].log_text().matches("no stream to the vault").count();
+    let so_far = tries(&w);
+    // Of the first one it cannot be told whom it reached.
+    eventually("the node to have tried it twice", || (tries(&w) >= so_far + 2).then_some(()));
+    assert!(!w.cli(&["node", "ls", "--timeout", "3s"]).status.success(), "an operator who followed is answered by it");
+    // It serves those who have not heard of the era: they see that nobody else is with it.
+    fs::rename(&home, w.path("home-era-2")).unwrap();
+    fs::rename(&before, &home).unwrap();
+    assert_eq!(w.json(&["status"])["era"], 1);
+    assert_eq!(connected(&w, "node"), 0, "a node that followed is with the era before");
+    assert_eq!(shims(&w, 0), running, "its task runs on");
+
+    w.kill_vault();
+    fs::rename(w.path("vault"), w.path("vault-era-1")).unwrap();
+    fs::rename(w.path("vault-era-2"), w.path("vault")).unwrap();
+    fs::rename(&home, &before).unwrap();
+    fs::rename(w.path("home-era-2"), &home).unwrap();
+    w.start_vault();
+    w.ok(&["unlock", "--vault-socket", &socket, "--key-file", &unlock]);
+    eventually("the node to be back", || (connected(&w, "node") == 1).then_some(()));
+    assert_eq!(shims(&w, 0), running);
+}
