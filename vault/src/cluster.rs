@@ -79,6 +79,8 @@ pub struct Cluster {
     pub clocks: crate::clocks::Clocks,
     /// Voters that spoke as another.
     pub impostors: crate::unsaid::Impostors,
+    /// Nodes that remember more than this cluster does.
+    pub remembered: crate::unsaid::Remembered,
 }
 
 /// How long connections of a replaced certificate go on.

@@ -25,7 +25,7 @@ use crate::rising;
 use crate::run::Daemon;
 use crate::standing::{ROLLED_BACK, Standing};
 use crate::throttle::Throttle;
-use crate::unsaid::Impostors;
+use crate::unsaid::{Impostors, Remembered};
 use arc_swap::ArcSwap;
 use holdfast_policy::Policies;
 use holdfast_transport::daemon::{listen, systemd};
@@ -239,6 +239,7 @@ impl Daemon {
             following: Following::default(),
             clocks: Clocks::default(),
             impostors: Impostors::default(),
+            remembered: Remembered::default(),
         })
     }
 
