@@ -222,3 +222,53 @@ fn a_vault_of_the_era_before_that_serves_again_is_believed_by_no_node_and_no_ope
     eventually("the node to be back", || (connected(&w, "node") == 1).then_some(()));
     assert_eq!(shims(&w, 0), running);
 }
+
+#[test]
+fn a_vault_that_was_put_back_without_a_new_era_is_found_out_by_a_node_that_remembers_more() {
+    let (mut w, _) = founded();
+    w.add_orchestrator();
+    w.add_node("eu");
+    w.put_secret("shop/db-password", b"v", &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1)]);
+    let (running, first) = (shims(&w, 0), nodes(&w).into_iter().map(|(id, _)| id).collect::<Vec<_>>());
+    assert_eq!(running.len(), 1);
+    w.add_node("us");
+    w.kill_vault();
+    let (disk, yesterday) = (w.path("vault"), w.path("vault-yesterday"));
+    assert!(Command::new("cp").arg("-a").args([&disk, &yesterday]).status().unwrap().success());
+    w.start_vault();
+    w.unlock();
+    // What is not known on the old disk: a node was removed, and whoever follows has heard of it.
+    let second = nodes(&w).into_iter().map(|(id, _)| id).find(|id| !first.contains(id)).unwrap();
+    w.ok(&["node", "rm", &second]);
+    let heard = w.agent_state(0).join("heartbeat");
+    for _ in 0..2 {
+        let before = fs::read(&heard).unwrap();
+        eventually("the node to hear of it", || (fs::read(&heard).unwrap() != before).then_some(()));
+    }
+
+    w.kill_vault();
+    fs::rename(&disk, w.path("vault-today")).unwrap();
+    fs::rename(&yesterday, &disk).unwrap();
+    w.start_vault();
+    w.unlock();
+    let warned = |w: &World| {
+        let status = w.json(&["status"]);
+        let alarms = status["alarms"].as_array().unwrap();
+        alarms.iter().find(|a| a["code"] == "set-back").map(|a| a["text"].as_str().unwrap().to_owned())
+    };
+    let text = eventually("the alarm", || warned(&w));
+    assert!(text.contains("node/") && text.contains("holdfast recover"), "{text}");
+    assert!(w.ok(&["log", "tail", "-n", "50"]).contains("status-set-back"));
+    assert_eq!(shims(&w, 0), running, "its task runs on");
+
+    // With the disk of today it is believed again.
+    w.kill_vault();
+    fs::rename(&disk, &yesterday).unwrap();
+    fs::rename(w.path("vault-today"), &disk).unwrap();
+    w.start_vault();
+    w.unlock();
+    let before = fs::read(&heard).unwrap();
+    eventually("the node to believe it again", || (fs::read(&heard).unwrap() != before).then_some(()));
+    assert_eq!(warned(&w), None);
+}
