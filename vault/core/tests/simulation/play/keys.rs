@@ -120,9 +120,9 @@ impl Play {
             founding_nonce: Vec::new(),
             ..now
         };
-        for o in next.operators.iter_mut().filter(|o| o.id == "pat") {
-            let was = o.roles.iter().any(|r| r == "Approver");
-            o.roles = vec![if was { "Auditor" } else { "Approver" }.to_owned()];
+        for o in next.operators.iter_mut().filter(|o| o.id == "dora") {
+            let was = o.roles.iter().any(|r| r == "Deployer");
+            o.roles = vec![if was { "Auditor" } else { "Deployer" }.to_owned()];
         }
         let st = self.w.sign(&next, ADMINS);
         let prepared = prepare::submit(&self.w.leader(), &st, &[], &mut self.w.entropy());
