@@ -115,7 +115,11 @@ fn voters_that_join_behind_a_snapshot_have_the_whole_log_and_answer_for_it_when_
     std::thread::scope(|s| {
         for client in 0..4 {
             let v = &v;
-            s.spawn(move || (0..30).for_each(|n| drop(v.put(&format!("shop/s{client}-{n}"), b"value"))));
+            s.spawn(move || {
+                for n in 0..30 {
+                    v.put(&format!("shop/s{client}-{n}"), b"value");
+                }
+            });
         }
     });
     eventually("a snapshot to be taken", || v.all[0].log_text().contains("a snapshot was taken").then_some(()));
