@@ -155,6 +155,10 @@ impl Believed {
     pub fn versions(&self) -> (u64, u64) {
         self.locked(|i| (i.trust.bundle().epoch, i.trust.charter().head().version))
     }
+    /// Why this Status is of a vault that was set back, if it is.
+    pub fn set_back(&self, st: &Statement) -> Option<Refusal> {
+        self.locked(|i| i.trust.set_back(st))
+    }
     /// True if a Status is in force and keys are held: an assignment could pass.
     pub fn can_start(&self) -> bool {
         self.locked(|i| i.trust.status().is_some() && i.ring.newest().is_some())
