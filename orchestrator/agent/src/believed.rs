@@ -8,8 +8,8 @@ use crate::state::StateError;
 use crate::state::memory::MemoryFile;
 use crate::state::trust::TrustFiles;
 use holdfast_orchestrator_core::verify::{
-    Accepted, Extended, Gap, News, NodeSelf, NodeTrust, Refusal, RunningTask, StopAllowed, TaskMemory, use_up, verify_assign,
-    verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
+    Accepted, Extended, Gap, News, NodeSelf, NodeTrust, Refusal, RunningTask, StopAllowed, TaskMemory, use_up,
+    verify_assign, verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
 };
 use holdfast_pki::chain::{Anchors, ChainError};
 use holdfast_transport::tls::TrustCell;
@@ -293,7 +293,9 @@ fn removed() -> Refusal {
 }
 
 impl Inner {
-    /// LAW: only a removal is for ever. Any other entry is of certificates that are over, and a later one counts again.
+    /// LAW: only a removal is for ever (`a_node_that_was_removed_ends_its_tasks_and_starts_nothing_ever_again`,
+    /// `a_node_whose_certificates_are_revoked_keeps_its_tasks_for_their_leases`). Any other entry is of certificates that are
+    /// over, and a later one counts again.
     fn standing(&self) -> Standing {
         match self.trust.revoked_below(self.me.node_id.as_str()) {
             None => Standing::Counts,
