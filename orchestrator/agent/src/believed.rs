@@ -297,7 +297,9 @@ fn removed() -> Refusal {
 }
 
 impl Inner {
-    /// LAW: only a removal is for ever. Any other entry is of certificates that are over, and a later one counts again.
+    /// LAW: only a removal is for ever (`a_node_that_was_removed_ends_its_tasks_and_starts_nothing_ever_again`,
+    /// `a_node_whose_certificates_are_revoked_keeps_its_tasks_for_their_leases`). Any other entry is of certificates that are
+    /// over, and a later one counts again.
     fn standing(&self) -> Standing {
         match self.trust.revoked_below(self.me.node_id.as_str()) {
             None => Standing::Counts,
