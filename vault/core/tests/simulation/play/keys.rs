@@ -3,7 +3,7 @@
 use super::Play;
 use crate::world::{SoftKey, csr, named_key};
 use holdfast_types::{Secret, VoterId, sha256};
-use holdfast_vault_core::prepare::{self, FoundingKeys, Resetting};
+use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, Resetting};
 use holdfast_vault_core::{Command, Keyring, command_voter};
 use holdfast_wire::boxes::{self, Context, derive_keypair};
 use holdfast_wire::v1;
@@ -143,9 +143,9 @@ impl Play {
         let (root_pkcs8, issuer_pkcs8) = (root.private(), issuer.private());
         let made = FoundingKeys {
             root: &root,
-            root_pkcs8: &root_pkcs8,
+            root_key: AtRest::Sealed(&root_pkcs8),
             issuer: &issuer,
-            issuer_pkcs8: &issuer_pkcs8,
+            issuer_key: AtRest::Sealed(&issuer_pkcs8),
             stk: &stk,
         };
         let resetting = Resetting {
