@@ -79,12 +79,6 @@ pub fn really() {
     c.args(["-c", script]).arg(dir.path().join("file")).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = c.spawn().unwrap();
     let traced = Traced::begin(child.id(), "signal=SIGKILL:when=1");
-    let status = format!("/proc/{}/status", child.id());
-    crate::world::eventually("the process to be traced", || {
-        let text = fs::read_to_string(&status).ok()?;
-        let tracer = text.lines().find_map(|l| l.strip_prefix("TracerPid:"))?.trim().to_owned();
-        (tracer != "0").then_some(())
-    });
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     let o = child.wait_with_output().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&o.status), Some(9), "{o:?}");

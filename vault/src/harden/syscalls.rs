@@ -117,6 +117,7 @@ pub(super) const ALLOWED: &[i64] = &[
     c::SYS_faccessat,
     c::SYS_faccessat2,
     c::SYS_readlinkat,
+    c::SYS_getcwd,
     c::SYS_fsync,
     c::SYS_fdatasync,
     c::SYS_ftruncate,
