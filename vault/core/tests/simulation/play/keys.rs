@@ -158,6 +158,7 @@ impl Play {
             checkpoint: prepare::checkpoint(&self.w.state, &self.w.stk).unwrap(),
             reason: "the others burnt".into(),
             removed: Vec::new(),
+            compromised: false,
         };
         let now = self.w.state.time(self.w.now);
         let plan = prepare::plan_reset(resetting, self.w.lives.issuer, now, &mut self.w.entropy()).unwrap();

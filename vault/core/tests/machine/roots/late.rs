@@ -1,0 +1,70 @@
+//! What of a root counts: certificates that come late, keys that are still in the token, identifiers that two would share.
+
+use super::world::{HOUR, Roots};
+use holdfast_pki::given;
+use holdfast_vault_core::{CaKey, Code, prepare};
+use holdfast_wire::v1;
+
+#[test]
+fn what_was_signed_before_its_root_was_dropped_does_not_begin_to_count_after_it() {
+    let mut r = Roots::new();
+    let mut s = r.node();
+    let a = r.signer();
+    r.order("software").unwrap();
+    let b = r.add().unwrap();
+    // Signed while the old root signs, and on its way for as long as the rotation lasts.
+    let (csr, bundle_epoch) = (crate::world::csr_of(&s.m.key), s.trust.doc.epoch);
+    let ask = v1::RenewRequest { csr, hpke_pub: s.m.hpke_pub.to_vec(), bundle_epoch };
+    let late = prepare::renew(&r.w.leader(), &s.m.id, &ask, &mut r.w.entropy()).ok().unwrap().command.command;
+    r.switch(b).unwrap();
+    r.report();
+    r.w.pass(73 * HOUR);
+    r.report();
+    r.drop_root(a).unwrap();
+    let refused = r.w.propose(late).result.err().unwrap();
+    assert!(refused.code == Code::Unavailable && refused.reason.contains("dropped meanwhile"), "{refused}");
+    assert_eq!(r.w.state.node_view(&s.m.id, true).unwrap().pending_serial, "");
+    // Asked again, it is given one under the root that signs.
+    assert!(r.renew(&mut s) && r.show(&mut s));
+    assert_eq!(r.cert_root(&s), Some(b));
+}
+
+#[test]
+fn the_token_is_needed_until_the_last_key_in_it_is_destroyed_and_each_key_goes_for_itself() {
+    let mut r = Roots::new();
+    let a = r.signer();
+    assert!(!r.w.state.needs_token());
+    r.order("hsm").unwrap();
+    assert!(r.w.state.needs_token(), "it is to be made there");
+    r.abort().unwrap();
+    assert!(!r.w.state.needs_token());
+    r.order("software").unwrap();
+    let b = r.add_edited(|n| n.issuer_key = CaKey::Token("issuer/b".into())).unwrap();
+    r.switch(b).unwrap();
+    r.report();
+    r.drop_root(a).unwrap();
+    r.order("software").unwrap();
+    let c = r.add().unwrap();
+    r.switch(c).unwrap();
+    r.report();
+    r.drop_root(b).unwrap();
+    assert!(r.w.state.needs_token(), "a key of its issuer is there still");
+    assert_eq!(r.w.state.to_destroy(), [a, b]);
+    // One that cannot be destroyed now keeps none of the others.
+    r.w.propose(holdfast_vault_core::Command::RootDestroyed { root: b }).result.unwrap();
+    assert_eq!((r.w.state.to_destroy(), r.w.state.needs_token()), (vec![a], false));
+}
+
+#[test]
+fn two_roots_of_one_key_identifier_are_never_trusted() {
+    let mut r = Roots::new();
+    let old = given::key_id(&r.w.state.roots_der()[0]).unwrap();
+    r.order("software").unwrap();
+    let same = |n: &mut holdfast_vault_core::NewRoot| {
+        let own = given::key_id(&n.der).unwrap();
+        let places: Vec<usize> = (0..n.der.len()).filter(|at| n.der[*at..].starts_with(&own)).collect();
+        places.into_iter().for_each(|at| n.der[at..at + own.len()].copy_from_slice(&old));
+    };
+    let no = r.add_edited(same).err().unwrap();
+    assert!(no.code == Code::InvalidInput && no.reason.contains("subjectKeyIdentifier"), "{no}");
+}
