@@ -92,6 +92,8 @@ pub struct Cluster {
     pub seen: crate::seen::Seen,
     /// What the voters say of their tokens.
     pub tokens: crate::hsm::tokens::Tokens,
+    /// Orchestrators' lease streams, by where they come from.
+    pub streams: crate::beside::Streams,
 }
 
 /// How long connections of a replaced certificate go on.

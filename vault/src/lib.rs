@@ -13,6 +13,7 @@ pub mod run;
 
 mod awaits;
 mod backup;
+mod beside;
 mod clock;
 mod clocks;
 mod cluster;
