@@ -126,6 +126,24 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// A certificate that was signed before its root was dropped, and comes to the log after it, is no more. LAW: INV3, in every
+    /// history (`the_laws_hold_in_every_history_of_even_seeds`).
+    pub(super) fn still_trusted(&self, command: &Command) -> Result<(), Refusal> {
+        let (Command::Join { cert: Some(cert), .. }
+        | Command::VoterReported { cert: Some(cert), .. }
+        | Command::IssueFirst { cert, .. }
+        | Command::Login { cert, .. }
+        | Command::Renew { cert, .. }
+        | Command::Rejoin { cert, .. }) = command
+        else {
+            return Ok(());
+        };
+        if self.state.root(&cert.root).is_none() {
+            return Err(Refusal::changed("the root of this certificate was dropped meanwhile; try again"));
+        }
+        Ok(())
+    }
+
     /// LAW: no live certificate needs a root that is dropped (INV3, `a_root_goes_only_when_nobody_alive_is_under_it`).
     pub(super) fn root_drop(&mut self, root: Digest, raw: Vec<u8>) -> Result<(), Refusal> {
         let at = self.at;

@@ -28,9 +28,15 @@ pub enum Fault {
     SetBack,
     /// A leaf is altered after it was written.
     LeafAltered,
+    /// The leader forgets that a root was added, and adds one again.
+    RootAddedAgain,
+    /// The leader forgets that another root signs.
+    SwitchForgotten,
+    /// The leader forgets that a root was dropped, and drops it again.
+    RootDroppedAgain,
 }
 impl Fault {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::SkippedCommand,
         Self::LostWrite,
         Self::TokenGivenBack,
@@ -41,6 +47,9 @@ impl Fault {
         Self::CommandTwice,
         Self::SetBack,
         Self::LeafAltered,
+        Self::RootAddedAgain,
+        Self::SwitchForgotten,
+        Self::RootDroppedAgain,
     ];
     /// The step after which the leader is put back to where it was before it, if the fault is of that kind.
     pub fn forgets(self) -> Option<Step> {
@@ -51,6 +60,9 @@ impl Fault {
             Self::GrantTwice => Some(Step::Grant),
             Self::RemovedCameBack => Some(Step::Remove),
             Self::SetBack => Some(Step::Report),
+            Self::RootAddedAgain => Some(Step::RootAdded),
+            Self::SwitchForgotten => Some(Step::RootSwitched),
+            Self::RootDroppedAgain => Some(Step::RootDropped),
             Self::SkippedCommand | Self::LeafAltered => None,
         }
     }
@@ -79,6 +91,12 @@ pub struct History {
     pub grants: Vec<(String, u64)>,
     /// After each decision: time, revision, leaves.
     pub marks: Vec<(i64, u64, u64)>,
+    /// After each decision: the newest Bundle's epoch and hash.
+    pub bundles: Vec<(u64, Digest)>,
+    /// After each decision: the root that signs, and how many leaves there ever were.
+    pub signers: Vec<(Digest, usize)>,
+    /// After each decision: machines at work with a certificate under a root that is not trusted.
+    pub stranded: Vec<String>,
     /// The replicas at the end.
     pub ends: Vec<Vec<u8>>,
 }
@@ -94,6 +112,9 @@ impl History {
             leases: Vec::new(),
             grants: Vec::new(),
             marks: Vec::new(),
+            bundles: Vec::new(),
+            signers: Vec::new(),
+            stranded: Vec::new(),
             ends: Vec::new(),
         }
     }

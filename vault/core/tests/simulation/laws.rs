@@ -28,6 +28,13 @@ pub const LAWS: &[Law] = &[
     Law { name: "a command is carried out once", holds: once, fault: Fault::CommandTwice },
     Law { name: "time, revision and log never go back", holds: forward, fault: Fault::SetBack },
     Law { name: "the tree over the leaves is the one that the state knows", holds: tree, fault: Fault::LeafAltered },
+    Law { name: "of one epoch there is one Bundle, and epochs go up", holds: bundles, fault: Fault::RootAddedAgain },
+    Law { name: "another root signs by a switch to it alone", holds: switches, fault: Fault::SwitchForgotten },
+    Law {
+        name: "a root is dropped once, and nobody at work needs it any more",
+        holds: dropped,
+        fault: Fault::RootDroppedAgain,
+    },
 ];
 
 fn field<'a>(e: &'a v1::LogEntry, name: &str) -> Option<&'a str> {
@@ -158,6 +165,45 @@ fn tree(h: &History) -> Result<(), String> {
     let (size, root) = h.head;
     if (frontier.size(), frontier.root()) != (size, root) {
         return Err(format!("{} leaves do not give the root of {size}", frontier.size()));
+    }
+    Ok(())
+}
+
+fn bundles(h: &History) -> Result<(), String> {
+    for pair in h.bundles.windows(2) {
+        let ((before, old), (epoch, new)) = (pair[0], pair[1]);
+        if epoch < before || (epoch == before && old != new) {
+            return Err(format!("the Bundle {new} of epoch {epoch} came after {old} of epoch {before}"));
+        }
+    }
+    Ok(())
+}
+
+fn switches(h: &History) -> Result<(), String> {
+    for pair in h.signers.windows(2) {
+        let ((before, from), (signer, to)) = (pair[0], pair[1]);
+        let said = |e: &v1::LogEntry| e.kind == "root.switch" && e.subject == signer.hex();
+        if signer != before && !h.all[from..to].iter().any(said) {
+            return Err(format!("{signer} signs after {before}, and nothing led there"));
+        }
+    }
+    Ok(())
+}
+
+fn dropped(h: &History) -> Result<(), String> {
+    if let Some(who) = h.stranded.first() {
+        return Err(format!("{who} needs a root that is not trusted"));
+    }
+    let mut gone = BTreeSet::<&str>::new();
+    for e in &h.all {
+        let again = match e.kind.as_str() {
+            "root.drop" => !gone.insert(&e.subject),
+            "root.add" | "root.switch" => gone.contains(e.subject.as_str()),
+            _ => false,
+        };
+        if again {
+            return Err(format!("{} {} after it was dropped", e.kind, e.subject));
+        }
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! One history: a leader's decisions in drawn order, some of them held back until they are no longer true, and replicas
 //! that follow, lag, crash and come back.
 
+mod roots;
+
 use super::history::{Ack, Fault, History};
 use super::replica::Replica;
 use super::world::{Machine, World, csr};
@@ -26,8 +28,13 @@ pub enum Step {
     Renew,
     Repeat,
     Tick,
+    Root,
+    /// Steps of a rotation until a root was added, signs, or was dropped: never drawn.
+    RootAdded,
+    RootSwitched,
+    RootDropped,
 }
-const DRAWN: [Step; 16] = [
+const DRAWN: [Step; 19] = [
     Step::Join,
     Step::Put,
     Step::Put,
@@ -44,6 +51,9 @@ const DRAWN: [Step; 16] = [
     Step::Renew,
     Step::Repeat,
     Step::Tick,
+    Step::Root,
+    Step::Root,
+    Step::Root,
 ];
 
 /// Numbers that follow from a seed (splitmix64).
@@ -75,6 +85,7 @@ struct Play {
     tokens: Vec<(TokenId, super::world::Token)>,
     statements: Vec<(v1::Statement, Vec<u8>)>,
     waiting: Vec<Decided>,
+    keys: roots::Keys,
     h: History,
     told: usize,
 }
@@ -134,6 +145,7 @@ impl Play {
             tokens: Vec::new(),
             statements: Vec::new(),
             waiting: Vec::new(),
+            keys: roots::Keys::default(),
             h: History::empty(),
             told: 0,
         };
@@ -149,6 +161,7 @@ impl Play {
         let s = &self.w.state;
         self.h.leases.extend(s.lease_views().into_iter().map(|l| (self.w.now.0, l.namespace, l.holder, l.fence)));
         self.h.marks.push((s.time(holdfast_types::Millis(0)).0, s.status_view(self.w.now).epoch, s.log_head().0));
+        self.observe_roots();
     }
 
     fn remember(&self) -> (Vec<u8>, usize, usize) {
@@ -227,6 +240,10 @@ impl Play {
                 }
             }
             Step::Tick => drop(self.w.propose(holdfast_vault_core::Command::Tick)),
+            Step::Root => self.rotate(),
+            Step::RootAdded => self.rotate_until("root.add"),
+            Step::RootSwitched => self.rotate_until("root.switch"),
+            Step::RootDropped => self.rotate_until("root.drop"),
         }
         self.observe();
     }
