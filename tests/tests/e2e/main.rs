@@ -38,6 +38,8 @@ mod signals;
 mod sleepers;
 mod story;
 mod tokens;
+#[allow(dead_code, reason = "shared with the chaos suite: each uses a part of it")]
+mod traced;
 mod tunnel;
 mod voters;
 mod world;

@@ -4,7 +4,9 @@ mod age;
 mod given;
 mod offline;
 mod phases;
+mod quiet;
 mod running;
+mod sweep;
 mod voters;
 
 use crate::world::{World, eventually};

@@ -35,7 +35,7 @@ impl Drop for Stop<'_> {
 }
 
 /// Whether OpenSSL believes what listens on `port`, by these roots alone.
-fn openssl_believes(port: u16, roots: &Path) -> Result<(), String> {
+pub fn openssl_believes(port: u16, roots: &Path) -> Result<(), String> {
     let address = format!("127.0.0.1:{port}");
     let mut c = Command::new("openssl");
     c.args(["s_client", "-connect", &address, "-verify_return_error", "-brief", "-CAfile"]).arg(roots);
