@@ -145,7 +145,7 @@ fn no_stream_breaks_no_handshake_fails_and_no_request_is_lost_while_the_root_is_
         // All goes on after the last connection of the old certificates was closed.
         eventually("the node's next stream", || {
             let text = fs::read_to_string(v.w.path("agent0.log")).unwrap();
-            (text[log[3].1.len()..].contains("stream to the vault opened")).then_some(())
+            text[log[3].1.len()..].contains("stream to the vault opened").then_some(())
         });
         connected(&v.w);
         drop(stop);
