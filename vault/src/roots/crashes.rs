@@ -222,8 +222,10 @@ impl Vault {
     /// One step as the driver takes it; `lost`: its work is done, and nothing of it is committed.
     fn step(&mut self, lost: bool) -> RootStep {
         let step = self.state.root_step(self.state.time(self.now));
+        if matches!(step, RootStep::Nothing | RootStep::Renew) {
+            return step;
+        }
         let prepared = match &step {
-            RootStep::Nothing | RootStep::Renew => return step,
             RootStep::Make(target) => Some(self.with(|l, o, e| made(l, o, target, e)).unwrap()),
             RootStep::Drop(root) => Some(self.with(|l, o, e| dropped(l, o, root, e)).unwrap()),
             RootStep::Destroy(root) => {
@@ -231,7 +233,7 @@ impl Vault {
                 self.with(|_, opened, _| destroy_keys(retired, opened)).unwrap();
                 None
             }
-            RootStep::Switch(_) => None,
+            RootStep::Nothing | RootStep::Renew | RootStep::Switch(_) => None,
         };
         match (prepared, &step) {
             _ if lost => {}
