@@ -6,6 +6,7 @@ mod offline;
 mod phases;
 mod quiet;
 mod running;
+mod served;
 mod sweep;
 mod voters;
 

@@ -4,7 +4,7 @@
 //! One voter, which does every step itself. A run of all tests tries a few steps; with `HOLDFAST_SWEEP=every` each step that
 //! there is.
 
-use super::running::openssl_believes;
+use super::served::openssl_believes;
 use super::{roots, signer, stable, trusted};
 use crate::traced::Counted;
 use crate::voters::world::{Voter, Voters};

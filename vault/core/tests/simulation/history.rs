@@ -34,9 +34,23 @@ pub enum Fault {
     SwitchForgotten,
     /// The leader forgets that a root was dropped, and drops it again.
     RootDroppedAgain,
+    /// The leader forgets a term of the keyring, and begins it again.
+    TermAgain,
+    /// The leader forgets that a term was destroyed.
+    TermNotGone,
+    /// The leader forgets whom it admitted, and gives the number again.
+    NumberAgain,
+    /// The leader forgets an eviction.
+    EvictedCameBack,
+    /// The leader forgets an unlock key, and gives its epoch to another.
+    EpochAgain,
+    /// The leader forgets a charter.
+    CharterAgain,
+    /// The leader forgets that an era began.
+    EraAgain,
 }
 impl Fault {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 20] = [
         Self::SkippedCommand,
         Self::LostWrite,
         Self::TokenGivenBack,
@@ -50,6 +64,13 @@ impl Fault {
         Self::RootAddedAgain,
         Self::SwitchForgotten,
         Self::RootDroppedAgain,
+        Self::TermAgain,
+        Self::TermNotGone,
+        Self::NumberAgain,
+        Self::EvictedCameBack,
+        Self::EpochAgain,
+        Self::CharterAgain,
+        Self::EraAgain,
     ];
     /// The step after which the leader is put back to where it was before it, if the fault is of that kind.
     pub fn forgets(self) -> Option<Step> {
@@ -63,6 +84,13 @@ impl Fault {
             Self::RootAddedAgain => Some(Step::RootAdded),
             Self::SwitchForgotten => Some(Step::RootSwitched),
             Self::RootDroppedAgain => Some(Step::RootDropped),
+            Self::TermAgain => Some(Step::Term),
+            Self::TermNotGone => Some(Step::Retire),
+            Self::NumberAgain => Some(Step::Admit),
+            Self::EvictedCameBack => Some(Step::Evict),
+            Self::EpochAgain => Some(Step::Unlock),
+            Self::CharterAgain => Some(Step::Charter),
+            Self::EraAgain => Some(Step::Reset),
             Self::SkippedCommand | Self::LeafAltered => None,
         }
     }
@@ -91,8 +119,8 @@ pub struct History {
     pub grants: Vec<(String, u64)>,
     /// After each decision: time, revision, leaves.
     pub marks: Vec<(i64, u64, u64)>,
-    /// After each decision: the newest Bundle's epoch and hash.
-    pub bundles: Vec<(u64, Digest)>,
+    /// After each decision: the era, and the newest Bundle's epoch and hash.
+    pub bundles: Vec<(u64, u64, Digest)>,
     /// After each decision: the root that signs, and how many leaves there ever were.
     pub signers: Vec<(Digest, usize)>,
     /// After each decision: machines at work with a certificate under a root that is not trusted.

@@ -1,6 +1,7 @@
 //! One history: a leader's decisions in drawn order, some of them held back until they are no longer true, and replicas
 //! that follow, lag, crash and come back.
 
+mod keys;
 mod roots;
 
 use super::history::{Ack, Fault, History};
@@ -14,7 +15,9 @@ use holdfast_wire::v1;
 use v1::command::Action;
 
 /// Decisions in one history.
-const STEPS: usize = 48;
+const STEPS: usize = 60;
+/// Of one in so many seeds, the history goes into a new era shortly before its end.
+const ERAS: u64 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -33,8 +36,15 @@ pub enum Step {
     RootAdded,
     RootSwitched,
     RootDropped,
+    Term,
+    Retire,
+    Admit,
+    Evict,
+    Unlock,
+    Charter,
+    Reset,
 }
-const DRAWN: [Step; 19] = [
+const DRAWN: [Step; 25] = [
     Step::Join,
     Step::Put,
     Step::Put,
@@ -52,8 +62,14 @@ const DRAWN: [Step; 19] = [
     Step::Repeat,
     Step::Tick,
     Step::Root,
-    Step::Root,
-    Step::Root,
+    Step::Term,
+    Step::Retire,
+    Step::Admit,
+    Step::Evict,
+    Step::Unlock,
+    Step::Unlock,
+    Step::Unlock,
+    Step::Charter,
 ];
 
 /// Numbers that follow from a seed (splitmix64).
@@ -85,9 +101,11 @@ struct Play {
     tokens: Vec<(TokenId, super::world::Token)>,
     statements: Vec<(v1::Statement, Vec<u8>)>,
     waiting: Vec<Decided>,
-    keys: roots::Keys,
+    roots: roots::Keys,
     h: History,
     told: usize,
+    /// A new era has begun, whose keys nobody has here.
+    over: bool,
 }
 
 /// Plays the history of `seed`, with a fault planted in its midst.
@@ -96,7 +114,8 @@ pub fn play(seed: u64, fault: Option<Fault>) -> History {
     let mut replicas = [Replica::new(), Replica::new(), Replica::new()];
     let mut planted = false;
     for n in 0..STEPS {
-        let drawn = DRAWN[p.draw.below(DRAWN.len())];
+        let last = n + 8 == STEPS && seed % ERAS == 1;
+        let drawn = if last { Step::Reset } else { DRAWN[p.draw.below(DRAWN.len())] };
         let forgets = fault.and_then(Fault::forgets).filter(|_| !planted && n > STEPS / 3);
         let step = forgets.unwrap_or(drawn);
         let before = forgets.is_some().then(|| p.remember());
@@ -145,9 +164,10 @@ impl Play {
             tokens: Vec::new(),
             statements: Vec::new(),
             waiting: Vec::new(),
-            keys: roots::Keys::default(),
+            roots: roots::Keys::default(),
             h: History::empty(),
             told: 0,
+            over: false,
         };
         p.observe();
         p
@@ -159,8 +179,11 @@ impl Play {
         self.told = self.w.leaves.len();
         self.h.all.extend(fresh);
         let s = &self.w.state;
-        self.h.leases.extend(s.lease_views().into_iter().map(|l| (self.w.now.0, l.namespace, l.holder, l.fence)));
-        self.h.marks.push((s.time(holdfast_types::Millis(0)).0, s.status_view(self.w.now).epoch, s.log_head().0));
+        let held = s.lease_views().into_iter().map(|l| (self.w.now.0, l.namespace, l.holder, l.fence));
+        self.h.leases.extend(held);
+        // Epochs begin anew with an era.
+        let revision = (s.era() << 40) + s.status_view(self.w.now).epoch;
+        self.h.marks.push((s.time(holdfast_types::Millis(0)).0, revision, s.log_head().0));
         self.observe_roots();
     }
 
@@ -173,6 +196,8 @@ impl Play {
         self.w.state = holdfast_vault_core::State::decode(&state).unwrap();
         self.w.leaves.truncate(leaves);
         self.told = leaves;
+        self.over = false;
+        self.reopen();
         self.observe();
     }
 
@@ -214,6 +239,7 @@ impl Play {
             work(self);
         }
         match step {
+            _ if self.over && step != Step::Repeat => drop(self.w.propose(holdfast_vault_core::Command::Tick)),
             Step::Join => self.join(),
             Step::Put => self.put(),
             Step::Delete => {
@@ -244,6 +270,13 @@ impl Play {
             Step::RootAdded => self.rotate_until("root.add"),
             Step::RootSwitched => self.rotate_until("root.switch"),
             Step::RootDropped => self.rotate_until("root.drop"),
+            Step::Term => self.term(),
+            Step::Retire => self.retire(),
+            Step::Admit => self.admit(),
+            Step::Evict => self.evict(),
+            Step::Unlock => self.unlock(),
+            Step::Charter => self.charter(),
+            Step::Reset => self.reset(),
         }
         self.observe();
     }

@@ -1,7 +1,7 @@
 //! Rotations of the root within a history: orders and their end, steps as the driver takes them, and machines that follow.
 
 use super::Play;
-use crate::world::{SoftKey, csr, csr_of};
+use crate::world::{Machine, SoftKey, csr, csr_of};
 use holdfast_pki::issue::{IssuerCa, ROOT_LIFE};
 use holdfast_pki::keys::CertSigner;
 use holdfast_types::{Digest, Millis, sha256};
@@ -21,15 +21,20 @@ const MOST: usize = 40;
 pub struct Keys {
     roots: BTreeMap<Digest, SoftKey>,
     issuers: BTreeMap<Vec<u8>, IssuerCa<SoftKey>>,
-    boots: u64,
+    /// The voters that were admitted, by their numbers, with the keys that they came with.
+    pub voters: BTreeMap<u64, Machine>,
 }
 
 impl Play {
     /// Notes how the roots are after the last commands; the leader opens the issuer that is the newest now.
     pub fn observe_roots(&mut self) {
         let s = &self.w.state;
-        self.h.bundles.push((s.bundle_epoch(), s.bundle_sha256().unwrap()));
+        self.h.bundles.push((s.era(), s.bundle_epoch(), s.bundle_sha256().unwrap()));
         self.h.signers.push((s.signing_root_sha256().unwrap(), self.h.all.len()));
+        if self.over {
+            // Whoever was there before the era renews first, and nobody here has its issuer's key.
+            return;
+        }
         let works = |id: &str| s.node_view(id, false).is_some_and(|v| v.state == "ready" || v.state == "draining");
         let lost = |id: &&str| works(id) && s.roots_of(id).iter().any(|root| s.root(root).is_none());
         self.h.stranded.extend(s.machine_ids().filter(lost).map(str::to_owned));
@@ -38,9 +43,9 @@ impl Play {
             return;
         }
         if let Some(before) = self.w.issuer.take() {
-            self.keys.issuers.insert(before.der().to_vec(), before);
+            self.roots.issuers.insert(before.der().to_vec(), before);
         }
-        self.w.issuer = self.keys.issuers.remove(&der);
+        self.w.issuer = self.roots.issuers.remove(&der);
     }
 
     fn time(&self) -> Millis {
@@ -49,7 +54,7 @@ impl Play {
 
     /// A few steps of a rotation, or the order for one; now and then it is taken back.
     pub fn rotate(&mut self) {
-        for _ in 0..=self.draw.below(3) {
+        for _ in 0..2 + self.draw.below(6) {
             let at_once = !self.draw.one_in(4);
             self.root_step(at_once);
         }
@@ -99,8 +104,8 @@ impl Play {
         }
     }
 
-    fn root_key(&self, root: &Digest) -> &dyn CertSigner {
-        match self.keys.roots.get(root) {
+    pub(super) fn root_key(&self, root: &Digest) -> &dyn CertSigner {
+        match self.roots.roots.get(root) {
             Some(key) => key,
             None => &self.w.root,
         }
@@ -126,8 +131,8 @@ impl Play {
         let prepared = prepare::add_root(&self.w.leader(), made, &mut entropy)?;
         if let Command::RootAdd(new) = &prepared.command.command {
             let ca = IssuerCa::open(&new.issuer_der, issuer).unwrap();
-            self.keys.issuers.insert(new.issuer_der.clone(), ca);
-            self.keys.roots.insert(sha256(&[&new.der]), root);
+            self.roots.issuers.insert(new.issuer_der.clone(), ca);
+            self.roots.roots.insert(sha256(&[&new.der]), root);
         }
         Ok(prepared)
     }
@@ -137,11 +142,15 @@ impl Play {
         prepare::drop_root(&self.w.state, &signers, root, self.time(), &mut self.w.entropy())
     }
 
-    /// The voter and whoever is told to renew do so, and everybody says which Bundle it believes.
+    /// The voters and whoever is told to renew do so, and everybody says which Bundle it believes.
     fn follow(&mut self) {
-        self.keys.boots += 1;
-        let said = v1::VoterReport { csr: csr_of(&self.w.tls), ..self.w.voter_report(1, 1 + self.keys.boots) };
-        drop(self.w.says(1, &said, None));
+        let members: Vec<u64> = self.w.state.voters().map(|(id, _)| id.0).collect();
+        for id in members {
+            let key = if id == 1 { Some(&self.w.tls) } else { self.roots.voters.get(&id).map(|m| &m.key) };
+            let Some(csr) = key.map(csr_of) else { continue };
+            let said = v1::VoterReport { csr, ..self.w.voter_report(id, 1) };
+            drop(self.w.says(id, &said, None));
+        }
         for id in self.w.state.to_renew(self.time(), 100) {
             // What it was given before and has not used yet comes first.
             self.activate(&id);
