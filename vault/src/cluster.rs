@@ -3,7 +3,7 @@
 use crate::awaits::Awaits;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::failure::{refused, renew_first, stopped, unproposed};
+use crate::failure::{refused, renew_first, stopped, unknown, unproposed};
 use crate::hub::Hub;
 use crate::keystore::{Opened, random32};
 use crate::pace::Pace;
@@ -92,6 +92,8 @@ pub struct Cluster {
     pub seen: crate::seen::Seen,
     /// What the voters say of their tokens.
     pub tokens: crate::hsm::tokens::Tokens,
+    /// Orchestrators' lease streams, by where they come from.
+    pub streams: crate::beside::Streams,
     /// Nodes that remember more than this cluster does.
     pub remembered: crate::unsaid::Remembered,
 }
@@ -391,10 +393,4 @@ impl Cluster {
             tracing::info!(identity = id, connections = n, "closed connections of a revoked identity");
         }
     }
-}
-
-/// The answer to a certificate that is not in the registry.
-pub fn unknown() -> Failure {
-    Failure::refused("unknown-certificate", "this certificate is not the one in the registry")
-        .help("join again with a new token")
 }

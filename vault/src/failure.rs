@@ -33,6 +33,12 @@ fn help(code: Code) -> Option<&'static str> {
     }
 }
 
+/// The answer to a certificate that is not in the registry.
+pub fn unknown() -> Failure {
+    Failure::refused("unknown-certificate", "this certificate is not the one in the registry")
+        .help("join again with a new token")
+}
+
 /// A refusal of the core, as it is sent.
 pub fn refused(r: Refusal) -> Failure {
     let mut f = Failure::new(kind(r.code), r.code.as_str(), r.to_string());

@@ -231,7 +231,8 @@ fn name_in_token(key: &mut CaKey, name: &str) {
     }
 }
 
-fn first_command(
+/// The command that founds a cluster with this voter, its keys made here or in the token.
+pub fn first_command(
     charter: &v1::Statement,
     ident: &Ident,
     unlock: Option<UnlockKey>,

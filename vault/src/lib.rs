@@ -13,6 +13,7 @@ pub mod run;
 
 mod awaits;
 mod backup;
+mod beside;
 mod certify;
 mod clock;
 mod clocks;

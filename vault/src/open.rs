@@ -262,6 +262,7 @@ impl Daemon {
             impostors: Impostors::default(),
             seen: crate::seen::Seen::default(),
             tokens: Tokens::default(),
+            streams: crate::beside::Streams::default(),
             remembered: Remembered::default(),
         })
     }

@@ -328,10 +328,7 @@ fn given_key(
 }
 
 async fn drop_root(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
-    let p = with_keys(cluster, move |leader, opened, entropy| {
-        let signers: Vec<&dyn CertSigner> = usable(opened)?.into_iter().map(|(_, s)| s).collect();
-        prepare::drop_root(leader.state, &signers, &root, leader.now, entropy).map_err(refused)
-    });
+    let p = with_keys(cluster, move |leader, opened, entropy| dropped(leader, opened, &root, entropy));
     cluster.commit(p.await?).await?;
     tracing::info!(root = %root, "a root is trusted no more");
     Ok(())
@@ -344,6 +341,17 @@ async fn destroy_all(cluster: &Arc<Cluster>) -> Result<(), Failure> {
         done = destroy(cluster, root).await.and(done);
     }
     done
+}
+
+/// The end of a root, signed by whichever trusted roots can be used, itself among them.
+fn dropped(
+    leader: &Leader<'_>,
+    opened: &Opened,
+    root: &Digest,
+    entropy: &mut Entropy,
+) -> Result<Prepared<()>, Failure> {
+    let signers: Vec<&dyn CertSigner> = usable(opened)?.into_iter().map(|(_, s)| s).collect();
+    prepare::drop_root(leader.state, &signers, root, leader.now, entropy).map_err(refused)
 }
 
 /// A key that is sealed in the state goes with its record; one in the token is destroyed there first. Twice is as good as once.
@@ -386,6 +394,9 @@ async fn ask(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
     Ok(())
 }
 
+#[cfg(test)]
+#[path = "roots/crashes.rs"]
+mod crashes;
 #[cfg(test)]
 #[path = "roots/tests.rs"]
 mod tests;

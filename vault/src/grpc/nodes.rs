@@ -1,6 +1,7 @@
 //! The node plane: one Sync stream a node. Reports go in, trust and orders come out.
 
 use super::Answers;
+use crate::beside;
 use crate::cluster::{Caller, Cluster};
 use crate::drive::{push_leases, trust_pushes};
 use crate::failure::refused;
@@ -16,7 +17,6 @@ use holdfast_vault_core::{Command, Event, GrantState, NodeTaskReport, NoteKind, 
 use holdfast_wire::tasks::is_over;
 use holdfast_wire::v1::{self, node_push::Push};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
@@ -178,20 +178,6 @@ fn differs(g: &holdfast_vault_core::GrantRow, t: &NodeTaskReport) -> bool {
         || g.state == GrantState::Issued
 }
 
-impl NodeService {
-    /// A second session of one identity, from another address: written down, and both were told to renew.
-    async fn concurrent(&self, node: &NodeId, from: &str, other: IpAddr) {
-        if !self.0.throttle.allows(&format!("concurrent/{node}"), self.0.clock.now()) {
-            return;
-        }
-        let detail = format!("a session began at {from} while there was one at {other}");
-        let command = Command::Concurrent { id: node.to_string(), detail };
-        if let Err(e) = self.0.propose(command).await {
-            tracing::warn!(node = %node, error = %e, "two sessions of one node could not be written to the log");
-        }
-    }
-}
-
 #[tonic::async_trait]
 impl NodePlane for NodeService {
     type SyncStream = Answers<v1::NodePush>;
@@ -205,7 +191,7 @@ impl NodePlane for NodeService {
         let Entered { number, pushes, beside } = self.0.hub.enter(&node, addr.map(|a| a.ip()));
         tracing::info!(node = %node, "sync session begins");
         if let Some(other) = beside {
-            self.concurrent(&node, &from(addr), other).await;
+            beside::written(&self.0, node.as_str(), &from(addr), other).await;
         }
         self.0.announce(Event::Identity(node.to_string()));
         let session = NodeSession { cluster: Arc::clone(&self.0), node, number };

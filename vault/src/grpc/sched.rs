@@ -1,12 +1,14 @@
 //! The scheduler plane: leases, grants and the directory. An orchestrator gets ciphertext and names, nothing else.
 
 use super::Answers;
+use crate::beside;
 use crate::cluster::{Caller, Cluster};
 use crate::failure::refused;
 use crate::keystore::random32;
 use crate::registry::Events;
 use crate::rights::Rpc;
 use crate::roots;
+use crate::seen::{addr_of, from};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::sched_plane_server::SchedPlane;
 use holdfast_types::{GrantId, NodeId, OrchId};
@@ -159,6 +161,11 @@ impl SchedPlane for SchedService {
         let caller = self.0.admit(&request, Rpc::KeepLease).await?;
         self.0.confirm_leading().await?;
         let orch = orch_of(&caller)?;
+        let addr = addr_of(&request);
+        let place = self.0.streams.enter(&orch, addr.map(|a| a.ip()));
+        if let Some(other) = place.beside {
+            beside::written(&self.0, orch.as_str(), &from(addr), other).await;
+        }
         let (tx, rx) = mpsc::channel(4);
         let (cluster, mut inbound) = (Arc::clone(&self.0), request.into_inner());
         let mut events = self.0.events();
@@ -166,6 +173,14 @@ impl SchedPlane for SchedService {
             loop {
                 let asked = tokio::select! {
                     asked = inbound.message() => asked,
+                    // Another stream of this orchestrator came from elsewhere.
+                    () = place.told.notified() => {
+                        let reply = Self::leases(&cluster, &orch).map(|r| v1::KeepLeaseReply { renew_now: true, ..r });
+                        if tx.send(reply.map_err(Status::from)).await.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
                     news = events.recv() => {
                         let reply = Self::unasked(&cluster, &orch, &news).map_err(Status::from).transpose();
                         let gone = match reply {

@@ -252,4 +252,4 @@ pub async fn watch(token: Arc<Token>, stop: CancellationToken) {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -69,6 +69,11 @@ fn token() -> (Arc<Fake>, Token) {
     (Arc::clone(&fake), Token::over(&config(), Ok(Box::new(Shared(fake)))))
 }
 
+/// One in memory, for tests elsewhere.
+pub fn in_memory() -> Arc<Token> {
+    Arc::new(token().1)
+}
+
 #[test]
 fn a_token_that_failed_is_asked_again_by_a_look_alone() {
     let (fake, token) = token();

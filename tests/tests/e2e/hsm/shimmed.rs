@@ -60,3 +60,43 @@ fn a_pin_that_was_refused_is_not_tried_again_until_the_next_start() {
     w.unlock();
     eventually("the token to be well again", || (words(&w)[0] == "voter 1: ok").then_some(()));
 }
+
+#[test]
+fn an_order_is_given_up_while_the_token_cannot_make_the_key() {
+    let (w, token) = with_token("", behind_the_shim, "");
+    let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
+    write_key(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap());
+    token.fault("C_GenerateKeyPair error 0x31");
+    w.ok(&["root", "rotate", "--hsm", "--detach"]);
+    let status = || w.json(&["root", "status"]);
+    let ordered = eventually("the fault to be named", || {
+        let now = status();
+        now["waits_for"].as_str()?.contains("full").then_some(now)
+    });
+    assert_eq!(
+        (ordered["target"].as_str(), ordered["trusted"].as_array().unwrap().len()),
+        (Some("hsm"), 1),
+        "{ordered}"
+    );
+    w.ok(&["root", "abort", "--detach"]);
+    token.fault("");
+    let done = status();
+    assert_eq!((done["target"].as_str(), done["phase"].as_str()), (Some(""), Some("stable")), "{done}");
+    assert_eq!((root_key(&w).as_str(), token.objects()), ("software", 0));
+}
+
+#[test]
+fn a_dropped_roots_key_that_cannot_be_destroyed_is_destroyed_once_the_token_is_well() {
+    let (w, token) = with_token("", behind_the_shim, "");
+    found(&w, &token);
+    token.fault("C_DestroyObject error 0x30");
+    w.ok(&["root", "rotate", "--software", "--detach"]);
+    let phase = || w.json(&["root", "status"])["phase"].as_str().unwrap().to_owned();
+    eventually("the old root to be dropped", || (phase() == "retiring").then_some(()));
+    // There is no way back to a root that is trusted no more, and nothing else waits for its key to go.
+    assert!(w.refused(&["root", "abort"], 4).contains("no rotation"));
+    w.put_secret("shop/password", b"x", &[]);
+    assert_eq!((root_key(&w).as_str(), token.objects()), ("software", 2));
+    token.fault("");
+    eventually("the key to be destroyed", || (phase() == "stable" && token.objects() == 0).then_some(()));
+}

@@ -15,10 +15,10 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 
 /// Where the thief dials from.
-const ELSEWHERE: &str = "127.0.0.2";
+pub const ELSEWHERE: &str = "127.0.0.2";
 
 /// A port whose connections reach `to` from [`ELSEWHERE`].
-fn detour(runtime: &Runtime, to: u16) -> u16 {
+pub fn detour(runtime: &Runtime, to: u16) -> u16 {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let port = listener.local_addr().unwrap().port();
     let (from, to): (SocketAddr, SocketAddr) =

@@ -4,8 +4,10 @@ mod age;
 mod given;
 mod offline;
 mod phases;
+mod quiet;
 mod running;
 mod served;
+mod sweep;
 mod voters;
 
 use crate::world::{World, eventually};

@@ -1,5 +1,6 @@
 //! A rotation that is given up, or overtaken by another one, while a node that answers nothing keeps it from ending.
 
+use super::given::{CA, made_by_openssl, name_of_roots};
 use super::{connected, phase, roots, signer, stable, trusted};
 use crate::world::{World, eventually};
 use rustix::process::Signal;
@@ -46,4 +47,24 @@ fn a_second_rotation_overtakes_the_first() {
     let done = stable(&w);
     assert_eq!((done["signer"].as_str(), trusted(&done)), (Some(third.as_str()), 1), "{done}");
     connected(&w);
+}
+
+#[test]
+fn a_rotation_that_is_given_up_while_the_new_root_is_distributed_leaves_nothing_of_it() {
+    let w = World::everything();
+    connected(&w);
+    let before = signer(&w);
+    // It does not sign before its own key has signed an issuer: it is trusted, and no more.
+    let (cert, _) = made_by_openssl(w.dir.path(), "offline", &name_of_roots(&w), CA);
+    let asked = w.json(&["root", "rotate", "--ca-cert", &cert, "--offline"]);
+    assert_eq!((asked["phase"].as_str(), trusted(&asked)), (Some("distributing"), 2), "{asked}");
+    assert_eq!(asked["signer"], before.as_str());
+    w.ok(&["root", "abort", "--detach"]);
+    let done = stable(&w);
+    assert_eq!((done["signer"].as_str(), trusted(&done)), (Some(before.as_str()), 1), "{done}");
+    assert!(w.refused(&["root", "csr"], 4).contains("no offline root"), "it is still to sign");
+    connected(&w);
+    // The next one goes as if there had been none.
+    let done = w.json(&["root", "rotate"]);
+    assert_eq!((trusted(&done), done["signer"] == before.as_str()), (1, false), "{done}");
 }

@@ -22,7 +22,6 @@ impl Step<'_> {
         self.live_hpke(a.hpke.as_ref().filter(|_| a.role == Role::Node))?;
         let at = self.at;
         let taken = self.state.identities.contains_key(&a.id);
-        let live = a.cert.as_ref().map_or(Ok(()), |cert| self.live_cert(cert));
         let t = self
             .state
             .tokens
@@ -37,7 +36,6 @@ impl Step<'_> {
         if a.role == Role::Vault && a.cert.is_some() {
             return Err(Refusal::credential("a voter is admitted by operators who name its key"));
         }
-        live?;
         t.uses_left -= 1;
         let state = if a.cert.is_some() { IdentityState::Ready } else { IdentityState::Pending };
         let mut row = Identity::new(a.role, state, t.zone.clone(), t.labels.clone(), at);
@@ -72,16 +70,6 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// LAW: no certificate begins to count under a root that nobody trusts any more, however early it was signed
-    /// (`what_was_signed_before_its_root_was_dropped_does_not_begin_to_count_after_it`).
-    pub(super) fn live_cert(&self, cert: &CertFacts) -> Result<(), Refusal> {
-        if self.state.root(&cert.root).is_some() {
-            return Ok(());
-        }
-        // Whoever asks again is given one under the root that signs now.
-        Err(Refusal::new(Code::Unavailable, "the root of this certificate was dropped meanwhile; try again"))
-    }
-
     pub(super) fn cert_leaf(&mut self, subject: &str, cert: &CertFacts) {
         let d = Draft::new("cert.issue", "vault", subject).with("serial", &cert.serial).with("spki", cert.spki);
         self.leaf(d.with("not_after", cert.not_after).with("seq", cert.seq));
@@ -113,7 +101,6 @@ impl Step<'_> {
 
     pub(super) fn issue_first(&mut self, id: &str, cert: CertFacts, hpke: Option<HpkeFacts>) -> Result<(), Refusal> {
         self.live_hpke(hpke.as_ref())?;
-        self.live_cert(&cert)?;
         let mut subject = String::new();
         let issued = cert.clone();
         self.with_identity(id, |row| {
@@ -130,7 +117,6 @@ impl Step<'_> {
 
     pub(super) fn login(&mut self, id: &str, statement: &[u8], cert: CertFacts) -> Result<(), Refusal> {
         let st = Command::statement(statement).ok_or_else(|| Refusal::corrupt("login"))?;
-        self.live_cert(&cert)?;
         if self.state.operator(id).is_none() {
             return Err(Refusal::credential("no such operator in the charter"));
         }
@@ -157,7 +143,6 @@ impl Step<'_> {
         acked: u64,
     ) -> Result<(), Refusal> {
         self.live_hpke(hpke.as_ref())?;
-        self.live_cert(&cert)?;
         let newest = self.state.bundle_epoch();
         let mut subject = String::new();
         let next = cert.clone();

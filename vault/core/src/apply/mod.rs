@@ -167,6 +167,7 @@ impl State {
 
 impl Step<'_> {
     fn run(&mut self, command: Command) -> Result<(), Refusal> {
+        self.still_trusted(&command)?;
         match command {
             Command::Found(f) => self.found(*f),
             Command::Submit(s) => self.submit(&s),

@@ -20,7 +20,6 @@ impl Step<'_> {
         from: &str,
     ) -> Result<(), Refusal> {
         self.live_hpke(hpke.as_ref())?;
-        self.live_cert(&cert)?;
         let (at, newest) = (self.at, self.state.bundle_epoch());
         let (mut subject, mut ended, mut used) = (String::new(), Millis(0), None);
         let next = cert.clone();

@@ -5,7 +5,7 @@ use super::submit::By;
 use super::{Event, Step};
 use crate::command::{Asked, CaKey, Command, NewRoot, SealedKey};
 use crate::log::Draft;
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 use crate::state::{GivenRoot, Issuer, MAX_ROOTS, RetiredRoot, RootKind, RootRow, RootTarget, State};
 use holdfast_pki::{bundle, given};
 use holdfast_types::{Digest, Millis, sha256};
@@ -123,6 +123,26 @@ impl Step<'_> {
         s.rotation.since = self.at;
         self.event(Event::Keys);
         self.event(Event::Trust);
+        Ok(())
+    }
+
+    /// A certificate that was signed before its root was dropped, and comes to the log after it, is no more. LAW: INV3, in every
+    /// history (`the_laws_hold_in_every_history_of_even_seeds`,
+    /// `what_was_signed_before_its_root_was_dropped_does_not_begin_to_count_after_it`).
+    pub(super) fn still_trusted(&self, command: &Command) -> Result<(), Refusal> {
+        let (Command::Join { cert: Some(cert), .. }
+        | Command::VoterReported { cert: Some(cert), .. }
+        | Command::IssueFirst { cert, .. }
+        | Command::Login { cert, .. }
+        | Command::Renew { cert, .. }
+        | Command::Rejoin { cert, .. }) = command
+        else {
+            return Ok(());
+        };
+        if self.state.root(&cert.root).is_none() {
+            // Whoever asks again is given one under the root that signs now.
+            return Err(Refusal::new(Code::Unavailable, "the root of this certificate was dropped meanwhile; try again"));
+        }
         Ok(())
     }
 

@@ -139,7 +139,8 @@ fn a_join_by_a_voters_token_is_never_admitted_by_itself() {
     let mut w = World::new();
     let t = w.mint("voter");
     let (spki_der, spki) = (vec![1], sha256(&[b"key"]));
-    let cert = holdfast_vault_core::CertFacts { seq: 1, serial: "0a".into(), spki, not_after: w.now, root: spki };
+    let root = w.state.signing_root_sha256().unwrap();
+    let cert = holdfast_vault_core::CertFacts { seq: 1, serial: "0a".into(), spki, not_after: w.now, root };
     let join = |token: TokenId, cert| Command::Join {
         token,
         id: "v-1".into(),

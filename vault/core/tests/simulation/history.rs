@@ -28,6 +28,12 @@ pub enum Fault {
     SetBack,
     /// A leaf is altered after it was written.
     LeafAltered,
+    /// The leader forgets that a root was added, and adds one again.
+    RootAddedAgain,
+    /// The leader forgets that another root signs.
+    SwitchForgotten,
+    /// The leader forgets that a root was dropped, and drops it again.
+    RootDroppedAgain,
     /// The leader forgets a term of the keyring, and begins it again.
     TermAgain,
     /// The leader forgets that a term was destroyed.
@@ -44,7 +50,7 @@ pub enum Fault {
     EraAgain,
 }
 impl Fault {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::SkippedCommand,
         Self::LostWrite,
         Self::TokenGivenBack,
@@ -55,6 +61,9 @@ impl Fault {
         Self::CommandTwice,
         Self::SetBack,
         Self::LeafAltered,
+        Self::RootAddedAgain,
+        Self::SwitchForgotten,
+        Self::RootDroppedAgain,
         Self::TermAgain,
         Self::TermNotGone,
         Self::NumberAgain,
@@ -72,6 +81,9 @@ impl Fault {
             Self::GrantTwice => Some(Step::Grant),
             Self::RemovedCameBack => Some(Step::Remove),
             Self::SetBack => Some(Step::Report),
+            Self::RootAddedAgain => Some(Step::RootAdded),
+            Self::SwitchForgotten => Some(Step::RootSwitched),
+            Self::RootDroppedAgain => Some(Step::RootDropped),
             Self::TermAgain => Some(Step::Term),
             Self::TermNotGone => Some(Step::Retire),
             Self::NumberAgain => Some(Step::Admit),
@@ -107,6 +119,12 @@ pub struct History {
     pub grants: Vec<(String, u64)>,
     /// After each decision: time, revision, leaves.
     pub marks: Vec<(i64, u64, u64)>,
+    /// After each decision: the era, and the newest Bundle's epoch and hash.
+    pub bundles: Vec<(u64, u64, Digest)>,
+    /// After each decision: the root that signs, and how many leaves there ever were.
+    pub signers: Vec<(Digest, usize)>,
+    /// After each decision: machines at work with a certificate under a root that is not trusted.
+    pub stranded: Vec<String>,
     /// The replicas at the end.
     pub ends: Vec<Vec<u8>>,
 }
@@ -122,6 +140,9 @@ impl History {
             leases: Vec::new(),
             grants: Vec::new(),
             marks: Vec::new(),
+            bundles: Vec::new(),
+            signers: Vec::new(),
+            stranded: Vec::new(),
             ends: Vec::new(),
         }
     }

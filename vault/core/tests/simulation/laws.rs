@@ -35,6 +35,13 @@ pub const LAWS: &[Law] = &[
     Law { name: "an epoch has one unlock key, and takes over once", holds: epochs, fault: Fault::EpochAgain },
     Law { name: "charters go up by one", holds: charters, fault: Fault::CharterAgain },
     Law { name: "an era begins once, and ends what was signed before", holds: eras, fault: Fault::EraAgain },
+    Law { name: "of one epoch there is one Bundle, and epochs go up", holds: bundles, fault: Fault::RootAddedAgain },
+    Law { name: "another root signs by a switch to it alone", holds: switches, fault: Fault::SwitchForgotten },
+    Law {
+        name: "a root is dropped once, and nobody at work needs it any more",
+        holds: dropped,
+        fault: Fault::RootDroppedAgain,
+    },
 ];
 
 fn field<'a>(e: &'a v1::LogEntry, name: &str) -> Option<&'a str> {
@@ -265,6 +272,48 @@ fn eras(h: &History) -> Result<(), String> {
         let signed: v1::Command = holdfast_wire::statement::peek(st).unwrap();
         if signed.era != era {
             return Err(format!("{} {}, signed in era {}, in era {era}", e.kind, e.subject, signed.era));
+        }
+    }
+    Ok(())
+}
+
+fn bundles(h: &History) -> Result<(), String> {
+    for pair in h.bundles.windows(2) {
+        let ((era_before, before, old), (era, epoch, new)) = (pair[0], pair[1]);
+        // Epochs begin anew with an era.
+        if (era, epoch) < (era_before, before) || ((era, epoch) == (era_before, before) && old != new) {
+            return Err(format!("the Bundle {new} of epoch {epoch} came after {old} of epoch {before}"));
+        }
+    }
+    Ok(())
+}
+
+fn switches(h: &History) -> Result<(), String> {
+    for pair in h.signers.windows(2) {
+        let ((before, from), (signer, to)) = (pair[0], pair[1]);
+        let switch = |e: &v1::LogEntry| e.kind == "root.switch" && e.subject == signer.hex();
+        // A new era has roots of its own.
+        let said = |e: &v1::LogEntry| e.kind == "reset" || switch(e);
+        if signer != before && !h.all[from..to].iter().any(said) {
+            return Err(format!("{signer} signs after {before}, and nothing led there"));
+        }
+    }
+    Ok(())
+}
+
+fn dropped(h: &History) -> Result<(), String> {
+    if let Some(who) = h.stranded.first() {
+        return Err(format!("{who} needs a root that is not trusted"));
+    }
+    let mut gone = BTreeSet::<&str>::new();
+    for e in &h.all {
+        let again = match e.kind.as_str() {
+            "root.drop" => !gone.insert(&e.subject),
+            "root.add" | "root.switch" => gone.contains(e.subject.as_str()),
+            _ => false,
+        };
+        if again {
+            return Err(format!("{} {} after it was dropped", e.kind, e.subject));
         }
     }
     Ok(())

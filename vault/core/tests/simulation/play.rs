@@ -2,6 +2,7 @@
 //! that follow, lag, crash and come back.
 
 mod keys;
+mod roots;
 
 use super::history::{Ack, Fault, History};
 use super::replica::Replica;
@@ -30,6 +31,11 @@ pub enum Step {
     Renew,
     Repeat,
     Tick,
+    Root,
+    /// Steps of a rotation until a root was added, signs, or was dropped: never drawn.
+    RootAdded,
+    RootSwitched,
+    RootDropped,
     Term,
     Retire,
     Admit,
@@ -38,7 +44,7 @@ pub enum Step {
     Charter,
     Reset,
 }
-const DRAWN: [Step; 24] = [
+const DRAWN: [Step; 25] = [
     Step::Join,
     Step::Put,
     Step::Put,
@@ -55,6 +61,7 @@ const DRAWN: [Step; 24] = [
     Step::Renew,
     Step::Repeat,
     Step::Tick,
+    Step::Root,
     Step::Term,
     Step::Retire,
     Step::Admit,
@@ -94,6 +101,7 @@ struct Play {
     tokens: Vec<(TokenId, super::world::Token)>,
     statements: Vec<(v1::Statement, Vec<u8>)>,
     waiting: Vec<Decided>,
+    roots: roots::Keys,
     h: History,
     told: usize,
     /// A new era has begun, whose keys nobody has here.
@@ -156,6 +164,7 @@ impl Play {
             tokens: Vec::new(),
             statements: Vec::new(),
             waiting: Vec::new(),
+            roots: roots::Keys::default(),
             h: History::empty(),
             told: 0,
             over: false,
@@ -175,6 +184,7 @@ impl Play {
         // Epochs begin anew with an era.
         let revision = (s.era() << 40) + s.status_view(self.w.now).epoch;
         self.h.marks.push((s.time(holdfast_types::Millis(0)).0, revision, s.log_head().0));
+        self.observe_roots();
     }
 
     fn remember(&self) -> (Vec<u8>, usize, usize) {
@@ -256,6 +266,10 @@ impl Play {
                 }
             }
             Step::Tick => drop(self.w.propose(holdfast_vault_core::Command::Tick)),
+            Step::Root => self.rotate(),
+            Step::RootAdded => self.rotate_until("root.add"),
+            Step::RootSwitched => self.rotate_until("root.switch"),
+            Step::RootDropped => self.rotate_until("root.drop"),
             Step::Term => self.term(),
             Step::Retire => self.retire(),
             Step::Admit => self.admit(),

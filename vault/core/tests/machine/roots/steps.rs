@@ -5,7 +5,7 @@ use crate::world::{World, at_time};
 use holdfast_pki::bundle::{sec1_of_cert, verify_bundle_chain};
 use holdfast_pki::chain::{Usage, verify_by_anchor};
 use holdfast_types::{Digest, Millis};
-use holdfast_vault_core::{CaKey, Code, Command, RootKind, RootStep, State};
+use holdfast_vault_core::{CaKey, Code, Command, RootKind, RootStep, State, prepare};
 use holdfast_wire::v1;
 use prost::Message as _;
 use rustls_pki_types::CertificateDer;
@@ -358,4 +358,20 @@ fn an_issuer_of_the_root_that_signs_serves_it_and_each_root_keeps_its_own() {
     r.report();
     r.drop_root(a).unwrap();
     assert!(r.w.state.issuer_under(&a).is_none());
+}
+
+#[test]
+fn a_certificate_that_was_signed_before_its_root_was_dropped_comes_too_late() {
+    let mut r = Roots::new();
+    let token = r.w.mint("node");
+    let (nonce, hpke_pub) = ([3; 32], holdfast_wire::boxes::derive_keypair(&[4; 32]).1);
+    let proof = r.w.proof(&token, &nonce, &crate::world::csr().1, &hpke_pub);
+    let late = prepare::join(&r.w.leader(), token.id, &nonce, &proof, &mut r.w.entropy()).ok().unwrap();
+    r.order("software").unwrap();
+    r.settle(&mut []);
+    assert_eq!(r.trusted().len(), 1);
+    assert_eq!(code(r.w.apply(late.command).result), Code::Changed);
+    // The token is good still, for a certificate under the root that signs now.
+    r.report();
+    r.w.try_join(&token).unwrap();
 }

@@ -36,7 +36,8 @@ impl Play {
     /// A new term of the keyring.
     pub(super) fn term(&mut self) {
         let fresh = Secret::take(&mut self.w.entropy().draw("fresh term"));
-        let prepared = prepare::new_term(&self.w.leader(), &self.w.root, fresh, &mut self.w.entropy());
+        let signer = self.root_key(&self.w.state.signing_root_sha256().unwrap());
+        let prepared = prepare::new_term(&self.w.leader(), signer, fresh, &mut self.w.entropy());
         drop(self.w.commit(prepared));
         self.reopen();
     }
@@ -76,6 +77,7 @@ impl Play {
         if let Ok(Some(told)) = self.w.collect_voter(&m) {
             let said = self.w.voter_report(told.voter_id, 1);
             drop(self.w.says(told.voter_id, &said, None));
+            self.roots.voters.insert(told.voter_id, m);
         }
     }
 
