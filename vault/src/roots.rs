@@ -270,7 +270,8 @@ fn made(
         }
     };
     let (issuer, issuer_key) = new_issuer_key(leader, opened, &format!("issuer/{}", target.name), entropy)?;
-    let old = usable(opened)?;
+    // Those that cannot sign are not asked either: a dead token answers late, or never.
+    let old = if target.without_old { Vec::new() } else { usable(opened)? };
     let material = RootMaterial {
         signer: signer.as_ref().map(|s| s as &dyn CertSigner),
         der: target.given.as_ref().map(|g| g.der.as_slice()),
