@@ -83,6 +83,10 @@ impl Trust {
     pub fn bundle(&self) -> &v1::Bundle {
         &self.bundle.doc
     }
+    /// What the next bundle calls it.
+    pub fn bundle_sha256(&self) -> Digest {
+        self.bundle.sha256
+    }
     /// The charter in force.
     pub fn charter(&self) -> &v1::Charter {
         self.charters.head()
