@@ -109,7 +109,8 @@ pub fn document(v: &v1::RootsView) -> Value {
         "trusted": v.trusted.iter().map(root).collect::<Vec<_>>(),
         "reissued": v.reissued, "total": v.total, "since": time(v.since_ms), "waits_for": v.waits_for,
         "stragglers": v.stragglers.iter().map(straggler).collect::<Vec<_>>(),
-        "to_approve": approve::root_of(v).map(|der| hex(&sha256(&[&der]).0)), "to_sign": !v.issuer_csr.is_empty(), "hsm": v.hsm,
+        "to_approve": approve::root_of(v).map(|der| sha256(&[&der]).hex()),
+        "to_sign": !v.issuer_csr.is_empty(), "hsm": v.hsm,
     })
 }
 
@@ -179,7 +180,7 @@ async fn rotate(app: &App, a: RotateRoot) -> Result<(), Failure> {
     c.command_with(new, Action::RotateRoot(order), sealed).await?;
     let before = signer(&before).map(|r| r.sha256.clone()).unwrap_or_default();
     if a.without_old_root {
-        approve::ordered(app, &mut c).await?;
+        approve::ordered(app, &c).await?;
     }
     if a.detach {
         let document = json!({"ordered": true, "kind": kind, "before": hex(&before)});

@@ -6,9 +6,10 @@
 use super::{hex, show, view, wait};
 use crate::app::App;
 use crate::client::Cluster;
+use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::trust::Trust;
-use holdfast_pki::issue::cluster_of_root;
+use holdfast_pki::given::check_root;
 use holdfast_types::sha256;
 use holdfast_wire::{statement, v1};
 use serde_json::json;
@@ -38,7 +39,7 @@ pub async fn approve(app: &App, wanted: &str, detach: bool) -> Result<(), Failur
         let what = format!("the root that is shown is {found}, not the one that was named");
         return Err(Failure::new(Code::InvalidInput, what, "ask whoever ordered it for its SHA-256"));
     }
-    sign(&mut c, &shown, &root).await?;
+    sign(&c, &shown, &root).await?;
     if detach {
         return app.out.done(&json!({"approved": found}), "the signature is accepted: see `holdfast root status`");
     }
@@ -51,7 +52,7 @@ pub async fn approve(app: &App, wanted: &str, detach: bool) -> Result<(), Failur
 }
 
 /// Signs for the root that was ordered a moment ago, as soon as it is made.
-pub async fn ordered(app: &App, c: &mut Cluster) -> Result<(), Failure> {
+pub async fn ordered(app: &App, c: &Cluster) -> Result<(), Failure> {
     let deadline = Instant::now() + app.timeout(PATIENCE);
     loop {
         let v = view(c).await?;
@@ -67,7 +68,7 @@ pub async fn ordered(app: &App, c: &mut Cluster) -> Result<(), Failure> {
     }
 }
 
-async fn sign(c: &mut Cluster, shown: &v1::Statement, root: &[u8]) -> Result<(), Failure> {
+async fn sign(c: &Cluster, shown: &v1::Statement, root: &[u8]) -> Result<(), Failure> {
     let mut mine = v1::Statement { sigs: Vec::new(), ..shown.clone() };
     let signed = statement::add_signature(&mut mine, &c.operator.key);
     signed.map_err(|e| Failure::new(Code::Failed, e, "check the key files of the context"))?;
@@ -89,7 +90,9 @@ fn one_root_more(trust: &Trust, shown: &v1::Statement) -> Result<Vec<u8>, Failur
     let kept = ours.roots.iter().all(|r| b.roots.contains(r));
     let same = b.intake_pk == ours.intake_pk && b.stks.iter().all(|s| ours.stks.contains(s));
     match new.as_slice() {
-        [one] if follows && kept && same && cluster_of_root(one) == Some(trust.cluster()) => Ok((*one).clone()),
+        [one] if follows && kept && same && check_root(one, &trust.cluster(), clock::now()).is_ok() => {
+            Ok((*one).clone())
+        }
         _ => Err(other()),
     }
 }
@@ -117,7 +120,7 @@ mod tests {
 
     fn root(cluster: &ClusterId) -> (Key, Vec<u8>) {
         let key = Key(PrivateKey::generate().unwrap());
-        let der = new_root(&key, cluster, [5; 16], crate::clock::now(), ROOT_LIFE).unwrap().der;
+        let der = new_root(&key, cluster, [5; 16], clock::now(), ROOT_LIFE).unwrap().der;
         (key, der)
     }
 
@@ -170,7 +173,7 @@ mod tests {
             v1::Bundle { intake_pk: vec![7; 32], ..good.clone() },
         ];
         for lie in lies {
-            assert_eq!(one_root_more(&trust, &shown(&lie)).unwrap_err().code, "not-trusted", "{lie:?}");
+            assert_eq!(one_root_more(&trust, &shown(&lie)).unwrap_err().code, "untrusted", "{lie:?}");
         }
         // With its signature it is believed, without it is not.
         assert!(trust.clone().advance(&view(shown(&good))).is_err());

@@ -1,6 +1,7 @@
 //! The rotation of the root, on the machine itself: its steps one by one, and histories in which everything may happen.
 
 mod histories;
+mod lost;
 mod offline;
 mod steps;
 mod world;

@@ -20,7 +20,7 @@ fn root_of(r: &Roots, key: &SoftKey, life: Duration) -> Vec<u8> {
 }
 
 fn given(cert: &[u8], key: &str) -> v1::RotateRoot {
-    v1::RotateRoot { kind: "given".into(), cert: cert.to_vec(), box_sha256: Vec::new(), key: key.into() }
+    v1::RotateRoot { kind: "given".into(), cert: cert.to_vec(), key: key.into(), ..Default::default() }
 }
 
 /// Orders a root whose key travels with the order.

@@ -2,7 +2,7 @@
 
 use super::world::{ADMINS, HOUR, Roots, believes, rotate, v1_bundle};
 use crate::world::{World, at_time};
-use holdfast_pki::bundle::verify_bundle_chain;
+use holdfast_pki::bundle::{Admins, verify_bundle_chain};
 use holdfast_pki::chain::{Usage, verify_by_anchor};
 use holdfast_types::{Digest, Millis};
 use holdfast_vault_core::{CaKey, Code, Command, RootKind, RootStep, State};
@@ -271,7 +271,8 @@ fn whoever_slept_through_rotations_follows_the_bundles_from_the_root_it_knows() 
         r.settle(&mut all);
         r.report();
     }
-    let found = verify_bundle_chain(&r.w.state.bundle_chain(), &first, &r.w.cluster).unwrap();
+    let charters = r.charters();
+    let found = verify_bundle_chain(&r.w.state.bundle_chain(), &first, Admins::ever(&charters), &r.w.cluster).unwrap();
     assert_eq!(found.doc.roots, r.w.state.roots_der());
     assert!(found.doc.roots != first && v1_bundle(r.w.state.bundle_chain().last().unwrap()).cross.is_empty());
     // What is served with a leaf does not grow for ever.
