@@ -25,16 +25,16 @@ pub fn charters(admins: &[&[u8]]) -> CharterChain {
         roles: vec![role.to_owned()],
         owns: vec!["*".to_owned()],
     };
-    for (n, seeds) in admins.iter().enumerate() {
+    for (n, (version, seeds)) in (1..).zip(admins).enumerate() {
         let mut operators: Vec<_> = seeds.iter().map(|s| operator(*s, ADMIN)).collect();
         operators.push(operator(DEPLOYER, "Deployer"));
         let c = v1::Charter {
-            version: n as u64 + 1,
+            version,
             prev_sha256: chain.last().map(|st| sha256(&[&st.payload]).to_vec()).unwrap_or_default(),
             founding_nonce: if n == 0 { vec![1; 32] } else { Vec::new() },
             trust_domain: "a.example".to_owned(),
             operators,
-            thresholds: vec![v1::Threshold { action: PUT_CHARTER.to_owned(), k: 2.min(seeds.len() as u32) }],
+            thresholds: vec![v1::Threshold { action: PUT_CHARTER.to_owned(), k: if seeds.len() == 1 { 1 } else { 2 } }],
             ..v1::Charter::default()
         };
         // Everybody of the one before and of this one.
