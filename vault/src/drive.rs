@@ -321,24 +321,23 @@ pub async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prost::Message as _;
+    use holdfast_wire::statement::sign;
 
     #[test]
     fn a_bundle_that_admins_signed_comes_after_its_charter_and_before_the_next() {
-        let statement = |kind: &str, payload| v1::Statement { payload, r#type: kind.to_owned(), sigs: Vec::new() };
-        let charter = |version| {
-            let doc = v1::Charter { version, ..v1::Charter::default() };
-            statement("application/vnd.holdfast.charter.v1", doc.encode_to_vec())
-        };
+        let charter = |version| sign(&v1::Charter { version, ..v1::Charter::default() }, &[]).unwrap();
         let bundle = |epoch, charter_version| {
-            let doc = v1::Bundle { epoch, charter_version, ..v1::Bundle::default() };
-            statement("application/vnd.holdfast.bundle.v1", doc.encode_to_vec())
+            sign(&v1::Bundle { epoch, charter_version, ..v1::Bundle::default() }, &[]).unwrap()
         };
         let told = links(vec![charter(2), charter(3)], vec![bundle(4, 0), bundle(5, 2), bundle(6, 0)]);
-        let word = |p: &Push| match p {
-            Push::Charter(st) => format!("charter {}", peek::<v1::Charter>(st).unwrap().version),
-            Push::Bundle(st) => format!("bundle {}", peek::<v1::Bundle>(st).unwrap().epoch),
-            _ => String::new(),
+        let word = |p: &Push| {
+            if let Push::Charter(st) = p {
+                format!("charter {}", peek::<v1::Charter>(st).unwrap().version)
+            } else if let Push::Bundle(st) = p {
+                format!("bundle {}", peek::<v1::Bundle>(st).unwrap().epoch)
+            } else {
+                String::new()
+            }
         };
         let told: Vec<String> = told.iter().map(word).collect();
         assert_eq!(told, ["bundle 4", "charter 2", "bundle 5", "bundle 6", "charter 3"]);
