@@ -180,7 +180,7 @@ async fn rotate(app: &App, a: RotateRoot) -> Result<(), Failure> {
     c.command_with(new, Action::RotateRoot(order), sealed).await?;
     let before = signer(&before).map(|r| r.sha256.clone()).unwrap_or_default();
     if a.without_old_root {
-        approve::ordered(app, &c).await?;
+        approve::ordered(app, &mut c).await?;
     }
     if a.detach {
         let document = json!({"ordered": true, "kind": kind, "before": hex(&before)});

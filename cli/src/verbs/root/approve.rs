@@ -52,11 +52,13 @@ pub async fn approve(app: &App, wanted: &str, detach: bool) -> Result<(), Failur
 }
 
 /// Signs for the root that was ordered a moment ago, as soon as it is made.
-pub async fn ordered(app: &App, c: &Cluster) -> Result<(), Failure> {
+pub async fn ordered(app: &App, c: &mut Cluster) -> Result<(), Failure> {
     let deadline = Instant::now() + app.timeout(PATIENCE);
     loop {
         let v = view(c).await?;
         if let Some(shown) = v.to_approve {
+            // What it follows may be newer than what was known when this began.
+            c.learn().await?;
             let root = one_root_more(&c.trust, &shown)?;
             return sign(c, &shown, &root).await;
         }
