@@ -45,11 +45,12 @@ impl Trust {
                 next.chains.charter_chain.push(st.clone());
             }
         }
-        let held = self.charters.head().version;
+        let mut held = self.charters.head().version;
         for st in &answer.bundle_chain {
             if statement::peek::<v1::Bundle>(st).map_err(Failure::untrusted)?.epoch > next.bundle.doc.epoch {
                 let admins = Admins::since(&next.charters, held);
                 next.bundle = follow(&next.bundle, st, admins, &self.cluster).map_err(Failure::untrusted)?;
+                held = held.max(next.bundle.doc.charter_version);
                 next.chains.bundle_chain.push(st.clone());
             }
         }

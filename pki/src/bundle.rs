@@ -117,8 +117,9 @@ impl<'a> Admins<'a> {
     pub fn ever(charters: &'a CharterChain) -> Self {
         Self::since(charters, 0)
     }
-    /// After a Bundle that names `version`.
-    fn after(self, version: u64) -> Self {
+    /// For what follows a Bundle that names `version`: what is named never goes back.
+    #[must_use]
+    pub fn after(self, version: u64) -> Self {
         Self { floor: self.floor.max(version), ..self }
     }
     fn verify(&self, st: &v1::Statement, named: u64) -> Result<Verified<v1::Bundle>, BundleError> {

@@ -37,7 +37,7 @@ impl BundleChain {
     pub(crate) fn verify(
         anchor: &Digest,
         cluster: &ClusterId,
-        admins: Admins<'_>,
+        mut admins: Admins<'_>,
         chain: &[Statement],
     ) -> Result<Self, Refusal> {
         let no_anchor = || {
@@ -49,6 +49,7 @@ impl BundleChain {
         let mut links = chain.iter();
         let mut c = links.find_map(|st| Self::pinned(anchor, cluster, st)).ok_or_else(no_anchor)?;
         for st in links {
+            admins = admins.after(c.head().charter_version);
             match c.observe(st, admins)? {
                 News::Todo(next) => c.adopt(next),
                 News::AlreadyDone | News::Stale => {

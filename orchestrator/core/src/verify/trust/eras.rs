@@ -49,7 +49,7 @@ impl NodeTrust {
     pub fn catch_up(&self, charters: &[Statement], bundles: &[Statement]) -> Result<Option<Self>, Refusal> {
         let (mut next, mut news) = (self.clone(), false);
         // A link that Admins signed is judged by the charter that it names, if that is none older than the one held until now.
-        let held = self.charter.head().version;
+        let mut held = self.charter.head().version;
         for st in charters {
             if let News::Todo(n) = next.observe_charter(st)? {
                 next.adopt_charter(n);
@@ -61,6 +61,7 @@ impl NodeTrust {
                 && let News::Todo(n) = next.bundle.observe(st, Admins::since(&next.charter, held))?
             {
                 next.adopt_bundle(n);
+                held = held.max(next.bundle().charter_version);
                 news = true;
             }
         }
