@@ -89,8 +89,13 @@ chaos: root setup ## kills, cuts off and stops daemons at drawn moments: make ch
 	  seed=$$(( seed + 1 )); \
 	done
 
+# Histories of the simulation of the vault.
+SEEDS ?= 10000
 .PHONY: soak
-soak: ## the same for an hour, with seeds that nobody has tried: make soak MINUTES=60
+soak: root setup ## each rotation killed at every step, ten thousand simulated histories, and chaos for an hour: make soak MINUTES=60
+	@cargo build --locked --quiet --workspace --bins --tests
+	@HOLDFAST_SWEEP=every cargo nextest run --locked --workspace --profile ci -E 'package(suite) and binary(e2e) and test(/^voters::sweep::/)'
+	@HOLDFAST_SEEDS=$(SEEDS) cargo test --locked --quiet --release --package holdfast-vault-core --test simulation
 	@$(MAKE) chaos SEED=$$(( $$(date +%s) )) MINUTES=$(if $(filter command line,$(origin MINUTES)),$(MINUTES),60)
 
 # Named in the documentation of later versions. They fail until they do what they say.

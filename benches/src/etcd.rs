@@ -25,16 +25,36 @@ struct PutRequest {
 #[derive(Clone, PartialEq, Message)]
 struct PutResponse {}
 
+/// `etcdserverpb.StatusRequest`.
+#[derive(Clone, PartialEq, Message)]
+struct StatusRequest {}
+
+/// `etcdserverpb.StatusResponse`, as far as it is used.
+#[derive(Clone, PartialEq, Message)]
+struct StatusResponse {
+    #[prost(message, optional, tag = "1")]
+    header: Option<Header>,
+    #[prost(uint64, tag = "4")]
+    leader: u64,
+}
+
+/// `etcdserverpb.ResponseHeader`, as far as it is used.
+#[derive(Clone, PartialEq, Message)]
+struct Header {
+    #[prost(uint64, tag = "2")]
+    member_id: u64,
+}
+
 /// A cluster of etcd, gone when dropped.
 pub struct Etcd {
-    members: Vec<Child>,
+    processes: Vec<Child>,
     clients: Vec<String>,
     _dir: tempfile::TempDir,
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        for m in &mut self.members {
+        for m in &mut self.processes {
             drop(m.kill());
             drop(m.wait());
         }
@@ -57,13 +77,33 @@ impl Etcd {
             let started = c.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
             members.push(started.map_err(|e| format!("etcd does not start ({e}): apt-get install etcd-server"))?);
         }
-        Ok(Self { members, clients: urls.into_iter().map(|(client, _)| client).collect(), _dir: dir })
+        Ok(Self { processes: members, clients: urls.into_iter().map(|(client, _)| client).collect(), _dir: dir })
     }
 
-    /// Puts values of `bytes` bytes from `clients` clients, a connection each, all at the leader's or any member.
-    pub async fn puts(&self, clients: usize, bytes: usize, span: Duration) -> Result<Taken, Failed> {
+    /// The addresses of all members.
+    pub fn members(&self) -> &[String] {
+        &self.clients
+    }
+
+    /// The address of the member that leads.
+    pub async fn leader(&self) -> Result<String, Failed> {
+        for addr in &self.clients {
+            let mut grpc = tonic::client::Grpc::new(connect(addr).await?);
+            grpc.ready().await?;
+            let path = PathAndQuery::from_static("/etcdserverpb.Maintenance/Status");
+            let codec = tonic_prost::ProstCodec::<StatusRequest, StatusResponse>::default();
+            let status = grpc.unary(tonic::Request::new(StatusRequest {}), path, codec).await?.into_inner();
+            if status.header.is_some_and(|h| h.member_id == status.leader) {
+                return Ok(addr.clone());
+            }
+        }
+        Err("no member of etcd leads".into())
+    }
+
+    /// Puts values of `bytes` bytes from `clients` clients, a connection each, spread over `addrs`.
+    pub async fn puts(addrs: &[String], clients: usize, bytes: usize, span: Duration) -> Result<Taken, Failed> {
         let mut channels = Vec::with_capacity(clients);
-        let addrs = self.clients.iter().cycle().take(clients);
+        let addrs = addrs.iter().cycle().take(clients);
         for addr in addrs {
             channels.push(connect(addr).await?);
         }

@@ -24,8 +24,12 @@ pub fn unlocked() -> Result<Line, Failed> {
 
 /// Resident memory of the vault's process.
 pub fn resident_mib(w: &World) -> Result<f64, Failed> {
-    let pid = w.vault.as_ref().ok_or("the vault does not run")?.pid();
+    memory_mib(w.vault.as_ref().ok_or("the vault does not run")?.pid(), "VmRSS:")
+}
+
+/// What `/proc/<pid>/status` says under this name.
+pub fn memory_mib(pid: u32, name: &str) -> Result<f64, Failed> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib = status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    Ok(kib.ok_or("no VmRSS")?.parse::<f64>()? / 1024.0)
+    let kib = status.lines().find_map(|l| l.strip_prefix(name)?.trim().strip_suffix(" kB"));
+    Ok(kib.ok_or_else(|| format!("no {name}"))?.parse::<f64>()? / 1024.0)
 }

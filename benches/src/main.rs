@@ -46,7 +46,7 @@ struct Measurement {
     measure: fn() -> Result<Line, Failed>,
 }
 
-const MEASUREMENTS: [Measurement; 22] = [
+const MEASUREMENTS: [Measurement; 24] = [
     Measurement { name: "issue-leaves", how: leaves::HOW, measure: leaves::over_open_connections },
     Measurement { name: "bare-leaves", how: bare::HOW, measure: bare::over_open_connections },
     Measurement { name: "grants", how: grants::HOW, measure: grants::in_batches },
@@ -60,8 +60,10 @@ const MEASUREMENTS: [Measurement; 22] = [
     Measurement { name: "failover", how: failover::HOW, measure: failover::after_a_kill },
     Measurement { name: "start-100k", how: restart::HOW_START, measure: restart::large },
     Measurement { name: "unlock", how: restart::HOW_UNLOCK, measure: restart::unlock },
+    Measurement { name: "unlock-3", how: restart::HOW_UNLOCK_3, measure: restart::unlock_three },
     Measurement { name: "rewrap-p99", how: undisturbed::HOW_REWRAP, measure: undisturbed::rewrap },
     Measurement { name: "snapshot-stall", how: undisturbed::HOW_SNAPSHOT, measure: undisturbed::snapshot },
+    Measurement { name: "snapshot-peak", how: undisturbed::HOW_PEAK, measure: undisturbed::peak },
     Measurement { name: "rss-10k", how: memory::HOW, measure: memory::of_a_large_cluster },
     Measurement { name: "idle-rss", how: idle::HOW, measure: idle::unlocked },
     Measurement { name: "connected-rss", how: memory::HOW_CONNECTED, measure: memory::of_a_connected_node },

@@ -1,7 +1,7 @@
 //! How long a voter needs until it serves again: its start, and the unlock.
 
 use crate::Failed;
-use crate::cluster::{self, world::World};
+use crate::cluster::{self, voters::Voters, world::World};
 use crate::line::{Goal, Line};
 use crate::puts::Operator;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ pub const HOW_START: &str = "a voter with 100000 secrets of 1 KiB, put by 64 cli
      `holdfast unlock`, which is when it serves; beside: the same before anything was put";
 pub const HOW_UNLOCK: &str = "median of 10: `holdfast unlock` of a restarted voter that is alone and holds next to nothing, from the start of \
      the CLI to its exit, which is when the voter serves; beside: `holdfast status` then, median of 10";
+pub const HOW_UNLOCK_3: &str = "median of 5: one `holdfast unlock` of all three voters after all were killed, from the start of the CLI to the moment \
+     when each of them says that it serves; beside: `holdfast status` then, median of 5";
 
 const CLIENTS: usize = 64;
 /// Secrets of a large cluster.
@@ -50,6 +52,29 @@ pub fn unlock() -> Result<Line, Failed> {
         w.start_vault();
         unlocks.push(millis(|| w.unlock()));
         looks.push(millis(|| drop(w.ok(&["status"]))));
+    }
+    Ok(Line { value: median(unlocks), unit: "ms", beside: median(looks), goal: Goal::AtMost(300.0) })
+}
+
+pub fn unlock_three() -> Result<Line, Failed> {
+    const CUTS: usize = 5;
+    let mut v = Voters::founded(3);
+    v.settle();
+    let (mut unlocks, mut looks) = (Vec::with_capacity(CUTS), Vec::with_capacity(CUTS));
+    for _ in 0..CUTS {
+        (0..v.all.len()).for_each(|n| v.kill(n));
+        for voter in &mut v.all {
+            voter.start(&[]);
+            voter.becomes("sealed");
+        }
+        let (sockets, key) = (v.sockets(), v.w.unlock_key.display().to_string());
+        let mut unlock = vec!["unlock", "--key-file", key.as_str()];
+        unlock.extend(sockets.iter().map(String::as_str));
+        unlocks.push(millis(|| {
+            v.w.ok(&unlock);
+            v.all.iter().for_each(|voter| voter.becomes("ready"));
+        }));
+        looks.push(millis(|| drop(v.w.ok(&["status"]))));
     }
     Ok(Line { value: median(unlocks), unit: "ms", beside: median(looks), goal: Goal::AtMost(300.0) })
 }

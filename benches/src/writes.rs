@@ -18,8 +18,8 @@ pub const HOW: &str = "64 clients, each on a connection of its own, put 1 KiB se
 pub const HOW_P99: &str = "the same run: 99 of 100 calls were answered within; beside: etcd's";
 
 pub const HOW_3: &str = "the same at the leader of three voters on this machine: in the logs of two and synced there before it is answered; \
-     beside: etcd with three members, the clients spread over them";
-pub const HOW_3_P99: &str = "the same run: 99 of 100 calls were answered within; beside: etcd's";
+     beside: etcd with three members, with its clients all at its leader or spread over the members, whichever is better";
+pub const HOW_3_P99: &str = "the same run: 99 of 100 calls were answered within; beside: etcd's, in its better way";
 
 const CLIENTS: usize = 64;
 const BYTES: usize = 1 << 10;
@@ -27,7 +27,8 @@ const SPAN: Duration = Duration::from_secs(5);
 /// Versions each client has ready: more than it comes to.
 const READY: usize = 1500;
 
-type Both = (Taken, Taken);
+/// Ours, and each way of the peer's.
+type Both = (Taken, Vec<Taken>);
 
 fn puts(home: &Path, port: u16) -> Result<Taken, Failed> {
     cluster::runtime()?.block_on(async {
@@ -36,9 +37,16 @@ fn puts(home: &Path, port: u16) -> Result<Taken, Failed> {
     })
 }
 
-fn etcd(members: usize) -> Result<Taken, Failed> {
+fn etcd(members: usize) -> Result<Vec<Taken>, Failed> {
     let etcd = Etcd::start(members)?;
-    cluster::runtime()?.block_on(etcd.puts(CLIENTS, BYTES, SPAN))
+    cluster::runtime()?.block_on(async {
+        let mut ways = vec![Etcd::puts(etcd.members(), CLIENTS, BYTES, SPAN).await?];
+        // Ours are at the leader too: a follower sends its clients there.
+        if members > 1 {
+            ways.push(Etcd::puts(&[etcd.leader().await?], CLIENTS, BYTES, SPAN).await?);
+        }
+        Ok(ways)
+    })
 }
 
 fn one() -> Result<&'static Both, Failed> {
@@ -72,11 +80,13 @@ fn once(
 }
 
 fn rate((ours, theirs): &Both, times: f64) -> Line {
-    Line { value: ours.a_second, unit: "puts/s", beside: theirs.a_second, goal: Goal::OfBeside(times) }
+    let beside = theirs.iter().map(|t| t.a_second).fold(0.0, f64::max);
+    Line { value: ours.a_second, unit: "puts/s", beside, goal: Goal::OfBeside(times) }
 }
 
 fn p99((ours, theirs): &Both) -> Line {
-    let (value, beside) = (ours.quantile_ms(0.99), theirs.quantile_ms(0.99));
+    let (value, each) = (ours.quantile_ms(0.99), theirs.iter().map(|t| t.quantile_ms(0.99)));
+    let beside = each.fold(f64::INFINITY, f64::min);
     Line { value, unit: "ms", beside, goal: Goal::AboveBeside(0.0) }
 }
 

@@ -1,7 +1,7 @@
 //! Files that only their owner may read: written whole or not at all, checked when they are read.
 
 use crate::errors::{Code, Failure};
-use holdfast_transport::files::{PRIVATE, must_be_private, remove, replace};
+use holdfast_transport::files::{PRIVATE, must_be_private, remove, replace_among_others};
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -17,7 +17,7 @@ pub fn make_private_dir(dir: &Path) -> Result<(), Failure> {
 
 /// Replaces `path` by `bytes`, readable by its owner alone.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    replace(path, bytes, PRIVATE).map_err(|e| Failure::io("write", path, &e))
+    replace_among_others(path, bytes, PRIVATE).map_err(|e| Failure::io("write", path, &e))
 }
 
 /// The folders in a folder; none if it cannot be read.

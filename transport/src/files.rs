@@ -17,15 +17,25 @@ pub const PUBLIC: u32 = 0o644;
 /// Replaces `path` by `bytes` with `mode`: written beside it, synced, renamed, and the folder synced. After a crash the
 /// file holds either the old or the new bytes.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let beside = beside(path);
-    match fs::remove_file(&beside) {
+    replace_by(&beside(path), path, bytes, mode)
+}
+
+/// The same where several processes may do so at a time: what is written beside it bears the process' number. The last counts.
+pub fn replace_among_others(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut own = beside(path).into_os_string();
+    own.push(format!(".{}", std::process::id()));
+    replace_by(Path::new(&own), path, bytes, mode)
+}
+
+fn replace_by(beside: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    match fs::remove_file(beside) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         Ok(()) | Err(_) => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&beside, path)?;
+    fs::rename(beside, path)?;
     sync_folder(path)
 }
 

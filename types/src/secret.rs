@@ -182,4 +182,40 @@ mod tests {
         assert!(s.ct_eq(&s.duplicate()));
         assert!(s.is_locked());
     }
+
+    /// A mapping of this process, as the kernel shows it: from, to, rights, flags.
+    fn mappings() -> Vec<(usize, usize, String, String)> {
+        let mut all: Vec<(usize, usize, String, String)> = Vec::new();
+        for line in std::fs::read_to_string("/proc/self/smaps").unwrap().lines() {
+            let mut words = line.split_whitespace();
+            let first = words.next().unwrap();
+            if let Some(flags) = line.strip_prefix("VmFlags:") {
+                all.last_mut().unwrap().3 = format!("{flags} ");
+            } else if let Some((from, to)) = first.split_once('-') {
+                let address = |text| usize::from_str_radix(text, 16).unwrap();
+                all.push((address(from), address(to), words.next().unwrap().to_owned(), String::new()));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn a_secret_lies_in_a_locked_page_of_no_dump_between_two_that_nobody_may_touch() {
+        let (s, plain) = (Secret::<DiskKey, 32>::take(&mut [7; 32]), vec![7_u8; 32]);
+        let at = s.expose().as_ptr().addr();
+        let all = mappings();
+        let own = all.iter().position(|(from, to, ..)| (*from..*to).contains(&at)).unwrap();
+        let (from, to, rights, flags) = &all[own];
+        assert_eq!(rights, "rw-p");
+        assert!(flags.contains(" lo ") && flags.contains(" dd "), "locked and in no dump: {flags}");
+        assert_eq!(to - from, 4096, "it shares its mapping with what is no secret");
+        for (near, (begins, ends, rights, _)) in [("before", &all[own - 1]), ("behind", &all[own + 1])] {
+            assert!(*ends == *from || *begins == *to, "there is a hole {near} it");
+            assert_eq!(rights, "---p", "what lies {near} it can be touched");
+        }
+        // The control: what is no secret lies in a page without any of this.
+        let at = plain.as_ptr().addr();
+        let (.., flags) = all.iter().find(|(from, to, ..)| (*from..*to).contains(&at)).unwrap();
+        assert!(!flags.contains(" lo ") && !flags.contains(" dd "), "{flags}");
+    }
 }

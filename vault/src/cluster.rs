@@ -92,6 +92,8 @@ pub struct Cluster {
     pub seen: crate::seen::Seen,
     /// What the voters say of their tokens.
     pub tokens: crate::hsm::tokens::Tokens,
+    /// Nodes that remember more than this cluster does.
+    pub remembered: crate::unsaid::Remembered,
 }
 
 /// How long connections of a replaced certificate go on.

@@ -28,7 +28,7 @@ use crate::roots;
 use crate::run::Daemon;
 use crate::standing::{ROLLED_BACK, Standing};
 use crate::throttle::Throttle;
-use crate::unsaid::Impostors;
+use crate::unsaid::{Impostors, Remembered};
 use arc_swap::ArcSwap;
 use holdfast_policy::Policies;
 use holdfast_transport::daemon::{listen, systemd};
@@ -262,6 +262,7 @@ impl Daemon {
             impostors: Impostors::default(),
             seen: crate::seen::Seen::default(),
             tokens: Tokens::default(),
+            remembered: Remembered::default(),
         })
     }
 

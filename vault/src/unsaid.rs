@@ -1,5 +1,5 @@
 //! What a voter has seen and only the leader can write down: how it was opened, attempts to open it that failed, and voters
-//! that spoke as another. It is told with the next report, once.
+//! that spoke as another. It is told with the next report, once. And what nodes say of the vault itself.
 
 use holdfast_types::VoterId;
 use holdfast_wire::v1;
@@ -103,6 +103,27 @@ impl Impostors {
     }
 }
 
+/// What a node says of a vault whose statuses are older than what it has seen.
+pub const SET_BACK: &str = "status-set-back";
+
+/// Nodes that said so lately: all voters were put back to where they were, without a new era.
+#[derive(Debug, Default)]
+pub struct Remembered(Mutex<BTreeMap<String, Instant>>);
+
+impl Remembered {
+    /// A node said so.
+    pub fn said(&self, node: String, now: Instant) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(node, now);
+    }
+
+    /// Those to be told of.
+    pub fn lately(&self, now: Instant) -> Vec<String> {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = said.iter().filter(|(_, at)| now.saturating_duration_since(**at) < WARNED);
+        lately.map(|(node, _)| node.clone()).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +166,14 @@ mod tests {
         unsaid.impostor(VoterId(3));
         unsaid.told(&word);
         assert_eq!(report(&unsaid).impostors, [3]);
+    }
+
+    #[test]
+    fn what_a_node_remembers_is_warned_of_for_an_hour() {
+        let (remembered, t) = (Remembered::default(), Instant::now());
+        remembered.said("node/a".to_owned(), t);
+        assert_eq!(remembered.lately(t + Duration::from_secs(3599)), ["node/a"]);
+        assert!(remembered.lately(t + Duration::from_secs(3600)).is_empty());
     }
 
     #[test]

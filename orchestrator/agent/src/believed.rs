@@ -155,6 +155,10 @@ impl Believed {
     pub fn versions(&self) -> (u64, u64) {
         self.locked(|i| (i.trust.bundle().epoch, i.trust.charter().head().version))
     }
+    /// Why this Status is of a vault that was set back, if it is.
+    pub fn set_back(&self, st: &Statement) -> Option<Refusal> {
+        self.locked(|i| i.trust.set_back(st))
+    }
     /// True if a Status is in force and keys are held: an assignment could pass.
     pub fn can_start(&self) -> bool {
         self.locked(|i| i.trust.status().is_some() && i.ring.newest().is_some())
@@ -293,7 +297,9 @@ fn removed() -> Refusal {
 }
 
 impl Inner {
-    /// LAW: only a removal is for ever. Any other entry is of certificates that are over, and a later one counts again.
+    /// LAW: only a removal is for ever (`a_node_that_was_removed_ends_its_tasks_and_starts_nothing_ever_again`,
+    /// `a_node_whose_certificates_are_revoked_keeps_its_tasks_for_their_leases`). Any other entry is of certificates that are
+    /// over, and a later one counts again.
     fn standing(&self) -> Standing {
         match self.trust.revoked_below(self.me.node_id.as_str()) {
             None => Standing::Counts,

@@ -36,6 +36,9 @@ const MOVE: Duration = Duration::from_secs(5);
 /// Time to end by itself for a task whose grant the vault takes back.
 const REVOKE_GRACE: Duration = Duration::from_secs(5);
 
+/// So many older statuses in a row are of a vault that was set back: a leader that was followed unawares sends no more.
+const SET_BACK: u32 = 3;
+
 /// The vault's side of a node.
 pub struct VaultSync<G: Ground> {
     /// The node.
@@ -58,6 +61,8 @@ struct Stream {
     link: Link,
     /// The first report showed what was held of the era before.
     shows: bool,
+    /// Statuses in a row that are older than what was seen.
+    older: u32,
 }
 
 /// What goes with the first report of a stream, which tells everything that the node runs.
@@ -152,7 +157,7 @@ impl<G: Ground> VaultSync<G> {
         let pushes = opened.map_err(|status| link.explain(status))?.into_inner();
         metrics::gauge!("holdfast_agent_vault_connected").set(1.0);
         tracing::info!(vault = %link.server.peer.id.short(), addr = %link.addr, "stream to the vault opened");
-        Ok(Stream { out, pushes, reader, told, link, shows })
+        Ok(Stream { out, pushes, reader, told, link, shows, older: 0 })
     }
 
     async fn serve(&self, mut stream: Stream) -> Result<Ended, Failure> {
@@ -229,6 +234,11 @@ impl<G: Ground> VaultSync<G> {
             Some(Push::Status(st)) => {
                 if let Err(failure) = check_clock(&st) {
                     tracing::warn!(code = %failure.code, "{}", failure.line());
+                }
+                let refusal = node.believed.set_back(&st);
+                stream.older = if refusal.is_some() { stream.older.saturating_add(1) } else { 0 };
+                if let Some(refusal) = refusal.filter(|_| stream.older == SET_BACK) {
+                    node.accuser.document(&refusal, Some(&st));
                 }
                 self.observe(Document::Status(st.clone()), &st).await;
             }

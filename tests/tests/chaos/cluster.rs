@@ -17,6 +17,9 @@ const TOKENS: usize = 6;
 
 /// What was seen.
 pub struct Story {
+    /// What was to happen, and what did.
+    kinds: Vec<Kind>,
+    happened: Vec<Kind>,
     ops: Vec<Op>,
     held: Vec<Held>,
     strange: Vec<String>,
@@ -67,9 +70,17 @@ impl Story {
         }
 
         let until = Instant::now() + time;
+        // Each kind once, shortly; then, while there is time, whatever comes, for longer.
+        let mut happened = Vec::new();
+        for kind in draw.shuffled(kinds) {
+            happen(&mut v, net, kind, draw, 1200);
+            happened.push(kind);
+            std::thread::park_timeout(draw.wait(0, 500));
+        }
         while Instant::now() < until {
             let kind = kinds[draw.below(kinds.len())];
-            happen(&mut v, net, kind, draw);
+            happen(&mut v, net, kind, draw, 2500);
+            happened.push(kind);
             // A moment without a fault, now and then none at all.
             std::thread::park_timeout(draw.wait(0, 1500));
         }
@@ -87,11 +98,13 @@ impl Story {
         });
         v.verifies();
         let (ops, held, strange) = clients.notes.taken();
-        Self { ops, held, strange }
+        Self { kinds: kinds.to_vec(), happened, ops, held, strange }
     }
 
     /// Enough happened to be judged, and nothing of it was wrong.
     pub fn judged(self) {
+        let missed: Vec<_> = self.kinds.iter().filter(|k| !self.happened.contains(k)).collect();
+        assert!(missed.is_empty(), "never happened: {missed:?}");
         let count = |outcome: Outcome| self.ops.iter().filter(|op| op.outcome == outcome).count();
         let (done, refused, unknown) = (count(Outcome::Done), count(Outcome::Refused), count(Outcome::Unknown));
         eprintln!(

@@ -1,13 +1,12 @@
-//! What goes wrong with disks: small ones that fill up, and what `strace` does from outside to a process that waits for its
-//! disk: it lets it wait longer, or kills it right there.
+//! What goes wrong with disks: small ones that fill up. What is done to a process that waits for its disk is in `traced`.
 
 use crate::net::VOTERS;
+use crate::traced::Traced;
 use crate::voters::{Voter, Voters};
-use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// How small a voter's small disk is.
 const SMALL: &str = "size=160m,mode=0700";
@@ -58,28 +57,6 @@ pub fn free(dir: &Path) {
     fs::remove_file(dir.join(BALLAST)).unwrap();
 }
 
-/// What is done to a process whenever it waits for its disk.
-pub struct Traced(Child);
-impl Traced {
-    /// `inject`: as in strace(1).
-    pub fn begin(pid: u32, inject: &str) -> Self {
-        let mut c = Command::new("strace");
-        c.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
-        c.args(["-e", &format!("inject=fsync,fdatasync:{inject}"), "-p", &pid.to_string()]);
-        c.stdin(Stdio::null()).stdout(Stdio::null());
-        Self(c.spawn().unwrap_or_else(|e| panic!("strace: {e}")))
-    }
-    /// Lets the process alone again. It was under it all the time, unless it has ended.
-    pub fn end(mut self, voter: &mut Voter) {
-        let left = self.0.try_wait().unwrap();
-        assert!(left.is_none() || ended(voter), "strace ended before the voter: {left:?}");
-        if left.is_none() {
-            kill_process(Pid::from_child(&self.0), Signal::INT).unwrap();
-            self.0.wait().unwrap();
-        }
-    }
-}
-
 /// Whether the voter's process is over.
 pub fn ended(voter: &mut Voter) -> bool {
     voter.daemon.as_mut().is_none_or(|d| d.exited().is_some())
@@ -102,16 +79,9 @@ pub fn really() {
     c.args(["-c", script]).arg(dir.path().join("file")).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = c.spawn().unwrap();
     let traced = Traced::begin(child.id(), "signal=SIGKILL:when=1");
-    let status = format!("/proc/{}/status", child.id());
-    crate::world::eventually("the process to be traced", || {
-        let text = fs::read_to_string(&status).ok()?;
-        let tracer = text.lines().find_map(|l| l.strip_prefix("TracerPid:"))?.trim().to_owned();
-        (tracer != "0").then_some(())
-    });
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     let o = child.wait_with_output().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&o.status), Some(9), "{o:?}");
     assert!(o.stdout.is_empty(), "it went on after its write");
-    let mut tracer = traced.0;
-    tracer.wait().unwrap();
+    traced.wait();
 }

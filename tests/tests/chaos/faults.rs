@@ -1,10 +1,14 @@
 //! What goes wrong, drawn from a seed, and how it is undone.
 
-use crate::disks::{self, Traced};
+use crate::disks;
 use crate::net::{CLIENTS, Net, VOTERS};
+use crate::traced::Traced;
 use crate::voters::Voters;
+use crate::world::{eventually, within};
 use rustix::process::Signal;
-use std::path::PathBuf;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A kind of fault.
@@ -28,12 +32,31 @@ pub enum Kind {
     Stopped,
     /// SIGKILL, and a new process whose clock is off.
     Misdated,
+    /// Its clock jumps by a minute while it runs, and back.
+    Jumped,
     /// No room on its disk, and room again later; then a new process.
     Full,
     /// Whatever it writes takes its disk a long time.
     Slow,
     /// SIGKILL while it waits for its disk for the K-th time, and a new process.
     KilledWriting,
+}
+impl Kind {
+    pub const ALL: [Self; 13] = [
+        Self::Isolated,
+        Self::Deaf,
+        Self::Mute,
+        Self::OneLink,
+        Self::Flapping,
+        Self::Killed,
+        Self::AllKilled,
+        Self::Stopped,
+        Self::Misdated,
+        Self::Jumped,
+        Self::Full,
+        Self::Slow,
+        Self::KilledWriting,
+    ];
 }
 
 /// Numbers drawn from a seed (SplitMix64).
@@ -54,14 +77,25 @@ impl Draw {
     pub fn wait(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(least + self.number() % (most - least))
     }
+    /// All of them in a drawn order.
+    pub fn shuffled<T: Copy>(&mut self, all: &[T]) -> Vec<T> {
+        let mut left = all.to_vec();
+        (0..all.len()).map(|_| left.swap_remove(self.below(left.len()))).collect()
+    }
 }
 
 /// How far a clock is off, in seconds; leases are judged with room for two such clocks.
 pub const OFF: [&str; 2] = ["+2s", "-2s"];
 pub const OFF_BY: Duration = Duration::from_secs(2);
 
-/// A voter under clients waits for its disk so often within this time.
-const WRITES: Duration = Duration::from_secs(8);
+/// How far a clock jumps under a running voter. Its time follows at half to double pace (docs/decisions/0011): as long as a
+/// jump lasts, that is no further off than a clock that is off all the time.
+const JUMPS: [&str; 2] = ["+60s", "-60s"];
+const JUMP_LASTS: Duration = Duration::from_millis(1500);
+
+/// A voter under clients waits for its disk this often, at most, until it is killed there, and within this time.
+const WRITES: usize = 12;
+const WRITES_WITHIN: Duration = Duration::from_secs(20);
 
 fn pid(v: &Voters, n: usize) -> u32 {
     v.all[n].daemon.as_ref().expect("every voter is up before a fault").pid()
@@ -71,6 +105,52 @@ fn libfaketime() -> PathBuf {
     let dirs = std::fs::read_dir("/usr/lib").unwrap().flatten();
     let mut found = dirs.map(|e| e.path().join("faketime/libfaketimeMT.so.1")).filter(|p| p.exists());
     found.next().expect("libfaketime is installed: make setup")
+}
+
+/// What a process is started with whose clock the test sets while it runs; `file` says how far off it is.
+pub fn clock_of(c: &mut Command, file: &Path) {
+    c.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", file).env("FAKETIME_NO_CACHE", "1");
+    c.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+}
+
+/// Sets that clock: whoever reads the file finds the whole of the one or of the other.
+pub fn set_clock(file: &Path, by: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, by).unwrap();
+    std::fs::rename(&new, file).unwrap();
+}
+
+/// That a clock that is set under a running process is another for it.
+pub fn clocks_really_jump() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("clock");
+    set_clock(&file, "+0s");
+    let script = "import sys, time\nfor line in sys.stdin: print(time.time() - time.monotonic(), flush=True)\n";
+    let mut c = Command::new("python3");
+    clock_of(&mut c, &file);
+    let mut child = c.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ask = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut clock = |by: &str| -> f64 {
+        set_clock(&file, by);
+        ask.write_all(b"now\n").unwrap();
+        answers.next().unwrap().unwrap().parse().unwrap()
+    };
+    let begun = clock("+0s");
+    for (by, off) in [(JUMPS[0], 60.0), (JUMPS[1], -60.0), ("+0s", 0.0)] {
+        let apart = clock(by) - begun;
+        assert!((apart - off).abs() < 5.0, "{by}: the process's clock is {apart} s off");
+    }
+    drop(ask);
+    child.wait().unwrap();
+}
+
+/// SIGKILL for a process that runs; then there is none of it.
+fn kill(v: &mut Voters, n: usize) {
+    let pid = pid(v, n);
+    assert!(!disks::ended(&mut v.all[n]), "voter {} had ended by itself: {}", n + 1, v.all[n].log_text());
+    v.all[n].kill();
+    assert!(!Path::new("/proc").join(pid.to_string()).exists(), "voter {} outlived its kill", n + 1);
 }
 
 /// A pause that nothing ends early.
@@ -92,11 +172,11 @@ fn isolate(net: &Net, place: usize, hears: bool, is_heard: bool) {
     }
 }
 
-/// One fault, from its beginning to its end; then every process is up and every network whole.
-pub fn happen(v: &mut Voters, net: &Net, kind: Kind, draw: &mut Draw) {
+/// One fault of at most `longest` milliseconds; then every process is up and every network whole.
+pub fn happen(v: &mut Voters, net: &Net, kind: Kind, draw: &mut Draw, longest: u64) {
     let n = draw.below(VOTERS);
     let place = n + 1;
-    let lasts = draw.wait(300, 2500);
+    let lasts = draw.wait(300, longest);
     eprintln!("{kind:?}: voter {place}, {lasts:?}");
     match kind {
         Kind::Isolated => isolate(net, place, false, false),
@@ -116,52 +196,69 @@ pub fn happen(v: &mut Voters, net: &Net, kind: Kind, draw: &mut Draw) {
             }
             return;
         }
-        Kind::Killed | Kind::Misdated => v.all[n].kill(),
-        Kind::AllKilled => v.all.iter_mut().for_each(crate::voters::Voter::kill),
-        Kind::Stopped => v.all[n].signal(Signal::STOP),
+        Kind::Killed | Kind::Misdated => kill(v, n),
+        Kind::AllKilled => (0..VOTERS).for_each(|n| kill(v, n)),
+        Kind::Stopped => {
+            v.all[n].signal(Signal::STOP);
+            let status = format!("/proc/{}/status", pid(v, n));
+            eventually("the voter to be stopped", || {
+                std::fs::read_to_string(&status).ok()?.contains("\nState:\tT").then_some(())
+            });
+        }
+        Kind::Jumped => {
+            let file = v.w.path(&format!("clock-{place}"));
+            kill(v, n);
+            set_clock(&file, "+0s");
+            back(v, n, |c| clock_of(c, &file));
+            pass(lasts);
+            set_clock(&file, JUMPS[draw.below(JUMPS.len())]);
+            pass(JUMP_LASTS.min(lasts));
+            return set_clock(&file, "+0s");
+        }
         Kind::Full => disks::fill(&v.all[n].state_dir()),
         Kind::Slow => {
             let traced = Traced::begin(pid(v, n), &format!("delay_enter={}", draw.wait(20, 400).as_micros()));
             pass(lasts);
-            return traced.end(&mut v.all[n]);
+            return traced.end(|| disks::ended(&mut v.all[n]));
         }
         Kind::KilledWriting => {
-            let traced = Traced::begin(pid(v, n), &format!("signal=SIGKILL:when={}", 1 + draw.below(30)));
-            let until = std::time::Instant::now() + WRITES;
-            while !disks::ended(&mut v.all[n]) && std::time::Instant::now() < until {
-                pass(Duration::from_millis(20));
-            }
-            eprintln!("killed in a write: {}", disks::ended(&mut v.all[n]));
-            traced.end(&mut v.all[n]);
+            let traced = Traced::begin(pid(v, n), &format!("signal=SIGKILL:when={}", 1 + draw.below(WRITES)));
+            let daemon = v.all[n].daemon.as_mut().unwrap();
+            let end = within(WRITES_WITHIN, "the voter to be killed while it waits for its disk", || daemon.exited());
+            assert_eq!(end, None, "voter {place} ended by itself: {}", v.all[n].log_text());
+            traced.end(|| disks::ended(&mut v.all[n]));
             v.all[n].kill();
-            return back(v, n, None);
+            return back(v, n, |_| ());
         }
     }
     pass(lasts);
     match kind {
-        Kind::Killed => back(v, n, None),
-        Kind::Misdated => back(v, n, Some(OFF[draw.below(OFF.len())])),
-        Kind::AllKilled => (0..VOTERS).for_each(|n| back(v, n, None)),
+        Kind::Killed => back(v, n, |_| ()),
+        Kind::Misdated => {
+            let by = OFF[draw.below(OFF.len())];
+            back(v, n, |c| {
+                c.env("LD_PRELOAD", libfaketime()).env("FAKETIME", by).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            });
+        }
+        Kind::AllKilled => (0..VOTERS).for_each(|n| back(v, n, |_| ())),
         Kind::Stopped => v.all[n].signal(Signal::CONT),
         Kind::Full => {
             disks::free(&v.all[n].state_dir());
             // Some of what it was to write may have failed: it has ended for that, or ends now. Its supervisor starts it.
             v.all[n].kill();
-            back(v, n, None);
+            back(v, n, |_| ());
         }
-        Kind::Slow | Kind::KilledWriting => {}
+        Kind::Slow | Kind::KilledWriting | Kind::Jumped => {}
         Kind::Isolated | Kind::Deaf | Kind::Mute | Kind::OneLink | Kind::Flapping => net.heal(),
     }
 }
 
 /// A new process of the voter at `n`, unsealed as soon as it can be; whether it is ready already is another question.
-fn back(v: &mut Voters, n: usize, clock: Option<&str>) {
+fn back(v: &mut Voters, n: usize, prepare: impl FnOnce(&mut Command)) {
     let Voters { all, w, .. } = v;
     let voter = &mut all[n];
     let mut c = voter.command();
-    if let Some(by) = clock {
-        c.env("LD_PRELOAD", libfaketime()).env("FAKETIME", by).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    }
+    prepare(&mut c);
     voter.spawn(c);
     voter.becomes("sealed");
     let (socket, key) = (voter.socket(), w.unlock_key.display().to_string());

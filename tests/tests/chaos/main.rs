@@ -26,6 +26,9 @@ mod image;
 #[path = "../e2e/leftovers.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod leftovers;
+#[path = "../e2e/traced.rs"]
+#[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+mod traced;
 #[path = "../e2e/voters/world.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod voters;
@@ -45,7 +48,7 @@ fn seed() -> u64 {
     std::env::var("HOLDFAST_SEED").map_or(SEED, |s| s.parse().expect("HOLDFAST_SEED is a number"))
 }
 
-/// How long faults go on.
+/// How long faults go on, if each kind of them has come by then.
 fn time() -> Duration {
     let seconds = std::env::var("HOLDFAST_CHAOS_SECONDS");
     Duration::from_secs(seconds.map_or(12, |s| s.parse().expect("HOLDFAST_CHAOS_SECONDS is a number")))
@@ -60,27 +63,43 @@ fn survives(test: &str, kinds: &'static [Kind], salt: u64) {
     });
 }
 
+/// What happens in each of the three stories.
+const NETWORKS: &[Kind] = &[Kind::Isolated, Kind::Deaf, Kind::Mute, Kind::OneLink, Kind::Flapping];
+const PROCESSES: &[Kind] =
+    &[Kind::Killed, Kind::Stopped, Kind::Misdated, Kind::Jumped, Kind::Isolated, Kind::AllKilled];
+const DISKS: &[Kind] = &[Kind::Full, Kind::Slow, Kind::KilledWriting];
+
+/// A story tells each of its kinds; all of them together tell of every kind that there is.
+#[test]
+fn every_kind_of_fault_is_told_of() {
+    for kind in Kind::ALL {
+        assert!([NETWORKS, PROCESSES, DISKS].iter().any(|story| story.contains(&kind)), "{kind:?} never happens");
+    }
+}
+
 #[test]
 fn one_order_explains_what_was_acknowledged_while_networks_were_cut() {
-    let kinds = &[Kind::Isolated, Kind::Deaf, Kind::Mute, Kind::OneLink, Kind::Flapping];
-    survives("one_order_explains_what_was_acknowledged_while_networks_were_cut", kinds, 1);
+    survives("one_order_explains_what_was_acknowledged_while_networks_were_cut", NETWORKS, 1);
 }
 
 #[test]
 fn one_order_explains_what_was_acknowledged_while_voters_were_killed_stopped_and_misdated() {
-    let kinds = &[Kind::Killed, Kind::Stopped, Kind::Misdated, Kind::Isolated, Kind::AllKilled];
-    survives("one_order_explains_what_was_acknowledged_while_voters_were_killed_stopped_and_misdated", kinds, 2);
+    survives("one_order_explains_what_was_acknowledged_while_voters_were_killed_stopped_and_misdated", PROCESSES, 2);
 }
 
 #[test]
 fn one_order_explains_what_was_acknowledged_while_disks_were_full_slow_or_lost_their_voter() {
-    let kinds = &[Kind::Full, Kind::Slow, Kind::KilledWriting];
-    survives("one_order_explains_what_was_acknowledged_while_disks_were_full_slow_or_lost_their_voter", kinds, 3);
+    survives("one_order_explains_what_was_acknowledged_while_disks_were_full_slow_or_lost_their_voter", DISKS, 3);
 }
 
 #[test]
 fn a_full_disk_is_really_full_and_a_traced_process_really_dies_in_its_write() {
     net::inside("a_full_disk_is_really_full_and_a_traced_process_really_dies_in_its_write", |_| disks::really());
+}
+
+#[test]
+fn a_clock_really_jumps_under_a_running_process() {
+    faults::clocks_really_jump();
 }
 
 #[test]

@@ -67,6 +67,11 @@ fn a_cluster_comes_back_from_its_backup_on_an_empty_machine_and_what_was_removed
     let kinds: Vec<&str> = entries["entries"].as_array().unwrap().iter().filter_map(|e| e["kind"].as_str()).collect();
     assert!(kinds.contains(&"backup.create") && kinds.contains(&"reset"), "{kinds:?}");
 
+    // What whoever has the backup could read is encrypted anew, under a term that is in no backup.
+    eventually("everything to be under the term of the new era", || {
+        let keyring = w.json(&["keyring", "status"]);
+        (keyring["term"] == 2 && keyring["left"] == 0).then_some(())
+    });
     // It takes changes, also after it was sealed and opened with its new unlock key.
     w.put_secret("shop/new", b"another", &[]);
     w.kill_vault();
@@ -218,7 +223,9 @@ fn a_backup_that_is_cut_or_altered_and_a_wrong_key_bring_nothing_back() {
     let whole = fs::read(&file).unwrap();
     let mut altered = whole.clone();
     let middle = altered.len() / 2;
-    altered[middle] ^= 1;
+    // In what the key seals, which is most of it.
+    let sealed = altered.len() / 4 * 3;
+    altered[sealed] ^= 1;
     let key = recovery.to_str().unwrap().to_owned();
     let wrong = w.unlock_key.to_str().unwrap().to_owned();
     burn(&mut w);
@@ -229,8 +236,10 @@ fn a_backup_that_is_cut_or_altered_and_a_wrong_key_bring_nothing_back() {
             vec!["backup", "verify", &bad, "--key-file", &key],
             vec!["recover", "--backup", &bad, "--key-file", &key, "--vault-socket", &socket],
         ] {
-            let out = w.cli(&verb);
-            assert!(!out.status.success(), "{verb:?}: {}", String::from_utf8_lossy(&out.stdout));
+            let out = w.cli(&[&verb[..], &["--json"]].concat());
+            let said: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+            assert_eq!(said["error"]["code"], "corrupt", "{verb:?}: {}", String::from_utf8_lossy(&out.stderr));
+            assert_eq!(out.status.code(), Some(1), "{verb:?}: {said}");
         }
     }
     w.refused(&["recover", "--backup", &file, "--key-file", &wrong, "--vault-socket", &socket], 3);
@@ -257,4 +266,102 @@ fn an_exported_log_is_verified_without_the_cluster_and_an_altered_one_is_refused
     altered[last] ^= 1;
     fs::write(&file, altered).unwrap();
     assert!(!w.cli(&["log", "verify", "--file", &file]).status.success());
+}
+
+#[test]
+fn a_vault_of_the_era_before_that_serves_again_is_believed_by_no_node_and_no_operator_who_followed() {
+    let (mut w, recovery) = founded();
+    w.add_orchestrator();
+    w.add_node("eu");
+    w.put_secret("shop/db-password", b"v", &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1)]);
+    let running = shims(&w, 0);
+    assert_eq!(running.len(), 1);
+    let (file, socket, unlock) = (w.text("cluster.hfbackup"), w.socket(), w.text("era-2.key"));
+    w.ok(&["backup", "create", &file, "--vault-socket", &socket]);
+    let (home, before) = (w.path("home"), w.path("home-before"));
+    assert!(Command::new("cp").arg("-a").args([&home, &before]).status().unwrap().success());
+    burn(&mut w);
+    let key = recovery.to_str().unwrap();
+    let recover = ["recover", "--backup", &file, "--key-file", key, "--vault-socket", &socket];
+    w.ok(&[&recover[..], &["--unlock-key-out", unlock.as_str()]].concat());
+    eventually("the node to follow", || (connected(&w, "node") == 1).then_some(()));
+
+    // The vault that was thought burnt is there again, at the addresses that everybody knows, with all of its keys.
+    w.kill_vault();
+    fs::rename(w.path("vault"), w.path("vault-era-2")).unwrap();
+    fs::rename(w.path("vault-burnt"), w.path("vault")).unwrap();
+    w.start_vault();
+    w.unlock();
+    let tries = |w: &World| w.agents[0].log_text().matches("no stream to the vault").count();
+    let so_far = tries(&w);
+    // Of the first one it cannot be told whom it reached.
+    eventually("the node to have tried it twice", || (tries(&w) >= so_far + 2).then_some(()));
+    assert!(!w.cli(&["node", "ls", "--timeout", "3s"]).status.success(), "an operator who followed is answered by it");
+    // It serves those who have not heard of the era: they see that nobody else is with it.
+    fs::rename(&home, w.path("home-era-2")).unwrap();
+    fs::rename(&before, &home).unwrap();
+    assert_eq!(w.json(&["status"])["era"], 1);
+    assert_eq!(connected(&w, "node"), 0, "a node that followed is with the era before");
+    assert_eq!(shims(&w, 0), running, "its task runs on");
+
+    w.kill_vault();
+    fs::rename(w.path("vault"), w.path("vault-era-1")).unwrap();
+    fs::rename(w.path("vault-era-2"), w.path("vault")).unwrap();
+    fs::rename(&home, &before).unwrap();
+    fs::rename(w.path("home-era-2"), &home).unwrap();
+    w.start_vault();
+    w.ok(&["unlock", "--vault-socket", &socket, "--key-file", &unlock]);
+    eventually("the node to be back", || (connected(&w, "node") == 1).then_some(()));
+    assert_eq!(shims(&w, 0), running);
+}
+
+#[test]
+fn a_vault_that_was_put_back_without_a_new_era_is_found_out_by_a_node_that_remembers_more() {
+    let (mut w, _) = founded();
+    w.add_orchestrator();
+    w.add_node("eu");
+    w.put_secret("shop/db-password", b"v", &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1)]);
+    let (running, first) = (shims(&w, 0), nodes(&w).into_iter().map(|(id, _)| id).collect::<Vec<_>>());
+    assert_eq!(running.len(), 1);
+    w.add_node("us");
+    w.kill_vault();
+    let (disk, yesterday) = (w.path("vault"), w.path("vault-yesterday"));
+    assert!(Command::new("cp").arg("-a").args([&disk, &yesterday]).status().unwrap().success());
+    w.start_vault();
+    w.unlock();
+    // What is not known on the old disk: a node was removed, and whoever follows has heard of it.
+    let second = nodes(&w).into_iter().map(|(id, _)| id).find(|id| !first.contains(id)).unwrap();
+    w.ok(&["node", "rm", &second]);
+    let heard = w.agent_state(0).join("heartbeat");
+    for _ in 0..2 {
+        let before = fs::read(&heard).unwrap();
+        eventually("the node to hear of it", || (fs::read(&heard).unwrap() != before).then_some(()));
+    }
+
+    w.kill_vault();
+    fs::rename(&disk, w.path("vault-today")).unwrap();
+    fs::rename(&yesterday, &disk).unwrap();
+    w.start_vault();
+    w.unlock();
+    let warned = |w: &World| {
+        let status = w.json(&["status"]);
+        let alarms = status["alarms"].as_array().unwrap();
+        alarms.iter().find(|a| a["code"] == "set-back").map(|a| a["text"].as_str().unwrap().to_owned())
+    };
+    let text = eventually("the alarm", || warned(&w));
+    assert!(text.contains("node/") && text.contains("holdfast recover"), "{text}");
+    assert!(w.ok(&["log", "tail", "-n", "50"]).contains("status-set-back"));
+    assert_eq!(shims(&w, 0), running, "its task runs on");
+
+    // With the disk of today it is believed again.
+    w.kill_vault();
+    fs::rename(&disk, &yesterday).unwrap();
+    fs::rename(w.path("vault-today"), &disk).unwrap();
+    w.start_vault();
+    w.unlock();
+    let before = fs::read(&heard).unwrap();
+    eventually("the node to believe it again", || (fs::read(&heard).unwrap() != before).then_some(()));
+    assert_eq!(warned(&w), None);
 }

@@ -9,10 +9,12 @@
     reason = "a test that meets the unexpected should stop there, and say so"
 )]
 
+mod attempts;
 mod backup;
 mod callers;
 mod canary;
 mod crash;
+mod credential;
 mod demo;
 mod documents;
 mod evil;
@@ -34,10 +36,15 @@ mod registry;
 mod renewal;
 mod roots;
 mod shims;
+mod shred;
 mod signals;
 mod sleepers;
 mod story;
+mod swap;
+mod syscalls;
 mod tokens;
+#[allow(dead_code, reason = "shared with the chaos suite: each uses a part of it")]
+mod traced;
 mod tunnel;
 mod voters;
 mod world;

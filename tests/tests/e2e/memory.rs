@@ -92,6 +92,9 @@ fn a_sealed_voter_holds_no_key_and_no_value_and_an_open_one_no_unlock_key() {
     forgotten(&v, 0, &all);
     v.all[0].unlock(&v.w);
     forgotten(&v, 0, &[("the unlock key", &secret), ("the value", VALUE)]);
+    // A key that it works with is found where keys are: in locked pages that no dump holds.
+    let pid = v.all[0].daemon.as_ref().unwrap().pid();
+    assert!(holds(pid, &disk), "the search finds no key in locked pages");
 }
 
 #[test]
@@ -113,7 +116,7 @@ fn after_each_rotation_no_voter_holds_the_key_that_was_replaced() {
         v.rows().iter().all(|r| r["disk_key_order"].as_u64() >= Some(1) && r["unlock_epoch"] == 2).then_some(())
     });
     let new = unlock_secret(&path);
-    let check = |v: &Voters, when: &str| {
+    let check = |v: &Voters, disks: &[Vec<u8>], when: &str| {
         for (n, disk) in disks.iter().enumerate() {
             let pid = v.all[n].daemon.as_ref().unwrap().pid();
             assert!(holds(pid, NAME.as_bytes()), "{when}: the search of memory finds nothing at all");
@@ -126,12 +129,60 @@ fn after_each_rotation_no_voter_holds_the_key_that_was_replaced() {
             forgotten(v, n, &keys);
         }
     };
-    check(&v, "after the rotation of the unlock key");
+    check(&v, &disks, "after the rotation of the unlock key");
     v.w.ok(&["keyring", "rotate", "--timeout", "60s"]);
     within(Duration::from_secs(60), "the old term to end", || {
         let status = v.w.json(&["keyring", "status"]);
         (status["term"] == 2 && status["older"].as_array().is_some_and(Vec::is_empty)).then_some(())
     });
     v.settle();
-    check(&v, "after the rotation of the keyring");
+    check(&v, &disks, "after the rotation of the keyring");
+
+    let newer = v.w.text("newer-recovery.key");
+    v.w.ok(&["recovery-key", "rotate", "--key-out", &newer, "--timeout", "60s"]);
+    eventually("every voter to have a slot for it", || {
+        v.rows().iter().all(|r| r["recovery_version"] == 2).then_some(())
+    });
+    let recovery = [v.recovery_key.clone(), newer.into()].map(|path| {
+        let text = fs::read_to_string(path).unwrap();
+        holdfast_wire::token::parse_recovery(&text).unwrap().expose().to_vec()
+    });
+    for n in 0..3 {
+        forgotten(&v, n, &[("the recovery key from before", &recovery[0]), ("that of now", &recovery[1])]);
+    }
+    check(&v, &disks, "after the rotation of the recovery key");
+
+    // The end of a term ordered new disk keys as well.
+    eventually("every voter to have the disk key that was ordered last", || {
+        let ordered = &v.w.json(&["unlock-key", "status"])["disk_key_order"];
+        v.rows().iter().all(|r| r["disk_key_order"] == *ordered).then_some(())
+    });
+    // Without autolock the disk key lies on the disk; with it again, that one is no key of anything.
+    for (n, disk) in disks.iter_mut().enumerate() {
+        v.seal(n);
+        *disk = open(&boxes_of(&v.all[n].socket()), &path).unwrap();
+        v.all[n].unlock_with(&v.w, &path);
+        v.all[n].becomes("ready");
+        v.settle();
+        assert!(holds(v.all[n].daemon.as_ref().unwrap().pid(), disk), "the search finds no key in locked pages");
+    }
+    v.w.ok(&["autolock", "off"]);
+    eventually("every voter to lay its key down", || v.rows().iter().all(|r| r["unlock_epoch"] == 0).then_some(()));
+    let orders = |v: &Voters| v.rows().iter().map(|r| r["disk_key_order"].as_u64().unwrap()).collect::<Vec<_>>();
+    let before = orders(&v);
+    let third = v.w.path("third.key");
+    v.w.ok(&["autolock", "on", "--key-out", third.to_str().unwrap(), "--timeout", "60s"]);
+    eventually("every voter to have replaced its disk key once more", || {
+        let sealed = v.rows().iter().all(|r| r["unlock_epoch"].as_u64() > Some(0));
+        (sealed && orders(&v).iter().zip(&before).all(|(now, before)| now > before)).then_some(())
+    });
+    let third = unlock_secret(&third);
+    for (n, disk) in disks.iter().enumerate() {
+        let keys: [(&str, &[u8]); 3] = [
+            ("the disk key that lay on its disk", disk),
+            ("the unlock key from before", &new),
+            ("that of now", &third),
+        ];
+        forgotten(&v, n, &keys);
+    }
 }

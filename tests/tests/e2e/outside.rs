@@ -110,7 +110,7 @@ fn listening(pid: u32) -> BTreeSet<u16> {
 }
 
 /// The status and the body of an answer of a health listener.
-fn get(health: u16, path: &str) -> (u16, String) {
+pub fn get(health: u16, path: &str) -> (u16, String) {
     let mut tcp = TcpStream::connect(("127.0.0.1", health)).unwrap();
     tcp.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     write!(tcp, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();

@@ -8,6 +8,7 @@ use crate::hub::Entered;
 use crate::rights::Rpc;
 use crate::roots;
 use crate::seen::{addr_of, from};
+use crate::unsaid::SET_BACK;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::node_plane_server::NodePlane;
 use holdfast_types::{GrantId, NodeId, sha256};
@@ -17,6 +18,7 @@ use holdfast_wire::v1::{self, node_push::Push};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Serves nodes.
@@ -216,6 +218,9 @@ impl NodePlane for NodeService {
         let e = request.into_inner();
         let subject = e.grant.map_or_else(String::new, |g| sha256(&[&g.payload]).hex());
         let detail = format!("{}: {}", printable(&e.check), printable(&e.detail));
+        if e.check == SET_BACK {
+            self.0.remembered.said(caller.short(), Instant::now());
+        }
         if self.0.evidence_allowed(&caller.id) {
             self.0.note(NoteKind::Evidence, caller.short(), subject, detail).await;
         }

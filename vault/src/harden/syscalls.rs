@@ -1,6 +1,7 @@
 //! The system calls of the vault and why it makes them.
 //!
-//! Must never: grow without a reason beside it.
+//! Must never: grow without a reason beside it, or hold what nothing here calls
+//! (`every_allowed_call_is_made_by_three_voters_or_has_a_reason`).
 
 use libc as c;
 
@@ -60,15 +61,13 @@ pub(super) const FATAL: &[i64] = &[
 
 /// Calls allowed whatever their arguments.
 pub(super) const ALLOWED: &[i64] = &[
-    // Memory: the allocator, thread stacks, and locked pages for keys (mlock, MADV_DONTDUMP, memfd_secret).
+    // Memory: the allocator, thread stacks, and locked pages for keys (mlock, MADV_DONTDUMP).
     c::SYS_brk,
     c::SYS_munmap,
     c::SYS_mremap,
     c::SYS_madvise,
     c::SYS_mlock,
-    c::SYS_mlock2,
     c::SYS_munlock,
-    c::SYS_memfd_secret,
     // Threads: the runtime's, the log writer's and fjall's workers; rseq and robust lists are glibc's start of a thread.
     c::SYS_futex,
     c::SYS_set_robust_list,
@@ -78,8 +77,6 @@ pub(super) const ALLOWED: &[i64] = &[
     c::SYS_gettid,
     c::SYS_getpid,
     c::SYS_set_tid_address,
-    c::SYS_membarrier,
-    c::SYS_getcpu,
     c::SYS_prlimit64,
     c::SYS_getuid,
     c::SYS_geteuid,
@@ -100,13 +97,11 @@ pub(super) const ALLOWED: &[i64] = &[
     c::SYS_clock_getres,
     c::SYS_clock_nanosleep,
     c::SYS_nanosleep,
-    c::SYS_gettimeofday,
     // Entropy.
     c::SYS_getrandom,
     // Files of the state directory; landlock says which.
     c::SYS_openat,
     c::SYS_close,
-    c::SYS_close_range,
     c::SYS_read,
     c::SYS_write,
     c::SYS_readv,
@@ -118,16 +113,14 @@ pub(super) const ALLOWED: &[i64] = &[
     c::SYS_newfstatat,
     c::SYS_statx,
     c::SYS_statfs,
-    c::SYS_fstatfs,
     c::SYS_getdents64,
     c::SYS_faccessat,
     c::SYS_faccessat2,
     c::SYS_readlinkat,
+    c::SYS_getcwd,
     c::SYS_fsync,
     c::SYS_fdatasync,
     c::SYS_ftruncate,
-    c::SYS_fallocate,
-    c::SYS_fadvise64,
     c::SYS_flock,
     c::SYS_renameat,
     c::SYS_renameat2,
@@ -135,20 +128,12 @@ pub(super) const ALLOWED: &[i64] = &[
     c::SYS_mkdirat,
     c::SYS_fchmod,
     c::SYS_fchmodat,
-    c::SYS_copy_file_range,
-    c::SYS_sendfile,
-    c::SYS_getcwd,
-    c::SYS_umask,
     // The runtime's event loop.
     c::SYS_epoll_create1,
     c::SYS_epoll_ctl,
     c::SYS_epoll_pwait,
     c::SYS_eventfd2,
-    c::SYS_pipe2,
     c::SYS_ppoll,
-    c::SYS_pselect6,
-    c::SYS_dup,
-    c::SYS_dup3,
     // Sockets once made; which families may be made is restricted below.
     c::SYS_bind,
     c::SYS_listen,
@@ -165,11 +150,6 @@ pub(super) const ALLOWED: &[i64] = &[
     c::SYS_sendmsg,
     c::SYS_recvmsg,
     c::SYS_sendmmsg,
-    c::SYS_recvmmsg,
-    // The kernel's name and memory figures, for `status`.
-    c::SYS_uname,
-    c::SYS_sysinfo,
-    c::SYS_getrusage,
     #[cfg(target_arch = "x86_64")]
     c::SYS_arch_prctl, // thread-local storage of a new thread
     #[cfg(target_arch = "x86_64")]

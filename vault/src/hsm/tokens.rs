@@ -1,7 +1,9 @@
 //! What the leader knows of the voters' tokens, and to whom it hands over when the key of a root is in a token that it does
 //! not reach itself.
 //!
-//! LAW: a leader whose own token answers never hands over for it, and none does so twice within a minute (tests below).
+//! LAW: a leader whose own token answers never hands over for it, and none does so twice within a minute
+//! (`a_leader_without_its_token_hands_over_to_those_that_have_theirs`,
+//! `nobody_hands_over_for_its_token_twice_within_a_minute`).
 
 use super::OK;
 use crate::cluster::Cluster;

@@ -185,6 +185,17 @@ fn c26_an_older_status_is_never_news() {
 }
 
 #[test]
+fn an_older_epoch_of_the_same_era_says_that_the_vault_was_set_back() {
+    let s = Scene::honest();
+    let code = |edit: fn(&mut v1::Status)| s.trust.set_back(&s.status(edit)).map(|r| r.code);
+    assert_eq!(code(|_| {}), None);
+    assert_eq!(code(|x| x.issued_at_ms -= 1), None, "another leader's clock may be a little behind");
+    assert_eq!(code(|x| x.epoch += 1), None);
+    assert_eq!(code(|x| x.epoch -= 1), Some("status-set-back"));
+    assert_eq!(code(|x| (x.era, x.epoch) = (x.era + 1, x.epoch - 1)), None, "epochs begin anew with an era");
+}
+
+#[test]
 fn a_status_counts_only_under_a_key_whose_window_holds_its_time_and_ours() {
     let s = Scene::honest();
     let code = |now: i64, st: &v1::Statement| s.trust.observe_status(Millis(now), st).map(|_| ()).map_err(|r| r.code);

@@ -48,7 +48,8 @@ fn operators_bring_a_root_of_their_own_and_what_would_not_work_is_refused_with_t
     let (cert, key) = made_by_openssl(dir, "short", &name, &short);
     assert!(rotate(&cert, &key).contains("path length"));
     let (cert, _) = made_by_openssl(dir, "own", &name, CA);
-    assert!(rotate(&cert, &key).contains("not the certificate's"), "another key was taken");
+    let told = rotate(&cert, &key);
+    assert!(told.contains("not the certificate's"), "another key was taken: {told}");
     // No voter here has a token.
     assert!(w.refused(&["root", "rotate", "--hsm"], 2).contains("no voter has a token"));
     assert!(w.refused(&["root", "rotate", "--ca-cert", &cert, "--hsm"], 2).contains("no voter has a token"));

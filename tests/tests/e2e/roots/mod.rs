@@ -5,6 +5,7 @@ mod given;
 mod offline;
 mod phases;
 mod running;
+mod served;
 mod voters;
 
 use crate::world::{World, eventually};

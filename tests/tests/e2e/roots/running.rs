@@ -1,11 +1,10 @@
 //! A rotation under a service that runs, with everybody connecting all the time.
 
+use super::served::openssl_believes;
 use super::{connected, machine, roots, signer, stable, trusted};
 use crate::callers::Calls;
 use crate::world::{World, eventually};
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -32,16 +31,6 @@ impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-/// Whether OpenSSL believes what listens on `port`, by these roots alone.
-fn openssl_believes(port: u16, roots: &Path) -> Result<(), String> {
-    let address = format!("127.0.0.1:{port}");
-    let mut c = Command::new("openssl");
-    c.args(["s_client", "-connect", &address, "-verify_return_error", "-brief", "-CAfile"]).arg(roots);
-    let o = c.stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&o.stderr).into_owned();
-    if o.status.success() && said.contains("Verification: OK") { Ok(()) } else { Err(said) }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How a cluster of one becomes one of three, and whom it does not take in.
 
 use super::world::{Voter, Voters, waits};
-use crate::world::{Daemon, eventually};
+use crate::world::{Daemon, World, eventually};
 use std::collections::BTreeSet;
 
 #[test]
@@ -89,15 +89,65 @@ fn a_voters_token_admits_one_voter_alone() {
     let mut c = second.command();
     c.args(options);
     let mut process = Daemon::spawn(c, v.w.path("second.log"));
-    let told = eventually("the second to be refused", || {
-        let text = process.log_text();
-        (process.exited().is_some() || text.contains("bad-credential")).then_some(text)
-    });
-    assert!(told.contains("token") || told.contains("bad-credential"), "{told}");
-    assert_ne!(second.state(), "ready");
+    let code = eventually("the second to be refused", || process.exited());
+    let told = process.log_text();
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("bad-credential") && told.contains("used up"), "{told}");
+    assert!(!second.state_dir().join("voter").exists(), "it made a disk");
     v.w.ok(&["voter", "admit", &id, "--key", &key]);
     first.becomes("ready");
     v.all.push(first);
     v.settle();
     assert_eq!(v.rows().len(), 2);
+}
+
+/// A voter whose log is cut short as often as it may be.
+fn often(w: &World, name: &str) -> Voter {
+    let mut voter = Voter::place(w, name);
+    voter.more = "snapshot_every = 100".to_owned();
+    voter
+}
+
+#[test]
+fn voters_that_join_behind_a_snapshot_have_the_whole_log_and_answer_for_it_when_they_lead() {
+    let mut v = Voters::founded_at(1, often);
+    std::thread::scope(|s| {
+        for client in 0..4 {
+            let v = &v;
+            s.spawn(move || {
+                for n in 0..30 {
+                    v.put(&format!("shop/s{client}-{n}"), b"value");
+                }
+            });
+        }
+    });
+    eventually("a snapshot to be taken", || v.all[0].log_text().contains("a snapshot was taken").then_some(()));
+    for _ in 0..2 {
+        let new = v.add();
+        // What lies before the snapshot comes from the others, apart from it.
+        eventually("the leaves from before the voter's time", || {
+            v.all[new].log_text().contains("leaves of the log from before this voter's time").then_some(())
+        });
+    }
+    v.settle();
+    let founder = v.w.json(&["log", "verify"])["entries"].as_u64().unwrap();
+    assert!(founder > 120, "{founder} entries");
+    // Whoever has been there from the beginning is gone.
+    v.kill(0);
+    v.know_only(1);
+    let (leader, _) = v.leader();
+    assert_ne!(leader, 0);
+    v.know_only(leader);
+    let file = v.w.text("newcomer.hflog");
+    let exported = v.w.json(&["log", "export", &file]);
+    let verified = v.w.json(&["log", "verify", "--file", &file]);
+    assert_eq!((&verified["entries"], &verified["root"]), (&exported["entries"], &exported["root"]));
+    assert!(verified["entries"].as_u64().unwrap() >= founder, "{verified}");
+    v.verifies();
+    let (backup, socket) = (v.w.text("newcomer.hfbackup"), v.all[leader].socket());
+    v.w.ok(&["backup", "create", &backup, "--vault-socket", &socket]);
+    let whole = v.w.json(&["backup", "verify", &backup, "--key-file", v.recovery_key.to_str().unwrap()]);
+    assert_eq!(whole["ok"], true);
+    v.come_back(0);
+    v.settle();
 }

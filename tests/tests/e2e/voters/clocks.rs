@@ -1,9 +1,10 @@
 //! A voter whose clock is off: it goes on following, is named, and does not lead.
 
 use super::world::Voters;
-use crate::world::within;
+use crate::world::{eventually, within};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 fn libfaketime() -> PathBuf {
@@ -12,12 +13,24 @@ fn libfaketime() -> PathBuf {
     found.next().expect("libfaketime is installed: make setup")
 }
 
-/// The alarm about clocks, if there is one.
-fn alarm(v: &Voters) -> Option<String> {
+/// The alarm of that code, if there is one.
+fn raised(v: &Voters, code: &str) -> Option<String> {
     let status = v.w.json(&["status"]);
     let all = status["alarms"].as_array().unwrap();
-    let of = |a: &&Value| a["code"] == "clock-off";
+    let of = |a: &&Value| a["code"] == code;
     all.iter().find(of).map(|a| a["text"].as_str().unwrap().to_owned())
+}
+
+/// The alarm about voters whose clock is off the leader's, if there is one.
+fn alarm(v: &Voters) -> Option<String> {
+    raised(v, "clock-off")
+}
+
+/// Sets the clock of a process that was started with this file: it finds the whole of the old one or of the new one.
+fn set_clock(file: &Path, by: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, by).unwrap();
+    fs::rename(&new, file).unwrap();
 }
 
 #[test]
@@ -46,5 +59,30 @@ fn a_voter_whose_clock_is_a_minute_off_is_named_and_stands_again_once_it_is_righ
         alarm(&v).is_none().then_some(())
     });
     assert_eq!(v.all[n].ask().unwrap().reason, "");
+    v.verifies();
+}
+
+#[test]
+fn a_clock_that_jumps_under_a_running_voter_is_named_and_does_not_take_the_log_along() {
+    let mut v = Voters::alone(&[]);
+    v.all[0].stop();
+    let file = v.w.path("vault.clock");
+    set_clock(&file, "+0s");
+    let mut c = v.all[0].command();
+    c.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", &file).env("FAKETIME_NO_CACHE", "1");
+    c.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    v.all[0].spawn(c);
+    v.all[0].becomes("ready");
+    assert_eq!(raised(&v, "clock"), None);
+    for (by, side) in [("+60s", "ahead of"), ("-60s", "behind")] {
+        set_clock(&file, by);
+        let text = eventually("the clock that jumped to be named", || raised(&v, "clock"));
+        assert!(text.contains(side), "{by}: {text}");
+        let version = v.put("shop/a", b"value");
+        set_clock(&file, "+0s");
+        // The log went on at half to double pace: it is no further off than the jump took. Had it jumped too, that would last.
+        eventually("a clock that is right again to be named no more", || raised(&v, "clock").is_none().then_some(()));
+        assert_eq!(v.version("shop/a"), version);
+    }
     v.verifies();
 }

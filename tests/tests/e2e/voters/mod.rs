@@ -9,5 +9,6 @@ mod restart;
 mod rollback;
 pub mod rotate;
 mod survivor;
+mod sweep;
 mod unlock;
 pub mod world;

@@ -92,3 +92,61 @@ fn nodes_and_orchestrators_that_start_while_a_follower_is_all_they_know_find_the
     v.w.ok(&["service", "deploy", "-f", &v.w.web_spec(1)]);
     assert_running(&v.w, 1);
 }
+
+#[test]
+fn every_grant_of_a_storm_of_leader_changes_is_proven_and_its_node_believes_the_proof() {
+    let mut v = Voters::founded(3);
+    v.w.add_orchestrator();
+    v.w.add_node("eu");
+    v.w.put_secret("shop/db-password", b"value", &["--reader", "web"]);
+    v.w.ok(&["service", "deploy", "-f", &v.w.web_spec(1)]);
+    let (over, scaled) = (AtomicBool::new(false), AtomicU64::new(0));
+    let Voters { all, w, .. } = &mut v;
+    let w: &World = w;
+    let leader = |all: &[super::world::Voter]| {
+        eventually("a leader", || {
+            let status = w.json(&["status", "--timeout", "30s"]);
+            let row = status["voters"].as_array()?.iter().find(|r| r["leader"] == true)?["id"].as_u64()?;
+            all.iter().position(|voter| voter.id == row)
+        })
+    };
+    std::thread::scope(|s| {
+        // Up and down again: each time up is work that has to be granted anew.
+        s.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                for wanted in ["shop/web=3", "shop/web=1"] {
+                    w.ok(&["service", "scale", wanted, "--timeout", "60s"]);
+                    scaled.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let _end = End(&over);
+        for change in 0..5 {
+            let n = leader(all.as_slice());
+            if change % 2 == 0 {
+                all[n].kill()
+            } else {
+                all[n].stop()
+            }
+            all[n].come_back(w);
+        }
+        let (so_far, enough) = (scaled.load(Ordering::Relaxed), 2);
+        eventually("enough to be scaled, and some after the storm", || {
+            let now = scaled.load(Ordering::Relaxed);
+            (now >= enough && now > so_far).then_some(())
+        });
+    });
+    v.w.ok(&["service", "scale", "shop/web=3", "--timeout", "60s"]);
+    eventually("three tasks", || (v.w.running("shop/web").len() == 3).then_some(()));
+    let grants = v.w.json(&["grant", "ls", "--namespace", "shop", "--service", "web", "--all"]);
+    let ids: Vec<&str> = grants["grants"].as_array().unwrap().iter().filter_map(|g| g["id"].as_str()).collect();
+    assert!(ids.len() >= 4, "only {} grants were made", ids.len());
+    for id in ids {
+        v.w.ok(&["grant", "verify", id]);
+    }
+    // The node looks at each proof, too: what it does not believe it tells.
+    let log = v.w.ok(&["log", "tail", "-n", "1000"]);
+    assert!(!log.lines().any(|line| line.contains(" evidence ")), "{log}");
+    assert_running(&v.w, 3);
+    v.verifies();
+}

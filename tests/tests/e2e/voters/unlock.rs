@@ -78,7 +78,25 @@ fn one_sealed_voter_of_three_says_so_and_the_others_go_on() {
     let mut v = Voters::founded(3);
     let follower = v.follower();
     v.seal(follower);
-    let id = v.all[follower].id;
+    let (id, socket) = (v.all[follower].id, v.all[follower].socket());
+    assert_eq!(v.all[follower].ask().unwrap().reason, "the disk key is not here");
+    // Its health says so too, at a port that it names.
+    let ports = v.w.path("sealed.ports");
+    v.kill(follower);
+    v.all[follower].start(&["--ports-file", ports.to_str().unwrap()]);
+    v.all[follower].becomes("sealed");
+    let health = eventually("the port of its health", || {
+        let named: serde_json::Value = serde_json::from_str(&fs::read_to_string(&ports).ok()?).ok()?;
+        let (_, port) = named["health"].as_str()?.rsplit_once(':')?;
+        port.parse().ok()
+    });
+    assert_eq!(crate::outside::get(health, "/readyz"), (503, "sealed\n".to_owned()));
+    // Whoever asks the cluster sees it where the context names its socket.
+    v.know_sockets();
+    let shown = v.w.json(&["status"]);
+    let door = serde_json::json!({"path": socket, "voter": id, "state": "sealed"});
+    assert!(shown["sockets"].as_array().unwrap().contains(&door), "{shown}");
+    assert_eq!(shown["sockets"].as_array().unwrap().len(), 3, "{shown}");
     assert_eq!(v.put("shop/a", b"value"), 1);
     eventually("the sealed voter to be missed", || {
         v.rows().iter().any(|r| r["id"] == id && r["state"] == "unreachable").then_some(())
@@ -182,4 +200,15 @@ fn files(v: &Voters, name: &str, keys: &serde_json::Value) -> Vec<PathBuf> {
         path
     };
     keys.as_array().unwrap().iter().enumerate().map(write).collect()
+}
+
+impl Voters {
+    /// Names every voter's socket in the tool's context.
+    pub fn know_sockets(&self) {
+        let path = self.w.path("home").join("contexts/default/context.toml");
+        let mut text: toml::Table = toml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let sockets = self.all.iter().map(|v| toml::Value::String(v.socket())).collect();
+        text.insert("vault-sockets".to_owned(), toml::Value::Array(sockets));
+        fs::write(&path, toml::to_string(&text).unwrap()).unwrap();
+    }
 }

@@ -94,6 +94,16 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// LAW: what was decided on before an era began has no force in it, however late its entry comes
+    /// (`the_laws_hold_in_every_history_of_odd_seeds`).
+    pub(super) fn of_this_era(&self, era: u64) -> Result<(), Refusal> {
+        if era == self.state.era() {
+            Ok(())
+        } else {
+            Err(Refusal::changed("it was signed for another era; sign it again"))
+        }
+    }
+
     /// Leases are void, and grants of the era before are not extended: their tasks have the rest of lease and grace. Join
     /// tokens pin a root that is no more.
     fn end_what_ran(&mut self) {

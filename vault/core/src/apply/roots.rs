@@ -16,8 +16,8 @@ use holdfast_wire::v1;
 use prost::Message as _;
 
 impl Step<'_> {
-    /// A root is ordered; the leader makes it. LAW: nothing signed by a key whose entry is not committed leaves the vault (INV6):
-    /// until Add nothing is.
+    /// A root is ordered; the leader makes it. LAW: nothing signed by a key whose entry is not committed leaves the vault (INV6,
+    /// `until_a_root_is_added_nothing_that_leaves_the_vault_contains_it_or_anything_that_it_signed`).
     pub(super) fn rotate_root(
         &mut self,
         by: &By<'_>,

@@ -130,6 +130,7 @@ impl Step<'_> {
     }
 
     fn put_mandate(&mut self, by: &By<'_>, m: &v1::Mandate, raw: &[u8]) -> Result<(), Refusal> {
+        self.of_this_era(m.era)?;
         let id = MandateId::parse(&m.mandate_id).map_err(invalid)?;
         if self.state.mandates.contains_key(&id) {
             return Err(Refusal::changed(format!("mandate {id} exists already")));
@@ -157,6 +158,7 @@ impl Step<'_> {
     }
 
     fn command(&mut self, by: &By<'_>, c: v1::Command, sealed: Option<&[u8]>) -> Result<(), Refusal> {
+        self.of_this_era(c.era)?;
         let id = CommandId::from_slice(&c.command_id).ok_or_else(|| Refusal::invalid("a command id has 16 bytes"))?;
         if self.state.commands.contains_key(&id) {
             return Err(Refusal::changed("this command was carried out before"));

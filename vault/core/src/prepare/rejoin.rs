@@ -62,16 +62,17 @@ pub fn rejoin(
         return Err(row.state.into());
     }
     in_time(leader, row, &proven)?;
+    let from: String = from.chars().filter(|c| !c.is_control()).take(MAX_FROM).collect();
+    let fork = |what: &str| Command::Fork { id: id.to_owned(), detail: format!("{what}; it came from {from}") };
+    // Whatever it asks for: a stale copy may ask with the very key that the other holder has moved on to (R5).
+    if presented == Presented::Retired && !released {
+        let what = "a key that was replaced was used to come back";
+        return Ok(prepared(leader.now, entropy, fork(what), None));
+    }
     if spki == proven || matches!(row.proven(&spki), Presented::Current | Presented::Retired) {
         return Err(Refusal::invalid("a machine comes back with a new key, not with one that it had"));
     }
-    let from: String = from.chars().filter(|c| !c.is_control()).take(MAX_FROM).collect();
-    let fork = |what: &str| Command::Fork { id: id.to_owned(), detail: format!("{what}; it came from {from}") };
     let seq = match &row.pending {
-        _ if presented == Presented::Retired && !released => {
-            let what = "a key that was replaced was used to come back";
-            return Ok(prepared(leader.now, entropy, fork(what), None));
-        }
         Some(p) if p.spki == spki => p.seq,
         Some(_) if presented == Presented::Current && !released => {
             let what = "two different keys ask for the next certificate";

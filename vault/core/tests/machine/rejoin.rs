@@ -163,6 +163,24 @@ fn a_lost_reply_is_given_again_and_a_second_key_is_a_fork() {
 }
 
 #[test]
+fn a_stale_copy_that_asks_with_the_very_key_that_the_other_moved_on_to_is_a_fork() {
+    // The disk was copied with the next key on it: both holders ask with that one.
+    for moved_on in [false, true] {
+        let mut w = World::new();
+        let (node, next, third) = (w.node(), key(), key());
+        w.pass(AWAY);
+        comes_back(&mut w, &node.id, &node.key, &next).unwrap().unwrap();
+        assert!(uses(&mut w, &node, &next));
+        if moved_on {
+            w.renew(&node.id, &third.csr, &HPKE).unwrap().unwrap();
+            assert!(uses(&mut w, &node, &third));
+        }
+        assert_eq!(comes_back(&mut w, &node.id, &node.key, &next).unwrap(), None, "{moved_on}");
+        assert_eq!(w.state_of(&node.id), "quarantined", "{moved_on}");
+    }
+}
+
+#[test]
 fn a_certificate_that_was_never_used_brings_its_machine_back() {
     let mut w = World::new();
     let (node, second, third) = (w.node(), key(), key());

@@ -28,9 +28,23 @@ pub enum Fault {
     SetBack,
     /// A leaf is altered after it was written.
     LeafAltered,
+    /// The leader forgets a term of the keyring, and begins it again.
+    TermAgain,
+    /// The leader forgets that a term was destroyed.
+    TermNotGone,
+    /// The leader forgets whom it admitted, and gives the number again.
+    NumberAgain,
+    /// The leader forgets an eviction.
+    EvictedCameBack,
+    /// The leader forgets an unlock key, and gives its epoch to another.
+    EpochAgain,
+    /// The leader forgets a charter.
+    CharterAgain,
+    /// The leader forgets that an era began.
+    EraAgain,
 }
 impl Fault {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 17] = [
         Self::SkippedCommand,
         Self::LostWrite,
         Self::TokenGivenBack,
@@ -41,6 +55,13 @@ impl Fault {
         Self::CommandTwice,
         Self::SetBack,
         Self::LeafAltered,
+        Self::TermAgain,
+        Self::TermNotGone,
+        Self::NumberAgain,
+        Self::EvictedCameBack,
+        Self::EpochAgain,
+        Self::CharterAgain,
+        Self::EraAgain,
     ];
     /// The step after which the leader is put back to where it was before it, if the fault is of that kind.
     pub fn forgets(self) -> Option<Step> {
@@ -51,6 +72,13 @@ impl Fault {
             Self::GrantTwice => Some(Step::Grant),
             Self::RemovedCameBack => Some(Step::Remove),
             Self::SetBack => Some(Step::Report),
+            Self::TermAgain => Some(Step::Term),
+            Self::TermNotGone => Some(Step::Retire),
+            Self::NumberAgain => Some(Step::Admit),
+            Self::EvictedCameBack => Some(Step::Evict),
+            Self::EpochAgain => Some(Step::Unlock),
+            Self::CharterAgain => Some(Step::Charter),
+            Self::EraAgain => Some(Step::Reset),
             Self::SkippedCommand | Self::LeafAltered => None,
         }
     }

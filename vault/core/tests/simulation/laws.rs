@@ -28,6 +28,13 @@ pub const LAWS: &[Law] = &[
     Law { name: "a command is carried out once", holds: once, fault: Fault::CommandTwice },
     Law { name: "time, revision and log never go back", holds: forward, fault: Fault::SetBack },
     Law { name: "the tree over the leaves is the one that the state knows", holds: tree, fault: Fault::LeafAltered },
+    Law { name: "terms of the keyring go up by one", holds: terms, fault: Fault::TermAgain },
+    Law { name: "a term is destroyed once, and never the newest", holds: destroyed, fault: Fault::TermNotGone },
+    Law { name: "a voter's number is given once", holds: numbers, fault: Fault::NumberAgain },
+    Law { name: "who was evicted is heard of no more", holds: evicted, fault: Fault::EvictedCameBack },
+    Law { name: "an epoch has one unlock key, and takes over once", holds: epochs, fault: Fault::EpochAgain },
+    Law { name: "charters go up by one", holds: charters, fault: Fault::CharterAgain },
+    Law { name: "an era begins once, and ends what was signed before", holds: eras, fault: Fault::EraAgain },
 ];
 
 fn field<'a>(e: &'a v1::LogEntry, name: &str) -> Option<&'a str> {
@@ -158,6 +165,107 @@ fn tree(h: &History) -> Result<(), String> {
     let (size, root) = h.head;
     if (frontier.size(), frontier.root()) != (size, root) {
         return Err(format!("{} leaves do not give the root of {size}", frontier.size()));
+    }
+    Ok(())
+}
+
+/// The numbers that the leaves of this kind are about, in order.
+fn numbered<'a>(h: &'a History, kind: &'a str) -> impl Iterator<Item = u64> + 'a {
+    h.all.iter().filter(move |e| e.kind == kind).map(|e| e.subject.parse().unwrap())
+}
+
+fn by_one(what: &str, numbers: impl Iterator<Item = u64>) -> Result<(), String> {
+    let mut last = None;
+    for n in numbers {
+        if let Some(before) = last.replace(n)
+            && n != before + 1
+        {
+            return Err(format!("{what} {n} after {before}"));
+        }
+    }
+    Ok(())
+}
+
+fn terms(h: &History) -> Result<(), String> {
+    by_one("term", numbered(h, "keyring.add"))
+}
+
+fn destroyed(h: &History) -> Result<(), String> {
+    let (mut newest, mut gone) = (0, BTreeSet::new());
+    for e in h.all.iter().filter(|e| e.kind == "keyring.add" || e.kind == "keyring.destroy") {
+        let term: u64 = e.subject.parse().unwrap();
+        if e.kind == "keyring.add" {
+            newest = term;
+        } else if term >= newest || !gone.insert(term) {
+            return Err(format!("term {term} was destroyed, of {newest}; before it {gone:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn numbers(h: &History) -> Result<(), String> {
+    let mut given = BTreeSet::new();
+    match h.all.iter().find(|e| e.kind == "voter.admit" && !given.insert(&e.subject)) {
+        Some(e) => Err(format!("{} was given again", e.subject)),
+        None => Ok(()),
+    }
+}
+
+fn evicted(h: &History) -> Result<(), String> {
+    let mut gone = BTreeSet::<&str>::new();
+    for e in &h.all {
+        let again = matches!(&*e.kind, "voter.admit" | "voter.evict" | "voter.up" | "unlock.slotready");
+        if again && gone.contains(e.subject.as_str()) {
+            return Err(format!("{} of {} after its eviction", e.kind, e.subject));
+        }
+        if e.kind == "voter.evict" {
+            gone.insert(&e.subject);
+        }
+    }
+    Ok(())
+}
+
+fn epochs(h: &History) -> Result<(), String> {
+    let (mut named, mut taken_over) = (0, 0);
+    for e in h.all.iter().filter(|e| e.kind == "unlock.prepare" || e.kind == "unlock.finalize") {
+        let epoch: u64 = e.subject.parse().unwrap();
+        if e.kind == "unlock.prepare" {
+            if epoch <= named {
+                return Err(format!("an unlock key of epoch {epoch} after one of {named}"));
+            }
+            named = epoch;
+        } else {
+            if epoch != named || epoch <= taken_over {
+                return Err(format!("epoch {epoch} took over after {taken_over}; the one that waited was {named}"));
+            }
+            taken_over = epoch;
+        }
+    }
+    Ok(())
+}
+
+fn charters(h: &History) -> Result<(), String> {
+    by_one("charter", numbered(h, "charter"))
+}
+
+fn eras(h: &History) -> Result<(), String> {
+    let mut era = 1;
+    for e in &h.all {
+        if e.kind == "reset" {
+            let next: u64 = e.subject.parse().unwrap();
+            if next != era + 1 {
+                return Err(format!("era {next} after {era}"));
+            }
+            era = next;
+        }
+        let Some(st) = &e.statement else { continue };
+        if st.r#type != "application/vnd.holdfast.command.v1" {
+            continue;
+        }
+        let signed: v1::Command = holdfast_wire::statement::peek(st).unwrap();
+        if signed.era != era {
+            return Err(format!("{} {}, signed in era {}, in era {era}", e.kind, e.subject, signed.era));
+        }
     }
     Ok(())
 }

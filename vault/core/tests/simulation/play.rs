@@ -1,6 +1,8 @@
 //! One history: a leader's decisions in drawn order, some of them held back until they are no longer true, and replicas
 //! that follow, lag, crash and come back.
 
+mod keys;
+
 use super::history::{Ack, Fault, History};
 use super::replica::Replica;
 use super::world::{Machine, World, csr};
@@ -12,7 +14,9 @@ use holdfast_wire::v1;
 use v1::command::Action;
 
 /// Decisions in one history.
-const STEPS: usize = 48;
+const STEPS: usize = 60;
+/// Of one in so many seeds, the history goes into a new era shortly before its end.
+const ERAS: u64 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -26,8 +30,15 @@ pub enum Step {
     Renew,
     Repeat,
     Tick,
+    Term,
+    Retire,
+    Admit,
+    Evict,
+    Unlock,
+    Charter,
+    Reset,
 }
-const DRAWN: [Step; 16] = [
+const DRAWN: [Step; 24] = [
     Step::Join,
     Step::Put,
     Step::Put,
@@ -44,6 +55,14 @@ const DRAWN: [Step; 16] = [
     Step::Renew,
     Step::Repeat,
     Step::Tick,
+    Step::Term,
+    Step::Retire,
+    Step::Admit,
+    Step::Evict,
+    Step::Unlock,
+    Step::Unlock,
+    Step::Unlock,
+    Step::Charter,
 ];
 
 /// Numbers that follow from a seed (splitmix64).
@@ -77,6 +96,8 @@ struct Play {
     waiting: Vec<Decided>,
     h: History,
     told: usize,
+    /// A new era has begun, whose keys nobody has here.
+    over: bool,
 }
 
 /// Plays the history of `seed`, with a fault planted in its midst.
@@ -85,7 +106,8 @@ pub fn play(seed: u64, fault: Option<Fault>) -> History {
     let mut replicas = [Replica::new(), Replica::new(), Replica::new()];
     let mut planted = false;
     for n in 0..STEPS {
-        let drawn = DRAWN[p.draw.below(DRAWN.len())];
+        let last = n + 8 == STEPS && seed % ERAS == 1;
+        let drawn = if last { Step::Reset } else { DRAWN[p.draw.below(DRAWN.len())] };
         let forgets = fault.and_then(Fault::forgets).filter(|_| !planted && n > STEPS / 3);
         let step = forgets.unwrap_or(drawn);
         let before = forgets.is_some().then(|| p.remember());
@@ -136,6 +158,7 @@ impl Play {
             waiting: Vec::new(),
             h: History::empty(),
             told: 0,
+            over: false,
         };
         p.observe();
         p
@@ -147,8 +170,11 @@ impl Play {
         self.told = self.w.leaves.len();
         self.h.all.extend(fresh);
         let s = &self.w.state;
-        self.h.leases.extend(s.lease_views().into_iter().map(|l| (self.w.now.0, l.namespace, l.holder, l.fence)));
-        self.h.marks.push((s.time(holdfast_types::Millis(0)).0, s.status_view(self.w.now).epoch, s.log_head().0));
+        let held = s.lease_views().into_iter().map(|l| (self.w.now.0, l.namespace, l.holder, l.fence));
+        self.h.leases.extend(held);
+        // Epochs begin anew with an era.
+        let revision = (s.era() << 40) + s.status_view(self.w.now).epoch;
+        self.h.marks.push((s.time(holdfast_types::Millis(0)).0, revision, s.log_head().0));
     }
 
     fn remember(&self) -> (Vec<u8>, usize, usize) {
@@ -160,6 +186,8 @@ impl Play {
         self.w.state = holdfast_vault_core::State::decode(&state).unwrap();
         self.w.leaves.truncate(leaves);
         self.told = leaves;
+        self.over = false;
+        self.reopen();
         self.observe();
     }
 
@@ -201,6 +229,7 @@ impl Play {
             work(self);
         }
         match step {
+            _ if self.over && step != Step::Repeat => drop(self.w.propose(holdfast_vault_core::Command::Tick)),
             Step::Join => self.join(),
             Step::Put => self.put(),
             Step::Delete => {
@@ -227,6 +256,13 @@ impl Play {
                 }
             }
             Step::Tick => drop(self.w.propose(holdfast_vault_core::Command::Tick)),
+            Step::Term => self.term(),
+            Step::Retire => self.retire(),
+            Step::Admit => self.admit(),
+            Step::Evict => self.evict(),
+            Step::Unlock => self.unlock(),
+            Step::Charter => self.charter(),
+            Step::Reset => self.reset(),
         }
         self.observe();
     }

@@ -5,11 +5,13 @@ use super::world::{HOUR, Roots, Standing, believes};
 use holdfast_pki::bundle::{Admins, verify_bundle_chain};
 use holdfast_pki::chain::Usage;
 use holdfast_pki::given::not_after;
-use holdfast_types::Digest;
+use holdfast_types::{Digest, Millis};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 const NODES: usize = 3;
+/// So much time passes at once.
+const PASS: i64 = 30 * HOUR;
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
@@ -102,14 +104,20 @@ impl Play {
             Op::Deliver(_) | Op::Ack(_) | Op::Renew(_) | Op::Show(_) => {}
         }
     }
-    /// Time passes; who is up renews in time, who is off does not.
+    /// Time passes; who is up renews in time, who is off does not. In time is before its certificate is over: also who was off
+    /// until now, and has less left of it than what passes.
     fn pass(&mut self) {
-        self.r.w.pass(30 * HOUR);
+        self.renew_all(|end, now| end <= Millis(now.0 + PASS));
+        self.r.w.pass(PASS);
         self.r.keep_issuer();
         self.r.report();
+        self.renew_all(|_, _| true);
+    }
+    /// Who is up, with a certificate that is good still and ends at a time that is `due`, renews, and uses what it gets.
+    fn renew_all(&mut self, due: impl Fn(Millis, Millis) -> bool) {
         for s in self.nodes.iter_mut().filter(|s| s.online) {
-            if self.r.is_live(s) && self.r.renew(s) {
-                self.r.show(s);
+            if self.r.is_live(s) && self.r.cert_end(s).is_some_and(|end| due(end, self.r.w.now)) {
+                assert!(self.r.renew(s) && self.r.show(s), "who is up is refused its next certificate");
             }
         }
     }

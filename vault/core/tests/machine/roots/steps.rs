@@ -1,12 +1,13 @@
 //! The steps of a rotation: what each is refused for, what follows from it, and what is served meanwhile.
 
-use super::world::{ADMINS, HOUR, Roots, believes, rotate, v1_bundle};
+use super::world::{ADMINS, HOUR, Roots, Standing, believes, rotate, v1_bundle};
 use crate::world::{World, at_time};
-use holdfast_pki::bundle::{Admins, verify_bundle_chain};
+use holdfast_pki::bundle::{Admins, sec1_of_cert, verify_bundle_chain};
 use holdfast_pki::chain::{Usage, verify_by_anchor};
 use holdfast_types::{Digest, Millis};
 use holdfast_vault_core::{CaKey, Code, Command, RootKind, RootStep, State};
 use holdfast_wire::v1;
+use prost::Message as _;
 use rustls_pki_types::CertificateDer;
 use v1::command::Action;
 
@@ -129,6 +130,49 @@ fn while_a_root_is_replaced_everybody_is_believed_by_who_trusts_the_old_one_or_t
         verify_by_anchor(&vault, &r.w.cluster.anchor(root), r.w.now).unwrap();
     }
     assert!(believes(&[new_root], &old_chain, &domain, r.w.now, Usage::Client).is_err(), "nobody needs it any more");
+}
+
+/// All that leaves the vault of its roots: the Bundles, what operators see, and what the vault and `s` serve, made anew.
+fn leaving(r: &mut Roots, s: &mut Standing) -> Vec<u8> {
+    r.report();
+    assert!(r.renew(s));
+    let state = &r.w.state;
+    let view = state.roots_view(r.w.now, |_| true).encode_to_vec();
+    let bundles = state.bundle_chain().into_iter().map(|st| st.encode_to_vec());
+    let chains = r.vault.iter().chain(s.next.iter().flatten()).cloned();
+    bundles.chain(chains).chain([view]).flatten().collect()
+}
+
+#[test]
+fn until_a_root_is_added_nothing_that_leaves_the_vault_contains_it_or_anything_that_it_signed() {
+    let mut r = Roots::new();
+    let mut s = r.node();
+    let holds = |all: &[u8], part: &[u8]| all.windows(part.len()).any(|w| w == part);
+    let key = |der: &[u8]| sec1_of_cert(der).unwrap();
+    r.order("software").unwrap();
+    // It is made, with its issuer, its cross-certificates and the Bundle that lists it; its entry is not committed.
+    let mut made = None;
+    let spoilt = r.add_edited(|n| {
+        made = Some(n.clone());
+        n.bundle.clear();
+    });
+    assert!(spoilt.is_err());
+    let lost = made.unwrap();
+    assert!(!lost.cross.is_empty());
+    let of_lost = [key(&lost.der), key(&lost.issuer_der), lost.bundle.clone()];
+    let all = leaving(&mut r, &mut s);
+    assert!(!of_lost.iter().any(|part| holds(&all, part)));
+    assert!(!lost.cross.iter().any(|(_, x)| holds(&all, &x.der)));
+    // The next attempt is committed: the same look finds what it made, and nothing of the one before.
+    let b = r.add().unwrap();
+    let der = r.w.state.root(&b).unwrap().der.clone();
+    let issuer = r.w.state.issuer_under(&b).unwrap().der.clone();
+    let all = leaving(&mut r, &mut s);
+    assert!(holds(&all, &key(&der)) && !holds(&all, &key(&issuer)), "it is trusted, and does not sign yet");
+    r.switch(b).unwrap();
+    let all = leaving(&mut r, &mut s);
+    assert!(holds(&all, &key(&issuer)));
+    assert!(!of_lost.iter().any(|part| holds(&all, part)));
 }
 
 #[test]

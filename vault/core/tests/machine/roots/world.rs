@@ -242,9 +242,12 @@ impl Roots {
     pub fn cert_root(&self, s: &Standing) -> Option<Digest> {
         self.w.state.identity(&s.m.id).and_then(|i| i.certificate()).map(|c| c.root)
     }
+    /// When the certificate that it uses ends.
+    pub fn cert_end(&self, s: &Standing) -> Option<Millis> {
+        self.w.state.identity(&s.m.id).and_then(|i| i.certificate()).map(|c| c.not_after)
+    }
     pub fn is_live(&self, s: &Standing) -> bool {
-        let cert = self.w.state.identity(&s.m.id).and_then(|i| i.certificate());
-        cert.is_some_and(|c| c.not_after > self.w.now)
+        self.cert_end(s).is_some_and(|end| end > self.w.now)
     }
 }
 
