@@ -323,7 +323,7 @@ impl Leader<'_> {
             Action::Release(_) => cluster(A::Release),
             Action::UnlockPrepare(p) => unlock::prepare_wish(p),
             Action::UnlockFinalize(_) | Action::AutolockOff(_) | Action::RotateDiskKeys(_) => Ok(unlock::slots_wish()),
-            Action::RotateKeyring(_) => Ok(unlock::keyring_wish()),
+            Action::RotateKeyring(_) => unlock::keyring_wish(self.state),
             Action::RotateRoot(r) => self.root_wish(r),
             Action::AbortRoot(_) => {
                 self.state.root_to_go_back_to()?;
