@@ -8,6 +8,7 @@ use crate::errors::{Code, Failure};
 use crate::login;
 use crate::operator::Operator;
 use crate::trust::Trust;
+use holdfast_pki::chain::Anchors;
 use holdfast_transport::check_clock;
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::rpc::command_plane_client::CommandPlaneClient;
@@ -83,7 +84,15 @@ impl Cluster {
         self.identity.swap(login::identity(&self.ctx, &self.operator, &self.trust, self.patience).await?);
         Ok(())
     }
-    async fn learn(&mut self) -> Result<(), Failure> {
+    /// Believes a root that this operator signed for, before the others' signatures say so: the vault may show it at once.
+    pub fn believe_too(&self, root: &[u8]) -> Result<(), Failure> {
+        let roots: Vec<&[u8]> = self.trust.bundle().roots.iter().map(Vec::as_slice).chain([root]).collect();
+        let anchors = Anchors::new(&roots, self.trust.trust_domain().clone()).map_err(Failure::untrusted)?;
+        self.roots.swap(anchors);
+        Ok(())
+    }
+    /// Learns what is news about charter and bundle.
+    pub async fn learn(&mut self) -> Result<(), Failure> {
         let answer = self.read(async |mut r| r.get_trust(v1::Ack {}).await).await?;
         answer.status.as_ref().map_or(Ok(()), check_clock)?;
         if self.trust.advance(&answer)? {

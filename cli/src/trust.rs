@@ -4,7 +4,7 @@
 
 use crate::charter;
 use crate::errors::Failure;
-use holdfast_pki::bundle::{follow, verify_bundle_chain};
+use holdfast_pki::bundle::{Admins, follow, verify_bundle_chain};
 use holdfast_pki::chain::Anchors;
 use holdfast_pki::era::verify_era;
 use holdfast_types::{ClusterId, Digest, TrustDomain};
@@ -32,22 +32,26 @@ impl Trust {
         if roots.is_empty() {
             return Err(Failure::untrusted("no root of the first bundle is the one that the anchor names"));
         }
-        let bundle = verify_bundle_chain(&chains.bundle_chain, &roots, cluster).map_err(Failure::untrusted)?;
+        let bundle = verify_bundle_chain(&chains.bundle_chain, &roots, Admins::ever(&charters), cluster);
+        let bundle = bundle.map_err(Failure::untrusted)?;
         Ok(Self { charters, bundle, chains, cluster: *cluster })
     }
     /// Believes what the cluster says now, if it continues what is believed already; `true` if there was news.
     pub fn advance(&mut self, answer: &v1::TrustView) -> Result<bool, Failure> {
         let mut next = self.clone();
-        for st in &answer.bundle_chain {
-            if statement::peek::<v1::Bundle>(st).map_err(Failure::untrusted)?.epoch > next.bundle.doc.epoch {
-                next.bundle = follow(&next.bundle, st, &self.cluster).map_err(Failure::untrusted)?;
-                next.chains.bundle_chain.push(st.clone());
-            }
-        }
         for st in &answer.charter_chain {
             if let News::Todo(newer) = next.charters.observe(st).map_err(Failure::untrusted)? {
                 next.charters.adopt(newer);
                 next.chains.charter_chain.push(st.clone());
+            }
+        }
+        let mut held = self.charters.head().version;
+        for st in &answer.bundle_chain {
+            if statement::peek::<v1::Bundle>(st).map_err(Failure::untrusted)?.epoch > next.bundle.doc.epoch {
+                let admins = Admins::since(&next.charters, held);
+                next.bundle = follow(&next.bundle, st, admins, &self.cluster).map_err(Failure::untrusted)?;
+                held = held.max(next.bundle.doc.charter_version);
+                next.chains.bundle_chain.push(st.clone());
             }
         }
         let news = next.chains != self.chains;
@@ -79,6 +83,10 @@ impl Trust {
     /// The bundle in force.
     pub fn bundle(&self) -> &v1::Bundle {
         &self.bundle.doc
+    }
+    /// What the next bundle calls it.
+    pub fn bundle_sha256(&self) -> Digest {
+        self.bundle.sha256
     }
     /// The charter in force.
     pub fn charter(&self) -> &v1::Charter {

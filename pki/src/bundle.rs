@@ -1,12 +1,15 @@
-//! The Bundle: the root-signed document by which every verifier learns of roots, cross-certificates and statement keys.
+//! The Bundle: the document by which every verifier learns of roots, cross-certificates and statement keys. A root of the
+//! Bundle before signs it or, where none can, as many Admins as change the charter.
 //!
-//! LAW: INV8, a root becomes trusted only through a Bundle signed by a root that is trusted already (test
-//! `a_bundle_signed_only_by_the_root_it_adds_is_refused`); the way by the charter (era reset) is not here.
+//! LAW: INV8, a root becomes trusted only through a Bundle signed by a root that is trusted already, or by the Admins of a
+//! charter that is not older than the one held (tests `a_bundle_signed_only_by_the_root_it_adds_is_refused`,
+//! `admins_of_a_charter_that_was_replaced_add_no_root`); the era reset is not here.
 
 use crate::facts::Facts;
 use crate::issue::cluster_of_root;
 use crate::keys::SubjectKey;
 use holdfast_types::{ClusterId, Millis};
+use holdfast_wire::charter::{self, CharterChain};
 use holdfast_wire::keys::{ALG_ED25519, ALG_P256};
 use holdfast_wire::statement::{self, StatementError, Verified};
 use holdfast_wire::v1;
@@ -58,6 +61,9 @@ pub enum BundleError {
         /// The epoch of the bundle.
         got: u64,
     },
+    /// Admins signed it under a charter that is not known here.
+    #[error("the bundle names charter version {0}, which was not shown")]
+    CharterVersion(u64),
     /// It does not continue the bundle before it.
     #[error("the bundle does not follow the one before it")]
     Previous,
@@ -89,13 +95,66 @@ pub fn verify_bundle<D: AsRef<[u8]>>(
     Ok(verified)
 }
 
-/// Believes `next` as the Bundle after `current`: signed by one of its roots, same era, later epoch, and naming it.
+/// The charters by which a Bundle is judged that Admins signed in the place of roots.
+///
+/// Whoever may have been an Admin once has no say over a verifier that knows a later charter: what is shown to it is judged by
+/// no charter older than the one it held when it was shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Admins<'a> {
+    charters: &'a CharterChain,
+    floor: u64,
+}
+impl<'a> Admins<'a> {
+    /// For what is shown now: by the charter in force.
+    pub fn in_force(charters: &'a CharterChain) -> Self {
+        Self::since(charters, charters.head().version)
+    }
+    /// For what is shown with newer charters: by the one that it names, and by none older than `version`, which was held before.
+    pub fn since(charters: &'a CharterChain, version: u64) -> Self {
+        Self { charters, floor: version }
+    }
+    /// For a chain that was believed before, or that nothing was believed before: by the charter that each names.
+    pub fn ever(charters: &'a CharterChain) -> Self {
+        Self::since(charters, 0)
+    }
+    /// For what follows a Bundle that names `version`: what is named never goes back.
+    #[must_use]
+    pub fn after(self, version: u64) -> Self {
+        Self { floor: self.floor.max(version), ..self }
+    }
+    fn verify(&self, st: &v1::Statement, named: u64) -> Result<Verified<v1::Bundle>, BundleError> {
+        let known = named <= self.charters.head().version;
+        let charter = self.charters.version(named.max(self.floor)).filter(|_| known);
+        Ok(charter::verify_bundle(&charter.ok_or(BundleError::CharterVersion(named))?, st)?)
+    }
+}
+
+/// Believes a Bundle of `cluster` if one of `trusted_roots_der` signed it or, where it names a charter, if enough Admins did.
+/// Era and epoch are not compared with anything here: see [`follow`].
+pub fn verify_link<D: AsRef<[u8]>>(
+    st: &v1::Statement,
+    trusted_roots_der: &[D],
+    admins: Admins<'_>,
+    cluster: &ClusterId,
+) -> Result<Verified<v1::Bundle>, BundleError> {
+    let named = statement::peek::<v1::Bundle>(st)?.charter_version;
+    if named == 0 {
+        return verify_bundle(st, trusted_roots_der, cluster);
+    }
+    let verified = admins.verify(st, named)?;
+    check_content(&verified.doc, cluster)?;
+    Ok(verified)
+}
+
+/// Believes `next` as the Bundle after `current`: signed by one of its roots, or by Admins where it says so, same era, later
+/// epoch, and naming it.
 pub fn follow(
     current: &Verified<v1::Bundle>,
     next: &v1::Statement,
+    admins: Admins<'_>,
     cluster: &ClusterId,
 ) -> Result<Verified<v1::Bundle>, BundleError> {
-    let next = verify_bundle(next, &current.doc.roots, cluster)?;
+    let next = verify_link(next, &current.doc.roots, admins, cluster)?;
     let (ours, got) = (&current.doc, &next.doc);
     if got.era != ours.era {
         return Err(BundleError::Era { ours: ours.era, got: got.era });
@@ -109,16 +168,23 @@ pub fn follow(
     Ok(next)
 }
 
-/// Believes the last Bundle of `chain`: the first is signed by one of `trusted_roots_der`, each other follows the one
-/// before it. So a node that slept through rotations finds its way, and a joining node starts at its pinned root.
+/// Believes the last Bundle of `chain`: the first is signed by one of `trusted_roots_der`, or by Admins, each other follows
+/// the one before it. So a node that slept through rotations finds its way, and a joining node starts at its pinned root.
 pub fn verify_bundle_chain<D: AsRef<[u8]>>(
     chain: &[v1::Statement],
     trusted_roots_der: &[D],
+    admins: Admins<'_>,
     cluster: &ClusterId,
 ) -> Result<Verified<v1::Bundle>, BundleError> {
     let (first, rest) = chain.split_first().ok_or(BundleError::Empty)?;
-    let first = verify_bundle(first, trusted_roots_der, cluster)?;
-    rest.iter().try_fold(first, |current, next| follow(&current, next, cluster))
+    let first = verify_link(first, trusted_roots_der, admins, cluster)?;
+    let admins = admins.after(first.doc.charter_version);
+    let last = rest.iter().try_fold((first, admins), |(current, admins), next| {
+        let next = follow(&current, next, admins, cluster)?;
+        let admins = admins.after(next.doc.charter_version);
+        Ok::<_, BundleError>((next, admins))
+    });
+    last.map(|(bundle, _)| bundle)
 }
 
 /// The statement keys that are in their window at `now`: from its start on, before its end.

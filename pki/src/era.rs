@@ -4,7 +4,7 @@
 //! charter begin an era, of this cluster, after the one held, and its bundles begin with exactly the roots and keys that
 //! they signed (`a_new_era_takes_enough_admins_this_cluster_and_a_later_number`).
 
-use crate::bundle::{BundleError, verify_bundle_chain};
+use crate::bundle::{Admins, BundleError, verify_bundle_chain};
 use holdfast_types::Digest;
 use holdfast_wire::charter::{CharterChain, CharterError, verify_reset};
 use holdfast_wire::statement::{self, News, StatementError, Verified};
@@ -65,11 +65,17 @@ pub fn verify_era(held: &CharterChain, era: u64, shown: &TrustView) -> Result<Op
     if reset.cluster_id != charters.cluster().0 {
         return Err(EraError::Cluster);
     }
-    let bundle = verify_bundle_chain(&shown.bundle_chain, &reset.roots, charters.cluster())?;
+    // Whoever was an Admin before the charter that is held here signs nothing of the new era.
+    let admins = Admins::since(&charters, held.head().version);
+    let bundle = verify_bundle_chain(&shown.bundle_chain, &reset.roots, admins, charters.cluster())?;
     let first = shown.bundle_chain.first().ok_or(BundleError::Empty)?;
     let first: Bundle = statement::peek(first).map_err(BundleError::from)?;
     let root = reset.roots.first().filter(|_| {
-        first.era == reset.era && first.roots == reset.roots && first.stks == reset.stks && first.cross.is_empty()
+        first.era == reset.era
+            && first.roots == reset.roots
+            && first.stks == reset.stks
+            && first.cross.is_empty()
+            && first.charter_version == 0
     });
     let anchor = charters.cluster().anchor(root.ok_or(EraError::OtherRoots)?);
     Ok(Some(Era { charters, reset, bundle, anchor }))

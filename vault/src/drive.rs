@@ -16,6 +16,7 @@ use holdfast_types::{GrantId, Millis, NodeId, Secret};
 use holdfast_vault_core::prepare::{self, Pin};
 use holdfast_vault_core::{CaKey, Command, Event};
 use holdfast_wire::keys::Ed25519Key;
+use holdfast_wire::statement::peek;
 use holdfast_wire::v1::{self, node_push::Push};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -105,17 +106,33 @@ pub fn trust_pushes(cluster: &Cluster, has_charter: u64, has_epoch: u64) -> Resu
                 |(i, st): &(usize, v1::Statement)| if has == u64::MAX { *i == last } else { version(st) > has };
             chain.into_iter().enumerate().filter(wanted).map(|(_, st)| st).collect::<Vec<_>>()
         };
-        let charter_version =
-            |st: &v1::Statement| holdfast_wire::statement::peek::<v1::Charter>(st).map_or(0, |c| c.version);
-        let bundle_epoch = |st: &v1::Statement| holdfast_wire::statement::peek::<v1::Bundle>(st).map_or(0, |b| b.epoch);
-        let mut p: Vec<Push> = newer(charters, has_charter, &charter_version).into_iter().map(Push::Charter).collect();
-        p.extend(newer(bundles, has_epoch, &bundle_epoch).into_iter().map(Push::Bundle));
+        let charter_version = |st: &v1::Statement| peek::<v1::Charter>(st).map_or(0, |c| c.version);
+        let bundle_epoch = |st: &v1::Statement| peek::<v1::Bundle>(st).map_or(0, |b| b.epoch);
+        let charters = newer(charters, has_charter, &charter_version);
+        let mut p = links(charters, newer(bundles, has_epoch, &bundle_epoch));
         // A node believes a revocation list only if its Status names it: the Status goes first.
         p.push(Push::Status(prepare::status(s, &opened.stk, now, cluster.config.lives.status).map_err(refused)?));
         p.push(Push::Revocations(prepare::revocations(s, &opened.stk).map_err(refused)?));
         p.push(Push::Orchestrators(v1::OrchestratorList { orchestrators: s.orchestrators(now) }));
         Ok::<_, Failure>(p)
     })?
+}
+
+/// Charters and Bundles in an order that can be followed one by one: a Bundle that Admins signed is judged by the charter in force,
+/// so the one that it names goes before it, and those after that one behind it.
+fn links(charters: Vec<v1::Statement>, bundles: Vec<v1::Statement>) -> Vec<Push> {
+    let mut charters = charters.into_iter().peekable();
+    let mut all = Vec::new();
+    for st in bundles {
+        let named = peek::<v1::Bundle>(&st).map_or(0, |b| b.charter_version);
+        let until_named = |c: &v1::Statement| peek::<v1::Charter>(c).is_ok_and(|c| c.version <= named);
+        while let Some(charter) = charters.next_if(until_named) {
+            all.push(Push::Charter(charter));
+        }
+        all.push(Push::Bundle(st));
+    }
+    all.extend(charters.map(Push::Charter));
+    all
 }
 
 /// Passes one command's events on: to the nodes they concern, and to this voter itself.
@@ -301,4 +318,30 @@ pub async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failu
         reopen(cluster)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_wire::statement::sign;
+
+    #[test]
+    fn a_bundle_that_admins_signed_comes_after_its_charter_and_before_the_next() {
+        let charter = |version| sign(&v1::Charter { version, ..v1::Charter::default() }, &[]).unwrap();
+        let bundle = |epoch, charter_version| {
+            sign(&v1::Bundle { epoch, charter_version, ..v1::Bundle::default() }, &[]).unwrap()
+        };
+        let told = links(vec![charter(2), charter(3)], vec![bundle(4, 0), bundle(5, 2), bundle(6, 0)]);
+        let word = |p: &Push| {
+            if let Push::Charter(st) = p {
+                format!("charter {}", peek::<v1::Charter>(st).unwrap().version)
+            } else if let Push::Bundle(st) = p {
+                format!("bundle {}", peek::<v1::Bundle>(st).unwrap().epoch)
+            } else {
+                String::new()
+            }
+        };
+        let told: Vec<String> = told.iter().map(word).collect();
+        assert_eq!(told, ["bundle 4", "charter 2", "bundle 5", "bundle 6", "charter 3"]);
+    }
 }

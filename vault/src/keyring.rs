@@ -3,7 +3,7 @@
 use crate::cluster::Cluster;
 use crate::drive::reopen;
 use crate::failure::refused;
-use crate::keystore::random32;
+use crate::keystore::{Opened, PortSigner, random32};
 use crate::roots;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{NodeId, Secret};
@@ -49,6 +49,14 @@ impl Calls {
     }
 }
 
+/// The root that signs the Bundle which lists the next term's intake key.
+fn root_for_bundle(opened: &Opened) -> Result<&PortSigner, Failure> {
+    opened.root().map_err(|_| {
+        let what = "the next keyring term waits: it is listed in a bundle, and the key of the root that signs cannot be used here";
+        Failure::unavailable("unavailable", what).help("see docs/operations/rotate-root.md, a root that cannot sign")
+    })
+}
+
 /// One look of the leader at the keyring.
 pub async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     let now = cluster.now()?;
@@ -59,7 +67,7 @@ pub async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     if due {
         let fresh = Secret::take(&mut random32()?);
         let p = roots::with_keys(cluster, move |leader, opened, entropy| {
-            prepare::new_term(leader, opened.root()?, fresh, entropy).map_err(refused)
+            prepare::new_term(leader, root_for_bundle(opened)?, fresh, entropy).map_err(refused)
         });
         cluster.commit(p.await?).await?;
         reopen(cluster)?;

@@ -270,7 +270,8 @@ fn made(
     // The issuer of an offline root is asked for later, with another key: none is left in the token for it.
     let (name, in_token) = (format!("issuer/{}", target.name), opened.issuers_in_token && signer.is_some());
     let (issuer, issuer_key) = new_key(leader, opened, Purpose::Issuer, &name, in_token, entropy)?;
-    let old = usable(opened)?;
+    // Those that cannot sign are not asked either: a dead token answers late, or never.
+    let old = if target.without_old { Vec::new() } else { usable(opened)? };
     let material = RootMaterial {
         signer: signer.as_ref().map(|s| s as &dyn CertSigner),
         der: target.given.as_ref().map(|g| g.der.as_slice()),

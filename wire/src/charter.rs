@@ -5,7 +5,7 @@
 //! never go back and never skip; tested by `k5_a_charter_needs_the_old_and_the_new_admins_and_no_gap`.
 
 use crate::statement::{self, News, StatementError, Verified};
-use crate::v1::{Charter, Operator, PublicKey, Publisher, Reset, Spec, Statement};
+use crate::v1::{Bundle, Charter, Operator, PublicKey, Publisher, Reset, Spec, Statement};
 use holdfast_types::{ClusterId, TrustDomain};
 
 /// The role that changes the charter.
@@ -147,8 +147,7 @@ impl CharterChain {
         }
         check_words(&shown)?;
         let by_admins_of = |c: &Charter| {
-            let admins = keys(c.operators.iter().filter(|o| has_role(o, ADMIN)));
-            statement::verify::<Charter>(st, &admins, threshold(c, PUT_CHARTER)).map_err(CharterError::Signature)
+            statement::verify::<Charter>(st, &admins(c), threshold(c, PUT_CHARTER)).map_err(CharterError::Signature)
         };
         by_admins_of(self.head())?;
         let verified = by_admins_of(&shown)?;
@@ -171,6 +170,11 @@ impl CharterChain {
     pub fn head(&self) -> &Charter {
         &self.head.doc
     }
+    /// The charter of that version.
+    pub fn version(&self, version: u64) -> Option<Charter> {
+        let place = usize::try_from(version.checked_sub(1)?).ok()?;
+        statement::peek(self.statements.get(place)?).ok()
+    }
     /// Every version, oldest first.
     pub fn statements(&self) -> &[Statement] {
         &self.statements
@@ -185,7 +189,18 @@ pub fn threshold(c: &Charter, action: &str) -> usize {
 
 /// Believes a Reset: signed by as many Admins as a new charter needs. Cluster, era and charter version are the caller's.
 pub fn verify_reset(c: &Charter, st: &Statement) -> Result<Verified<Reset>, StatementError> {
-    statement::verify(st, &keys(c.operators.iter().filter(|o| has_role(o, ADMIN))), threshold(c, PUT_CHARTER))
+    statement::verify(st, &admins(c), threshold(c, PUT_CHARTER))
+}
+
+/// Believes a Bundle that no root could sign: signed by as many Admins as a new charter needs. What it says, and which charter
+/// counts, is the caller's.
+pub fn verify_bundle(c: &Charter, st: &Statement) -> Result<Verified<Bundle>, StatementError> {
+    statement::verify(st, &admins(c), threshold(c, PUT_CHARTER))
+}
+
+/// Keys of the Admins.
+pub fn admins(c: &Charter) -> Vec<PublicKey> {
+    keys(c.operators.iter().filter(|o| has_role(o, ADMIN)))
 }
 
 /// Deployers who must sign a spec; one alone is not enough for a service that is sensitive.

@@ -16,6 +16,15 @@ pub enum RootVerb {
         #[arg(long)]
         detach: bool,
     },
+    /// Sign for a new root in the place of roots that cannot, as an Admin
+    Approve {
+        /// SHA-256 of the new root's certificate, as `root status` shows it to the others too
+        #[arg(value_name = "SHA256")]
+        root: String,
+        /// Return as soon as the signature is accepted
+        #[arg(long)]
+        detach: bool,
+    },
     /// Write the trusted roots, for programs that are to believe the cluster's certificates
     Export {
         /// How they are written
@@ -61,6 +70,9 @@ pub struct RotateRoot {
     /// Its key stays where it is: what it must sign is carried to it, see `root csr`
     #[arg(long, requires = "ca_cert")]
     pub offline: bool,
+    /// No trusted root can sign, its token or key being lost or away: Admins sign for the new one, see `root approve`
+    #[arg(long)]
+    pub without_old_root: bool,
     /// Return as soon as it is ordered
     #[arg(long)]
     pub detach: bool,

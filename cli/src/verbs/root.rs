@@ -2,6 +2,7 @@
 //!
 //! A root's own key is read here in one case alone: when it is handed to the vault, sealed on this machine.
 
+mod approve;
 mod offline;
 
 use crate::app::App;
@@ -13,6 +14,7 @@ use crate::output::{age, time};
 use crate::pems;
 use data_encoding::HEXLOWER;
 use holdfast_pki::export;
+use holdfast_types::sha256;
 use holdfast_wire::v1;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -38,6 +40,7 @@ pub async fn run(app: &App, verb: RootVerb) -> Result<(), Failure> {
             show(app, &view(&c).await?)
         }
         RootVerb::Rotate(a) => rotate(app, a).await,
+        RootVerb::Approve { root, detach } => approve::approve(app, &root, detach).await,
         RootVerb::Abort { detach } => abort(app, detach).await,
         RootVerb::Export { format, out } => {
             let c = Cluster::connect(app).await?;
@@ -106,6 +109,7 @@ pub fn document(v: &v1::RootsView) -> Value {
         "trusted": v.trusted.iter().map(root).collect::<Vec<_>>(),
         "reissued": v.reissued, "total": v.total, "since": time(v.since_ms), "waits_for": v.waits_for,
         "stragglers": v.stragglers.iter().map(straggler).collect::<Vec<_>>(),
+        "to_approve": approve::root_of(v).map(|der| sha256(&[&der]).hex()),
         "to_sign": !v.issuer_csr.is_empty(), "hsm": v.hsm,
     })
 }
@@ -127,6 +131,9 @@ fn human(app: &App, v: &v1::RootsView) -> String {
     }
     if !v.issuer_csr.is_empty() {
         text.push_str("to sign   see `holdfast root csr`\n");
+    }
+    if let Some(der) = approve::root_of(v) {
+        text.push_str(&format!("to sign   `holdfast root approve {}`\n", sha256(&[&der]).hex()));
     }
     for line in &v.hsm {
         text.push_str(&format!("hsm       {line}\n"));
@@ -161,7 +168,7 @@ pub fn is_stable(v: &v1::RootsView) -> bool {
 async fn rotate(app: &App, a: RotateRoot) -> Result<(), Failure> {
     let cert = a.ca_cert.as_deref().map(pems::certificate).transpose()?.unwrap_or_default();
     let key = a.ca_key.as_deref().map(pems::private_key).transpose()?;
-    let c = Cluster::connect(app).await?;
+    let mut c = Cluster::connect(app).await?;
     let before = view(&c).await?;
     let new = NewCommand::draw()?;
     let (sealed, box_sha256) = match &key {
@@ -172,11 +179,14 @@ async fn rotate(app: &App, a: RotateRoot) -> Result<(), Failure> {
     let kind = order.kind.clone();
     c.command_with(new, Action::RotateRoot(order), sealed).await?;
     let before = signer(&before).map(|r| r.sha256.clone()).unwrap_or_default();
+    if a.without_old_root {
+        approve::ordered(app, &mut c).await?;
+    }
     if a.detach {
         let document = json!({"ordered": true, "kind": kind, "before": hex(&before)});
         return app.out.done(&document, "a new root is ordered: see `holdfast root status`");
     }
-    wait(app, &c, |v| is_stable(v) && signer(v).is_some_and(|r| r.sha256 != before)).await
+    wait(app, &mut c, |v| is_stable(v) && signer(v).is_some_and(|r| r.sha256 != before)).await
 }
 
 /// What is ordered. Who says nothing gets a root whose key is where the present one's is.
@@ -185,18 +195,19 @@ fn order(a: &RotateRoot, cert: Vec<u8>, box_sha256: Vec<u8>, now: Option<&str>) 
         let kind = match now {
             _ if a.hsm => "hsm",
             _ if a.software => "software",
-            Some("hsm") => "hsm",
-            Some("offline") => {
+            Some("hsm") if !a.without_old_root => "hsm",
+            Some("hsm" | "offline") => {
                 let help = "say --software, --hsm, or --ca-cert FILE with --offline";
                 return Err(Failure::new(
                     Code::Usage,
-                    "the present root's key is offline: no root is made like it",
+                    "the present root's key is offline or lost: no root is made like it",
                     help,
                 ));
             }
             Some(_) | None => "software",
         };
-        return Ok(v1::RotateRoot { kind: kind.to_owned(), ..v1::RotateRoot::default() });
+        let without_old = a.without_old_root;
+        return Ok(v1::RotateRoot { kind: kind.to_owned(), without_old, ..v1::RotateRoot::default() });
     }
     let key = match (box_sha256.is_empty(), a.hsm, a.offline) {
         (false, ..) => "",
@@ -207,29 +218,34 @@ fn order(a: &RotateRoot, cert: Vec<u8>, box_sha256: Vec<u8>, now: Option<&str>) 
             return Err(Failure::new(Code::Usage, "where the key of this root is was not said", help));
         }
     };
-    Ok(v1::RotateRoot { kind: "given".to_owned(), cert, box_sha256, key: key.to_owned() })
+    let without_old = a.without_old_root;
+    Ok(v1::RotateRoot { kind: "given".to_owned(), cert, box_sha256, key: key.to_owned(), without_old })
 }
 
 async fn abort(app: &App, detach: bool) -> Result<(), Failure> {
-    let c = Cluster::connect(app).await?;
+    let mut c = Cluster::connect(app).await?;
     c.command(Action::AbortRoot(v1::AbortRoot {})).await?;
     if detach {
         return app.out.done(&json!({"aborted": true}), "the rotation is given up: see `holdfast root status`");
     }
-    wait(app, &c, is_stable).await
+    wait(app, &mut c, is_stable).await
 }
 
-/// Waits for what `is_done` says, with a bar. What is to be signed elsewhere is not waited for.
-async fn wait(app: &App, c: &Cluster, is_done: impl Fn(&v1::RootsView) -> bool) -> Result<(), Failure> {
+/// Waits for what `is_done` says, with a bar. What is to be signed elsewhere, or by others, is not waited for.
+async fn wait(app: &App, c: &mut Cluster, is_done: impl Fn(&v1::RootsView) -> bool) -> Result<(), Failure> {
     let deadline = Instant::now() + app.timeout(PATIENCE);
     let bar = app.out.bar(1, "reissued");
     loop {
         let v = view(c).await?;
+        // Where the old root certifies nothing any more, the new one has to be known before it is shown.
+        if v.trusted.iter().any(|r| !c.trust.bundle().roots.contains(&r.der)) {
+            c.learn().await?;
+        }
         bar.set_length(v.total.max(1));
         bar.set_position(v.reissued);
         let says = if v.waits_for.is_empty() { &v.phase } else { &v.waits_for };
         bar.set_message(says.clone());
-        if is_done(&v) || !v.issuer_csr.is_empty() {
+        if is_done(&v) || !v.issuer_csr.is_empty() || v.to_approve.is_some() {
             bar.finish_and_clear();
             return show(app, &v);
         }
@@ -248,7 +264,16 @@ mod tests {
     use super::*;
 
     fn asked() -> RotateRoot {
-        RotateRoot { software: false, hsm: false, ca_cert: None, ca_key: None, offline: false, detach: false }
+        let (ca_cert, ca_key) = (None, None);
+        RotateRoot {
+            software: false,
+            hsm: false,
+            ca_cert,
+            ca_key,
+            offline: false,
+            without_old_root: false,
+            detach: false,
+        }
     }
 
     #[test]
@@ -259,6 +284,11 @@ mod tests {
         assert_eq!(kind(&RotateRoot { software: true, ..asked() }, "hsm").unwrap(), "software");
         assert_eq!(kind(&RotateRoot { hsm: true, ..asked() }, "software").unwrap(), "hsm");
         assert_eq!(kind(&asked(), "offline").unwrap_err().code, "usage");
+        // Nor is one made in a token that is said to be lost, unless that is said.
+        let lost = |hsm| RotateRoot { without_old_root: true, hsm, ..asked() };
+        assert_eq!(kind(&lost(false), "hsm").unwrap_err().code, "usage");
+        assert_eq!(kind(&lost(true), "hsm").unwrap(), "hsm");
+        assert!(order(&RotateRoot { software: true, ..lost(false) }, vec![], vec![], Some("hsm")).unwrap().without_old);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Bundles: trust moves only from root to root, and only forwards.
 
+use crate::admins::charters;
 use crate::world::{CLUSTER, Ca, DAY, NOW, World, id, new_ca_root};
-use holdfast_pki::bundle::{BundleError, follow, sec1_of_cert, stk_keys, verify_bundle, verify_bundle_chain};
+use holdfast_pki::bundle::{Admins, BundleError, follow, sec1_of_cert, stk_keys, verify_bundle, verify_bundle_chain};
 use holdfast_pki::issue::ROOT_LIFE;
 use holdfast_pki::keys::{CertSigner, RootStatementSigner};
 use holdfast_types::{ClusterId, Millis, sha256};
@@ -9,7 +10,7 @@ use holdfast_wire::keys::{ALG_ED25519, ALG_P256};
 use holdfast_wire::statement::{StatementError, sign};
 use holdfast_wire::v1;
 
-fn bundle(epoch: u64, roots: &[&Ca], prev: Option<&v1::Statement>) -> v1::Bundle {
+pub fn bundle(epoch: u64, roots: &[&Ca], prev: Option<&v1::Statement>) -> v1::Bundle {
     v1::Bundle {
         cluster_id: CLUSTER.0.to_vec(),
         era: 1,
@@ -19,6 +20,7 @@ fn bundle(epoch: u64, roots: &[&Ca], prev: Option<&v1::Statement>) -> v1::Bundle
         stks: vec![stk(1, NOW, NOW.plus(DAY)), stk(2, NOW.plus(DAY), NOW.plus(2 * DAY))],
         intake_pk: vec![3; 32],
         prev_sha256: prev.map(|p| sha256(&[&p.payload]).to_vec()).unwrap_or_default(),
+        charter_version: 0,
     }
 }
 
@@ -58,11 +60,13 @@ fn a_chain_of_bundles_leads_over_rotations_that_were_slept_through() {
     let drop = signed(&bundle(5, &[&b], Some(&add)), &[&a, &b]);
     let later = signed(&bundle(9, &[&b], Some(&drop)), &[&b]);
     let chain = [first, add, drop, later];
-    let last = verify_bundle_chain(&chain, &[&a.der], &CLUSTER).unwrap();
+    let charters = charters(&[&[1]]);
+    let admins = Admins::in_force(&charters);
+    let last = verify_bundle_chain(&chain, &[&a.der], admins, &CLUSTER).unwrap();
     assert_eq!((last.doc.epoch, &last.doc.roots), (9, &vec![b.der.clone()]));
-    assert_eq!(verify_bundle_chain(&[], &[&a.der], &CLUSTER).unwrap_err(), BundleError::Empty);
+    assert_eq!(verify_bundle_chain(&[], &[&a.der], admins, &CLUSTER).unwrap_err(), BundleError::Empty);
     let gap = [chain[0].clone(), chain[2].clone()];
-    assert_eq!(verify_bundle_chain(&gap, &[&a.der], &CLUSTER).unwrap_err(), BundleError::Previous);
+    assert_eq!(verify_bundle_chain(&gap, &[&a.der], admins, &CLUSTER).unwrap_err(), BundleError::Previous);
 }
 
 #[test]
@@ -70,14 +74,16 @@ fn a_bundle_goes_forwards_within_its_era_only() {
     let a = new_ca_root(NOW, ROOT_LIFE);
     let now = signed(&bundle(5, &[&a], None), &[&a]);
     let current = verify_bundle(&now, &[&a.der], &CLUSTER).unwrap();
+    let charters = charters(&[&[1]]);
+    let admins = Admins::in_force(&charters);
     for epoch in [4, 5] {
         let old = signed(&bundle(epoch, &[&a], Some(&now)), &[&a]);
-        assert_eq!(follow(&current, &old, &CLUSTER).unwrap_err(), BundleError::Epoch { ours: 5, got: epoch });
+        assert_eq!(follow(&current, &old, admins, &CLUSTER).unwrap_err(), BundleError::Epoch { ours: 5, got: epoch });
     }
     let next_era = signed(&v1::Bundle { era: 2, ..bundle(6, &[&a], Some(&now)) }, &[&a]);
-    assert_eq!(follow(&current, &next_era, &CLUSTER).unwrap_err(), BundleError::Era { ours: 1, got: 2 });
+    assert_eq!(follow(&current, &next_era, admins, &CLUSTER).unwrap_err(), BundleError::Era { ours: 1, got: 2 });
     let good = signed(&bundle(6, &[&a], Some(&now)), &[&a]);
-    assert_eq!(follow(&current, &good, &CLUSTER).unwrap().doc.epoch, 6);
+    assert_eq!(follow(&current, &good, admins, &CLUSTER).unwrap().doc.epoch, 6);
 }
 
 #[test]

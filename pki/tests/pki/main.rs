@@ -6,6 +6,7 @@
     reason = "a test that meets the unexpected should stop there"
 )]
 
+mod admins;
 mod bundle;
 mod chain;
 mod csr;

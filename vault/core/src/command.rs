@@ -336,6 +336,8 @@ pub enum Command {
         /// `H(payload)` of the Revocations.
         sha256: Digest,
     },
+    /// Rotation of the root: one that was made without the old ones, whose Bundle Admins are to sign.
+    RootPropose(Box<NewRoot>),
 }
 
 impl Command {

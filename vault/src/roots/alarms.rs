@@ -20,6 +20,10 @@ pub fn alarms(s: &State, now: Millis) -> Vec<(&'static str, String)> {
         let text = "a root whose key is offline is to sign: fetch what with `holdfast root csr`";
         all.push(("root-to-sign", text.to_owned()));
     }
+    if s.rotation().proposed.is_some() {
+        let text = "a new root waits for Admins to sign for it: see `holdfast root status`";
+        all.push(("root-to-sign", text.to_owned()));
+    }
     let phase = s.root_phase();
     if (phase != "stable" || s.rotation().target.is_some()) && now.since(s.rotation().since) >= LATE {
         let text = format!("the rotation of the root ({phase}) has not gone on for more than an hour");

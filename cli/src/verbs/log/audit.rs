@@ -148,6 +148,7 @@ fn signers(st: &v1::Statement, c: &v1::Charter) -> Result<Vec<String>, String> {
         v1::Command::TYPE => statement::verify::<v1::Command>(st, &keys, 1).map(|v| v.signers),
         v1::Spec::TYPE => statement::verify::<v1::Spec>(st, &keys, 1).map(|v| v.signers),
         v1::Mandate::TYPE => statement::verify::<v1::Mandate>(st, &keys, 1).map(|v| v.signers),
+        v1::Bundle::TYPE => statement::verify::<v1::Bundle>(st, &keys, 1).map(|v| v.signers),
         v1::Login::TYPE => statement::verify::<v1::Login>(st, &keys, 1).map(|v| v.signers),
         v1::Reset::TYPE => statement::verify::<v1::Reset>(st, &keys, 1).map(|v| v.signers),
         v1::LogsRequest::TYPE => statement::verify::<v1::LogsRequest>(st, &keys, 1).map(|v| v.signers),

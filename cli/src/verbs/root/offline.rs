@@ -142,7 +142,7 @@ fn signed(
 /// `root install`.
 pub async fn install(app: &App, path: &Path, detach: bool) -> Result<(), Failure> {
     let answer: Signed = read(path, SIGNED, |d: &Signed| &d.holdfast)?;
-    let c = Cluster::connect(app).await?;
+    let mut c = Cluster::connect(app).await?;
     if answer.cluster_id != c.ctx.cluster.hex() {
         return Err(invalid("this was signed for another cluster", "name its context with --context"));
     }
@@ -154,7 +154,7 @@ pub async fn install(app: &App, path: &Path, detach: bool) -> Result<(), Failure
         return app.out.done(&json!({"installed": true}), line);
     }
     let v = view(&c).await?;
-    if is_stable(&v) { show(app, &v) } else { wait(app, &c, is_stable).await }
+    if is_stable(&v) { show(app, &v) } else { wait(app, &mut c, is_stable).await }
 }
 
 fn text<T: Serialize>(document: &T) -> Result<String, Failure> {

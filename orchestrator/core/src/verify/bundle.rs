@@ -1,10 +1,11 @@
-//! The bundle chain: CA roots and statement keys, each link signed by a root of the one before (protocol, root rotation).
+//! The bundle chain: CA roots and statement keys, each link signed by a root of the one before, or by the Admins of the charter
+//! in force where no root could (protocol, root rotation).
 //!
-//! Signatures and content are `holdfast_pki`'s; here is which link is news. LAW: nothing but a root already trusted can
-//! add a root or a statement key; tested by `h12_a_bundle_that_no_trusted_root_signed_adds_nothing`.
+//! Signatures and content are `holdfast_pki`'s; here is which link is news. LAW: nothing else can add a root or a statement key;
+//! tested by `h12_a_bundle_that_no_trusted_root_signed_adds_nothing`.
 
 use super::refusal::{Refusal, require};
-use holdfast_pki::bundle::{self, stk_keys};
+use holdfast_pki::bundle::{self, Admins, stk_keys};
 use holdfast_types::{ClusterId, Digest, Millis};
 use holdfast_wire::statement::{self, News, Verified};
 use holdfast_wire::v1::{Bundle, PublicKey, Statement, Stk};
@@ -33,7 +34,12 @@ impl NewBundle {
 
 impl BundleChain {
     /// Verifies a chain, oldest first, starting at the bundle that lists the pinned root and is signed by it.
-    pub(crate) fn verify(anchor: &Digest, cluster: &ClusterId, chain: &[Statement]) -> Result<Self, Refusal> {
+    pub(crate) fn verify(
+        anchor: &Digest,
+        cluster: &ClusterId,
+        mut admins: Admins<'_>,
+        chain: &[Statement],
+    ) -> Result<Self, Refusal> {
         let no_anchor = || {
             Refusal::outside(
                 "bundle-anchor",
@@ -43,7 +49,8 @@ impl BundleChain {
         let mut links = chain.iter();
         let mut c = links.find_map(|st| Self::pinned(anchor, cluster, st)).ok_or_else(no_anchor)?;
         for st in links {
-            match c.observe(st)? {
+            admins = admins.after(c.head().charter_version);
+            match c.observe(st, admins)? {
                 News::Todo(next) => c.adopt(next),
                 News::AlreadyDone | News::Stale => {
                     return Err(Refusal::outside("bundle-order", "bundle chain repeats or goes back"));
@@ -59,20 +66,20 @@ impl BundleChain {
         Some(Self { cluster: *cluster, statements: vec![st.clone()], stks: head.doc.stks.clone(), head })
     }
     /// Judges a statement that claims to be the next bundle.
-    pub fn observe(&self, st: &Statement) -> Result<News<NewBundle>, Refusal> {
+    pub fn observe(&self, st: &Statement, admins: Admins<'_>) -> Result<News<NewBundle>, Refusal> {
         if let Some(i) = self.statements.iter().position(|s| s.payload == st.payload) {
             return Ok(if i + 1 == self.statements.len() { News::AlreadyDone } else { News::Stale });
         }
         let refused = |e: bundle::BundleError| Refusal::outside(code(&e), e.to_string());
         let held = &self.head.doc;
-        let shown = bundle::verify_bundle(st, &held.roots, &self.cluster).map_err(refused)?.doc;
+        let shown = bundle::verify_link(st, &held.roots, admins, &self.cluster).map_err(refused)?.doc;
         if shown.era == held.era && shown.epoch < held.epoch {
             return Ok(News::Stale);
         }
         require(shown.era != held.era || shown.epoch > held.epoch, 0, "bundle-fork", || {
             format!("two bundles of epoch {}", shown.epoch)
         })?;
-        let verified = bundle::follow(&self.head, st, &self.cluster).map_err(refused)?;
+        let verified = bundle::follow(&self.head, st, admins, &self.cluster).map_err(refused)?;
         Ok(News::Todo(NewBundle { statement: st.clone(), verified }))
     }
     /// True if `st` says that it comes after the bundle in force, in the same era. Nothing of it is verified.
@@ -115,6 +122,7 @@ fn code(e: &bundle::BundleError) -> &'static str {
         E::Statement(_) | E::TrustedRoot => "bundle-signature",
         E::Cluster => "cluster",
         E::Era { .. } => "era",
+        E::CharterVersion(_) => "charter-gap",
         E::Previous | E::Epoch { .. } | E::Empty => "bundle-gap",
         E::RootCount | E::Root | E::Cross | E::StatementKey | E::IntakeKey => "bundle-content",
     }

@@ -7,6 +7,7 @@ mod eras;
 
 use super::bundle::{BundleChain, NewBundle};
 use super::refusal::{Refusal, require};
+use holdfast_pki::bundle::Admins;
 use holdfast_types::{ClusterId, Digest, Millis, TrustDomain, sha256};
 use holdfast_wire::charter::{CharterChain, NewCharter};
 use holdfast_wire::merkle::verify_consistency;
@@ -120,7 +121,7 @@ impl NodeTrust {
     /// Believes a join challenge, or refuses: `H(charter v1)` and the root of the bundle must be what `anchor` pins.
     pub fn join(anchor: Digest, charters: &[Statement], bundles: &[Statement]) -> Result<Self, Refusal> {
         let charter = CharterChain::verify(charters)?;
-        let bundle = BundleChain::verify(&anchor, charter.cluster(), bundles)?;
+        let bundle = BundleChain::verify(&anchor, charter.cluster(), Admins::ever(&charter), bundles)?;
         let floor = Floor::default();
         Ok(Self { anchor, charter, bundle, status: None, revocations: None, checkpoint: None, floor, before: None })
     }
@@ -175,7 +176,7 @@ impl NodeTrust {
     }
     /// Judges a bundle.
     pub fn observe_bundle(&self, st: &Statement) -> Result<News<NewBundle>, Refusal> {
-        self.bundle.observe(st)
+        self.bundle.observe(st, Admins::in_force(&self.charter))
     }
     /// Puts a bundle into force.
     pub fn adopt_bundle(&mut self, n: NewBundle) {

@@ -97,3 +97,45 @@ fn a_list_tells_from_which_generation_on_an_identity_counts() {
     assert_eq!((s.trust.revoked_below(ME), s.trust.revoked_below(ORCH)), (Some(5), None));
     assert!(s.trust.is_revoked(ME) && !s.trust.is_revoked(ORCH));
 }
+
+/// A link that Admins signed, because no root could, is judged by the charter in force when it was shown: whoever was one before
+/// adds nothing to what a later charter is known of, and whoever slept through both follows both.
+#[test]
+fn a_link_that_admins_signed_counts_by_a_charter_that_is_not_older_than_the_one_held() {
+    let s = Scene::honest();
+    let saved = s.trust.saved();
+    let new = RootKey::new();
+    let b = v1::Bundle {
+        epoch: 900,
+        prev_sha256: hash(&saved.bundles[0]).to_vec(),
+        roots: vec![s.trust.bundle().roots[0].clone(), new.certificate(&s.cluster)],
+        charter_version: 1,
+        ..s.trust.bundle().clone()
+    };
+    let link = signed(&b, &who::ADMINS[..2]);
+    let code = |st: &v1::Statement| s.trust.observe_bundle(st).unwrap_err().code;
+    assert_eq!(code(&signed(&b, &who::ADMINS[..1])), "bundle-signature");
+    assert_eq!(code(&signed(&b, &[who::DEPLOYER, who::SECOND_DEPLOYER])), "bundle-signature");
+    assert_eq!(code(&s.root.sign_bundle(&b)), "bundle-signature", "it says itself that no root signs it");
+    assert_eq!(code(&signed(&v1::Bundle { charter_version: 2, ..b.clone() }, &who::ADMINS)), "charter-gap");
+    assert_eq!(code(&signed(&v1::Bundle { charter_version: 0, ..b.clone() }, &who::ADMINS)), "bundle-signature");
+    let mut told = s.trust.clone();
+    let n = todo(told.observe_bundle(&link));
+    told.adopt_bundle(n);
+    assert_eq!(told.bundle().roots, b.roots);
+
+    // Two of three Admins are replaced.
+    let mut c = charter();
+    (c.version, c.prev_sha256) = (2, hash(&saved.charters[0]).to_vec());
+    for (o, seed) in c.operators.iter_mut().zip([41, 42]) {
+        o.key = Some(key(seed).public());
+    }
+    let charters = [saved.charters[0].clone(), signed(&c, &[1, 2, 41, 42])];
+    let slept = s.trust.catch_up(&charters, std::slice::from_ref(&link)).unwrap().unwrap();
+    assert_eq!((slept.charter().head().version, &slept.bundle().roots), (2, &b.roots));
+    assert_eq!(NodeTrust::rebuild(&slept.saved()).unwrap().bundle(), slept.bundle());
+    let late = s.trust.catch_up(&charters, &[]).unwrap().unwrap();
+    assert_eq!(late.catch_up(&charters, std::slice::from_ref(&link)).unwrap_err().code, "bundle-signature");
+    let by_new = signed(&b, &[41, 42]);
+    assert!(late.catch_up(&charters, &[by_new]).unwrap().is_some());
+}

@@ -3,6 +3,7 @@
 mod faults;
 mod founding;
 mod lead;
+mod lost;
 mod moving;
 mod pages;
 mod probe;

@@ -36,4 +36,11 @@ fn a_root_whose_key_is_offline_signs_what_is_carried_to_it_and_nothing_else() {
     connected(&w);
     // Nothing is left to be signed, and the same is not taken twice.
     assert!(w.refused(&["root", "csr"], 4).contains("no offline root"));
+
+    // Nobody is to go for its key: Admins sign for another root in its place.
+    w.ok(&["root", "rotate", "--software", "--without-old-root"]);
+    let done = stable(&w);
+    assert_eq!((done["trusted"][0]["key"].as_str(), trusted(&done)), (Some("software"), 1), "{done}");
+    connected(&w);
+    assert!(w.refused(&["root", "approve", "00"], 4).contains("no root waits"));
 }

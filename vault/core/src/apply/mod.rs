@@ -2,6 +2,7 @@
 //!
 //! LAW: the same commands give the same state everywhere (test `replaying_the_log_gives_the_same_state`).
 
+mod approval;
 mod charter;
 mod denials;
 mod founding;
@@ -208,6 +209,7 @@ impl Step<'_> {
             Command::Rejoin { id, cert, hpke, acked, from } => self.rejoin(&id, cert, hpke, acked, &from),
             Command::Concurrent { id, detail } => self.concurrent(&id, &detail),
             Command::RootAsk(a) => self.root_ask(*a),
+            Command::RootPropose(r) => self.root_propose(*r),
             Command::MergeRemoved { ids, shown_by, sha256 } => self.merge_removed(&ids, &shown_by, &sha256),
         }
     }

@@ -7,8 +7,10 @@ use crate::command::{Asked, CaKey, Command, NewRoot, SealedKey};
 use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
 use crate::state::{GivenRoot, Issuer, MAX_ROOTS, RetiredRoot, RootKind, RootRow, RootTarget, State};
-use holdfast_pki::{bundle, given};
+use holdfast_pki::bundle::{self, Admins};
+use holdfast_pki::given;
 use holdfast_types::{Digest, Millis, sha256};
+use holdfast_wire::charter::CharterChain;
 use holdfast_wire::statement::Verified;
 use holdfast_wire::v1;
 use prost::Message as _;
@@ -33,11 +35,13 @@ impl Step<'_> {
                 (name, Some(GivenRoot { der: r.cert.clone(), key }))
             }
         };
-        self.leaf(by.draft("command", "root").with("action", "rotate-root").with("kind", kind.as_str()));
+        let leaf = by.draft("command", "root").with("action", "rotate-root").with("kind", kind.as_str());
+        self.leaf(if r.without_old { leaf.with("without_old", true) } else { leaf });
         let (at, by) = (self.at, by.actor.clone());
         let s = &mut *self.state;
-        s.rotation.target = Some(RootTarget { kind, name, given, by, ordered: at });
-        s.rotation.since = at;
+        let without_old = r.without_old;
+        s.rotation.target = Some(RootTarget { kind, name, given, by, ordered: at, without_old });
+        (s.rotation.proposed, s.rotation.since) = (None, at);
         s.keys_moved();
         self.event(Event::Trust);
         Ok(())
@@ -67,7 +71,7 @@ impl Step<'_> {
         if s.rotation.target.take().is_none() {
             s.rotation.to = back;
         }
-        s.rotation.since = self.at;
+        (s.rotation.proposed, s.rotation.since) = (None, self.at);
         s.keys_moved();
         self.leaf(by.draft("command", "root").with("action", "abort-root"));
         self.event(Event::Trust);
@@ -75,6 +79,18 @@ impl Step<'_> {
     }
 
     pub(super) fn root_add(&mut self, n: NewRoot) -> Result<(), Refusal> {
+        let wanted = self.wanted_root(&n)?;
+        if wanted.without_old {
+            return Err(Refusal::changed("no trusted root signs for this one: Admins do"));
+        }
+        let roots: Vec<Vec<u8>> = self.state.roots_der().into_iter().chain([n.der.clone()]).collect();
+        let signed = self.state.follows(&n.bundle, &roots)?;
+        self.put_root(n, &wanted.by, &signed);
+        Ok(())
+    }
+
+    /// The order that `n` is made for, if all of it is as ordered.
+    pub(super) fn wanted_root(&self, n: &NewRoot) -> Result<RootTarget, Refusal> {
         let at = self.at;
         let wanted = self.state.root_wanted(at);
         let wanted = wanted.ok_or_else(|| Refusal::changed("no root is wanted: the order was taken back"))?;
@@ -89,10 +105,13 @@ impl Step<'_> {
         self.state.fresh_root(&n.der)?;
         self.live_ca_key(&n.key)?;
         self.live_ca_key(&n.issuer_key)?;
-        let roots: Vec<Vec<u8>> = self.state.roots_der().into_iter().chain([n.der.clone()]).collect();
-        let signed = self.state.follows(&n.bundle, &roots)?;
-        let root = sha256(&[&n.der]);
-        let leaf = Draft::new("root.add", "vault", root.hex()).with("ordered_by", &wanted.by);
+        Ok(wanted)
+    }
+
+    /// Everything was looked at: the root is trusted from now on.
+    pub(super) fn put_root(&mut self, n: NewRoot, by: &str, signed: &Verified<v1::Bundle>) {
+        let (at, root) = (self.at, sha256(&[&n.der]));
+        let leaf = Draft::new("root.add", "vault", root.hex()).with("ordered_by", by);
         self.leaf(leaf.with("key", n.key.word()).with("bundle_sha256", signed.sha256));
         let (added_epoch, cross) = (signed.doc.epoch, Vec::new());
         let row =
@@ -104,14 +123,13 @@ impl Step<'_> {
                 row.cross.push(x);
             }
         }
-        s.rotation.target = None;
+        (s.rotation.target, s.rotation.proposed) = (None, None);
         s.rotation.to = Some(root);
-        if !offline {
+        if !n.issuer_der.is_empty() {
             let (der, key, not_after) = (n.issuer_der, n.issuer_key, n.issuer_not_after);
             self.put_issuer(Issuer { root, der, key, since: at, not_after });
         }
         self.next_bundle_is(n.bundle);
-        Ok(())
     }
 
     /// LAW: the root that signs is trusted (INV2, `any_two_live_identities_can_validate_each_other_whatever_happens`).
@@ -162,7 +180,14 @@ impl Step<'_> {
         };
         let issuers: Vec<String> = s.issuers.iter().filter(|i| under(i)).filter_map(token).collect();
         s.issuers.retain(|i| !under(i));
+        // A key that is gone is waited for no more; what is left of it, in a token that is found again, is the operators' own.
+        let lost = s.rotation.gone.contains(&root);
+        let one_left = s.roots.len() == 1;
+        s.rotation.gone.retain(|d| *d != root && !one_left);
         if let Some(RootRow { der, not_after, key, cross, added_epoch, .. }) = gone {
+            let in_token = matches!(key, CaKey::Token(_));
+            let key = if lost && in_token { CaKey::Offline } else { key };
+            let issuers = if lost { Vec::new() } else { issuers };
             let destroyed = key == CaKey::Offline && issuers.is_empty();
             let retired =
                 RetiredRoot { sha256: root, der, not_after, added_epoch, key, issuers, cross, dropped: at, destroyed };
@@ -239,7 +264,7 @@ impl Step<'_> {
     }
 
     /// The Bundle in force from now on, at the next epoch.
-    fn next_bundle_is(&mut self, raw: Vec<u8>) {
+    pub(super) fn next_bundle_is(&mut self, raw: Vec<u8>) {
         let at = self.at;
         let s = &mut *self.state;
         s.bundles.push(raw);
@@ -318,10 +343,15 @@ impl State {
         Ok(signed)
     }
     /// The same at any later epoch.
-    fn follows_at(&self, st: &v1::Statement) -> Result<Verified<v1::Bundle>, Refusal> {
-        let cluster = self.cluster()?.id;
-        let signed = bundle::verify_bundle(st, &self.roots_der(), &cluster);
+    pub(crate) fn follows_at(&self, st: &v1::Statement) -> Result<Verified<v1::Bundle>, Refusal> {
+        let (cluster, charters) = (self.cluster()?.id, CharterChain::verify(&self.charter_chain())?);
+        let signed = bundle::verify_link(st, &self.roots_der(), Admins::in_force(&charters), &cluster);
         let signed = signed.map_err(|e| Refusal::invalid(e.to_string()))?;
+        if ![0, self.charter.version].contains(&signed.doc.charter_version) {
+            return Err(Refusal::changed(
+                "another charter is in force meanwhile: fetch the bundle again and sign that",
+            ));
+        }
         let after = self.bundle_sha256().is_some_and(|d| signed.doc.prev_sha256 == d.0);
         if !after || signed.doc.era != self.era() || signed.doc.epoch <= self.epoch {
             return Err(Refusal::changed("the bundle moved meanwhile: fetch the newest one and sign that"));

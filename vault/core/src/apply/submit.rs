@@ -41,6 +41,8 @@ impl Step<'_> {
             v1::Spec::TYPE => self.put_spec(&by, peek(&st)?, &s.statement)?,
             // The same voucher may come again with more signatures; without any it changes nothing.
             v1::Voucher::TYPE => return self.put_voucher(&by, &peek(&st)?, &s.statement),
+            // So may a Bundle, until it has as many as it needs.
+            v1::Bundle::TYPE => return self.approve_root(&by),
             v1::Mandate::TYPE => self.put_mandate(&by, &peek(&st)?, &s.statement)?,
             v1::Command::TYPE => self.command(&by, peek(&st)?, s.sealed.as_deref())?,
             v1::Charter::TYPE => self.put_charter(&by, peek(&st)?, &s.statement, s.sealed.as_deref())?,

@@ -2,6 +2,7 @@
 
 use super::{SealedKey, StkFacts};
 use holdfast_types::{Digest, Millis};
+use holdfast_wire::v1;
 use serde::{Deserialize, Serialize};
 
 /// Where a CA's private key is.
@@ -74,8 +75,14 @@ pub struct NewRoot {
     pub issuer_key: CaKey,
     /// End of the issuer's validity.
     pub issuer_not_after: Millis,
-    /// The Bundle that lists it, signed by all usable roots of the old and the new set.
+    /// The Bundle that lists it, signed by all usable roots of the old and the new set, or by Admins in the old ones' place.
     pub bundle: Vec<u8>,
+}
+impl NewRoot {
+    /// The Bundle's statement.
+    pub(crate) fn statement(&self) -> Option<v1::Statement> {
+        super::Command::statement(&self.bundle)
+    }
 }
 
 /// What a root whose key is offline is asked to sign: an issuer for a key of the cluster's, and the next Bundle.

@@ -114,6 +114,7 @@ pub fn found(
         stks: vec![v1::Stk { key: Some(made.stk.public()), from_ms: stk.from.0, until_ms: stk.until.0 }],
         intake_pk: keys.intake(keys.active())?.1.to_vec(),
         prev_sha256: Vec::new(),
+        charter_version: 0,
     };
     let bundle = statement::sign(&bundle, &[&RootStatementSigner(made.root)]).map_err(internal)?;
     let founding = Founding {
@@ -226,5 +227,6 @@ pub(super) fn following_bundle(state: &State, now: Millis) -> Result<v1::Bundle,
     bundle.stks.retain(|s| s.until_ms > now.0);
     bundle.epoch = state.epoch() + 1;
     bundle.prev_sha256 = holdfast_types::sha256(&[&last.payload]).to_vec();
+    bundle.charter_version = 0;
     Ok(bundle)
 }

@@ -6,8 +6,9 @@
 use crate::command::Command;
 use crate::refusal::Refusal;
 use crate::state::State;
-use holdfast_pki::bundle::verify_bundle_chain;
+use holdfast_pki::bundle::{Admins, verify_bundle_chain};
 use holdfast_types::NodeId;
+use holdfast_wire::charter::CharterChain;
 use holdfast_wire::statement::{peek, verify};
 use holdfast_wire::v1;
 
@@ -37,7 +38,8 @@ pub fn merge_removed(state: &State, shown: &v1::HeldBefore, by: &NodeId) -> Resu
         |st: &&v1::Statement| peek::<v1::Bundle>(st).is_ok_and(|b| b.era == before.era && b.epoch > bundle.epoch);
     let newer: Vec<v1::Statement> = shown.bundle_chain.iter().filter(later).cloned().collect();
     if !newer.is_empty() {
-        let chain = verify_bundle_chain(&newer, &bundle.roots, &cluster);
+        let charters = CharterChain::verify(&state.charter_chain())?;
+        let chain = verify_bundle_chain(&newer, &bundle.roots, Admins::in_force(&charters), &cluster);
         bundle = chain.map_err(|e| Refusal::credential(e.to_string()))?.doc;
     }
     let keys: Vec<v1::PublicKey> = bundle.stks.into_iter().filter_map(|s| s.key).collect();

@@ -75,6 +75,7 @@ pub fn plan_reset(
         stks: vec![listed.clone()],
         intake_pk: r.keys.intake(term)?.1.to_vec(),
         prev_sha256: Vec::new(),
+        charter_version: 0,
     };
     let bundle = statement::sign(&bundle, &[&RootStatementSigner(r.made.root)]).map_err(internal)?;
     let recovery = r.state.charter().recovery.clone().unwrap_or_default().public_key;

@@ -64,7 +64,7 @@ pub fn given_root(state: &State, der: &[u8]) -> Result<(), Refusal> {
     state.fresh_root(der)
 }
 
-/// A new root with all that follows from it.
+/// A new root with all that follows from it: added, or shown to Admins where it was ordered without the old ones.
 pub fn add_root(leader: &Leader<'_>, made: RootMaterial<'_>, entropy: &mut Entropy) -> Result<Prepared<()>, Refusal> {
     let state = leader.state;
     let (cluster, now) = (state.cluster()?.id, leader.now);
@@ -106,13 +106,20 @@ pub fn add_root(leader: &Leader<'_>, made: RootMaterial<'_>, entropy: &mut Entro
         None => (Vec::new(), now),
     };
     let signers: Vec<&dyn CertSigner> = made.old.iter().map(|(_, s)| *s).chain(made.signer).collect();
+    let by_admins = state.root_wanted(now).is_some_and(|t| t.without_old);
     let bundle = next_bundle(state, &signers, now, |b| {
         b.roots.push(der.clone());
         b.cross.extend(cross.iter().map(|(_, x)| x.der.clone()));
+        if by_admins {
+            b.epoch = state.epoch().saturating_add(ASK_ROOM);
+            b.charter_version = state.charter().version;
+        }
     })?;
     let (key, issuer_key) = (made.key, made.issuer_key);
     let new = NewRoot { der, not_after, key, cross, issuer_der, issuer_key, issuer_not_after, bundle };
-    Ok(prepared(now, entropy, Command::RootAdd(Box::new(new)), ()))
+    let new = Box::new(new);
+    let command = if by_admins { Command::RootPropose(new) } else { Command::RootAdd(new) };
+    Ok(prepared(now, entropy, command, ()))
 }
 
 /// The root `subject`, certified by the root `by`.
@@ -150,7 +157,8 @@ pub fn drop_root(
     Ok(prepared(now, entropy, Command::RootDrop { root: *root, bundle }, ()))
 }
 
-/// Epochs that may pass while an offline root is carried to its machine and back: what it signs counts at this epoch.
+/// Epochs that may pass while an offline root is carried to its machine and back, or while Admins sign one after the other: what
+/// is signed counts at this epoch.
 const ASK_ROOM: u64 = 1 << 20;
 
 /// Asks an offline root for an issuer and for the next Bundle, which lists a new statement key. `issuer` is made for it and

@@ -42,7 +42,7 @@ impl Wish {
     }
 }
 
-/// Prepares an operator's Spec, Voucher, Mandate, Command or next Charter. `sealed_box` goes with PutSecret and MintToken.
+/// Prepares an operator's Spec, Voucher, Mandate, Command or next Charter, or an Admin's word for a Bundle. `sealed_box` goes with PutSecret and MintToken.
 pub fn submit(
     leader: &Leader<'_>,
     st: &v1::Statement,
@@ -67,6 +67,7 @@ pub fn submit(
             let next = leader.state.next_charter(st)?;
             (st.clone(), behind, leader.recovery_boxes(&next, entropy)?)
         }
+        v1::Bundle::TYPE => (st.clone(), leader.approvers(st)?, None),
         v1::Command::TYPE => {
             let c: v1::Command = peek(st)?;
             leader.check_command(&c)?;
@@ -121,7 +122,15 @@ impl Leader<'_> {
         self.behind(who, &Wish::new(OperatorAct::PutCharter, Target::Cluster))
     }
 
-    fn behind(&self, who: Vec<v1::Operator>, wish: &Wish) -> Result<Behind, Refusal> {
+    /// Admins who sign a Bundle in the place of roots. Whether they are enough is counted where all signatures are together.
+    fn approvers(&self, st: &v1::Statement) -> Result<Behind, Refusal> {
+        self.state.with_approval(st, self.now)?;
+        let (_, mut who) = self.state.signed_by_operators::<v1::Bundle>(st)?;
+        who.retain(|o| o.roles.iter().any(|r| r == charter::ADMIN));
+        self.permits(who, &Wish::new(OperatorAct::RotateRoot, Target::Cluster)).map(Behind::Operators)
+    }
+
+    fn permits(&self, who: Vec<v1::Operator>, wish: &Wish) -> Result<Vec<(String, Permit<Operator>)>, Refusal> {
         let mut permitted = Vec::new();
         for o in who {
             let facts = OperatorFacts {
@@ -133,6 +142,11 @@ impl Leader<'_> {
             };
             permitted.push((o.id, self.policies.decide_operator(&facts)?));
         }
+        Ok(permitted)
+    }
+
+    fn behind(&self, who: Vec<v1::Operator>, wish: &Wish) -> Result<Behind, Refusal> {
+        let permitted = self.permits(who, wish)?;
         let needed = charter::threshold(&self.state.charter, wish.threshold).max(wish.at_least);
         if permitted.len() < needed {
             let why = format!("{} needs {needed} operators, {} signed", wish.threshold, permitted.len());
@@ -309,7 +323,7 @@ impl Leader<'_> {
             Action::Release(_) => cluster(A::Release),
             Action::UnlockPrepare(p) => unlock::prepare_wish(p),
             Action::UnlockFinalize(_) | Action::AutolockOff(_) | Action::RotateDiskKeys(_) => Ok(unlock::slots_wish()),
-            Action::RotateKeyring(_) => Ok(unlock::keyring_wish()),
+            Action::RotateKeyring(_) => unlock::keyring_wish(self.state),
             Action::RotateRoot(r) => self.root_wish(r),
             Action::AbortRoot(_) => {
                 self.state.root_to_go_back_to()?;

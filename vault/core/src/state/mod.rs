@@ -2,6 +2,7 @@
 //!
 //! STORED: a snapshot is this struct in postcard behind a format byte; golden file `vault/core/golden/state.hex`.
 
+mod approval;
 mod charter;
 mod ending;
 mod era;

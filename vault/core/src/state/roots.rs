@@ -5,7 +5,7 @@
 //! (`any_two_live_identities_can_validate_each_other_whatever_happens`).
 
 use super::{Issuer, RootRow, State, VoterState};
-use crate::command::{Asked, CaKey, CrossRow};
+use crate::command::{Asked, CaKey, CrossRow, NewRoot};
 use crate::refusal::Refusal;
 use holdfast_types::{Digest, Millis, VoterId};
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,8 @@ pub struct RootTarget {
     pub by: String,
     /// When.
     pub ordered: Millis,
+    /// No trusted root can sign: Admins approve its Bundle in their place.
+    pub without_old: bool,
 }
 
 /// A root that is trusted no more. Its certificate, and what it certified, are served until they expire: whoever slept since
@@ -96,6 +98,10 @@ pub struct Rotation {
     pub since: Millis,
     /// Roots that are trusted no more, oldest first.
     pub retired: Vec<RetiredRoot>,
+    /// The root that was made without the old ones, with its Bundle as far as Admins have signed it.
+    pub proposed: Option<Box<NewRoot>>,
+    /// Trusted roots whose keys are gone, as Admins said: nothing waits for them.
+    pub gone: Vec<Digest>,
 }
 
 /// What the leader does next for the rotation.

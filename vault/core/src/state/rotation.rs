@@ -44,7 +44,7 @@ impl State {
             CaKey::Offline => return None,
         };
         let name = format!("root/{}", at.0);
-        Some(RootTarget { kind, name, given: None, by: "vault".to_owned(), ordered: at })
+        Some(RootTarget { kind, name, given: None, by: "vault".to_owned(), ordered: at, without_old: false })
     }
     /// What the leader does next for the rotation of the root.
     pub fn root_step(&self, now: Millis) -> RootStep {
@@ -56,7 +56,7 @@ impl State {
         if let Some(root) = others.iter().find(|r| to != Some(**r) && self.drop_guard(r, now).is_ok()) {
             return RootStep::Drop(*root);
         }
-        if let Some(target) = self.root_wanted(now) {
+        if let Some(target) = self.root_wanted(now).filter(|t| !(t.without_old && self.is_proposed(now))) {
             return RootStep::Make(target);
         }
         if !self.distributing() && others.iter().any(|r| self.is_used(r, now)) {
@@ -145,6 +145,7 @@ impl State {
         };
         match (waits, &self.rotation.target) {
             (Some(Err(why)), _) => why.to_string(),
+            (_, Some(t)) if t.without_old && self.is_proposed(now) => self.approvals(),
             (_, Some(t)) => format!("the {} root is to be made", t.kind.as_str()),
             (_, None) => String::new(),
         }
@@ -183,6 +184,7 @@ impl State {
             hsm: Vec::new(),
             issuer_csr: asked.map(|a| a.csr.clone()).unwrap_or_default(),
             next_bundle: asked.and_then(|a| v1::Bundle::decode(a.bundle.as_slice()).ok()),
+            to_approve: self.rotation.proposed.as_ref().filter(|_| self.is_proposed(now)).and_then(|n| n.statement()),
         }
     }
     /// Whom the rotation waits for: voters, then machines, [`MAX_NAMED`] at most.

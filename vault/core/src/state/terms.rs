@@ -3,7 +3,7 @@
 //! LAW: a term is destroyed only once nothing that is alive needs it (`a_term_goes_only_when_no_record_and_no_node_needs_it`).
 
 use super::{Identity, IdentityState, Rotation, State};
-use crate::command::{CaKey, RecordAt, SealedKey};
+use crate::command::{CaKey, NewRoot, RecordAt, SealedKey};
 use holdfast_types::{Role, SecretRef, TokenId};
 use holdfast_wire::{record, v1};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,17 +84,25 @@ impl State {
         let roots = self.roots.iter().map(|r| &r.key).chain(r.retired.iter().map(|r| &r.key));
         let issuers = self.issuers.iter().map(|i| &i.key).chain(r.asked.iter().map(|a| &a.issuer_key));
         let given = r.target.iter().filter_map(|t| t.given.as_ref()).map(|g| &g.key);
-        let ca = roots.chain(issuers).chain(given).filter_map(CaKey::sealed).map(|k| ("ca", k));
+        // A given root that is proposed has its key with the order, and once is enough.
+        let is_given = r.target.as_ref().is_some_and(|t| t.given.is_some());
+        let own = r.proposed.iter().map(|n| &n.key).filter(move |_| !is_given);
+        let proposed = own.chain(r.proposed.iter().map(|n| &n.issuer_key));
+        let ca = roots.chain(issuers).chain(given).chain(proposed).filter_map(CaKey::sealed).map(|k| ("ca", k));
         let stks = self.stks.iter().map(|k| &k.key).chain(r.asked.iter().map(|a| &a.stk.key));
         ca.chain(stks.map(|k| ("stk", k)))
     }
     fn sealed_key_mut(&mut self, name: &str) -> Option<&mut SealedKey> {
-        let Rotation { target, asked, retired, .. } = &mut self.rotation;
+        let Rotation { target, asked, retired, proposed, .. } = &mut self.rotation;
         let (asked_issuer, asked_stk) = asked.as_mut().map(|a| (&mut a.issuer_key, &mut a.stk.key)).unzip();
         let roots = self.roots.iter_mut().map(|r| &mut r.key).chain(retired.iter_mut().map(|r| &mut r.key));
         let issuers = self.issuers.iter_mut().map(|i| &mut i.key).chain(asked_issuer);
         let given = target.iter_mut().filter_map(|t| t.given.as_mut()).map(|g| &mut g.key);
-        let ca = roots.chain(issuers).chain(given).filter_map(CaKey::sealed_mut);
+        let proposed = proposed.iter_mut().flat_map(|n| {
+            let NewRoot { key, issuer_key, .. } = n.as_mut();
+            [key, issuer_key]
+        });
+        let ca = roots.chain(issuers).chain(given).chain(proposed).filter_map(CaKey::sealed_mut);
         ca.chain(self.stks.iter_mut().map(|k| &mut k.key)).chain(asked_stk).find(|k| k.name == name)
     }
     /// The record at `at`, if there is one.

@@ -89,12 +89,9 @@ fn keyring_samples() -> Vec<Command> {
     ]
 }
 
-/// The rotation of the root, and what identities do beside their renewal chain.
-fn root_samples() -> Vec<Command> {
-    let sealed = SealedKey { name: "stk/1".into(), record: vec![4, 5] };
-    let stk = StkFacts { public: [6; 32], key: sealed, from: Millis(7), until: Millis(8) };
+fn new_root() -> NewRoot {
     let cross = CrossRow { by: Digest([2; 32]), der: vec![9], not_after: Millis(10) };
-    let added = NewRoot {
+    NewRoot {
         der: vec![1],
         not_after: Millis(2),
         key: CaKey::Token("root/2".into()),
@@ -103,12 +100,18 @@ fn root_samples() -> Vec<Command> {
         issuer_key: key(),
         issuer_not_after: Millis(4),
         bundle: vec![5],
-    };
+    }
+}
+
+/// The rotation of the root, and what identities do beside their renewal chain.
+fn root_samples() -> Vec<Command> {
+    let sealed = SealedKey { name: "stk/1".into(), record: vec![4, 5] };
+    let stk = StkFacts { public: [6; 32], key: sealed, from: Millis(7), until: Millis(8) };
     let (root, csr) = (Digest([3; 32]), vec![11]);
     let asked = Asked { root, issuer_key: CaKey::Offline, csr, stk, bundle: vec![12], since: Millis(13) };
     let id = || "node-1".to_owned();
     vec![
-        Command::RootAdd(Box::new(added)),
+        Command::RootAdd(Box::new(new_root())),
         Command::RootSwitch { to: Digest([4; 32]) },
         Command::RootDrop { root, bundle: vec![14] },
         Command::RootDestroyed { root },
@@ -195,6 +198,7 @@ fn samples() -> Vec<Command> {
     all.extend(root_samples());
     let (ids, shown_by) = (vec!["n-gone".to_owned()], NodeId::parse("n-1").unwrap());
     all.push(Command::MergeRemoved { ids, shown_by, sha256: sha256(&[b"revocations"]) });
+    all.push(Command::RootPropose(Box::new(new_root())));
     all
 }
 
@@ -233,6 +237,7 @@ fn variant(c: &Command) -> usize {
         Command::Concurrent { .. } => 29,
         Command::RootAsk(_) => 30,
         Command::MergeRemoved { .. } => 31,
+        Command::RootPropose(_) => 32,
     }
 }
 
@@ -280,7 +285,7 @@ fn stored_commands_and_states_are_read_as_they_were_written() {
     let mut variants: Vec<usize> = read.iter().map(|c| variant(&c.command)).collect();
     variants.sort_unstable();
     variants.dedup();
-    assert_eq!(variants, (0..32).collect::<Vec<_>>(), "each variant has a sample");
+    assert_eq!(variants, (0..33).collect::<Vec<_>>(), "each variant has a sample");
 
     // The first line is the state; the others are the log that led to it: old logs replay to the same state for ever.
     let stored = lines("state.hex");

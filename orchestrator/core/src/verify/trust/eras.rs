@@ -3,6 +3,7 @@
 use super::{Before, Floor, NewEra, NodeTrust};
 use crate::verify::bundle::BundleChain;
 use crate::verify::refusal::Refusal;
+use holdfast_pki::bundle::Admins;
 use holdfast_pki::era::{EraError, verify_era};
 use holdfast_types::Millis;
 use holdfast_wire::statement::News;
@@ -26,7 +27,8 @@ impl NodeTrust {
         let Some(era) = verify_era(&self.charter, self.era(), shown).map_err(refused)? else {
             return Ok(News::Stale);
         };
-        let bundle = BundleChain::verify(&era.anchor, era.charters.cluster(), &shown.bundle_chain)?;
+        let admins = Admins::since(&era.charters, self.charter.head().version);
+        let bundle = BundleChain::verify(&era.anchor, era.charters.cluster(), admins, &shown.bundle_chain)?;
         let time = self.floor.time.min(Millis(era.reset.issued_at_ms));
         let bundles = || self.bundle.statements().to_vec();
         let before = self.revocations.as_ref().map(|(st, _)| Before { revocations: st.clone(), bundles: bundles() });
@@ -46,6 +48,8 @@ impl NodeTrust {
     /// are not looked at: whoever joined late does not hold their roots. Persist it before adopting.
     pub fn catch_up(&self, charters: &[Statement], bundles: &[Statement]) -> Result<Option<Self>, Refusal> {
         let (mut next, mut news) = (self.clone(), false);
+        // A link that Admins signed is judged by the charter that it names, if that is none older than the one held until now.
+        let mut held = self.charter.head().version;
         for st in charters {
             if let News::Todo(n) = next.observe_charter(st)? {
                 next.adopt_charter(n);
@@ -54,9 +58,10 @@ impl NodeTrust {
         }
         for st in bundles {
             if next.bundle.is_behind(st)
-                && let News::Todo(n) = next.observe_bundle(st)?
+                && let News::Todo(n) = next.bundle.observe(st, Admins::since(&next.charter, held))?
             {
                 next.adopt_bundle(n);
+                held = held.max(next.bundle().charter_version);
                 news = true;
             }
         }

@@ -2,7 +2,7 @@
 //! through the machine itself, with chains that are verified as anybody verifies them.
 
 use super::world::{HOUR, Roots, Standing, believes};
-use holdfast_pki::bundle::verify_bundle_chain;
+use holdfast_pki::bundle::{Admins, verify_bundle_chain};
 use holdfast_pki::chain::Usage;
 use holdfast_pki::given::not_after;
 use holdfast_types::{Digest, Millis};
@@ -133,7 +133,8 @@ impl Play {
         if epoch > self.epoch {
             let chain = state.bundle_chain();
             let first = super::world::v1_bundle(&chain[0]).roots;
-            let newest = verify_bundle_chain(&chain, &first, &self.r.w.cluster).unwrap();
+            let charters = self.r.charters();
+            let newest = verify_bundle_chain(&chain, &first, Admins::ever(&charters), &self.r.w.cluster).unwrap();
             assert_eq!(newest.doc.roots, state.roots_der());
         }
         self.epoch = epoch;

@@ -2,6 +2,7 @@
 
 mod histories;
 mod late;
+mod lost;
 mod offline;
 mod steps;
 mod world;

@@ -20,7 +20,7 @@ fn root_of(r: &Roots, key: &SoftKey, life: Duration) -> Vec<u8> {
 }
 
 fn given(cert: &[u8], key: &str) -> v1::RotateRoot {
-    v1::RotateRoot { kind: "given".into(), cert: cert.to_vec(), box_sha256: Vec::new(), key: key.into() }
+    v1::RotateRoot { kind: "given".into(), cert: cert.to_vec(), key: key.into(), ..Default::default() }
 }
 
 /// Orders a root whose key travels with the order.
@@ -138,6 +138,8 @@ fn an_offline_root_signs_what_it_is_shown_and_takes_over() {
     assert_eq!(r.w.state.root_step(r.w.now), RootStep::Switch(root));
     assert_eq!(install(&mut r, i).err().unwrap().code, Code::Changed, "it is there already");
     r.w.propose(holdfast_vault_core::Command::RootSwitch { to: root }).result.unwrap();
+    let no = r.w.act(ADMINS, Action::RotateKeyring(v1::RotateKeyring {})).err().unwrap();
+    assert!(no.code == Code::Changed && no.reason.contains("--without-old-root"), "{no}");
     // Nothing that needs its key is tried without it; a third into the issuer's life it is asked again.
     r.w.pass(15 * 24 * HOUR);
     let life = r.w.lives.issuer;

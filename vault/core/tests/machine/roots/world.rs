@@ -1,13 +1,14 @@
 //! A cluster whose roots rotate: the keys of all of them, and machines with chains that are verified as anybody would.
 
 use crate::world::{Machine, SoftKey, World, csr};
-use holdfast_pki::bundle::{follow, verify_bundle_chain};
+use holdfast_pki::bundle::{Admins, follow, verify_bundle_chain};
 use holdfast_pki::chain::{Anchors, ChainError, Peer, Usage, verify_peer};
 use holdfast_pki::issue::{IssuerCa, ROOT_LIFE};
 use holdfast_pki::keys::CertSigner;
-use holdfast_types::{Digest, Millis, TrustDomain};
+use holdfast_types::{Digest, Millis, TrustDomain, sha256};
 use holdfast_vault_core::prepare::{self, AtRest, RootMaterial};
 use holdfast_vault_core::{Code, Command, NewRoot, Refusal, RootStep, RootTarget};
+use holdfast_wire::charter::CharterChain;
 use holdfast_wire::statement::Verified;
 use holdfast_wire::v1;
 use rustls_pki_types::CertificateDer;
@@ -104,7 +105,8 @@ impl Roots {
         let key = prepare::ca_key(&self.w.keys, &t.name, AtRest::Sealed(&pkcs8), &mut entropy)?;
         let name = prepare::issuer_name(Millis(self.w.now.0 + 1 + self.keys.len() as i64));
         let issuer_key = prepare::ca_key(&self.w.keys, &name, AtRest::Sealed(&issuer_pkcs8), &mut entropy)?;
-        let old: Vec<(Digest, &dyn CertSigner)> = self.trusted().into_iter().map(|d| (d, self.key(&d))).collect();
+        let old: Vec<Digest> = if t.without_old { Vec::new() } else { self.trusted() };
+        let old: Vec<(Digest, &dyn CertSigner)> = old.into_iter().map(|d| (d, self.key(&d))).collect();
         let made = RootMaterial {
             signer: Some(&root),
             der: None,
@@ -115,12 +117,12 @@ impl Roots {
             life: ROOT_LIFE,
         };
         let mut command = prepare::add_root(&self.w.leader(), made, &mut entropy)?.command;
-        if let Command::RootAdd(new) = &mut command.command {
-            edit(new);
-        }
+        let (Command::RootAdd(new) | Command::RootPropose(new)) = &mut command.command else {
+            panic!("no root is added")
+        };
+        edit(new);
+        let (added, der) = (sha256(&[&new.der]), new.issuer_der.clone());
         self.w.apply(command).result?;
-        let added = self.w.state.roots().last().unwrap().sha256();
-        let der = self.w.state.issuer_under(&added).unwrap().der.clone();
         self.keys.insert(added, root);
         self.issuers.insert(added, IssuerCa::open(&der, issuer).unwrap());
         Ok(added)
@@ -166,10 +168,13 @@ impl Roots {
         self.w.commit(p).unwrap();
         self.w.issuer = Some(IssuerCa::open(&self.w.state.issuer().unwrap().der, issuer).unwrap());
     }
+    pub fn charters(&self) -> CharterChain {
+        CharterChain::verify(&self.w.state.charter_chain()).unwrap()
+    }
     fn trust(&self) -> Verified<v1::Bundle> {
         let first = &self.w.state.bundle_chain()[..1];
         let root = v1_bundle(&first[0]).roots;
-        verify_bundle_chain(first, &root, &self.w.cluster).unwrap()
+        verify_bundle_chain(first, &root, Admins::ever(&self.charters()), &self.w.cluster).unwrap()
     }
     /// A node that has renewed once: its chain is known.
     pub fn node(&mut self) -> Standing {
@@ -184,7 +189,7 @@ impl Roots {
     pub fn deliver(&self, s: &mut Standing) {
         for st in self.w.state.bundle_chain() {
             if v1_bundle(&st).epoch > s.trust.doc.epoch {
-                s.trust = follow(&s.trust, &st, &self.w.cluster).unwrap();
+                s.trust = follow(&s.trust, &st, Admins::in_force(&self.charters()), &self.w.cluster).unwrap();
             }
         }
     }
