@@ -8,9 +8,12 @@
 
 mod alarms;
 mod calls;
+mod ends;
 
 pub use alarms::alarms;
 pub use calls::{Calls, is_old};
+
+use ends::destroy_keys;
 
 use crate::cluster::Cluster;
 use crate::drive;
@@ -23,9 +26,7 @@ use holdfast_pki::keys::CertSigner;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{Digest, Secret, SecretBytes};
 use holdfast_vault_core::prepare::{self, AtRest, Leader, RootMaterial};
-use holdfast_vault_core::{
-    CaKey, Command, Entropy, Event, Prepared, RetiredRoot, RootKind, RootStep, RootTarget, State,
-};
+use holdfast_vault_core::{CaKey, Command, Entropy, Event, Prepared, RootKind, RootStep, RootTarget, State};
 use holdfast_wire::keys::Ed25519Key;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -364,20 +365,6 @@ async fn destroy(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
     .await?;
     cluster.propose(Command::RootDestroyed { root }).await?;
     tracing::info!(root = %root, "a dropped root's key is destroyed");
-    Ok(())
-}
-
-/// Destroys what was made here. A key that operators made in their token has another id there, and stays theirs to destroy.
-fn destroy_keys(root: &RetiredRoot, opened: &Opened) -> Result<(), Failure> {
-    if let Some((at, id)) = opened.place(Purpose::Root, &root.key) {
-        at.destroy(&id).map_err(port)?;
-    } else if matches!(root.key, CaKey::Token(_)) {
-        return Err(no_token());
-    }
-    for name in &root.issuers {
-        let token = opened.token.as_ref().ok_or_else(no_token)?;
-        token.destroy(&KeyId::of(Purpose::Issuer, name.as_bytes())).map_err(port)?;
-    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::disk::ident::Ident;
 use crate::found::{first_command, new_ident};
 use crate::hsm::Token;
 use crate::keystore;
-use holdfast_pki::bundle::verify_bundle_chain;
+use holdfast_pki::bundle::{Admins, verify_bundle_chain};
 use holdfast_pki::chain::{Anchors, Usage, verify_peer};
 use holdfast_policy::Policies;
 use holdfast_transport::keys::PrivateKey;
@@ -14,6 +14,7 @@ use holdfast_types::{Millis, TokenId, VoterId, kind, sha256};
 use holdfast_vault_core::prepare::{JoinOutcome, Lives};
 use holdfast_vault_core::{Refusal, Stamped};
 use holdfast_wire::boxes::{self, Context};
+use holdfast_wire::charter::CharterChain;
 use holdfast_wire::keys::StatementSigner;
 use holdfast_wire::statement;
 use holdfast_wire::token::join_mac;
@@ -311,7 +312,9 @@ impl Vault {
             verify_peer(&chain, &anchors, self.now, *usage).unwrap();
         }
         let cluster = self.state.cluster_id().unwrap();
-        let newest = verify_bundle_chain(&self.state.bundle_chain(), &[first], &cluster).unwrap();
+        let charters = CharterChain::verify(&self.state.charter_chain()).unwrap();
+        let newest =
+            verify_bundle_chain(&self.state.bundle_chain(), &[first], Admins::ever(&charters), &cluster).unwrap();
         assert_eq!(newest.doc.roots, self.state.roots_der());
     }
 }

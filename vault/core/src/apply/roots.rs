@@ -6,7 +6,7 @@ use super::{Event, Step};
 use crate::command::{Asked, CaKey, Command, NewRoot, SealedKey};
 use crate::log::Draft;
 use crate::refusal::{Code, Refusal};
-use crate::state::{GivenRoot, Issuer, MAX_ROOTS, RetiredRoot, RootKind, RootRow, RootTarget, State};
+use crate::state::{GivenRoot, Issuer, RetiredRoot, RootKind, RootRow, RootTarget, State};
 use holdfast_pki::bundle::{self, Admins};
 use holdfast_pki::given;
 use holdfast_types::{Digest, Millis, sha256};
@@ -25,7 +25,7 @@ impl Step<'_> {
         sealed: Option<&[u8]>,
     ) -> Result<(), Refusal> {
         let kind = RootKind::parse(&r.kind).ok_or_else(|| Refusal::invalid("a root is software, hsm or given"))?;
-        self.state.may_order_root()?;
+        self.state.may_order_root(r.without_old)?;
         let name = self.state.root_name(self.at);
         let (name, given) = match kind {
             RootKind::Software | RootKind::Token => (name, None),
@@ -159,7 +159,10 @@ impl Step<'_> {
         };
         if self.state.root(&cert.root).is_none() {
             // Whoever asks again is given one under the root that signs now.
-            return Err(Refusal::new(Code::Unavailable, "the root of this certificate was dropped meanwhile; try again"));
+            return Err(Refusal::new(
+                Code::Unavailable,
+                "the root of this certificate was dropped meanwhile; try again",
+            ));
         }
         Ok(())
     }
@@ -276,34 +279,6 @@ impl Step<'_> {
 }
 
 impl State {
-    /// The key port's name of a root's key that is ordered at `at`: no other root's.
-    pub(crate) fn root_name(&self, at: Millis) -> String {
-        let names = (at.0..).map(|n| format!("root/{n}"));
-        names.take(16).find(|n| !self.names_root_key(n)).unwrap_or_default()
-    }
-    fn names_root_key(&self, name: &str) -> bool {
-        let keys = self.roots.iter().map(|r| &r.key).chain(self.rotation.retired.iter().map(|r| &r.key));
-        keys.filter_map(CaKey::name).any(|n| n == name)
-    }
-    /// Whether another root may be ordered now; else what is to be waited for.
-    pub(crate) fn may_order_root(&self) -> Result<(), Refusal> {
-        if let Some(t) = &self.rotation.target {
-            let why =
-                format!("a {} root was ordered by {} and is not made yet: wait, or abort it", t.kind.as_str(), t.by);
-            return Err(Refusal::changed(why));
-        }
-        if self.roots.iter().all(|r| r.key == CaKey::Offline) {
-            let why =
-                "the key of the only trusted root is offline: nothing here signs that another one is trusted beside it";
-            return Err(Refusal::changed(why));
-        }
-        if self.roots.len() >= MAX_ROOTS {
-            let why =
-                format!("{MAX_ROOTS} roots are trusted already: wait until one is dropped; see holdfast root status");
-            return Err(Refusal::changed(why));
-        }
-        Ok(())
-    }
     /// The root that taking the last order back leads to: the one that was added before the one that all are led to.
     pub(crate) fn root_to_go_back_to(&self) -> Result<Option<Digest>, Refusal> {
         if self.rotation.target.is_some() {

@@ -189,7 +189,7 @@ impl Leader<'_> {
     /// An order for another root, in the policy's words: what would be refused later is refused now.
     pub(super) fn root_wish(&self, r: &v1::RotateRoot) -> Result<Wish, Refusal> {
         let kind = RootKind::parse(&r.kind).ok_or_else(|| Refusal::invalid("a root is software, hsm or given"))?;
-        self.state.may_order_root()?;
+        self.state.may_order_root(r.without_old)?;
         match kind {
             RootKind::Given => given_root(self.state, &r.cert)?,
             RootKind::Software | RootKind::Token

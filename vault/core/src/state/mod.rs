@@ -40,7 +40,6 @@ pub(crate) use grants::Denials;
 pub(crate) use index::Index;
 pub(crate) use live::Live;
 pub(crate) use placements::Placement;
-pub(crate) use rotation::MAX_ROOTS;
 pub(crate) use terms::UnderTerms;
 
 use holdfast_types::{

@@ -3,6 +3,7 @@
 
 use super::{Identity, IdentityState, RootKind, RootRow, RootStep, RootTarget, State, third_over};
 use crate::command::CaKey;
+use crate::refusal::Refusal;
 use holdfast_types::{Digest, Millis, NodeId, Role};
 use holdfast_wire::v1;
 use prost::Message as _;
@@ -10,13 +11,41 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Most roots that are trusted at a time.
-pub(crate) const MAX_ROOTS: usize = holdfast_pki::bundle::MAX_ROOTS;
+const MAX_ROOTS: usize = holdfast_pki::bundle::MAX_ROOTS;
 /// A rotation that begins by itself waits for so long after the one before.
 const QUIET: Duration = Duration::from_secs(7 * 86_400);
 /// Most identities that a view names.
 const MAX_NAMED: usize = 100;
 
 impl State {
+    /// The key port's name of a root's key that is ordered at `at`: no other root's.
+    pub(crate) fn root_name(&self, at: Millis) -> String {
+        let names = (at.0..).map(|n| format!("root/{n}"));
+        names.take(16).find(|n| !self.names_root_key(n)).unwrap_or_default()
+    }
+    pub(crate) fn names_root_key(&self, name: &str) -> bool {
+        let keys = self.roots.iter().map(|r| &r.key).chain(self.rotation.retired.iter().map(|r| &r.key));
+        keys.filter_map(CaKey::name).any(|n| n == name)
+    }
+    /// Whether another root may be ordered now, by Admins' signatures if it is `without_old`; else what is to be waited for.
+    pub(crate) fn may_order_root(&self, without_old: bool) -> Result<(), Refusal> {
+        if let Some(t) = &self.rotation.target {
+            let why =
+                format!("a {} root was ordered by {} and is not made yet: wait, or abort it", t.kind.as_str(), t.by);
+            return Err(Refusal::changed(why));
+        }
+        if !without_old && self.roots.iter().all(|r| r.key == CaKey::Offline) {
+            let why = "the key of the only trusted root is offline: nothing here signs that another one is trusted beside it; \
+                       Admins do for `holdfast root rotate --without-old-root`";
+            return Err(Refusal::changed(why));
+        }
+        if self.roots.len() >= MAX_ROOTS {
+            let why =
+                format!("{MAX_ROOTS} roots are trusted already: wait until one is dropped; see holdfast root status");
+            return Err(Refusal::changed(why));
+        }
+        Ok(())
+    }
     /// Whether the signing root has lived for half of its life, and no rotation is under way: one begins by itself.
     pub fn root_due(&self, now: Millis) -> bool {
         self.half_over().is_some_and(|at| at <= now)
