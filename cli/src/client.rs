@@ -70,7 +70,7 @@ impl Cluster {
         let operator = Operator::load(&ctx)?;
         let trust = Trust::verify(ctx.stored_trust()?, &ctx.cluster, &ctx.anchor)?;
         let patience = app.timeout(Duration::from_secs(15));
-        let identity = IdentityCell::new(login::identity(&ctx, &operator, &trust, patience).await?);
+        let identity = IdentityCell::new(login::identity(&ctx, &operator, &trust, patience, None).await?);
         let roots = TrustCell::new(trust.anchors()?);
         let tls = ClientTls::mutual(identity.clone(), roots.clone(), Expect::Role(Role::Vault), Alpn::Service);
         let dialer = Dialer::new(ctx.settings.service_addrs.clone(), tls, Timing::default());
@@ -78,11 +78,18 @@ impl Cluster {
         cluster.learn().await?;
         Ok(cluster)
     }
-    /// A new login needs nothing but the operator's key.
-    async fn log_in_again(&self) -> Result<(), Failure> {
-        login::forget(&self.ctx);
-        self.identity.swap(login::identity(&self.ctx, &self.operator, &self.trust, self.patience).await?);
+    /// Our certificate is not believed. A new login needs nothing but the operator's key; a program beside us may have made it
+    /// already, and another one would make that one's certificate obsolete.
+    pub async fn log_in_again(&self) -> Result<(), Failure> {
+        let held = self.identity.current();
+        let next = login::identity(&self.ctx, &self.operator, &self.trust, self.patience, held.as_deref()).await?;
+        self.identity.swap(next);
         Ok(())
+    }
+    /// Takes the certificate that a program beside us has stored, whose login made ours obsolete; false if there is none.
+    fn take_over(&self) -> bool {
+        let stored = login::usable(&self.ctx, &self.trust, self.identity.current().as_deref());
+        stored.map(|stored| self.identity.swap(stored)).is_some()
     }
     /// Believes a root that this operator signed for, before the others' signatures say so: the vault may show it at once.
     pub fn believe_too(&self, root: &[u8]) -> Result<(), Failure> {
@@ -105,25 +112,26 @@ impl Cluster {
             Some(_) | None => Ok(()),
         }
     }
-    /// Makes a call on whichever voter answers it, within the patience of `--timeout`. A certificate that is not believed any more,
-    /// as when its root was rotated out meanwhile, is replaced once.
+    /// Makes a call on whichever voter answers it, within the patience of `--timeout`. A certificate that is not taken any more, as
+    /// when its root was rotated out meanwhile, is replaced once.
     pub async fn call<T, Op, Fut>(&self, op: Op) -> Result<T, Failure>
     where
         Op: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
-        match self.dialer.call(self.patience, &op).await.map_err(Failure::from) {
+        let once = async || self.dialer.call(self.patience, &op).await.map_err(Failure::from);
+        let answer = match once().await {
             Err(failure) if failure.code == Code::CertificateRefused.word() => {
                 self.log_in_again().await?;
-                self.dialer.call(self.patience, &op).await.map_err(Failure::from)
+                once().await
             }
-            answer => {
-                if answer.as_ref().is_err_and(|f| f.code == Code::IdentityRefused.word()) {
-                    login::forget(&self.ctx);
-                }
-                answer
-            }
+            Err(failure) if failure.code == Code::IdentityRefused.word() && self.take_over() => once().await,
+            answer => answer,
+        };
+        if answer.as_ref().is_err_and(|f| f.code == Code::IdentityRefused.word()) {
+            login::forget(&self.ctx);
         }
+        answer
     }
     /// A call of the service `Read`.
     pub async fn read<T, Op, Fut>(&self, op: Op) -> Result<T, Failure>

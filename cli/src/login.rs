@@ -29,14 +29,16 @@ const KEY: &str = "login.key";
 /// STORED: what the vault issued; golden file `cli/golden/login.hex`. One that cannot be read is fetched anew.
 const CERTIFICATE: &str = "login.pb";
 
-/// The operator's identity: the stored one if it is good, else a new one.
+/// The operator's identity: the stored one if it is good, else a new one. One that was `refused` is not good; what another program
+/// has stored in its place is.
 pub async fn identity(
     ctx: &Context,
     op: &Operator,
     trust: &Trust,
     patience: Duration,
+    refused: Option<&LocalIdentity>,
 ) -> Result<LocalIdentity, Failure> {
-    let usable = || stored(ctx, clock::now()).filter(|stored| is_believed(stored, trust));
+    let usable = || usable(ctx, trust, refused);
     if let Some(stored) = usable() {
         return Ok(stored);
     }
@@ -48,6 +50,12 @@ pub async fn identity(
         Some(stored) => Ok(stored),
         None => login(ctx, op, trust, patience).await,
     }
+}
+
+/// The stored identity, if it is good and not the one that was `refused`.
+pub fn usable(ctx: &Context, trust: &Trust, refused: Option<&LocalIdentity>) -> Option<LocalIdentity> {
+    let is_another = |stored: &LocalIdentity| refused.is_none_or(|held| held.chain().first() != stored.chain().first());
+    stored(ctx, clock::now()).filter(is_another).filter(|stored| is_believed(stored, trust))
 }
 
 /// Forgets the stored certificate: the cluster does not take it.

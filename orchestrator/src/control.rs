@@ -2,6 +2,7 @@
 //!
 //! Never waits for anybody but its own inbox: a slow node or a slow vault delays nobody else.
 
+use crate::absent::{Absent, RETURN};
 use crate::scheduler::{Order, Scheduler};
 use holdfast_orchestrator_core::plan::Resources;
 use holdfast_transport::daemon::{Heartbeat, PULSE, Readiness};
@@ -11,13 +12,36 @@ use holdfast_types::{GrantId, Millis, NodeId, ServiceRef, TaskId};
 use holdfast_wire::v1::session_order;
 use holdfast_wire::v1::{DirectoryEvent, GrantRequest, GrantResult, LeaseState, SessionOrder, Statement, grant_result};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 /// Orders to a node that wait to be sent.
 pub type Orders = mpsc::Sender<Result<SessionOrder, Status>>;
+
+/// A node and the number of the session by which it was asked something.
+pub type Asked = (NodeId, u64);
+
+/// An operator's request for logs.
+pub struct LogsAsked {
+    /// What the operator signed.
+    pub request: Statement,
+    /// Of which service.
+    pub service: ServiceRef,
+    /// Of which task, if not of all.
+    pub task: Option<TaskId>,
+    /// Is told who was asked.
+    pub asked: oneshot::Sender<BTreeSet<Asked>>,
+}
+
+/// A request for logs that waits for nodes whose session is being replaced.
+struct Waiting {
+    logs: LogsAsked,
+    nodes: BTreeSet<NodeId>,
+    until: Instant,
+}
 
 /// What happened.
 pub enum Input {
@@ -25,6 +49,8 @@ pub enum Input {
     Leases(Vec<LeaseState>),
     /// The connection to the vault is gone.
     VaultLost,
+    /// There is another connection to the vault in place of the one before, with a directory from its beginning.
+    VaultMoved,
     /// The directory speaks.
     Directory(DirectoryEvent),
     /// The answer to a request for grants.
@@ -70,17 +96,8 @@ pub enum Input {
         /// Its grant.
         grant: GrantId,
     },
-    /// An operator asks for logs; answered with the nodes that were asked.
-    Logs {
-        /// What the operator signed.
-        request: Statement,
-        /// Of which service.
-        service: ServiceRef,
-        /// Of which task, if not of all.
-        task: Option<TaskId>,
-        /// The answer.
-        asked: oneshot::Sender<BTreeSet<NodeId>>,
-    },
+    /// An operator asks for logs.
+    Logs(LogsAsked),
 }
 
 /// What the vault is to be told.
@@ -115,6 +132,8 @@ pub struct Control {
     inbox: mpsc::Receiver<Input>,
     vault: mpsc::UnboundedSender<VaultOrder>,
     sessions: BTreeMap<NodeId, (u64, Orders)>,
+    absent: Absent,
+    waiting: Vec<Waiting>,
     readiness: Readiness,
     heart: Heartbeat,
     leases_heard: bool,
@@ -130,26 +149,29 @@ impl Control {
         readiness: Readiness,
         heart: Heartbeat,
     ) -> Self {
-        Self { scheduler, inbox, vault, sessions: BTreeMap::new(), readiness, heart, leases_heard: false }
+        let (sessions, absent) = (BTreeMap::new(), Absent::new(Instant::now()));
+        Self { scheduler, inbox, vault, sessions, absent, waiting: Vec::new(), readiness, heart, leases_heard: false }
     }
 
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             self.heart.beat();
-            let wake = self.scheduler.next_wake().map_or(NAP, |at| at.since(now()).min(NAP));
+            let due = self.scheduler.next_wake().map_or(NAP, |at| at.since(now()).min(NAP));
+            let wake = self.waiting.iter().map(|w| w.until).fold(Instant::now() + due, Instant::min);
             let first = tokio::select! {
                 () = stop.cancelled() => return,
                 input = self.inbox.recv() => match input {
                     Some(input) => Some(input),
                     None => return,
                 },
-                () = tokio::time::sleep(wake) => None,
+                () = tokio::time::sleep_until(wake) => None,
             };
             let at = now();
             self.scheduler.wake(at);
             let more: Vec<Input> = std::iter::from_fn(|| self.inbox.try_recv().ok()).take(BATCH).collect();
             first.into_iter().chain(more).for_each(|input| self.take(at, input));
+            self.ask_those_who_came(Instant::now());
             let started = Instant::now();
             let orders = self.scheduler.take_orders(at);
             metrics::histogram!("holdfast_plan_seconds").record(started.elapsed());
@@ -168,6 +190,7 @@ impl Control {
                 self.leases_heard = false;
                 self.scheduler.vault_lost(at);
             }
+            Input::VaultMoved => self.scheduler.vault_moved(),
             Input::Directory(event) => self.scheduler.directory(at, event),
             Input::Granted { ticket, answer } => {
                 answer.iter().flatten().for_each(count);
@@ -175,27 +198,68 @@ impl Control {
             }
             Input::Opened { node, session, capacity, held, orders } => {
                 self.sessions.insert(node.clone(), (session, orders));
+                self.absent.came(&node);
                 self.scheduler.session_opened(at, &node, capacity, held);
                 self.count_sessions();
             }
             Input::Closed { node, session } => {
                 if self.sessions.get(&node).is_some_and(|(current, _)| *current == session) {
-                    self.sessions.remove(&node);
-                    self.scheduler.session_closed(at, &node);
-                    self.count_sessions();
+                    self.ended(at, &node);
                 }
             }
             Input::Answered { node, grant, refusal } => {
                 self.scheduler.assign_answered(at, &node, grant, refusal.as_deref());
             }
             Input::Over { node, grant } => self.scheduler.task_over(&node, &grant),
-            Input::Logs { request, service, task, asked } => {
-                let mut nodes = self.scheduler.nodes_of(&service, task.as_ref());
-                nodes.retain(|n| self.push(n, session_order::Order::Logs(request.clone())));
-                if asked.send(nodes).is_err() {
-                    tracing::debug!("an operator left before the nodes were asked");
-                }
+            Input::Logs(logs) => self.logs(logs, Instant::now()),
+        }
+    }
+
+    /// A node's session is no more.
+    fn ended(&mut self, at: Millis, node: &NodeId) {
+        self.sessions.remove(node);
+        self.absent.left(node.clone(), Instant::now());
+        self.scheduler.session_closed(at, node);
+        self.count_sessions();
+    }
+
+    /// Asks the nodes for logs, at once or when those are back whose session is being replaced.
+    fn logs(&mut self, logs: LogsAsked, now: Instant) {
+        let away = |node: NodeId| Some((self.absent.back_by(&node, now)?, node));
+        let nodes = self.scheduler.nodes_of(&logs.service, logs.task.as_ref());
+        let nodes = nodes.into_iter().filter(|n| !self.sessions.contains_key(n));
+        let (until, nodes): (Vec<Instant>, BTreeSet<NodeId>) = nodes.filter_map(away).unzip();
+        match until.into_iter().max() {
+            Some(until) => self.waiting.push(Waiting { logs, nodes, until: until.min(now + RETURN) }),
+            None => self.ask_for_logs(logs),
+        }
+    }
+
+    /// Requests that wait for nobody any more are put; those whose operator left are dropped.
+    fn ask_those_who_came(&mut self, now: Instant) {
+        for mut w in std::mem::take(&mut self.waiting) {
+            w.nodes.retain(|n| !self.sessions.contains_key(n));
+            if w.logs.asked.is_closed() {
+                continue;
             }
+            if w.nodes.is_empty() || w.until <= now {
+                self.ask_for_logs(w.logs);
+            } else {
+                self.waiting.push(w);
+            }
+        }
+    }
+
+    fn ask_for_logs(&mut self, logs: LogsAsked) {
+        let nodes = self.scheduler.nodes_of(&logs.service, logs.task.as_ref());
+        let push = |node: NodeId| {
+            let (session, _) = self.sessions.get(&node)?;
+            let session = *session;
+            self.push(&node, session_order::Order::Logs(logs.request.clone())).then_some((node, session))
+        };
+        let asked = nodes.into_iter().filter_map(push).collect();
+        if logs.asked.send(asked).is_err() {
+            tracing::debug!("an operator left before the nodes were asked");
         }
     }
 
@@ -226,9 +290,7 @@ impl Control {
         let sent = orders.try_send(Ok(SessionOrder { order: Some(order) })).is_ok();
         if !sent {
             tracing::warn!(%node, session, "the node does not take its orders: its session is ended");
-            self.sessions.remove(node);
-            self.scheduler.session_closed(now(), node);
-            self.count_sessions();
+            self.ended(now(), node);
         }
         sent
     }
@@ -252,3 +314,7 @@ fn count(result: &GrantResult) {
         metrics::counter!("holdfast_denials_total", "policy" => by).increment(1);
     }
 }
+
+#[cfg(test)]
+#[path = "control_tests.rs"]
+mod tests;

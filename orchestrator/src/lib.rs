@@ -6,6 +6,7 @@
 //! * [`session`] and [`logs`]: the listener for nodes and operators; [`pins`] and [`rights`]: who may do what there;
 //! * [`join`], [`renewal`], [`trust`], [`state`]: who we are, whom we believe, and the little that is on disk.
 
+pub mod absent;
 pub mod config;
 pub mod control;
 pub mod join;

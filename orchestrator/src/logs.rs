@@ -2,12 +2,12 @@
 //!
 //! Bounded in requests and in chunks that wait; whoever reads too slowly is cut off, for the nodes' sessions wait here.
 
-use crate::control::Input;
+use crate::control::{Asked, Input, LogsAsked};
 use crate::rights::Rpc;
 use futures::stream::BoxStream;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::deploy_server::Deploy;
-use holdfast_types::{NodeId, ServiceRef, TaskId};
+use holdfast_types::{ServiceRef, TaskId};
 use holdfast_wire::statement;
 use holdfast_wire::v1::{LogChunk, LogsQuery, LogsRequest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,14 +29,31 @@ type Chunks = mpsc::Sender<Result<LogChunk, Status>>;
 struct Reader {
     chunks: Chunks,
     /// Nodes that were asked; `None` until that is known.
-    asked: Option<BTreeSet<NodeId>>,
-    /// Nodes that have sent their last chunk, or left.
-    ended: BTreeSet<NodeId>,
+    asked: Option<BTreeSet<Asked>>,
+    /// Nodes that have sent their last chunk.
+    ended: BTreeSet<Asked>,
+    /// Sessions that ended.
+    left: BTreeSet<Asked>,
 }
 
 impl Reader {
     fn is_done(&self) -> bool {
         self.asked.as_ref().is_some_and(|asked| asked.is_subset(&self.ended))
+    }
+    /// A node that was asked has no session any more by which it could say the rest.
+    fn is_broken(&self) -> bool {
+        self.asked.iter().flatten().any(|asked| self.left.contains(asked) && !self.ended.contains(asked))
+    }
+    /// True if there is more to come. Else the reader is told if it does not have everything; one that is so far behind that
+    /// there is no room is told by the loss of its place.
+    fn goes_on(&self) -> bool {
+        if self.is_broken() {
+            let failure =
+                Failure::unavailable("connection-lost", "a node's session ended before it had said everything");
+            drop(self.chunks.try_send(Err(failure.into())));
+            return false;
+        }
+        !self.is_done()
     }
 }
 
@@ -61,17 +78,17 @@ impl Relay {
             return Err(Failure::invalid("invalid-input", "this request for logs is under way already"));
         }
         let (chunks, queue) = mpsc::channel(CHUNKS);
-        readers.insert(id, Reader { chunks, asked: None, ended: BTreeSet::new() });
+        readers.insert(id, Reader { chunks, asked: None, ended: BTreeSet::new(), left: BTreeSet::new() });
         Ok(queue)
     }
     /// These nodes were asked; with their last chunks the request ends.
-    fn expect(&self, id: &RequestId, nodes: BTreeSet<NodeId>) {
+    fn expect(&self, id: &RequestId, nodes: BTreeSet<Asked>) {
         let mut readers = self.readers();
-        let done = readers.get_mut(id).is_some_and(|r| {
+        let over = readers.get_mut(id).is_some_and(|r| {
             r.asked = Some(nodes);
-            r.is_done()
+            !r.goes_on()
         });
-        if done {
+        if over {
             readers.remove(id);
         }
     }
@@ -79,32 +96,28 @@ impl Relay {
         self.readers().remove(id);
     }
 
-    /// Passes a chunk on that `node` sent.
-    pub async fn deliver(&self, node: &NodeId, chunk: LogChunk) {
+    /// Passes a chunk on that `node` sent by its session.
+    pub async fn deliver(&self, node: &Asked, chunk: LogChunk) {
         let Ok(id) = RequestId::try_from(chunk.request_id.as_slice()) else { return };
         let wanted = |r: &&Reader| r.asked.as_ref().is_none_or(|asked| asked.contains(node)) && !r.ended.contains(node);
         let Some(chunks) = self.readers().get(&id).filter(wanted).map(|r| r.chunks.clone()) else { return };
         let end = chunk.end;
-        let chunk = LogChunk { node_id: node.to_string(), ..chunk };
+        let chunk = LogChunk { node_id: node.0.to_string(), ..chunk };
         if chunks.send_timeout(Ok(chunk), PATIENCE).await.is_err() {
             tracing::info!("a reader of logs does not keep up, or left");
             return self.close(&id);
         }
         if end {
-            self.ended(node, |other| *other == id);
+            self.note(|other, reader| *other == id && reader.ended.insert(node.clone()));
         }
     }
-    /// A node's session ended: it sends nothing more.
-    pub fn left(&self, node: &NodeId) {
-        self.ended(node, |_| true);
+    /// A node's session ended: nothing more comes by it.
+    pub fn left(&self, node: &Asked) {
+        self.note(|_, reader| reader.left.insert(node.clone()));
     }
-    fn ended(&self, node: &NodeId, of: impl Fn(&RequestId) -> bool) {
-        self.readers().retain(|id, reader| {
-            if of(id) {
-                reader.ended.insert(node.clone());
-            }
-            !reader.is_done()
-        });
+    /// Removes the requests of which `news` is that there is no more to come.
+    fn note(&self, news: impl Fn(&RequestId, &mut Reader) -> bool) {
+        self.readers().retain(|id, reader| !news(id, reader) || reader.goes_on());
     }
 }
 
@@ -152,7 +165,10 @@ impl Deploy for LogService {
         let open = Open { relay: self.relay.clone(), id };
         let (asked, answer) = oneshot::channel();
         let stopping = || Failure::unavailable("stopping", "the orchestrator is stopping");
-        self.inbox.send(Input::Logs { request: signed, service, task, asked }).await.map_err(|_| stopping())?;
+        self.inbox
+            .send(Input::Logs(LogsAsked { request: signed, service, task, asked }))
+            .await
+            .map_err(|_| stopping())?;
         let nodes = answer.await.map_err(|_| stopping())?;
         if nodes.is_empty() {
             return Err(Failure::not_found("not-found", "no node that is connected here runs a task of it").into());
@@ -168,11 +184,13 @@ impl Deploy for LogService {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_types::NodeId;
 
     const ID: RequestId = [1; 16];
 
-    fn node(n: u32) -> NodeId {
-        NodeId::parse(&format!("node-{n}")).unwrap()
+    /// A node, asked by its session `n`.
+    fn node(n: u32) -> Asked {
+        (NodeId::parse(&format!("node-{n}")).unwrap(), u64::from(n))
     }
     fn chunk(end: bool) -> LogChunk {
         LogChunk { request_id: ID.to_vec(), node_id: "somebody else".into(), end, ..LogChunk::default() }
@@ -197,13 +215,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_that_leaves_sends_nothing_more() {
+    async fn a_node_that_leaves_before_its_last_chunk_breaks_the_request() {
+        for early in [false, true] {
+            let relay = Relay::default();
+            let mut queue = relay.open(ID).unwrap();
+            if early {
+                relay.left(&node(1));
+            }
+            relay.expect(&ID, [node(1), node(2)].into());
+            relay.left(&node(1));
+            let failure = queue.recv().await.unwrap().map_err(Failure::from).unwrap_err();
+            assert!(failure.may_pass() && failure.code == "connection-lost", "{failure}");
+            assert!(queue.recv().await.is_none() && relay.readers().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_another_session_of_a_node_is_nothing_to_a_request() {
         let relay = Relay::default();
         let mut queue = relay.open(ID).unwrap();
-        relay.expect(&ID, [node(1)].into());
-        relay.left(&node(1));
-        assert_eq!(next(&mut queue).await, None);
-        assert!(relay.readers().is_empty());
+        let (before, after) = (node(1), (node(1).0, 7));
+        relay.expect(&ID, [after.clone()].into());
+        relay.left(&before);
+        relay.deliver(&before, chunk(true)).await;
+        relay.deliver(&after, chunk(true)).await;
+        relay.left(&after);
+        assert_eq!(next(&mut queue).await.as_deref(), Some("node-1"));
+        assert!(queue.recv().await.is_none(), "it ends in order, with what the asked session said");
     }
 
     #[tokio::test]

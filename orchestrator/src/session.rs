@@ -97,11 +97,12 @@ impl Talk {
         }
         let why = self.listen(&mut reports, &pings).await;
         tracing::info!(node = %self.node, why, "session ended");
-        self.relay.left(&self.node);
-        let closed = Input::Closed { node: self.node, session: self.session };
+        // In this order: who is asked by this session in between is heard of by the relay.
+        let closed = Input::Closed { node: self.node.clone(), session: self.session };
         if self.inbox.send(closed).await.is_err() {
             tracing::debug!("the orchestrator is stopping");
         }
+        self.relay.left(&(self.node, self.session));
     }
 
     /// Until the session ends; why.
@@ -111,7 +112,7 @@ impl Talk {
         pings: &mpsc::WeakSender<Result<SessionOrder, Status>>,
     ) -> String {
         let mut ping = interval(PING);
-        let mut heard = Instant::now();
+        let (mut heard, mut replaced) = (Instant::now(), false);
         loop {
             tokio::select! {
                 report = reports.message() => match report {
@@ -128,8 +129,14 @@ impl Talk {
                     if heard.elapsed() > SILENCE {
                         return "the node is silent".to_owned();
                     }
-                    // The queue's end belongs to the control: without it, another session took this one's place.
-                    let Some(orders) = pings.upgrade() else { return "another session took its place".to_owned() };
+                    // The queue's end belongs to the control: without it, another session took this one's place. The node
+                    // closes this one once it has said what it was asked for.
+                    let Some(orders) = pings.upgrade() else {
+                        if std::mem::replace(&mut replaced, true) {
+                            return "another session took its place".to_owned();
+                        }
+                        continue;
+                    };
                     if let Err(mpsc::error::TrySendError::Closed(_)) = orders.try_send(Ok(order(session_order::Order::Ping(Ping {})))) {
                         return "the node does not listen any more".to_owned();
                     }
@@ -150,7 +157,7 @@ impl Talk {
                 GrantId::from_slice(&t.grant_id).map(|grant| Input::Over { node, grant })
             }
             Some(Report::Log(chunk)) => {
-                self.relay.deliver(&node, chunk).await;
+                self.relay.deliver(&(node, self.session), chunk).await;
                 None
             }
             Some(Report::Hello(_) | Report::Task(_) | Report::Pong(_)) | None => None,

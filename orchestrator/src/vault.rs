@@ -2,40 +2,39 @@
 //!
 //! One link, because all of it is said by one certificate: see [`crate::renewal`]. When it breaks, everything begins
 //! anew with another picture of the directory; nothing is carried over but what the scheduler knows.
+//!
+//! Made before broken: with a new certificate the next link is opened while the directory is still heard over the old one, so
+//! that nodes that renew at the same moment are known.
+
+mod streams;
 
 use crate::control::{Input, VaultOrder};
 use crate::pins::Pins;
 use holdfast_transport::client::{Backoff, Dialer, Link};
 use holdfast_transport::failure::Failure;
-use holdfast_transport::now;
 use holdfast_transport::renew::Renewals;
 use holdfast_transport::rpc::sched_plane_client::SchedPlaneClient;
 use holdfast_types::GrantId;
+use holdfast_wire::v1::directory_event::Event as Shown;
 use holdfast_wire::v1::{
-    DirectoryEvent, GrantRequest, GrantResult, KeepLeaseReply, KeepLeaseRequest, ReleaseGrantsRequest,
-    RequestGrantsRequest, Statement, WatchDirectoryRequest,
+    GrantRequest, GrantResult, KeepLeaseRequest, ReleaseGrantsRequest, RequestGrantsRequest, Statement,
 };
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use streams::{ANSWER, ASK, LeaseClock, Said, Streams, late};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
 use tonic::transport::Channel;
 
-/// For an answer about leases or grants.
-const ANSWER: Duration = Duration::from_secs(15);
+/// For all calls that were begun: each gives up by itself before.
+const FINISH: Duration = Duration::from_secs(16);
 /// For a certificate that has to be renewed before anything else.
 const RENEWAL: Duration = Duration::from_secs(30);
-/// Between two questions while no lease is held.
-const WITHOUT_LEASE: Duration = Duration::from_secs(5);
-/// Bounds of the time between two questions: a third of the lease, within these.
-const ASK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(20));
-/// A hundred grants with a secret of 500 KiB each, twice.
-const MAX_GRANTS: usize = 128 << 20;
 /// Most grants that the vault takes back in one call.
 const MAX_RELEASES: usize = 1000;
 
@@ -63,28 +62,47 @@ pub struct Vault {
     pub status: watch::Sender<Option<Statement>>,
 }
 
-/// The streams of one link.
-struct Streams {
-    client: SchedPlaneClient<Channel>,
-    ask: mpsc::Sender<KeepLeaseRequest>,
-    leases: Streaming<KeepLeaseReply>,
-    directory: Streaming<DirectoryEvent>,
+/// How a link ended that did not fail.
+enum Ended {
+    /// There is another one, under our new certificate.
+    Moved(Link, Box<Streams>),
+    /// Our certificate is new, and nothing but that was said over this link.
+    Renewed,
+    /// We are stopping.
+    Stopped,
 }
 
 impl Vault {
     /// Stays connected until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut backoff = Backoff::dialling();
-        while let Some(link) = self.dialer.dial_until(&stop).await {
-            self.renewed.mark_unchanged();
+        let mut next = None;
+        loop {
+            let (link, streams) = match next.take() {
+                Some((link, streams)) => (link, Some(streams)),
+                None => {
+                    // What is renewed while we dial is dialled with once more.
+                    self.renewed.mark_unchanged();
+                    let Some(link) = self.dialer.dial_until(&stop).await else { return };
+                    (link, None)
+                }
+            };
             let begun = Instant::now();
-            let ended = self.attend(&link, &stop).await;
+            let ended = self.attend(&link, streams, &stop).await;
             self.open.send_replace(None);
-            if self.inbox.send(Input::VaultLost).await.is_err() || stop.is_cancelled() {
+            let told = match &ended {
+                Ok(Ended::Moved(..)) => Input::VaultMoved,
+                Ok(Ended::Renewed | Ended::Stopped) | Err(_) => Input::VaultLost,
+            };
+            if self.inbox.send(told).await.is_err() || stop.is_cancelled() {
                 return;
             }
             match ended {
-                Ok(()) => continue,
+                Ok(Ended::Moved(link, streams)) => {
+                    next = Some((link, *streams));
+                    continue;
+                }
+                Ok(Ended::Renewed | Ended::Stopped) => continue,
                 Err(failure) => {
                     tracing::warn!(code = %failure.code, vault = %link.addr, "the vault is lost: {failure}");
                     self.dialer.prefer(failure.leader_addrs());
@@ -124,36 +142,36 @@ impl Vault {
         }
     }
 
-    async fn streams(&self, link: &Link) -> Result<Streams, Failure> {
-        let mut client = SchedPlaneClient::new(link.channel.clone()).max_decoding_message_size(MAX_GRANTS);
-        let (ask, questions) = mpsc::channel(4);
-        let opened = timeout(ANSWER, async {
-            let leases = client.keep_lease(ReceiverStream::new(questions)).await?.into_inner();
-            let directory = client.watch_directory(WatchDirectoryRequest {}).await?.into_inner();
-            Ok((leases, directory))
-        });
-        let (leases, directory) = opened.await.map_err(late)?.map_err(|status| link.explain(status))?;
-        Ok(Streams { client, ask, leases, directory })
-    }
-
-    /// One link, to its end: `Ok` if it ended because our certificate is new, or by `stop`.
-    async fn attend(&mut self, link: &Link, stop: &CancellationToken) -> Result<(), Failure> {
-        let mut s = match self.streams(link).await {
-            Err(failure) if failure.code == "renew-first" => return self.renew_first(link, stop).await,
-            streams => streams?,
+    /// One link, to its end; `streams` of it, if they are open already.
+    async fn attend(
+        &mut self,
+        link: &Link,
+        streams: Option<Streams>,
+        stop: &CancellationToken,
+    ) -> Result<Ended, Failure> {
+        let mut s = match streams {
+            Some(streams) => streams,
+            None => match Streams::open(link).await {
+                Err(failure) if failure.code == "renew-first" => return self.renew_first(link, stop).await,
+                streams => streams?,
+            },
         };
         tracing::info!(vault = %link.addr, "connected to the vault");
         self.pins.begin();
         self.open.send_replace(Some(link.clone()));
         let (mut calls, mut releases) = (JoinSet::new(), Releases::default());
         let mut lease = LeaseClock::new();
-        let mut renewing = false;
+        let (mut renewing, mut whole) = (false, false);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return Ok(Ended::Stopped),
                 _ = self.renewed.changed() => {
-                    finish(calls, releases.call).await;
-                    return Ok(());
+                    self.open.send_replace(None);
+                    let next = next_link(self.dialer.clone(), finish(calls, releases.call));
+                    return tokio::select! {
+                        () = stop.cancelled() => Ok(Ended::Stopped),
+                        next = self.move_on(next, &mut s, link) => next,
+                    };
                 }
                 () = sleep_until(lease.next) => {
                     lease.ask(&s.ask, self.question())?;
@@ -162,23 +180,23 @@ impl Vault {
                 Ok(()) = self.bundle.changed() => {
                     lease.ask(&s.ask, self.question())?;
                 }
-                reply = s.leases.message() => {
-                    let reply = reply.map_err(|status| link.explain(status))?.ok_or_else(ended)?;
-                    lease.heard(&reply);
-                    // Said again until it is done; once is enough for a link, since a renewal makes the next one.
-                    if reply.renew_now && !renewing {
-                        renewing = true;
-                        self.renewals.wanted.notify_one();
+                said = s.said(link) => match said? {
+                    Said::Leases(reply) => {
+                        lease.heard(&reply);
+                        // Said again until it is done; once is enough for a link, since a renewal makes the next one.
+                        if reply.renew_now && !renewing {
+                            renewing = true;
+                            self.renewals.wanted.notify_one();
+                        }
+                        self.take(Said::Leases(reply)).await?;
                     }
-                    self.status.send_if_modified(|last| *last != reply.status && { last.clone_from(&reply.status); true });
-                    self.tell(Input::Leases(reply.leases)).await?;
-                }
-                event = s.directory.message() => {
-                    let event = event.map_err(|status| link.explain(status))?.ok_or_else(ended)?;
-                    self.pins.take(&event);
-                    self.tell(Input::Directory(event)).await?;
-                }
-                Some(order) = self.orders.recv() => match order {
+                    Said::Event(event) => {
+                        whole |= matches!(event.event, Some(Shown::Synced(_)));
+                        self.take(Said::Event(event)).await?;
+                    }
+                },
+                // Not before the directory is whole: what is granted before would seem to be gone from it.
+                Some(order) = self.orders.recv(), if whole => match order {
                     VaultOrder::KeepLease => lease.ask(&s.ask, self.question())?,
                     VaultOrder::Request { ticket, requests } => {
                         let (client, inbox) = (s.client.clone(), self.inbox.clone());
@@ -202,14 +220,53 @@ impl Vault {
         }
     }
 
+    /// Hears what the old streams say until the `next` ones are open. The vault ends the old ones once the next are in use; that
+    /// may be heard before the answer of those.
+    async fn move_on(
+        &self,
+        next: impl Future<Output = Result<Ended, Failure>>,
+        old: &mut Streams,
+        link: &Link,
+    ) -> Result<Ended, Failure> {
+        let mut next = pin!(next);
+        loop {
+            tokio::select! {
+                biased;
+                next = &mut next => return next,
+                said = old.said(link) => match said {
+                    Ok(said) => self.take(said).await?,
+                    Err(failure) => return timeout(ANSWER, next).await.unwrap_or(Err(failure)),
+                },
+            }
+        }
+    }
+
+    async fn take(&self, said: Said) -> Result<(), Failure> {
+        match said {
+            Said::Leases(reply) => {
+                self.status.send_if_modified(|last| {
+                    *last != reply.status && {
+                        last.clone_from(&reply.status);
+                        true
+                    }
+                });
+                self.tell(Input::Leases(reply.leases)).await
+            }
+            Said::Event(event) => {
+                self.pins.take(&event);
+                self.tell(Input::Directory(event)).await
+            }
+        }
+    }
+
     /// Our certificate is of an era before: over this link it is renewed, and nothing else is said.
-    async fn renew_first(&mut self, link: &Link, stop: &CancellationToken) -> Result<(), Failure> {
+    async fn renew_first(&mut self, link: &Link, stop: &CancellationToken) -> Result<Ended, Failure> {
         tracing::info!(vault = %link.addr, "a new era: the certificate is renewed first");
         self.open.send_replace(Some(link.clone()));
         self.renewals.wanted.notify_one();
         tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            renewed = timeout(RENEWAL, self.renewed.changed()) => renewed.map(drop).map_err(late),
+            () = stop.cancelled() => Ok(Ended::Stopped),
+            renewed = timeout(RENEWAL, self.renewed.changed()) => renewed.map(|_| Ended::Renewed).map_err(late),
         }
     }
 
@@ -249,6 +306,27 @@ impl Releases {
     }
 }
 
+/// The link after this one, once what was begun over this one is `finished`. What may pass is tried again.
+async fn next_link(dialer: Arc<Dialer>, finished: impl Future<Output = ()>) -> Result<Ended, Failure> {
+    finished.await;
+    let mut backoff = Backoff::dialling();
+    loop {
+        let opened = async {
+            let link = dialer.dial().await?;
+            let streams = Streams::open(&link).await?;
+            Ok::<_, Failure>(Ended::Moved(link, Box::new(streams)))
+        };
+        match opened.await {
+            Err(failure) if failure.may_pass() => {
+                tracing::info!(code = %failure.code, "no link under the new certificate yet: {failure}");
+                dialer.prefer(failure.leader_addrs());
+            }
+            opened => return opened,
+        }
+        sleep(backoff.next_delay()).await;
+    }
+}
+
 async fn request(
     mut client: SchedPlaneClient<Channel>,
     requests: Vec<GrantRequest>,
@@ -265,50 +343,13 @@ async fn finish(mut calls: JoinSet<Result<(), Failure>>, mut release: JoinSet<Re
         while calls.join_next().await.is_some() {}
         while release.join_next().await.is_some() {}
     };
-    if timeout(ANSWER, all).await.is_err() {
+    if timeout(FINISH, all).await.is_err() {
         tracing::warn!("calls to the vault did not end in time");
     }
     // A moment for what the vault has read and not judged yet.
     sleep(ASK.0).await;
 }
 
-/// When to ask for the leases again.
-struct LeaseClock {
-    next: Instant,
-    /// When the question was put that is not answered yet.
-    asked: Option<Instant>,
-}
-
-impl LeaseClock {
-    fn new() -> Self {
-        Self { next: Instant::now(), asked: None }
-    }
-    fn ask(&mut self, questions: &mpsc::Sender<KeepLeaseRequest>, request: KeepLeaseRequest) -> Result<(), Failure> {
-        if self.asked.is_some_and(|at| at.elapsed() >= ANSWER) {
-            return Err(Failure::unavailable("timed-out", "the vault does not answer about leases"));
-        }
-        let now = Instant::now();
-        self.next = now + WITHOUT_LEASE;
-        self.asked.get_or_insert(now);
-        match questions.try_send(request) {
-            Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(ended()),
-        }
-    }
-    fn heard(&mut self, reply: &KeepLeaseReply) {
-        self.asked = None;
-        let left = reply.leases.iter().map(|l| holdfast_types::Millis(l.until_ms).since(now())).min();
-        let wait = left.map_or(WITHOUT_LEASE, |left| (left / 3).clamp(ASK.0, ASK.1));
-        self.next = Instant::now() + wait;
-    }
-}
-
-fn late(_: tokio::time::error::Elapsed) -> Failure {
-    Failure::unavailable("timed-out", format!("no answer within {ANSWER:?}"))
-}
-fn ended() -> Failure {
-    Failure::unavailable("connection-lost", "the vault ended the stream")
-}
 fn stopping() -> Failure {
     Failure::unavailable("stopping", "the orchestrator is stopping")
 }

@@ -18,12 +18,16 @@ use printed::{Printed, Resent};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 /// How long nodes answer one request. What is followed for longer is asked for again, which also finds tasks that came
 /// up on other nodes.
 const REQUEST_LIFE: Duration = Duration::from_secs(20);
 /// Longest pause before output that is followed is asked for again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A node says its last word when a request ends. Whoever says nothing for longer than that will not answer any more.
+const SILENCE: Duration = Duration::from_secs(25);
 
 /// What is asked for.
 struct Wanted<'a> {
@@ -47,12 +51,36 @@ pub async fn run(app: &App, name: &ServiceRef, task: Option<String>, follow: boo
     };
     let mut wanted = Wanted { service: name, task_id, follow, tail };
     let (mut printed, mut documents) = (Printed::default(), Vec::new());
-    print(app, &Cluster::connect(app).await?, &wanted, &mut printed, &mut documents).await?;
+    print_all(app, &Cluster::connect(app).await?, &wanted, &mut printed, &mut documents).await?;
     if follow {
         wanted.tail = 0;
         return go_on(app, &wanted, &mut printed).await;
     }
     app.out.show(&json!({ "lines": documents }), String::new)
+}
+
+/// One answer to its end. A node whose session ends in the midst of it is asked for the rest once it has another one.
+async fn print_all(
+    app: &App,
+    c: &Cluster,
+    wanted: &Wanted<'_>,
+    printed: &mut Printed,
+    documents: &mut Vec<Value>,
+) -> Result<(), Failure> {
+    let end = Instant::now() + c.patience();
+    let mut backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE);
+    loop {
+        let wait = backoff.next_delay();
+        match print(app, c, wanted, printed, documents).await {
+            Err(f) if is_broken(&f) && Instant::now() + wait < end => tokio::time::sleep(wait).await,
+            ended => return ended,
+        }
+    }
+}
+
+/// The connection broke, or that of a node to the orchestrator.
+fn is_broken(failure: &Failure) -> bool {
+    failure.code == Code::ConnectionLost.word()
 }
 
 /// Asks again whenever the output ended, until the service is gone.
@@ -113,12 +141,20 @@ async fn print(
         let query = query.clone();
         async move { DeployClient::new(channel).logs(query).await }
     };
-    let mut stream = dialer.call(c.patience(), call).await?;
+    let mut stream = match dialer.call(c.patience(), call).await {
+        // Its orchestrator has given our root up since we asked the vault.
+        Err(f) if f.code == Code::CertificateRefused.word() => {
+            c.log_in_again().await?;
+            dialer.call(c.patience(), call).await?
+        }
+        answer => answer?,
+    };
     printed.taken();
     let mut resent = Resent::default();
     let mut reader = Reader { cluster: c, key: &key, request: &request, seen: BTreeMap::new() };
     loop {
-        let chunk = match stream.message().await.map_err(Answer::from) {
+        let said = timeout(SILENCE, stream.message()).await;
+        let chunk = match said.unwrap_or_else(|_| Err(silent().into())).map_err(Answer::from) {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return Ok(()),
             Err(f) if wanted.follow && f.may_pass() => return Ok(()),
@@ -136,6 +172,11 @@ async fn print(
             }
         }
     }
+}
+
+fn silent() -> Answer {
+    let help = "see the logs of the agents, or ask for one task with --task";
+    Answer::unavailable("timed-out", format!("a node said nothing for {} s", SILENCE.as_secs())).help(help)
 }
 
 fn document(chunk: &v1::LogChunk, line: &v1::LogLine) -> Value {
@@ -173,6 +214,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn open(&self, chunk: &v1::LogChunk) -> Result<v1::LogLines, Failure> {
         if chunk.r#box.is_empty() && chunk.end {
+            let what = "a node answers too many requests for output already";
+            return Err(Answer::unavailable("unavailable", what).help("try again in a moment").into());
+        }
+        // A node without any task of the service says only that.
+        if chunk.task_id.is_empty() && chunk.end {
             return Ok(v1::LogLines::default());
         }
         let task = TaskId::parse(&chunk.task_id).and_then(|t| t.service()).map_err(Failure::untrusted)?;

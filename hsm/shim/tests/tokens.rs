@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should stop there")]
 
 use holdfast_hsm::conformance::{conformance, wrapping};
-use holdfast_hsm::{Keeper, KeeperOptions, KeyError, KeyPort as _, Pkcs11Port, Purpose, TokenState, Uri};
+use holdfast_hsm::{Keeper, KeeperOptions, KeyError, KeyId, KeyPort as _, Pkcs11Port, Purpose, TokenState, Uri};
 use holdfast_hsm_shim::tokens::{PIN, TestToken};
 use holdfast_types::SecretBytes;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -122,6 +122,40 @@ fn a_token_that_was_taken_away_and_put_back_serves_again() {
     assert!(matches!(&error, KeyError::Unavailable(why) if why.contains("no token that fits")), "{error}");
     faulty.token.remove(false);
     port.sign_p256(&id, b"m").unwrap();
+}
+
+/// The objects of the token, as its files.
+fn objects(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for slot in std::fs::read_dir(dir.join("tokens")).unwrap().flatten() {
+        let files = std::fs::read_dir(slot.path()).unwrap().flatten().map(|f| f.path());
+        found.extend(files.filter(|f| f.extension().is_some_and(|e| e == "object") && !f.ends_with("token.object")));
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn half_a_key_that_a_generation_left_is_not_taken_for_one() {
+    let mut made = 0;
+    for half in 0..2 {
+        let dir = tempfile::tempdir().unwrap();
+        let token = TestToken::softhsm(dir.path());
+        port(&token, &token.uri(), PIN, LONG).generate(Purpose::Root, b"a").unwrap();
+        let pair = objects(dir.path());
+        assert_eq!(pair.len(), 2);
+        std::fs::remove_file(&pair[half]).unwrap();
+        let port = port(&token, &token.uri(), PIN, LONG);
+        let usable = |id: &KeyId| port.public(id).is_ok() && port.sign_p256(id, b"m").is_ok();
+        // A public key alone is taken away and a pair is made; a private one alone is nobody's to destroy, and no key.
+        if port.generate(Purpose::Root, b"a").is_ok_and(|id| usable(&id)) {
+            made += 1;
+            assert_eq!(objects(dir.path()).len(), 2, "what was left of the other lies beside it");
+        } else {
+            assert_eq!(objects(dir.path()).len(), 1, "a private key was touched");
+        }
+    }
+    assert_eq!(made, 1);
 }
 
 #[test]

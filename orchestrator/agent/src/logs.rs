@@ -8,6 +8,7 @@ use crate::tasks::ground::Ground;
 use holdfast_transport::now;
 use holdfast_types::{Millis, ServiceRef, TaskId};
 use holdfast_wire::boxes::{BoxError, Context, seal};
+use holdfast_wire::statement;
 use holdfast_wire::v1::session_report::Report;
 use holdfast_wire::v1::{LogChunk, LogLine, LogLines, LogsRequest, SessionReport, Statement};
 use prost::Message as _;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 /// Between two looks at output that is followed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -41,8 +43,14 @@ enum LogsError {
     Gone,
 }
 
-/// Judges the request and answers it; ends with the last line, with the request's time, or with the session.
-pub async fn answer<G: Ground>(node: &Arc<Node<G>>, request: Statement, out: &mpsc::Sender<SessionReport>) {
+/// Judges the request and answers it; ends with the last line, with the request's time, or with the session. Once that is
+/// `moved`, what was there is said, and nothing is followed any more.
+pub async fn answer<G: Ground>(
+    node: &Arc<Node<G>>,
+    request: Statement,
+    out: &mpsc::Sender<SessionReport>,
+    moved: CancellationToken,
+) {
     let (judge, st) = (node.clone(), request.clone());
     let judged = tokio::task::spawn_blocking(move || judge.believed.logs(&st)).await;
     let request = match judged {
@@ -51,11 +59,20 @@ pub async fn answer<G: Ground>(node: &Arc<Node<G>>, request: Statement, out: &mp
         Err(_) => return,
     };
     tracing::info!(namespace = %request.namespace, service = %request.service, task = %request.task_id, follow = request.follow, "output was asked for");
-    let sealer = Sealer { node: node.clone(), request, out: out.clone(), seq: BTreeMap::new() };
+    let sealer = Sealer { node: node.clone(), request, out: out.clone(), moved, seq: BTreeMap::new() };
     match sealer.run().await {
         Ok(()) | Err(LogsError::Gone) => {}
         Err(error) => tracing::warn!(%error, "output was not sent"),
     }
+}
+
+/// Ends a request that there is no room for, so that nobody waits for it.
+pub async fn decline<G: Ground>(node: &Node<G>, request: &Statement, out: &mpsc::Sender<SessionReport>) {
+    let Ok(shown) = statement::peek::<LogsRequest>(request) else { return };
+    let node_id = node.believed.node_id().to_string();
+    let chunk = LogChunk { request_id: shown.request_id, end: true, node_id, ..LogChunk::default() };
+    // If the session is gone, so is the request.
+    out.send(SessionReport { report: Some(Report::Log(chunk)) }).await.ok();
 }
 
 /// Sends the boxes of one request.
@@ -63,6 +80,7 @@ struct Sealer<G: Ground> {
     node: Arc<Node<G>>,
     request: LogsRequest,
     out: mpsc::Sender<SessionReport>,
+    moved: CancellationToken,
     /// Boxes sent so far, by task.
     seq: BTreeMap<String, u64>,
 }
@@ -93,11 +111,13 @@ impl<G: Ground> Sealer<G> {
             }
             // Only what was there at the beginning is shortened.
             tail = 0;
-            if !self.request.follow || now() > Millis(self.request.expires_at_ms) {
+            let over = now() > Millis(self.request.expires_at_ms) || self.moved.is_cancelled();
+            if !self.request.follow || over {
                 return self.end(&sources).await;
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
+                () = self.moved.cancelled() => {}
                 () = self.out.closed() => return Err(LogsError::Gone),
             }
         }

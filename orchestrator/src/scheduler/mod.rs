@@ -267,6 +267,11 @@ impl Scheduler {
         self.abandon_requests(now);
     }
 
+    /// The connection to the vault was replaced by another one, and nothing is unanswered: only the directory is shown anew.
+    pub fn vault_moved(&mut self) {
+        self.shows = Some(Shows::default());
+    }
+
     /// One event of the directory. What cannot be read is ignored: it is not for us to repair.
     pub fn directory(&mut self, now: Millis, event: DirectoryEvent) {
         match event.event {

@@ -265,6 +265,23 @@ fn what_another_picture_does_not_show_is_gone() {
 }
 
 #[test]
+fn over_another_connection_nothing_is_planned_before_its_picture_is_whole_and_nothing_is_asked_twice() {
+    let mut w = World::new(2);
+    w.service(&[spec(1, 2)]);
+    let orders = w.s.take_orders(w.now);
+    let [Order::Request { ticket, requests }] = orders.as_slice() else { panic!("{orders:?}") };
+    w.s.vault_moved();
+    (1..=2).for_each(|n| w.node_is(n, "ready", true));
+    w.service(&[spec(1, 3)]);
+    assert!(w.s.take_orders(w.now).is_empty());
+    w.synced();
+    let results = requests.iter().map(|r| w.grant(r)).collect();
+    w.s.granted(w.now, *ticket, Ok(results));
+    w.run();
+    assert_eq!((w.placed.len(), w.assigned(), w.live_count()), (1, 3, 3), "only the third was still to be asked for");
+}
+
+#[test]
 fn requests_whose_connection_broke_are_made_again() {
     let mut w = World::new(1);
     w.service(&[spec(1, 1)]);
