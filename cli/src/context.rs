@@ -14,6 +14,7 @@ use holdfast_types::{ClusterId, Digest};
 use holdfast_wire::{strict, v1};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Anchors of the eras before, one a line, hex.
@@ -129,8 +130,11 @@ impl ContextDir {
     pub fn create(&self) -> Result<(), Failure> {
         files::make_private_dir(&self.dir)
     }
-    /// Writes one of its files.
+    /// Writes one of its files. One program at a time: all that run hear of a new root at the same moment.
     pub fn write(&self, file: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.path("write.lock");
+        let lock = File::create(&path).map_err(|e| Failure::io("write", &path, &e))?;
+        lock.lock().map_err(|e| Failure::io("lock", &path, &e))?;
         files::write_private(&self.path(file), bytes)
     }
     /// Writes `context.toml`.
@@ -301,6 +305,20 @@ mod tests {
         std::fs::write(&path, more).unwrap();
         let failure = context.stored_trust().unwrap_err();
         assert!(failure.message.ends_with("trust.pb is damaged"), "{}", failure.message);
+    }
+
+    #[test]
+    fn programs_that_run_beside_each_other_store_what_they_learn() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = ContextDir::new(home.path(), "x").unwrap();
+        dir.create().unwrap();
+        let store = |n: u8| (0..50).map(|_| dir.write("trust.pb", &[n; 100])).find(Result::is_err);
+        std::thread::scope(|s| {
+            let programs: Vec<_> = (0..4).map(|n| s.spawn(move || store(n))).collect();
+            programs.into_iter().for_each(|p| assert!(p.join().unwrap().is_none()));
+        });
+        let kept = std::fs::read(dir.path("trust.pb")).unwrap();
+        assert!(kept.len() == 100 && kept.iter().all(|b| *b == kept[0]), "{kept:?}");
     }
 
     #[test]
