@@ -15,7 +15,8 @@ use holdfast_wire::statement::StatementError;
 use prost::Message as _;
 
 impl Step<'_> {
-    /// The root is made, and shown. LAW: it is trusted by nobody until Admins have signed for it.
+    /// The root is made, and shown. LAW: it is trusted by nobody until Admins have signed for it
+    /// (`nobody_but_enough_admins_adds_a_root_that_no_root_signed_for`).
     pub(super) fn root_propose(&mut self, n: NewRoot) -> Result<(), Refusal> {
         let wanted = self.wanted_root(&n)?;
         if !wanted.without_old {

@@ -27,7 +27,7 @@ use laws::{LAWS, Law};
 use play::play;
 
 /// Histories in a test run; `make soak` plays many more.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 160;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|v| v.parse().ok())
