@@ -65,7 +65,7 @@ pub struct Vault {
 /// How a link ended that did not fail.
 enum Ended {
     /// There is another one, under our new certificate.
-    Moved(Link, Box<Streams>),
+    Moved(Box<(Link, Streams)>),
     /// Our certificate is new, and nothing but that was said over this link.
     Renewed,
     /// We are stopping.
@@ -91,15 +91,15 @@ impl Vault {
             let ended = self.attend(&link, streams, &stop).await;
             self.open.send_replace(None);
             let told = match &ended {
-                Ok(Ended::Moved(..)) => Input::VaultMoved,
+                Ok(Ended::Moved(_)) => Input::VaultMoved,
                 Ok(Ended::Renewed | Ended::Stopped) | Err(_) => Input::VaultLost,
             };
             if self.inbox.send(told).await.is_err() || stop.is_cancelled() {
                 return;
             }
             match ended {
-                Ok(Ended::Moved(link, streams)) => {
-                    next = Some((link, *streams));
+                Ok(Ended::Moved(open)) => {
+                    next = Some(*open);
                     continue;
                 }
                 Ok(Ended::Renewed | Ended::Stopped) => continue,
@@ -254,7 +254,7 @@ impl Vault {
             }
             Said::Event(event) => {
                 self.pins.take(&event);
-                self.tell(Input::Directory(event)).await
+                self.tell(Input::Directory(*event)).await
             }
         }
     }
@@ -314,7 +314,7 @@ async fn next_link(dialer: Arc<Dialer>, finished: impl Future<Output = ()>) -> R
         let opened = async {
             let link = dialer.dial().await?;
             let streams = Streams::open(&link).await?;
-            Ok::<_, Failure>(Ended::Moved(link, Box::new(streams)))
+            Ok::<_, Failure>(Ended::Moved(Box::new((link, streams))))
         };
         match opened.await {
             Err(failure) if failure.may_pass() => {

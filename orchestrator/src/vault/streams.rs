@@ -32,7 +32,7 @@ pub(super) struct Streams {
 /// What the vault says over a link.
 pub(super) enum Said {
     Leases(KeepLeaseReply),
-    Event(DirectoryEvent),
+    Event(Box<DirectoryEvent>),
 }
 
 impl Streams {
@@ -51,7 +51,7 @@ impl Streams {
     pub(super) async fn said(&mut self, link: &Link) -> Result<Said, Failure> {
         let said = tokio::select! {
             reply = self.leases.message() => reply.map(|reply| reply.map(Said::Leases)),
-            event = self.directory.message() => event.map(|event| event.map(Said::Event)),
+            event = self.directory.message() => event.map(|event| event.map(|event| Said::Event(Box::new(event)))),
         };
         said.map_err(|status| link.explain(status))?.ok_or_else(ended)
     }
