@@ -224,6 +224,11 @@ pub fn read_leaf(chain: &[CertificateDer<'_>], usage: Usage) -> Result<Peer, Cha
     })
 }
 
+/// The serial number of a certificate, lower-case hex without leading zero bytes; `None` if it cannot be read.
+pub fn serial_of(der: &[u8]) -> Option<String> {
+    Facts::read(der).ok().map(|f| f.serial_hex())
+}
+
 /// Believes `chain` as that of a vault voter of the cluster that `anchor` names (protocol, join handshake).
 ///
 /// The root in the chain says which cluster it belongs to, the anchor commits to root and cluster together; so a wrong

@@ -19,6 +19,7 @@ use crate::registry::Events;
 use crate::setback::was_refused;
 use crate::standing::{ROLLED_BACK, Standing};
 use crate::unsaid::MOST;
+use holdfast_pki::chain::serial_of;
 use holdfast_pki::issue::BACKDATE;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
@@ -285,9 +286,12 @@ impl Duty {
         let known = cluster.look(|s| s.voter(cluster.id).map(|v| (v.kem_gen, v.kem_pk)))?;
         let known = known.ok_or_else(|| Failure::failed("corrupt", "this voter is not in its own state"))?;
         let kem = kem_of(&own, known);
-        let said = report_of(&cluster.standing, &cluster.addrs, self.slots, self.disk_key_order, kem);
+        let mut said = report_of(&cluster.standing, &cluster.addrs, self.slots, self.disk_key_order, kem);
+        // What is on the disk is shown from then on, by the next process too.
+        let shown = own.chain.first().and_then(|leaf| serial_of(leaf)).unwrap_or_default();
+        said.serial.clone_from(&shown);
         let now = (said, leads);
-        let certify = needs_certificate(cluster)?;
+        let certify = needs_certificate(cluster, &shown)?;
         let word = cluster.standing.unsaid.now();
         let asks_time = leads.is_none() && self.clock_asked.is_none_or(|at| at.elapsed() >= clocks::EVERY);
         if !certify && !asks_time && word.is_empty() && self.told.as_ref() == Some(&now) {
@@ -325,12 +329,17 @@ impl Duty {
     }
 }
 
-/// Whether a third of the certificate's life is over, another root signs than the one that it is under, or there is none.
-fn needs_certificate(cluster: &Cluster) -> Result<bool, Failure> {
+/// Whether a third of the certificate's life is over, another root signs than the one that it is under, there is none, or the
+/// newest one never came here: the process died on its way to the disk.
+fn needs_certificate(cluster: &Cluster, shown: &str) -> Result<bool, Failure> {
     let Some(i) = cluster.identity.current() else { return Ok(true) };
-    let under = cluster
-        .look(|s| (s.voter(cluster.id).and_then(|v| v.cert.as_ref()).map(|c| c.root), s.signing_root_sha256()))?;
-    if under.0.is_some_and(|root| Some(root) != under.1) {
+    let due = cluster.look(|s| {
+        let Some(v) = s.voter(cluster.id) else { return false };
+        let Some(newest) = &v.cert else { return false };
+        let lost = newest.serial != shown && v.shown.as_ref().is_none_or(|c| c.serial == shown);
+        lost || Some(newest.root) != s.signing_root_sha256()
+    })?;
+    if due {
         return Ok(true);
     }
     Ok(third_over(cluster.now()?, i.not_before().plus(BACKDATE), i.not_after()))

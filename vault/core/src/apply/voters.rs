@@ -120,6 +120,7 @@ impl Step<'_> {
         let moved = row.service_addr != facts.service_addr || row.join_addr != facts.join_addr;
         let up = !row.knows_process(&facts) || cert.is_some() || leads.is_some_and(|t| t > row.led);
         let slots = !row.knows_slots(&facts);
+        let shows = row.begins_to_show(&facts);
         let kem_gen = row.kem_gen.max(facts.kem.0);
         if let Some(c) = &cert {
             self.cert_leaf(&name(id), c);
@@ -136,7 +137,7 @@ impl Step<'_> {
         if cert.is_some() || moved {
             self.event(Event::Trust);
         }
-        if up || slots {
+        if up || slots || shows {
             self.event(Event::Voters);
         }
         let newest = self.state.bundle_epoch();

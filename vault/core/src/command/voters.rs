@@ -22,6 +22,8 @@ pub struct VoterSaid {
     pub disk_key_order: u64,
     /// Its KEM key and the generation of it.
     pub kem: (u32, [u8; 32]),
+    /// Serial number of the certificate that it shows; empty: not said.
+    pub serial: String,
 }
 
 /// How far one voter is known to have been.

@@ -97,6 +97,7 @@ pub fn voter_said(
     if cert.is_none()
         && row.knows_process(&facts)
         && row.knows_slots(&facts)
+        && !row.begins_to_show(&facts)
         && leads.is_none_or(|term| term <= row.led)
     {
         return Ok(None);
@@ -118,6 +119,7 @@ fn facts(said: &v1::VoterReport) -> Result<VoterSaid, Refusal> {
         recovery_version: said.recovery_version,
         disk_key_order: said.disk_key_order,
         kem: (said.kem_gen, kem),
+        serial: said.serial.clone(),
     })
 }
 

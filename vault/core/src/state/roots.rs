@@ -142,10 +142,11 @@ impl State {
     pub fn signing_root_sha256(&self) -> Option<Digest> {
         self.signing_root().map(RootRow::sha256)
     }
-    /// A member whose certificate under `root` has not expired at `now`.
+    /// A member whose certificate under `root` has not expired at `now`, be it the one that it shows or the one that it was given
+    /// last. LAW: a voter is met with by what it shows (`a_root_stays_while_a_voter_shows_a_certificate_under_it`).
     pub(super) fn voters_under(&self, root: Digest, now: Millis) -> impl Iterator<Item = VoterId> {
         let live = move |c: &crate::CertFacts| c.root == root && c.not_after > now;
-        let under = move |v: &super::VoterRow| v.state == VoterState::Member && v.cert.as_ref().is_some_and(live);
+        let under = move |v: &super::VoterRow| v.state == VoterState::Member && v.cert.iter().chain(&v.shown).any(live);
         self.all_voters().filter(move |(_, v)| under(v)).map(|(id, _)| id)
     }
     /// Whether the root `to` may sign from now on: every verifier that trusts any of the roots reaches it by a

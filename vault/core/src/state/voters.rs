@@ -42,6 +42,8 @@ pub struct VoterRow {
     pub spki: Option<Digest>,
     /// Its TLS certificate.
     pub cert: Option<CertFacts>,
+    /// The newest one that it said it shows: until it shows the one above, others meet with this one.
+    pub shown: Option<CertFacts>,
     /// Epoch of the newest Bundle there was when it last reported.
     pub acked: u64,
     /// The newest boot that it reported.
@@ -90,6 +92,7 @@ impl VoterRow {
             join_addr: String::new(),
             spki,
             cert: None,
+            shown: None,
             acked: 0,
             boot: (0, [0; 16]),
             unlock_epoch: 0,
@@ -109,6 +112,9 @@ impl VoterRow {
     pub(crate) fn take(&mut self, said: VoterSaid, leads: Option<u64>) {
         if self.has_next_kem(&said) {
             (self.kem_gen, self.kem_pk) = said.kem;
+        }
+        if self.begins_to_show(&said) {
+            self.shown = self.cert.clone();
         }
         self.unlock_epoch = said.unlock_epoch;
         self.recovery_version = self.recovery_version.max(said.recovery_version);
@@ -135,6 +141,10 @@ impl VoterRow {
             && self.peer_addr == said.peer_addr
             && self.service_addr == said.service_addr
             && self.join_addr == said.join_addr
+    }
+    /// Whether it said for the first time that it shows its newest certificate.
+    pub(crate) fn begins_to_show(&self, said: &VoterSaid) -> bool {
+        self.cert.as_ref().is_some_and(|c| c.serial == said.serial && self.shown.as_ref() != Some(c))
     }
     /// Whether `said` is what is known already of its slots and its disk key.
     pub(crate) fn knows_slots(&self, said: &VoterSaid) -> bool {

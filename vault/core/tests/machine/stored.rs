@@ -50,6 +50,7 @@ fn voter_said() -> VoterSaid {
         recovery_version: 2,
         disk_key_order: 3,
         kem: (4, [6; 32]),
+        serial: "0a".into(),
     }
 }
 

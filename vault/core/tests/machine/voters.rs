@@ -32,6 +32,7 @@ fn committed(w: &mut World, id: u64, said: &v1::VoterReport) -> Result<Committed
         recovery_version: said.recovery_version,
         disk_key_order: said.disk_key_order,
         kem: (said.kem_gen, said.kem_pk.clone().try_into().unwrap()),
+        serial: said.serial.clone(),
     };
     w.propose(Command::VoterReported { id: VoterId(id), leads: None, facts, cert: None, terms: Vec::new() }).result
 }

@@ -2,6 +2,7 @@
 
 use super::world::{HOUR, Roots};
 use holdfast_pki::given;
+use holdfast_types::VoterId;
 use holdfast_vault_core::{CaKey, Code, prepare};
 use holdfast_wire::v1;
 
@@ -27,6 +28,30 @@ fn what_was_signed_before_its_root_was_dropped_does_not_begin_to_count_after_it(
     // Asked again, it is given one under the root that signs.
     assert!(r.renew(&mut s) && r.show(&mut s));
     assert_eq!(r.cert_root(&s), Some(b));
+}
+
+#[test]
+fn a_root_stays_while_a_voter_shows_a_certificate_under_it() {
+    let mut r = Roots::new();
+    let says = |r: &mut Roots, serial: &str| {
+        let said = v1::VoterReport { serial: serial.to_owned(), ..r.w.voter_report(1, r.reports) };
+        r.w.says(1, &said, None).unwrap().is_some()
+    };
+    let newest = |r: &Roots| r.w.state.voter(VoterId(1)).unwrap().cert.clone().unwrap();
+    r.report();
+    let (a, first) = (r.signer(), newest(&r).serial);
+    assert!(says(&mut r, &first) && !says(&mut r, &first), "it is news once");
+    r.order("software").unwrap();
+    let b = r.add().unwrap();
+    r.switch(b).unwrap();
+    // It is given one under the new root, and whoever meets it is shown the old one still: it has not stored it yet.
+    r.report();
+    assert_eq!(newest(&r).root, b);
+    assert!(!says(&mut r, &first), "that is known");
+    assert!(r.drop_root(a).is_err(), "who trusts the new root alone meets with a voter that shows the old one");
+    let second = newest(&r).serial;
+    assert!(says(&mut r, &second));
+    r.drop_root(a).unwrap();
 }
 
 #[test]

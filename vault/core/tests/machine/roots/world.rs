@@ -25,7 +25,7 @@ pub struct Roots {
     issuers: BTreeMap<Digest, IssuerCa<SoftKey>>,
     /// The voter's chain.
     pub vault: Vec<Vec<u8>>,
-    reports: u64,
+    pub reports: u64,
 }
 
 /// A machine as it stands: what it trusts, and what it shows.
