@@ -89,7 +89,10 @@ fn pid(voter: &Voter) -> u32 {
 
 impl Sweep {
     fn of(rotation: Rotation) -> Self {
-        let v = Voters::founded(1);
+        Self::at(rotation, Voter::place)
+    }
+    fn at(rotation: Rotation, place: fn(&World, &str) -> Voter) -> Self {
+        let v = Voters::founded_at(1, place);
         v.put("shop/a", b"value");
         let (unlock, recovery) = (vec![v.w.unlock_key.clone()], vec![v.recovery_key.clone()]);
         Self { v, rotation, times: 0, unlock, recovery }
@@ -308,9 +311,11 @@ fn autolock_off_and_on_is_killed_twice_in_a_row_and_a_key_that_was_kept_opens_an
 
 #[test]
 fn a_vault_that_is_killed_while_it_renews_its_issuer_and_statement_key_renews_them_at_its_next_start() {
-    let mut s = Sweep::of(Rotation::Keyring);
-    s.v.all[0].configure("issuer = \"8s\"\noperator = \"6s\"\nvoter = \"6s\"");
-    s.up();
+    let short = |w: &World, name: &str| Voter {
+        lives: "issuer = \"8s\"\noperator = \"6s\"\nvoter = \"6s\"",
+        ..Voter::place(w, name)
+    };
+    let mut s = Sweep::at(Rotation::Keyring, short);
     let renewed = |s: &Sweep| {
         let log = s.v.w.ok(&["log", "tail", "-n", "1000"]);
         (log.matches("stk.rotate").count(), log.matches("issuer.create").count())

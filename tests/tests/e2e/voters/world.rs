@@ -49,6 +49,8 @@ pub struct Voter {
     pub through: Vec<String>,
     /// More lines of its configuration, before the first table.
     pub more: String,
+    /// More lifetimes of its configuration.
+    pub lives: &'static str,
     dir: PathBuf,
     name: String,
 }
@@ -66,6 +68,7 @@ impl Voter {
             host: "127.0.0.1".to_owned(),
             through: Vec::new(),
             more: String::new(),
+            lives: "",
             dir: w.dir.path().to_owned(),
             name: name.to_owned(),
         }
@@ -83,11 +86,11 @@ impl Voter {
     /// Writes its configuration, with more lines at the end of `[lives]`.
     pub fn configure(&self, lives: &str) {
         let (state, socket, more, host) = (self.state_dir(), self.socket(), &self.more, &self.host);
-        let (join, service, peer) = (self.join, self.service, self.peer);
+        let (join, service, peer, own) = (self.join, self.service, self.peer, self.lives);
         let text = format!(
             "state_dir = {state:?}\nsocket = {socket:?}\n{more}\n[listen]\njoin = \"{host}:{join}\"\n\
              service = \"{host}:{service}\"\npeer = \"{host}:{peer}\"\nhealth = \"127.0.0.1:0\"\n\
-             [lives]\nlease = \"6s\"\nstatus_every = \"2s\"\n{lives}\n"
+             [lives]\nlease = \"6s\"\nstatus_every = \"2s\"\n{lives}\n{own}\n"
         );
         fs::write(self.path(".toml"), text).unwrap();
     }
