@@ -311,10 +311,11 @@ fn autolock_off_and_on_is_killed_twice_in_a_row_and_a_key_that_was_kept_opens_an
 
 #[test]
 fn a_vault_that_is_killed_while_it_renews_its_issuer_and_statement_key_renews_them_at_its_next_start() {
-    let short = |w: &World, name: &str| Voter {
-        lives: "issuer = \"8s\"\noperator = \"6s\"\nvoter = \"6s\"",
-        ..Voter::place(w, name)
-    };
+    fn short(w: &World, name: &str) -> Voter {
+        let mut voter = Voter::place(w, name);
+        voter.lives = "issuer = \"8s\"\noperator = \"6s\"\nvoter = \"6s\"";
+        voter
+    }
     let mut s = Sweep::at(Rotation::Keyring, short);
     let renewed = |s: &Sweep| {
         let log = s.v.w.ok(&["log", "tail", "-n", "1000"]);
