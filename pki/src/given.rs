@@ -13,6 +13,9 @@ use std::time::Duration;
 /// A root that is brought must live at least this long: half of its life passes before the next one is due.
 pub const LEAST_ROOT_LIFE: Duration = Duration::from_secs(2 * 365 * 86_400);
 
+/// How far the clock of whoever made a root may be ahead.
+const AHEAD: Duration = Duration::from_secs(60);
+
 /// Why what was brought would not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GivenError {
@@ -106,7 +109,8 @@ pub fn check_root(der: &[u8], cluster: &ClusterId, now: Millis) -> Result<(), Gi
     if let Some((id, _)) = facts.extensions.iter().find(|(id, critical)| **critical && !known.contains(&id.as_str())) {
         return Err(GivenError::Extension(id.clone()));
     }
-    if facts.not_before > now {
+    // A root that was made a moment ago, by a clock that is ahead of this one: it is used once its time has come.
+    if facts.not_before > now.plus(AHEAD) {
         return Err(GivenError::NotYetValid(facts.not_before));
     }
     if facts.not_after < now.plus(LEAST_ROOT_LIFE) {

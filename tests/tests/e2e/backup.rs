@@ -303,7 +303,9 @@ fn a_vault_of_the_era_before_that_serves_again_is_believed_by_no_node_and_no_ope
     fs::rename(&before, &home).unwrap();
     assert_eq!(w.json(&["status"])["era"], 1);
     assert_eq!(connected(&w, "node"), 0, "a node that followed is with the era before");
-    assert_eq!(shims(&w, 0), running, "its task runs on");
+    // The orchestrator may have placed it anew meanwhile, by a grant of the new era.
+    let runs_on = |w: &World| running.iter().all(|pid| shims(w, 0).contains(pid));
+    assert!(runs_on(&w), "its task ended");
 
     w.kill_vault();
     fs::rename(w.path("vault"), w.path("vault-era-1")).unwrap();
@@ -313,7 +315,7 @@ fn a_vault_of_the_era_before_that_serves_again_is_believed_by_no_node_and_no_ope
     w.start_vault();
     w.ok(&["unlock", "--vault-socket", &socket, "--key-file", &unlock]);
     eventually("the node to be back", || (connected(&w, "node") == 1).then_some(()));
-    assert_eq!(shims(&w, 0), running);
+    assert!(runs_on(&w), "its task ended");
 }
 
 #[test]

@@ -73,6 +73,7 @@ const ALONE: &[&str] = &[
     "recover",
     "hsm probe",
     "log export",
+    "root approve",
     "root sign",
     "root install",
 ];

@@ -57,7 +57,11 @@ impl Step<'_> {
     pub(super) fn notice(&mut self, id: &str, what: Notice) -> Result<(), Refusal> {
         let at = self.at;
         self.with_identity(id, |row| {
-            row.noticed = Some(Noticed { what, at });
+            // A fork is spoken of until somebody sees to it, whatever else is noticed of it meanwhile.
+            let open = row.state == IdentityState::Quarantined && row.noticed.is_some_and(|n| n.what == Notice::Fork);
+            if !open || what == Notice::Fork {
+                row.noticed = Some(Noticed { what, at });
+            }
             Ok(())
         })
     }

@@ -309,3 +309,13 @@ fn a_released_machine_whose_certificate_is_over_comes_back_with_the_named_key() 
     assert!(uses(&mut w, &node, &next));
     assert_eq!(w.state_of(&node.id), "ready");
 }
+
+#[test]
+fn a_fork_is_spoken_of_until_somebody_sees_to_it_whatever_else_is_noticed() {
+    let mut w = World::new();
+    let m = w.node();
+    let detail = || "two of them".to_owned();
+    w.propose(Command::Fork { id: m.id.clone(), detail: detail() }).result.unwrap();
+    w.propose(Command::Concurrent { id: m.id.clone(), detail: detail() }).result.unwrap();
+    assert_eq!(w.state.noticed(Notice::Fork, w.now), [m.id.as_str()]);
+}
