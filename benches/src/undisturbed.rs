@@ -32,8 +32,11 @@ pub fn rewrap() -> Result<Line, Failed> {
     let status = w.json(&["keyring", "status"]);
     line::say(&format!("  {:.0} puts/s before, {:.0} during; then: {status}", before.a_second, during.a_second));
     // Of the records of the other term fewer are left than there were: they moved within the span.
-    let left = status["left"].as_u64().ok_or("the keyring's status does not say what is left")?;
-    if status["term"] != 2 || left >= SECRETS as u64 {
+    let left = status
+        .get("left")
+        .and_then(serde_json::Value::as_u64)
+        .ok_or("the keyring's status does not say what is left")?;
+    if status.get("term").is_none_or(|t| t != 2) || left >= SECRETS as u64 {
         return Err("no record moved in the span".into());
     }
     let (value, beside) = (during.quantile_ms(0.99), before.quantile_ms(0.99));

@@ -176,7 +176,7 @@ impl Lab {
         // It was let in, whatever becomes of its request.
         match self.answer(h, p, cut) {
             Met::Nothing => Met::LetIn,
-            met => met,
+            met @ (Met::LetIn | Met::Refused) => met,
         }
     }
     fn rejoins(&mut self, h: &Holder, cut: Cut) -> Met {

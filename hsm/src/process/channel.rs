@@ -16,6 +16,9 @@ use zeroize::Zeroizing;
 #[derive(Debug)]
 pub(crate) struct Channel(OwnedFd);
 
+/// A message, and the end of a channel that came with it.
+pub(crate) type WithEnd = (Zeroizing<Vec<u8>>, Option<Channel>);
+
 impl Channel {
     /// Both ends; a program that is started inherits neither.
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
@@ -55,10 +58,7 @@ impl Channel {
         Ok(Some(bytes))
     }
     /// The same, and the end of a channel that came with it.
-    pub(crate) fn receive_with(
-        &self,
-        within: Option<Duration>,
-    ) -> io::Result<Option<(Zeroizing<Vec<u8>>, Option<Self>)>> {
+    pub(crate) fn receive_with(&self, within: Option<Duration>) -> io::Result<Option<WithEnd>> {
         let Some(length) = self.next_length(within)? else { return Ok(None) };
         let mut bytes = Zeroizing::new(vec![0; length]);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

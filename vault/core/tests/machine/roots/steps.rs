@@ -117,8 +117,8 @@ fn while_a_root_is_replaced_everybody_is_believed_by_who_trusts_the_old_one_or_t
     assert!(r.renew(&mut s) && r.show(&mut s));
     let new_root = r.w.state.root(&b).unwrap().der.clone();
     for root in [&old_root, &new_root] {
-        believes(&[root.clone()], &r.vault, &domain, r.w.now, Usage::Server).unwrap();
-        believes(&[root.clone()], &s.chain, &domain, r.w.now, Usage::Client).unwrap();
+        believes(std::slice::from_ref(root), &r.vault, &domain, r.w.now, Usage::Server).unwrap();
+        believes(std::slice::from_ref(root), &s.chain, &domain, r.w.now, Usage::Client).unwrap();
     }
     believes(&r.w.state.roots_der(), &old_chain, &domain, r.w.now, Usage::Client).unwrap();
     // Who joins with a token that pins either root finds it; also once the old one was dropped.
@@ -336,7 +336,7 @@ fn orchestrators_are_told_to_renew_before_nodes_and_nobody_twice() {
     let told = r.w.state.to_renew(r.w.now, 10);
     assert_eq!((told.len(), &told[0]), (3, &orch.id));
     assert!(told.contains(&first.m.id) && told.contains(&second.m.id));
-    assert_eq!(r.w.state.to_renew(r.w.now, 1), [orch.id.clone()]);
+    assert_eq!(r.w.state.to_renew(r.w.now, 1), std::slice::from_ref(&orch.id));
     // Who is quarantined or removed is not waited for.
     r.w.act(&["ada"], Action::RemoveNode(v1::RemoveNode { id: orch.id.clone() })).unwrap();
     assert!(!r.w.state.to_renew(r.w.now, 10).contains(&orch.id));
