@@ -137,14 +137,15 @@ fn objects(dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn half_a_key_that_a_generation_left_is_not_taken_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = TestToken::softhsm(dir.path());
+    port(&token, &token.uri(), PIN, LONG).generate(Purpose::Root, b"a").unwrap();
+    let pair: Vec<_> = objects(dir.path()).into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+    assert_eq!(pair.len(), 2);
     let mut made = 0;
-    for half in 0..2 {
-        let dir = tempfile::tempdir().unwrap();
-        let token = TestToken::softhsm(dir.path());
-        port(&token, &token.uri(), PIN, LONG).generate(Purpose::Root, b"a").unwrap();
-        let pair = objects(dir.path());
-        assert_eq!(pair.len(), 2);
-        std::fs::remove_file(&pair[half]).unwrap();
+    for (half, path) in &pair {
+        objects(dir.path()).iter().for_each(|other| std::fs::remove_file(other).unwrap());
+        std::fs::write(path, half).unwrap();
         let port = port(&token, &token.uri(), PIN, LONG);
         let usable = |id: &KeyId| port.public(id).is_ok() && port.sign_p256(id, b"m").is_ok();
         // A public key alone is taken away and a pair is made; a private one alone is nobody's to destroy, and no key.
