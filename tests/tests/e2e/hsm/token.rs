@@ -87,13 +87,17 @@ impl Token {
     pub fn section(&self, more: &str) -> String {
         format!("[hsm]\nuri = \"{}\"\npin-file = {:?}\ntimeout = \"3s\"\n{more}\n", self.uri(), self.pin_file())
     }
-    /// Objects that it keeps: a key pair is two.
+    /// Objects that it keeps: a key pair is two. A file that was cut short when its process was killed is none: the token does
+    /// not show it to anybody.
     pub fn objects(&self) -> usize {
+        const WHOLE: u64 = 400;
         let tokens = fs::read_dir(self.dir.join("tokens")).unwrap().map(|t| t.unwrap().path());
-        let files = tokens.flat_map(|t| fs::read_dir(t).unwrap()).map(|f| f.unwrap().file_name());
-        let object = |name: &std::ffi::OsString| {
+        let files = tokens.flat_map(|t| fs::read_dir(t).unwrap()).map(Result::unwrap);
+        let object = |file: &fs::DirEntry| {
+            let name = file.file_name();
             let name = name.to_string_lossy();
-            name.ends_with(".object") && name != "token.object"
+            let whole = file.metadata().is_ok_and(|m| m.len() >= WHOLE);
+            whole && name.ends_with(".object") && name != "token.object"
         };
         files.filter(object).count()
     }
