@@ -273,6 +273,22 @@ fn every_unit_is_hardened() {
     assert!(repository::read("dist/systemd/holdfast-vault.service").unwrap().contains("RestartForceExitStatus=75\n"));
 }
 
+#[test]
+fn the_drop_in_for_a_token_gives_its_pin_and_loosens_nothing_by_itself() {
+    const DROP_IN: &str = "dist/systemd/holdfast-vault.service.d/hsm.conf";
+    let text = repository::read(DROP_IN).unwrap();
+    let set: Vec<&str> = text.lines().filter(|l| !l.starts_with('#') && l.contains('=')).collect();
+    assert_eq!(set, ["After=pcscd.socket", "LoadCredentialEncrypted=hsm-pin:/etc/holdfast/hsm-pin.cred"]);
+    for offered in ["Environment=", "ReadWritePaths=", "SupplementaryGroups=", "PrivateDevices=no", "DeviceAllow="] {
+        assert!(text.contains(&format!("\n#{offered}")), "{DROP_IN}: no {offered}");
+    }
+    let page = repository::read("docs/operations/hsm.md").unwrap();
+    assert!(
+        page.contains(DROP_IN) && page.contains("pin-credential = \"hsm-pin\""),
+        "docs/operations/hsm.md: not there"
+    );
+}
+
 /// Constructors that are given a code first, by the kind that they make.
 const KINDS: [&str; 7] = ["refused", "exhausted", "invalid", "not_found", "changed", "unavailable", "failed"];
 
