@@ -128,7 +128,8 @@ impl Pkcs11Port {
         };
         reply
     }
-    /// The link, for one call. Whoever has it gives it back within two deadlines: its own, and that of a new worker.
+    /// The link, for one call. Most who have it give it back within one deadline; at the worst it takes three, and what the
+    /// keeper takes: an old worker's answer, a new one's beginning, and its answer.
     fn take_turn(&self) -> Result<Link, KeyError> {
         let mut line = lock(&self.line);
         if line.waiting >= LINE {
