@@ -91,7 +91,7 @@ impl Token {
     /// Whether it is the token that `uri` names.
     pub fn is_named_by(&self, uri: &str) -> Result<bool, Failure> {
         let uri = Uri::parse(uri).map_err(|e| Failure::invalid("invalid-input", format!("the token's URI: {e}")))?;
-        Ok(self.uri.same_token(&uri))
+        Ok(self.uri == uri)
     }
 
     /// This token as the one that opens the voter's disk, if it is to.
