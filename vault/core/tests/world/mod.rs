@@ -17,7 +17,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use holdfast_pki::issue::{IssuerCa, ROOT_LIFE};
 use holdfast_pki::keys::CertSigner;
 use holdfast_policy::Policies;
-use holdfast_types::{ClusterId, Digest, Millis, Secret, SecretBytes, VoterId, sha256};
+use holdfast_types::{ClusterId, Digest, Millis, Secret, SecretBytes, VoterId, kind, sha256};
 use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, Leader, Lives, RootMaterial};
 use holdfast_vault_core::{
     Applied, Command, Committed, Entropy, Keyring, Leaf, Prepared, Refusal, RootTarget, Stamped, State, command_voter,
@@ -142,6 +142,21 @@ impl World {
             lives: &self.lives,
             now: self.state.time(self.now),
         }
+    }
+    /// Every term of the keyring that is boxed to voter 1.
+    pub fn terms(&self) -> Vec<(u32, Secret<kind::KeyringTerm, 32>)> {
+        let row = self.state.voter(VoterId(1)).unwrap();
+        let (sk, _) = derive_keypair(&[9; 32]);
+        let mut terms = Vec::new();
+        for (t, sealed) in &row.terms {
+            terms.push((*t, Keyring::open_term(&self.cluster, &sk, *t, 1, row.kem_gen, sealed).unwrap()));
+        }
+        terms
+    }
+    /// Opens the keyring anew, as voter 1 does.
+    pub fn reopen(&mut self) {
+        let active = self.state.active_term();
+        self.keys = Keyring::open_all(self.cluster, Secret::take(&mut [8; 32]), self.terms(), active);
     }
     /// Fresh entropy: a counter, so that runs repeat.
     pub fn entropy(&self) -> Entropy {
