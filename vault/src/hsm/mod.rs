@@ -123,7 +123,7 @@ impl Token {
         *self.health() != Health::Unasked
     }
 
-    /// Asks it whether it answers; blocks for as long as that takes, at most one deadline.
+    /// Asks it whether it answers; blocks for as long as that takes, a few deadlines at most.
     pub fn look(&self) -> Result<(), KeyError> {
         let found = self.back.as_ref().map_err(Clone::clone).and_then(|back| back.check());
         self.learn(found.as_ref().map_or_else(|e| Health::Bad(e.clone()), |()| Health::Good));
