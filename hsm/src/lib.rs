@@ -15,7 +15,7 @@ pub mod process;
 pub mod software;
 pub mod uri;
 
-pub use pkcs11::{Pkcs11Port, TokenState};
+pub use pkcs11::Pkcs11Port;
 pub use port::{KeyError, KeyId, KeyPort, Purpose};
 pub use probe::{Finding, Probe};
 pub use process::{Keeper, KeeperOptions};

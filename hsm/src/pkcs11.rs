@@ -23,33 +23,11 @@ const VERIFY_EVERY: Duration = Duration::from_millis(100);
 /// No public key is looked up more often than necessary, and no more than these are remembered.
 const REMEMBERED: usize = 64;
 
-/// What is known of the token, without asking it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenState {
-    /// Nothing was asked yet.
-    Unknown,
-    /// It did what it was asked last.
-    Ok,
-    /// It failed last, so.
-    Failed(KeyError),
-}
-impl TokenState {
-    /// The word for it: `unknown`, `ok`, or the word of the error.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Ok => "ok",
-            Self::Failed(e) => e.word(),
-        }
-    }
-}
-
 /// A token's keys, by its worker process.
 pub struct Pkcs11Port {
     deadline: Duration,
     line: Mutex<Line>,
     turn: Condvar,
-    state: Mutex<TokenState>,
     known: Mutex<Known>,
 }
 
@@ -79,13 +57,8 @@ impl Pkcs11Port {
             deadline: keeper.deadline(),
             line: Mutex::new(Line { waiting: 0, link: Some(Link { keeper, worker: None }) }),
             turn: Condvar::new(),
-            state: Mutex::new(TokenState::Unknown),
             known: Mutex::default(),
         }
-    }
-    /// What the last call showed. Asks nobody.
-    pub fn state(&self) -> TokenState {
-        lock(&self.state).clone()
     }
     /// Asks the token whether it is there and logged in; starts a worker if there is none.
     pub fn check(&self) -> Result<(), KeyError> {
@@ -113,22 +86,16 @@ impl Pkcs11Port {
         bytes(self.call(&request)?).map(SecretBytes::new)
     }
 
-    /// Waits for its turn, asks, and remembers how it went.
+    /// Waits for its turn, and asks.
     fn call(&self, request: &Request) -> Reply {
         let mut link = self.take_turn()?;
         let reply = link.ask(request, self.deadline);
-        let serves = link.worker.is_some();
         lock(&self.line).link = Some(link);
         self.turn.notify_one();
-        // That a key is missing, or that the token will not do one thing, says that it is there and works.
-        *lock(&self.state) = match &reply {
-            Ok(_) => TokenState::Ok,
-            Err(KeyError::NotFound(_) | KeyError::Refused(_)) if serves => TokenState::Ok,
-            Err(e) => TokenState::Failed(e.clone()),
-        };
         reply
     }
-    /// The link, for one call. Whoever has it gives it back within two deadlines: its own, and that of a new worker.
+    /// The link, for one call. Most who have it give it back within one deadline; at the worst it takes three, and what the
+    /// keeper takes: an old worker's answer, a new one's beginning, and its answer.
     fn take_turn(&self) -> Result<Link, KeyError> {
         let mut line = lock(&self.line);
         if line.waiting >= LINE {
@@ -292,6 +259,6 @@ impl Wraps for Pkcs11Port {
 
 impl fmt::Debug for Pkcs11Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pkcs11Port").field("state", &self.state()).finish_non_exhaustive()
+        f.debug_struct("Pkcs11Port").field("deadline", &self.deadline).finish_non_exhaustive()
     }
 }

@@ -3,7 +3,6 @@
 //! Runs the module in this process: for a program that was started for this and ends afterwards, never in the vault.
 
 use crate::direct::{Token, mechanism_of};
-use crate::message::PinTrust;
 use crate::port::{KeyError, KeyId, KeyPort as _, Purpose, Wraps as _};
 use crate::uri::Uri;
 use holdfast_types::SecretBytes;
@@ -54,7 +53,7 @@ const NAME: &[u8] = b"holdfast probe";
 /// that can wrap, the wrapping key of the label `probe`.
 pub fn probe(uri: &Uri, pin: Option<SecretBytes>) -> Result<Probe, KeyError> {
     let pin = pin.as_ref();
-    let token = Token::open_told(uri, pin, PinTrust::Untried, &|_| {})?;
+    let token = Token::open(uri, pin)?;
     let said = token.said();
     let mut probe = Probe {
         module: said.module.display().to_string(),

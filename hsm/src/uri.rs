@@ -131,10 +131,6 @@ impl Uri {
                 .collect(),
         }
     }
-    /// Whether both mean the same token by the same module.
-    pub fn same_token(&self, other: &Self) -> bool {
-        self == other
-    }
 }
 
 impl FromStr for Uri {

@@ -24,7 +24,9 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 pub fn replace_among_others(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut own = beside(path).into_os_string();
     own.push(format!(".{}", std::process::id()));
-    replace_by(Path::new(&own), path, bytes, mode)
+    let own = Path::new(&own);
+    // No later attempt would come upon it and take it away.
+    replace_by(own, path, bytes, mode).inspect_err(|_| drop(fs::remove_file(own)))
 }
 
 fn replace_by(beside: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {

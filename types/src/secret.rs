@@ -124,8 +124,10 @@ impl<Kind, const N: usize> fmt::Debug for Secret<Kind, N> {
 /// decrypting or hashing what must not stay.
 #[inline(never)]
 pub fn wipe_stack() {
-    // Deeper than the frames of a cipher, hash or key exchange in a build without optimisation.
-    std::hint::black_box(&[0_u8; 16 << 10]);
+    // Deeper than the frames of a cipher, hash or key exchange in a build without optimisation. A variable that may be
+    // changed: a constant would lie in the program's file, and nothing would be written.
+    let mut below = [0_u8; 16 << 10];
+    std::hint::black_box(&mut below);
 }
 
 /// A secret of any length (a user's value): on the heap, never reallocated, wiped on drop, redacted in `Debug`.
@@ -171,6 +173,7 @@ impl fmt::Debug for SecretBytes {
 mod tests {
     use super::*;
     use crate::kind::DiskKey;
+    use std::os::unix::fs::FileExt as _;
 
     #[test]
     fn a_secret_shows_nothing_in_debug_and_wipes_its_source() {
@@ -181,6 +184,26 @@ mod tests {
         assert_eq!(s.expose(), b"0123456789abcdef0123456789abcdef");
         assert!(s.ct_eq(&s.duplicate()));
         assert!(s.is_locked());
+    }
+
+    /// Leaves something in a frame that is over, and says where: well below what is called next.
+    #[inline(never)]
+    fn left_on_the_stack() -> u64 {
+        let mut frame = [0xa5_u8; 8 << 10];
+        std::hint::black_box(&mut frame).as_ptr().addr() as u64
+    }
+
+    #[test]
+    fn what_a_call_left_on_the_stack_is_overwritten() {
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        let mut found = [0; 64];
+        let at = left_on_the_stack();
+        memory.read_exact_at(&mut found, at).unwrap();
+        assert_eq!(found, [0xa5; 64], "the control: it stays until something is written over it");
+        let at = left_on_the_stack();
+        wipe_stack();
+        memory.read_exact_at(&mut found, at).unwrap();
+        assert_eq!(found, [0; 64]);
     }
 
     /// A mapping of this process, as the kernel shows it: from, to, rights, flags.

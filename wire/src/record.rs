@@ -164,6 +164,8 @@ pub fn seal(
     Ok(out)
 }
 
+/// In a frame of its own, so that it can be wiped.
+#[inline(never)]
 fn hedged_salt(
     hedge: &Secret<kind::HedgeKey, 32>,
     random: &[u8; 32],

@@ -164,10 +164,6 @@ impl KeyPort for Token {
         let mut open = self.lock();
         let mut found = open.private(&id);
         if matches!(found, Err(KeyError::NotFound(_))) {
-            // A public key alone is what a generation left that was cut short: it belongs to no key.
-            for half in open.of_class(ObjectClass::PUBLIC_KEY, KeyType::EC, &id)? {
-                open.session.destroy_object(half).map_err(|e| blame(&e))?;
-            }
             open.make(purpose, &id)?;
             // Finds also that somebody else made one at the same time.
             found = open.private(&id);

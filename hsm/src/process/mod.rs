@@ -60,7 +60,6 @@ pub struct KeeperOptions {
 pub struct Keeper {
     link: Channel,
     child: Child,
-    uri: Uri,
     deadline: Duration,
     /// How many workers were asked for.
     asked: u64,
@@ -84,11 +83,7 @@ impl Keeper {
         let bytes = encode(&setup, 16 << 10).map_err(io::Error::other);
         zeroize::Zeroize::zeroize(&mut setup.pin);
         mine.send(&bytes?)?;
-        Ok(Self { link: mine, child, uri: setup.uri, deadline, asked: 0 })
-    }
-    /// The token that it was started for.
-    pub fn uri(&self) -> &Uri {
-        &self.uri
+        Ok(Self { link: mine, child, deadline, asked: 0 })
     }
     /// How long one call may take.
     pub fn deadline(&self) -> Duration {

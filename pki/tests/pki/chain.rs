@@ -1,8 +1,8 @@
 //! Chains: each way of being wrong is refused, and for that reason.
 
 use crate::world::{
-    CLUSTER, Ca, DAY, Key, NOW, World, chain, forge, id, new_ca_issuer, new_ca_root, parse, serial, trust_domain, uri,
-    valid,
+    CLUSTER, Ca, Change, DAY, Key, NOW, OUT_OF_TIME, World, chain, critical, forge, id, new_ca_issuer, new_ca_root,
+    parse, private, serial, trust_domain, uri,
 };
 use holdfast_pki::CertError;
 use holdfast_pki::chain::{Anchors, ChainError, MAX_CHAIN, Usage, verify_by_anchor, verify_peer};
@@ -10,9 +10,7 @@ use holdfast_pki::issue::{ROOT_LIFE, RootCa};
 use holdfast_pki::names::NameError;
 use holdfast_types::{ClusterId, Millis, Role, SpiffeError, TrustDomain, sha256};
 use proptest::prelude::*;
-use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
-};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
 use rustls_pki_types::CertificateDer;
 
 fn anchors(roots: &[&Ca]) -> Anchors {
@@ -34,22 +32,8 @@ fn a_good_chain_gives_the_peer_and_its_pins() {
     }
 }
 
-const DAY_MS: i64 = 86_400_000;
-
-/// A change that a holder of the issuer's key could make to a leaf, and why it is refused.
-type Change = (&'static str, fn(&mut CertificateParams), ChainError);
-
+/// Beside [`OUT_OF_TIME`]: what a holder of the issuer's key could make of a leaf, and why it is refused.
 const FORGED_LEAVES: &[Change] = &[
-    (
-        "expired",
-        |p| valid(p, NOW.minus(2 * DAY), NOW.minus(DAY)),
-        ChainError::Expired { not_after: Millis(NOW.0 - DAY_MS) },
-    ),
-    (
-        "not yet valid",
-        |p| valid(p, NOW.plus(DAY), NOW.plus(2 * DAY)),
-        ChainError::NotYetValid { not_before: Millis(NOW.0 + DAY_MS) },
-    ),
     ("wrong EKU", |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth], ChainError::Usage("client")),
     ("any EKU", |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any], ChainError::Usage("client")),
     ("no EKU", |p| p.extended_key_usages.clear(), ChainError::Usage("client")),
@@ -96,15 +80,6 @@ const FORGED_LEAVES: &[Change] = &[
     ),
 ];
 
-fn private() -> CustomExtension {
-    CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99999, 1], vec![5, 0])
-}
-fn critical() -> CustomExtension {
-    let mut e = private();
-    e.set_criticality(true);
-    e
-}
-
 #[test]
 fn a_forged_leaf_is_refused_for_what_is_wrong_with_it() {
     let World { root, issuer, .. } = World::new();
@@ -115,7 +90,7 @@ fn a_forged_leaf_is_refused_for_what_is_wrong_with_it() {
         id("node/n1"),
         "the unchanged forgery is good: the changes make the difference"
     );
-    for (what, change, expected) in FORGED_LEAVES {
+    for (what, change, expected) in OUT_OF_TIME.iter().chain(FORGED_LEAVES) {
         assert_eq!(judge(&forge(&issuer, &Key::new(), change)).as_ref(), Err(expected), "{what}");
     }
 }

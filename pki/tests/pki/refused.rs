@@ -1,13 +1,15 @@
 //! More ways for a chain to be wrong: keys, names, and what is said by an issuer. Each is refused for its reason.
 
-use crate::world::{Ca, DAY, Key, NOW, World, chain, forge, forge_under, id, trust_domain, uri, valid};
+use crate::world::{
+    Ca, Change, DAY, Key, NOW, OUT_OF_TIME, World, chain, critical, forge, forge_under, id, trust_domain, uri, valid,
+};
 use holdfast_pki::chain::{Anchors, ChainError, Usage, read_leaf, verify_peer};
 use holdfast_pki::names::NameError;
-use holdfast_types::{Millis, SpiffeId};
+use holdfast_types::SpiffeId;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData,
-    SanType, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, SanType,
+    SignatureAlgorithm,
 };
 use std::time::Duration;
 
@@ -72,22 +74,8 @@ fn as_issuer(p: &mut CertificateParams) {
     p.distinguished_name.push(DnType::CommonName, "forged issuer");
 }
 
-const DAY_MS: i64 = 86_400_000;
-
-/// A change that a holder of the root's key could make to an issuer, and why what it signs is refused.
-type Change = (&'static str, fn(&mut CertificateParams), ChainError);
-
+/// Beside [`OUT_OF_TIME`]: what a holder of the root's key could make of an issuer, and why what it signs is refused.
 const FORGED_ISSUERS: &[Change] = &[
-    (
-        "expired",
-        |p| valid(p, NOW.minus(2 * DAY), NOW.minus(DAY)),
-        ChainError::Expired { not_after: Millis(NOW.0 - DAY_MS) },
-    ),
-    (
-        "not yet valid",
-        |p| valid(p, NOW.plus(DAY), NOW.plus(2 * DAY)),
-        ChainError::NotYetValid { not_before: Millis(NOW.0 + DAY_MS) },
-    ),
     (
         "for servers only",
         |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth],
@@ -99,12 +87,6 @@ const FORGED_ISSUERS: &[Change] = &[
     ("no key usage", |p| p.key_usages.clear(), ChainError::NotCa),
     ("serial 0", |p| p.serial_number = Some(vec![0].into()), ChainError::ZeroSerial),
 ];
-
-fn critical() -> CustomExtension {
-    let mut e = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99999, 2], vec![5, 0]);
-    e.set_criticality(true);
-    e
-}
 
 #[test]
 fn a_leaf_below_a_forged_issuer_is_refused_for_what_is_wrong_with_the_issuer() {
@@ -119,7 +101,7 @@ fn a_leaf_below_a_forged_issuer_is_refused_for_what_is_wrong_with_the_issuer() {
         judge(&root, &[&leaf, &der])
     };
     assert_eq!(below(|_| {}), Ok(id("node/n1")), "the unchanged forgery is good: the changes make the difference");
-    for (what, change, expected) in FORGED_ISSUERS {
+    for (what, change, expected) in OUT_OF_TIME.iter().chain(FORGED_ISSUERS) {
         assert_eq!(below(*change).as_ref(), Err(expected), "{what}");
     }
 }

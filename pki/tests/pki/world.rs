@@ -2,11 +2,15 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use holdfast_pki::chain::ChainError;
 use holdfast_pki::issue::{ISSUER_LIFE, Issued, IssuerCa, ROOT_LIFE, RootCa, new_root};
 use holdfast_pki::keys::{CertSigner, SubjectKey};
 use holdfast_types::{ClusterId, Millis, SpiffeId, TrustDomain};
 use holdfast_wire::keys::SignError;
-use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, Issuer, KeyIdMethod, PublicKeyData, SigningKey};
+use rcgen::{
+    CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, Issuer, KeyIdMethod, PublicKeyData,
+    SigningKey,
+};
 use rustls_pki_types::CertificateDer;
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -157,6 +161,33 @@ fn secs(t: Millis) -> Duration {
 pub fn valid(p: &mut CertificateParams, from: Millis, until: Millis) {
     p.not_before = rcgen::date_time_ymd(1970, 1, 1) + secs(from);
     p.not_after = rcgen::date_time_ymd(1970, 1, 1) + secs(until);
+}
+
+/// What a forger changes, and why what comes of it is refused.
+pub type Change = (&'static str, fn(&mut CertificateParams), ChainError);
+
+const DAY_MS: i64 = 86_400_000;
+
+pub const OUT_OF_TIME: &[Change] = &[
+    (
+        "expired",
+        |p| valid(p, NOW.minus(2 * DAY), NOW.minus(DAY)),
+        ChainError::Expired { not_after: Millis(NOW.0 - DAY_MS) },
+    ),
+    (
+        "not yet valid",
+        |p| valid(p, NOW.plus(DAY), NOW.plus(2 * DAY)),
+        ChainError::NotYetValid { not_before: Millis(NOW.0 + DAY_MS) },
+    ),
+];
+
+pub fn private() -> CustomExtension {
+    CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99999, 1], vec![5, 0])
+}
+pub fn critical() -> CustomExtension {
+    let mut e = private();
+    e.set_criticality(true);
+    e
 }
 
 /// The subject of a CA certificate of ours, as the forger copies it.

@@ -33,8 +33,8 @@ pub struct Refused(pub String);
 pub trait Admission: Send + Sync {
     /// Called in every handshake once the chain is believed and possession of the key is proved. Must not block.
     fn admit(&self, peer: &Peer, from: SocketAddr) -> Result<(), Refused>;
-    /// Called for a leaf of our trust domain, of a time that holds `now`, whose chain is not believed: whether its key is known all
-    /// the same, so that it is believed as that key alone ([`Peer::has_path`] is then false). Must not block.
+    /// Called for a leaf of our trust domain that has not ended at `now` and whose chain is not believed: whether its key is known
+    /// all the same, so that it is believed as that key alone ([`Peer::has_path`] is then false). Must not block.
     fn knows_key(&self, _peer: &Peer, _now: Millis) -> bool {
         false
     }

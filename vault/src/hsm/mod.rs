@@ -91,7 +91,7 @@ impl Token {
     /// Whether it is the token that `uri` names.
     pub fn is_named_by(&self, uri: &str) -> Result<bool, Failure> {
         let uri = Uri::parse(uri).map_err(|e| Failure::invalid("invalid-input", format!("the token's URI: {e}")))?;
-        Ok(self.uri.same_token(&uri))
+        Ok(self.uri == uri)
     }
 
     /// This token as the one that opens the voter's disk, if it is to.
@@ -123,7 +123,7 @@ impl Token {
         *self.health() != Health::Unasked
     }
 
-    /// Asks it whether it answers; blocks for as long as that takes, at most one deadline.
+    /// Asks it whether it answers; blocks for as long as that takes, a few deadlines at most.
     pub fn look(&self) -> Result<(), KeyError> {
         let found = self.back.as_ref().map_err(Clone::clone).and_then(|back| back.check());
         self.learn(found.as_ref().map_or_else(|e| Health::Bad(e.clone()), |()| Health::Good));

@@ -11,17 +11,6 @@ use v1::command::Action;
 
 const DAYS_90: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// Opens the keyring anew, as voter 1 does: every term that is boxed to it.
-pub fn reopen(w: &mut World) {
-    let row = w.state.voter(VoterId(1)).unwrap();
-    let (sk, _) = derive_keypair(&[9; 32]);
-    let mut terms = Vec::new();
-    for (t, sealed) in &row.terms {
-        terms.push((*t, Keyring::open_term(&w.cluster, &sk, *t, 1, row.kem_gen, sealed).unwrap()));
-    }
-    let active = w.state.active_term();
-    w.keys = Keyring::open_all(w.cluster, Secret::take(&mut [8; 32]), terms, active);
-}
 fn next_term(w: &World) -> Result<Prepared<()>, Refusal> {
     let fresh = Secret::take(&mut w.entropy().draw("fresh term"));
     prepare::new_term(&w.leader(), &w.root, fresh, &mut w.entropy())
@@ -30,7 +19,7 @@ fn next_term(w: &World) -> Result<Prepared<()>, Refusal> {
 pub fn add_term(w: &mut World) -> Result<Committed, Refusal> {
     let p = next_term(w);
     let (_, done) = w.commit(p)?;
-    reopen(w);
+    w.reopen();
     Ok(done)
 }
 /// One batch of at most `most`; empty once there is nothing to do.
@@ -54,7 +43,7 @@ fn rewrap_all(w: &mut World) -> Vec<Rewrapped> {
 }
 fn destroy(w: &mut World, terms: &[u32]) -> Result<Committed, Refusal> {
     let done = w.propose(Command::KeyringDestroy(terms.to_vec())).result?;
-    reopen(w);
+    w.reopen();
     Ok(done)
 }
 fn db() -> RecordAt {
@@ -150,7 +139,7 @@ fn nothing_opens_under_a_destroyed_term() {
     let done = w.propose(Command::KeyringDestroy(vec![1]));
     assert!(done.events.contains(&Event::Keys) && done.events.contains(&Event::Slots));
     done.result.unwrap();
-    reopen(&mut w);
+    w.reopen();
     assert_eq!(w.keys.open("secret", "shop/db", 1, &old).unwrap_err().code, Code::Unavailable);
     w.keys.open("secret", "shop/db", 1, &moved.record).unwrap();
     let boxed: Vec<u32> = w.state.all_voters().flat_map(|(_, v)| v.terms.iter().map(|(t, _)| *t)).collect();

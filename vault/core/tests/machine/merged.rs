@@ -146,7 +146,7 @@ fn more_of_the_era_before_than_anybody_holds_is_refused() {
     });
     let link = shown.bundle_chain[0].clone();
     let long = v1::HeldBefore { bundle_chain: vec![link; 513], ..shown };
-    assert!(merge(&w, &long).is_err());
+    assert!(merge(&w, &long).unwrap_err().reason.contains("more of the era before"));
 }
 
 #[test]

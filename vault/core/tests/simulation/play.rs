@@ -197,7 +197,7 @@ impl Play {
         self.w.leaves.truncate(leaves);
         self.told = leaves;
         self.over = false;
-        self.reopen();
+        self.w.reopen();
         self.observe();
     }
 

@@ -14,13 +14,13 @@ pub use voters::{boot, csr_of};
 use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
-use holdfast_pki::issue::IssuerCa;
+use holdfast_pki::issue::{IssuerCa, ROOT_LIFE};
 use holdfast_pki::keys::CertSigner;
 use holdfast_policy::Policies;
-use holdfast_types::{ClusterId, Millis, Secret, SecretBytes, VoterId, sha256};
-use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, Leader, Lives};
+use holdfast_types::{ClusterId, Digest, Millis, Secret, SecretBytes, VoterId, kind, sha256};
+use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, Leader, Lives, RootMaterial};
 use holdfast_vault_core::{
-    Applied, Command, Committed, Entropy, Keyring, Leaf, Prepared, Refusal, Stamped, State, command_voter,
+    Applied, Command, Committed, Entropy, Keyring, Leaf, Prepared, Refusal, RootTarget, Stamped, State, command_voter,
 };
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::keys::{Ed25519Key, SignError};
@@ -143,6 +143,21 @@ impl World {
             now: self.state.time(self.now),
         }
     }
+    /// Every term of the keyring that is boxed to voter 1.
+    pub fn terms(&self) -> Vec<(u32, Secret<kind::KeyringTerm, 32>)> {
+        let row = self.state.voter(VoterId(1)).unwrap();
+        let (sk, _) = derive_keypair(&[9; 32]);
+        let mut terms = Vec::new();
+        for (t, sealed) in &row.terms {
+            terms.push((*t, Keyring::open_term(&self.cluster, &sk, *t, 1, row.kem_gen, sealed).unwrap()));
+        }
+        terms
+    }
+    /// Opens the keyring anew, as voter 1 does.
+    pub fn reopen(&mut self) {
+        let active = self.state.active_term();
+        self.keys = Keyring::open_all(self.cluster, Secret::take(&mut [8; 32]), self.terms(), active);
+    }
     /// Fresh entropy: a counter, so that runs repeat.
     pub fn entropy(&self) -> Entropy {
         self.steps.set(self.steps.get() + 1);
@@ -185,6 +200,21 @@ impl World {
             assert!(self.state.encode() == at_time(&before, at), "a refused command changed the state: {why}");
         }
         done
+    }
+    /// The root that is wanted, with its key and that of its first issuer; the keys of `old` sign for it.
+    pub fn root_to_add(
+        &self,
+        wanted: &RootTarget,
+        (root, issuer): (&SoftKey, &SoftKey),
+        issuer_name: &str,
+        old: &[(Digest, &dyn CertSigner)],
+    ) -> Result<Prepared<()>, Refusal> {
+        let (pkcs8, issuer_pkcs8) = (root.private(), issuer.private());
+        let mut entropy = self.entropy();
+        let key = prepare::ca_key(&self.keys, &wanted.name, AtRest::Sealed(&pkcs8), &mut entropy)?;
+        let issuer_key = prepare::ca_key(&self.keys, issuer_name, AtRest::Sealed(&issuer_pkcs8), &mut entropy)?;
+        let made = RootMaterial { signer: Some(root), der: None, key, issuer, issuer_key, old, life: ROOT_LIFE };
+        prepare::add_root(&self.leader(), made, &mut entropy)
     }
     /// The decoded entry of a leaf.
     pub fn entry(&self, leaf: u64) -> v1::LogEntry {

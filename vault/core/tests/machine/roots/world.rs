@@ -3,10 +3,10 @@
 use crate::world::{Machine, SoftKey, World, csr};
 use holdfast_pki::bundle::{Admins, follow, verify_bundle_chain};
 use holdfast_pki::chain::{Anchors, ChainError, Peer, Usage, verify_peer};
-use holdfast_pki::issue::{IssuerCa, ROOT_LIFE};
+use holdfast_pki::issue::IssuerCa;
 use holdfast_pki::keys::CertSigner;
 use holdfast_types::{Digest, Millis, TrustDomain, sha256};
-use holdfast_vault_core::prepare::{self, AtRest, RootMaterial};
+use holdfast_vault_core::prepare::{self, AtRest};
 use holdfast_vault_core::{Code, Command, NewRoot, Refusal, RootStep, RootTarget};
 use holdfast_wire::charter::CharterChain;
 use holdfast_wire::statement::Verified;
@@ -100,23 +100,10 @@ impl Roots {
         let wanted = self.w.state.rotation().target.clone().or_else(|| self.target());
         let Some(t) = wanted else { return Err(Refusal::new(Code::Changed, "no root is wanted")) };
         let (root, issuer) = (SoftKey::new(), SoftKey::new());
-        let mut entropy = self.w.entropy();
-        let (pkcs8, issuer_pkcs8) = (root.private(), issuer.private());
-        let key = prepare::ca_key(&self.w.keys, &t.name, AtRest::Sealed(&pkcs8), &mut entropy)?;
         let name = prepare::issuer_name(Millis(self.w.now.0 + 1 + self.keys.len() as i64));
-        let issuer_key = prepare::ca_key(&self.w.keys, &name, AtRest::Sealed(&issuer_pkcs8), &mut entropy)?;
         let old: Vec<Digest> = if t.without_old { Vec::new() } else { self.trusted() };
         let old: Vec<(Digest, &dyn CertSigner)> = old.into_iter().map(|d| (d, self.key(&d))).collect();
-        let made = RootMaterial {
-            signer: Some(&root),
-            der: None,
-            key,
-            issuer: &issuer,
-            issuer_key,
-            old: &old,
-            life: ROOT_LIFE,
-        };
-        let mut command = prepare::add_root(&self.w.leader(), made, &mut entropy)?.command;
+        let mut command = self.w.root_to_add(&t, (&root, &issuer), &name, &old)?.command;
         let (Command::RootAdd(new) | Command::RootPropose(new)) = &mut command.command else {
             panic!("no root is added")
         };

@@ -2,7 +2,7 @@
 
 use super::Play;
 use crate::world::{SoftKey, csr, named_key};
-use holdfast_types::{Secret, VoterId, sha256};
+use holdfast_types::{Secret, sha256};
 use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, Resetting};
 use holdfast_vault_core::{Command, Keyring, command_voter};
 use holdfast_wire::boxes::{self, Context, derive_keypair};
@@ -21,25 +21,13 @@ impl Play {
         self.commit(prepared, |_, (), _| ());
     }
 
-    /// Opens the keyring anew as voter 1 does, which is never evicted here.
-    pub(super) fn reopen(&mut self) {
-        let row = self.w.state.voter(VoterId(1)).unwrap();
-        let (sk, _) = derive_keypair(&[9; 32]);
-        let mut terms = Vec::new();
-        for (t, sealed) in &row.terms {
-            terms.push((*t, Keyring::open_term(&self.w.cluster, &sk, *t, 1, row.kem_gen, sealed).unwrap()));
-        }
-        let active = self.w.state.active_term();
-        self.w.keys = Keyring::open_all(self.w.cluster, Secret::take(&mut [8; 32]), terms, active);
-    }
-
     /// A new term of the keyring.
     pub(super) fn term(&mut self) {
         let fresh = Secret::take(&mut self.w.entropy().draw("fresh term"));
         let signer = self.root_key(&self.w.state.signing_root_sha256().unwrap());
         let prepared = prepare::new_term(&self.w.leader(), signer, fresh, &mut self.w.entropy());
         drop(self.w.commit(prepared));
-        self.reopen();
+        self.w.reopen();
     }
 
     /// Everything moves to the newest term, and what nobody needs any more is destroyed.
@@ -64,7 +52,7 @@ impl Play {
         let terms = self.w.state.destroyable_terms();
         if !terms.is_empty() {
             drop(self.w.propose(Command::KeyringDestroy(terms)));
-            self.reopen();
+            self.w.reopen();
         }
     }
 
@@ -134,12 +122,9 @@ impl Play {
     /// A new era, with which this history's leader is at its end: it has none of the new keys. What it had decided, and
     /// what operators had signed, comes all the same.
     pub(super) fn reset(&mut self) {
-        let (row, next) = (self.w.state.voter(VoterId(1)).unwrap(), self.w.state.active_term() + 1);
-        let (sk, _) = derive_keypair(&[9; 32]);
-        let mut terms = vec![(next, Secret::take(&mut [21; 32]))];
-        for (t, sealed) in &row.terms {
-            terms.push((*t, Keyring::open_term(&self.w.cluster, &sk, *t, 1, row.kem_gen, sealed).unwrap()));
-        }
+        let next = self.w.state.active_term() + 1;
+        let mut terms = self.w.terms();
+        terms.push((next, Secret::take(&mut [21; 32])));
         let keys = Keyring::open_all(self.w.cluster, Secret::take(&mut [8; 32]), terms, next);
         let (root, issuer, stk) = (SoftKey::new(), SoftKey::new(), named_key("stk of the next era"));
         let (root_pkcs8, issuer_pkcs8) = (root.private(), issuer.private());

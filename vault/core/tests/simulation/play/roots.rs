@@ -2,10 +2,10 @@
 
 use super::Play;
 use crate::world::{Machine, SoftKey, csr, csr_of};
-use holdfast_pki::issue::{IssuerCa, ROOT_LIFE};
+use holdfast_pki::issue::IssuerCa;
 use holdfast_pki::keys::CertSigner;
 use holdfast_types::{Digest, Millis, sha256};
-use holdfast_vault_core::prepare::{self, AtRest, RootMaterial};
+use holdfast_vault_core::prepare;
 use holdfast_vault_core::{Command, Prepared, Refusal, RootStep, RootTarget};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::v1;
@@ -112,23 +112,9 @@ impl Play {
     }
     fn root_to_add(&mut self, t: &RootTarget) -> Result<Prepared<()>, Refusal> {
         let (root, issuer) = (SoftKey::new(), SoftKey::new());
-        let (pkcs8, issuer_pkcs8) = (root.private(), issuer.private());
-        let mut entropy = self.w.entropy();
-        let key = prepare::ca_key(&self.w.keys, &t.name, AtRest::Sealed(&pkcs8), &mut entropy)?;
-        let name = format!("issuer/{}", t.name);
-        let issuer_key = prepare::ca_key(&self.w.keys, &name, AtRest::Sealed(&issuer_pkcs8), &mut entropy)?;
         let trusted: Vec<Digest> = self.w.state.roots().iter().map(|r| r.sha256()).collect();
         let old: Vec<(Digest, &dyn CertSigner)> = trusted.into_iter().map(|d| (d, self.root_key(&d))).collect();
-        let made = RootMaterial {
-            signer: Some(&root),
-            der: None,
-            key,
-            issuer: &issuer,
-            issuer_key,
-            old: &old,
-            life: ROOT_LIFE,
-        };
-        let prepared = prepare::add_root(&self.w.leader(), made, &mut entropy)?;
+        let prepared = self.w.root_to_add(t, (&root, &issuer), &format!("issuer/{}", t.name), &old)?;
         if let Command::RootAdd(new) = &prepared.command.command {
             let ca = IssuerCa::open(&new.issuer_der, issuer).unwrap();
             self.roots.issuers.insert(new.issuer_der.clone(), ca);
