@@ -162,7 +162,7 @@ pub fn drop_root(
 const ASK_ROOM: u64 = 1 << 20;
 
 /// Asks an offline root for an issuer and for the next Bundle, which lists a new statement key. `issuer` is made for it and
-/// proves itself in the request; it and `stk` are sealed already, under the names `issuer/<now>` and `stk/<now>`.
+/// proves itself in the request; where it rests is said by `issuer_key`, under the name of its [`super::issuer_name`].
 #[expect(clippy::too_many_arguments, reason = "each is a thing of its own that only the leader has at hand")]
 pub fn ask_offline(
     state: &State,

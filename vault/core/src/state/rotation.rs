@@ -50,7 +50,8 @@ impl State {
     pub fn root_due(&self, now: Millis) -> bool {
         self.half_over().is_some_and(|at| at <= now)
     }
-    /// When half of the life of the only root is over, and no rotation was there for a while; none where its key is not the cluster's to replace.
+    /// When half of the life of the only root is over, and no rotation was there for a while: then one begins by itself. None
+    /// where its key is not the cluster's to replace.
     fn half_over(&self) -> Option<Millis> {
         let [root] = self.roots.as_slice() else { return None };
         let ours = root.key != CaKey::Offline;
