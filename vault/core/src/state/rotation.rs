@@ -46,10 +46,6 @@ impl State {
         }
         Ok(())
     }
-    /// Whether the signing root has lived for half of its life, and no rotation is under way: one begins by itself.
-    pub fn root_due(&self, now: Millis) -> bool {
-        self.half_over().is_some_and(|at| at <= now)
-    }
     /// When half of the life of the only root is over, and no rotation was there for a while: then one begins by itself. None
     /// where its key is not the cluster's to replace.
     fn half_over(&self) -> Option<Millis> {
