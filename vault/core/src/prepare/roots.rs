@@ -82,12 +82,11 @@ pub fn add_root(leader: &Leader<'_>, made: RootMaterial<'_>, entropy: &mut Entro
     let root = sha256(&[&der]);
     let mut cross = Vec::new();
     for (by, signer) in made.old {
-        // What is expired certifies nothing.
-        if state.root(by).is_some_and(|r| r.not_after <= now) {
-            continue;
-        }
         let old = state.root(by).ok_or_else(|| Refusal::changed("the trusted roots changed meanwhile"))?;
-        cross.push((root, certified(&old.der, *signer, &der, now, entropy)?));
+        // What is expired certifies nothing.
+        if old.not_after > now {
+            cross.push((root, certified(&old.der, *signer, &der, now, entropy)?));
+        }
     }
     if let Some(signer) = made.signer {
         // So that a rotation can be led back at any time.
