@@ -16,12 +16,16 @@ impl State {
         let lives = n.issuer_der.is_empty() || n.issuer_not_after > now;
         lives && n.statement().is_some_and(|st| self.may_propose(&st, &n.der).is_ok())
     }
+    /// Whether `bundle` lists exactly `roots`, in any order.
+    pub(crate) fn lists(bundle: &v1::Bundle, roots: &[Vec<u8>]) -> bool {
+        bundle.roots.len() == roots.len() && roots.iter().all(|r| bundle.roots.contains(r))
+    }
     /// Whether Admins may sign `st` for the root `der`: it follows the newest Bundle under the charter in force, and lists the
     /// trusted roots and this one.
     pub(crate) fn may_propose(&self, st: &v1::Statement, der: &[u8]) -> Result<(), Refusal> {
         let shown: v1::Bundle = statement::peek(st)?;
         let roots: Vec<Vec<u8>> = self.roots_der().into_iter().chain([der.to_vec()]).collect();
-        let listed = shown.roots.len() == roots.len() && roots.iter().all(|r| shown.roots.contains(r));
+        let listed = Self::lists(&shown, &roots);
         let after = self.bundle_sha256().is_some_and(|d| shown.prev_sha256 == d.0) && shown.epoch > self.epoch;
         let here = shown.era == self.era() && self.cluster_id().is_some_and(|c| shown.cluster_id == c.0);
         if listed && after && here && shown.charter_version == self.charter.version && shown.charter_version > 0 {
