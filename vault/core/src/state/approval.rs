@@ -33,7 +33,8 @@ impl State {
         }
         Err(Refusal::changed("the bundle, its roots or the charter moved meanwhile"))
     }
-    /// The Bundle that is shown, with what Admins signed of it in `st`; `None`: it is in force already.
+    /// The Bundle that is shown, with what Admins signed of it in `st`; `None`: nothing new, it is in force already or has these
+    /// signatures.
     pub(crate) fn with_approval(&self, st: &v1::Statement, now: Millis) -> Result<Option<v1::Statement>, Refusal> {
         let newest = self.bundles.last().and_then(|b| Command::statement(b));
         if newest.is_some_and(|newest| newest.payload == st.payload) {
@@ -44,6 +45,7 @@ impl State {
         if held.payload != st.payload {
             return Err(Refusal::changed("this is not the bundle that is shown: fetch it again and sign that"));
         }
+        let before = held.sigs.len();
         let good = statement::verify::<v1::Bundle>(st, &charter::admins(&self.charter), 1)?.signers;
         for s in st.sigs.iter().filter(|s| good.iter().any(|k| key_id(&k.key).as_slice() == s.key_id)) {
             if !held.sigs.iter().any(|h| h.key_id == s.key_id) {
@@ -53,7 +55,7 @@ impl State {
         if held.sigs.len() > MAX_SIGS {
             return Err(Refusal::invalid(format!("a bundle has {MAX_SIGS} signatures at most")));
         }
-        Ok(Some(held))
+        Ok((held.sigs.len() > before).then_some(held))
     }
     /// How many have signed, in words.
     pub(crate) fn approvals(&self) -> String {
