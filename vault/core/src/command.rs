@@ -7,7 +7,7 @@ mod keys;
 mod roots;
 mod voters;
 
-pub use keys::{CertFacts, Founding, HpkeFacts, SealedKey, StkFacts, VoterFacts};
+pub use keys::{CertFacts, EraKeys, Founding, HpkeFacts, SealedKey, StkFacts, VoterFacts};
 pub use roots::{Asked, CaKey, CrossRow, NewRoot};
 pub use voters::{NewTerm, RecordAt, Rewrapped, VoterMark, VoterSaid};
 

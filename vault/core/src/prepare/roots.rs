@@ -1,7 +1,7 @@
 //! The rotation of the root, the leader's half: a new root with everything that follows from it, the end of an old one, and
 //! what an offline one is to sign.
 
-use super::found::{following_bundle, internal, next_bundle, sealed_key, sealed_stk};
+use super::found::{following_bundle, internal, listed, next_bundle, sealed_key, sealed_stk};
 use super::submit::Wish;
 use super::{Leader, prepared};
 use crate::command::{Asked, CaKey, Command, CrossRow, NewRoot};
@@ -15,7 +15,7 @@ use holdfast_pki::issue::{RootCa, new_root};
 use holdfast_pki::keys::{CertSigner, SubjectKey};
 use holdfast_policy::{OperatorAct, Target};
 use holdfast_types::{Digest, Millis, SecretBytes, sha256};
-use holdfast_wire::keys::{Ed25519Key, StatementSigner as _};
+use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::{boxes, v1};
 use prost::Message as _;
 use std::time::Duration;
@@ -177,7 +177,7 @@ pub fn ask_offline(
     let facts = sealed_stk(keys, stk, now, now.plus(life), entropy)?;
     let mut bundle = following_bundle(state, now)?;
     bundle.epoch = state.epoch().saturating_add(ASK_ROOM);
-    bundle.stks.push(v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 });
+    bundle.stks.push(listed(stk, &facts));
     let csr = holdfast_pki::csr::request(issuer).map_err(internal)?;
     let bundle = bundle.encode_to_vec();
     let asked = Asked { root: *root, issuer_key, csr, stk: facts, bundle, since: now };
