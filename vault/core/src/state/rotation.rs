@@ -219,9 +219,10 @@ impl State {
             return Vec::new();
         }
         let others = self.other_roots();
-        let voters = others.iter().flat_map(|r| self.voters_under(*r, now)).filter_map(|id| {
+        let voters = others.iter().flat_map(|r| self.voters_under(*r, now).map(move |id| (id, r)));
+        let voters = voters.filter_map(|(id, under)| {
             let (voter, id) = (self.voter(id)?, format!("{}/{id}", Role::Vault));
-            let cert = voter.cert.as_ref()?;
+            let cert = voter.cert.iter().chain(&voter.shown).find(|c| c.root == *under)?;
             let (root, not_after_ms) = (cert.root.to_vec(), cert.not_after.0);
             let role = Role::Vault.to_string();
             Some(v1::Straggler { id, role, root, bundle_epoch: voter.acked, not_after_ms, connected: false })
