@@ -14,7 +14,7 @@ use holdfast_transport::daemon::Heartbeat;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{GrantId, Millis, NodeId, Secret};
 use holdfast_vault_core::prepare::{self, Pin};
-use holdfast_vault_core::{CaKey, Command, Event};
+use holdfast_vault_core::{Command, Event};
 use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::statement::peek;
 use holdfast_wire::v1::{self, node_push::Push};
@@ -287,11 +287,8 @@ async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
 /// asked instead, and one in a token may be waited for.
 pub async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failure> {
     let life = cluster.config.lives.issuer;
-    let (issuer_due, stk_due, offline) = cluster.look(|s| {
-        let offline = s.signing_root().is_some_and(|r| r.key == CaKey::Offline);
-        (s.issuer_due(now), s.stk_due(now, life), offline)
-    })?;
-    if issuer_due && !offline {
+    let (issuer_due, stk_due) = cluster.look(|s| (s.issuer_due(now), s.stk_due(now, life)))?;
+    if issuer_due {
         let p = roots::with_keys(cluster, move |leader, opened, entropy| {
             let (now, life) = (leader.now, leader.lives.issuer);
             // First the root: a key that nothing certifies would stay in the token, another one with each attempt.
@@ -304,7 +301,7 @@ pub async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failu
         });
         cluster.commit(p.await?).await?;
     }
-    if stk_due && !offline {
+    if stk_due {
         let p = roots::with_keys(cluster, move |leader, opened, entropy| {
             let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
             let (now, life, root) = (leader.now, leader.lives.issuer, opened.root()?);

@@ -261,8 +261,8 @@ pub fn first_command(
         prepare::found(charter, &keyring, &made, voter, unlock, lives.issuer, holdfast_transport::now(), &mut entropy);
     let mut stamped = p.map_err(refused)?.command;
     if let Command::Found(f) = &mut stamped.command {
-        name_in_token(&mut f.root_key, &root_name);
-        name_in_token(&mut f.issuer_key, &issuer_name);
+        name_in_token(&mut f.keys.root_key, &root_name);
+        name_in_token(&mut f.keys.issuer_key, &issuer_name);
     }
     Ok(stamped.encode())
 }

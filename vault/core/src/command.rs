@@ -7,7 +7,7 @@ mod keys;
 mod roots;
 mod voters;
 
-pub use keys::{CertFacts, Founding, HpkeFacts, SealedKey, StkFacts, VoterFacts};
+pub use keys::{CertFacts, EraKeys, Founding, HpkeFacts, SealedKey, StkFacts, VoterFacts};
 pub use roots::{Asked, CaKey, CrossRow, NewRoot};
 pub use voters::{NewTerm, RecordAt, Rewrapped, VoterMark, VoterSaid};
 
@@ -52,7 +52,8 @@ pub struct Submission {
     /// Policy under which they were permitted: a precondition.
     pub policy_version: u64,
     /// The value of a PutSecret or the MAC key of a MintToken, as a record; for an AdmitVoter, [`crate::prepare::Admission`]
-    /// in postcard; for a Charter with another recovery key, the keyring's terms boxed to it, in postcard.
+    /// in postcard; for a Charter with another recovery key, the keyring's terms boxed to it, in postcard; for a RotateRoot that
+    /// brings a key, its [`SealedKey`] in postcard.
     #[serde(with = "crate::bytes::option")]
     pub sealed: Option<Vec<u8>>,
 }

@@ -25,7 +25,7 @@ pub mod views;
 
 pub use apply::{Applied, Committed, Event};
 pub use command::{
-    Asked, CaKey, CertFacts, Command, CrossRow, Founding, GrantFact, GrantOrder, HpkeFacts, NewRoot, NewTerm,
+    Asked, CaKey, CertFacts, Command, CrossRow, EraKeys, Founding, GrantFact, GrantOrder, HpkeFacts, NewRoot, NewTerm,
     NodeTaskReport, RecordAt, Rewrapped, SealedKey, Stamped, StkFacts, Submission, VoterFacts, VoterMark, VoterSaid,
     command_voter,
 };

@@ -2,8 +2,8 @@
 //!
 //! STORED: part of a log entry, see `command.rs`.
 
-use crate::command::{CaKey, StkFacts, VoterFacts};
-use holdfast_types::{Digest, Millis};
+use crate::command::{EraKeys, VoterFacts};
+use holdfast_types::Digest;
 use serde::{Deserialize, Serialize};
 
 /// A new era, as its operators signed it, and the keys that were made for it.
@@ -13,22 +13,8 @@ pub struct ResetFacts {
     pub statement: Vec<u8>,
     /// Ids of the operators whose signatures counted.
     pub signers: Vec<String>,
-    /// DER of the root.
-    pub root_der: Vec<u8>,
-    /// End of the root's validity.
-    pub root_not_after: Millis,
-    /// Its key.
-    pub root_key: CaKey,
-    /// DER of the issuer.
-    pub issuer_der: Vec<u8>,
-    /// Its key.
-    pub issuer_key: CaKey,
-    /// End of the issuer's validity.
-    pub issuer_not_after: Millis,
-    /// Statement key.
-    pub stk: StkFacts,
-    /// The era's first Bundle, signed by the root.
-    pub bundle: Vec<u8>,
+    /// The era's keys.
+    pub keys: EraKeys,
     /// The one voter.
     pub voter: VoterFacts,
     /// `H(SubjectPublicKeyInfo)` of its TLS key.

@@ -34,7 +34,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Admins signed the Bundle that is shown: with enough of them, the root is trusted. What is in force is not signed again.
+    /// Admins signed the Bundle that is shown: with enough of them, the root is trusted. Who has signed changes nothing by signing
+    /// again.
     pub(super) fn approve_root(&mut self, by: &By<'_>) -> Result<(), Refusal> {
         let Some(held) = self.state.with_approval(by.st, self.at)? else { return Ok(()) };
         let leaf = by.draft("command", "root").with("action", "approve-root");

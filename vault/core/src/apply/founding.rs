@@ -1,7 +1,7 @@
 //! The first entry, and the rotation of issuers and statement keys.
 
 use super::{Event, Step};
-use crate::command::{CaKey, Command, Founding, StkFacts};
+use crate::command::{CaKey, Command, EraKeys, Founding, StkFacts};
 use crate::log::Draft;
 use crate::refusal::Refusal;
 use crate::state::{Issuer, RootRow, State, StkRow, Unlock, VoterRow};
@@ -40,27 +40,38 @@ impl Step<'_> {
         let row = VoterRow::new(f.voter.kem_pk, f.voter.kem_gen, vec![(1, f.term_box)], None);
         s.voters.insert(f.voter.id, row);
         s.last_voter = f.voter.id.0;
-        s.roots.push(first_root(f.root_der.clone(), f.root_not_after, f.root_key, self.at));
-        s.issuers.push(Issuer {
-            root: sha256(&[&f.root_der]),
-            der: f.issuer_der.clone(),
-            key: f.issuer_key,
-            since: self.at,
-            not_after: f.issuer_not_after,
-        });
-        s.stks.push(stk_row(f.stk));
-        s.bundles.push(f.bundle);
-        s.keys_moved();
+        let leaf = Draft::new("init", "vault", f.cluster.hex()).with("trust_domain", td).with("voter", f.voter.id);
+        self.take_era_keys(f.keys, leaf.signed(&st));
+        self.state.keys_moved();
         self.next_epoch();
         self.event(Event::Keys);
-        self.leaf(
-            Draft::new("init", "vault", f.cluster.hex()).with("trust_domain", td).with("voter", f.voter.id).signed(&st),
-        );
-        self.leaf(Draft::new("root.add", "vault", sha256(&[&f.root_der]).hex()));
-        self.leaf(Draft::new("issuer.create", "vault", sha256(&[&f.issuer_der]).hex()));
-        self.leaf(Draft::new("stk.rotate", "vault", "1"));
-        self.leaf(Draft::new("keyring.add", "vault", "1"));
         Ok(())
+    }
+
+    /// The keys of an era that begins are the only ones, and its term is a new one; `began` says what began it. The indexes
+    /// follow.
+    pub(super) fn take_era_keys(&mut self, k: EraKeys, began: Draft) {
+        let (root, issuer) = (sha256(&[&k.root_der]), sha256(&[&k.issuer_der]));
+        let (at, s) = (self.at, &mut *self.state);
+        s.roots = vec![RootRow {
+            der: k.root_der,
+            not_after: k.root_not_after,
+            key: k.root_key,
+            signer: true,
+            since: at,
+            added_epoch: 1,
+            cross: Vec::new(),
+        }];
+        s.issuers =
+            vec![Issuer { root, der: k.issuer_der, key: k.issuer_key, since: at, not_after: k.issuer_not_after }];
+        s.stks = vec![stk_row(k.stk)];
+        s.bundles = vec![k.bundle];
+        let term = s.term.to_string();
+        self.leaf(began);
+        self.leaf(Draft::new("root.add", "vault", root.hex()));
+        self.leaf(Draft::new("issuer.create", "vault", issuer.hex()));
+        self.leaf(Draft::new("stk.rotate", "vault", "1"));
+        self.leaf(Draft::new("keyring.add", "vault", term));
     }
 
     pub(super) fn new_issuer(
@@ -120,11 +131,6 @@ impl Step<'_> {
         self.event(Event::Keys);
         Ok(())
     }
-}
-
-/// The one root of an era that begins: its Bundle has epoch 1.
-pub(super) fn first_root(der: Vec<u8>, not_after: Millis, key: CaKey, since: Millis) -> RootRow {
-    RootRow { der, not_after, key, signer: true, since, added_epoch: 1, cross: Vec::new() }
 }
 
 pub(super) fn stk_row(f: StkFacts) -> StkRow {

@@ -3,14 +3,13 @@
 //! What is removed stays removed: revocations, tombstones, fences and used ids are kept
 //! (`what_was_removed_stays_removed_in_the_next_era`).
 
-use super::founding::{first_root, stk_row};
 use super::submit::By;
 use super::{Event, Step};
 use crate::command::Command;
 use crate::log::Draft;
 use crate::refusal::Refusal;
 use crate::reset::ResetFacts;
-use crate::state::{EraBefore, GrantState, Index, Issuer, Rotation, Unlock, UnlockKey, VoterRow, VoterState};
+use crate::state::{EraBefore, GrantState, Index, Rotation, Unlock, UnlockKey, VoterRow, VoterState};
 use holdfast_types::{Digest, GrantId, NodeId, sha256};
 use holdfast_wire::statement::peek;
 use holdfast_wire::v1;
@@ -53,31 +52,19 @@ impl Step<'_> {
         let key = r.unlock_pk.map(|pk| UnlockKey { pk, threshold: 0, share_digests: Vec::new() });
         let (epoch, disk_key_order) = (s.unlock.next_epoch(), s.unlock.disk_key_order);
         s.unlock = Unlock { epoch, key, disk_key_order, ..Unlock::default() };
-        s.roots = vec![first_root(r.root_der.clone(), r.root_not_after, r.root_key, at)];
-        let (root, issuer) = (sha256(&[&r.root_der]), r.issuer_der.clone());
         s.rotation = Rotation::default();
         // Epochs begin anew, and what was believed was of the era before.
         s.identities.values_mut().for_each(|i| i.acked = 0);
-        s.issuers =
-            vec![Issuer { root, der: r.issuer_der, key: r.issuer_key, since: at, not_after: r.issuer_not_after }];
-        s.stks = vec![stk_row(r.stk)];
-        s.bundles = vec![r.bundle];
-        s.index = Index::build(s);
-        self.next_epoch();
-        [Event::Keys, Event::Slots, Event::Voters].into_iter().for_each(|e| self.event(e));
         let actor = r.signers.iter().map(|i| format!("op/{i}")).collect::<Vec<_>>().join(",");
         let before = sha256(&[&doc.prev_checkpoint]).hex();
-        self.leaf(
-            Draft::new("reset", actor.clone(), doc.era.to_string())
-                .with("voter", r.voter.id)
-                .with("prev_checkpoint_sha256", before)
-                .with("reason", &doc.reason)
-                .signed(&st),
-        );
-        self.leaf(Draft::new("root.add", "vault", sha256(&[&r.root_der]).hex()));
-        self.leaf(Draft::new("issuer.create", "vault", sha256(&[&issuer]).hex()));
-        self.leaf(Draft::new("stk.rotate", "vault", "1"));
-        self.leaf(Draft::new("keyring.add", "vault", r.term.to_string()));
+        let leaf = Draft::new("reset", actor.clone(), doc.era.to_string())
+            .with("voter", r.voter.id)
+            .with("prev_checkpoint_sha256", before)
+            .with("reason", &doc.reason);
+        self.take_era_keys(r.keys, leaf.signed(&st));
+        self.state.index = Index::build(self.state);
+        self.next_epoch();
+        [Event::Keys, Event::Slots, Event::Voters].into_iter().for_each(|e| self.event(e));
         let by = By { st: &st, actor };
         doc.removed.iter().try_for_each(|id| self.remove_node(&by, id))
     }

@@ -311,8 +311,7 @@ impl State {
     fn follows(&self, raw: &[u8], roots: &[Vec<u8>]) -> Result<Verified<v1::Bundle>, Refusal> {
         let st = Command::statement(raw).ok_or_else(|| Refusal::corrupt("bundle"))?;
         let signed = self.follows_at(&st)?;
-        let listed = signed.doc.roots.len() == roots.len() && roots.iter().all(|r| signed.doc.roots.contains(r));
-        if signed.doc.epoch != self.epoch + 1 || !listed {
+        if signed.doc.epoch != self.epoch + 1 || !Self::lists(&signed.doc, roots) {
             return Err(Refusal::changed("the roots or the epoch moved meanwhile"));
         }
         Ok(signed)

@@ -49,6 +49,21 @@ pub struct Founding {
     pub cluster: ClusterId,
     /// Charter v1 as its operators signed it.
     pub charter: Vec<u8>,
+    /// The first era's keys.
+    pub keys: EraKeys,
+    /// The first voter.
+    pub voter: VoterFacts,
+    /// Keyring term 1, boxed to the first voter.
+    pub term_box: Vec<u8>,
+    /// The same, boxed to the recovery key.
+    pub recovery_box: Vec<u8>,
+    /// The unlock key, as operators made it; `None` = autolock off.
+    pub unlock: Option<UnlockKey>,
+}
+
+/// What an era begins with: one root, one issuer, one statement key, and the Bundle that lists them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EraKeys {
     /// DER of the root.
     pub root_der: Vec<u8>,
     /// End of the root's validity.
@@ -63,16 +78,8 @@ pub struct Founding {
     pub issuer_not_after: Millis,
     /// Statement key.
     pub stk: StkFacts,
-    /// Bundle 1, signed by the root.
+    /// The era's first Bundle, signed by the root.
     pub bundle: Vec<u8>,
-    /// The first voter.
-    pub voter: VoterFacts,
-    /// Keyring term 1, boxed to the first voter.
-    pub term_box: Vec<u8>,
-    /// The same, boxed to the recovery key.
-    pub recovery_box: Vec<u8>,
-    /// The unlock key, as operators made it; `None` = autolock off.
-    pub unlock: Option<UnlockKey>,
 }
 
 /// A statement key with its window.

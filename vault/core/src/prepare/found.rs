@@ -2,7 +2,7 @@
 
 use super::prepared;
 use super::roots::{AtRest, ca_key};
-use crate::command::{Command, Founding, SealedKey, StkFacts, VoterFacts};
+use crate::command::{Command, EraKeys, Founding, SealedKey, StkFacts, VoterFacts};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
 use crate::keys::Keyring;
@@ -100,40 +100,61 @@ pub fn found(
     entropy: &mut Entropy,
 ) -> Result<Prepared<ClusterId>, Refusal> {
     let (cluster, recovery) = check_charter(charter)?;
-    let root = new_root(made.root, &cluster, entropy.draw16("root-serial"), now, ROOT_LIFE).map_err(internal)?;
-    let ca = RootCa::open(&root.der, made.root).map_err(internal)?;
-    let key = SubjectKey::from_sec1(&made.issuer.sec1()).map_err(internal)?;
-    let issuer = ca.issuer(&key, entropy.draw16("issuer-serial"), now, issuer_life).map_err(internal)?;
-    let stk = sealed_stk(keys, made.stk, now, now.plus(issuer_life), entropy)?;
-    let bundle = v1::Bundle {
-        cluster_id: cluster.0.to_vec(),
-        era: 1,
-        epoch: 1,
-        roots: vec![root.der.clone()],
-        cross: Vec::new(),
-        stks: vec![v1::Stk { key: Some(made.stk.public()), from_ms: stk.from.0, until_ms: stk.until.0 }],
-        intake_pk: keys.intake(keys.active())?.1.to_vec(),
-        prev_sha256: Vec::new(),
-        charter_version: 0,
-    };
-    let bundle = statement::sign(&bundle, &[&RootStatementSigner(made.root)]).map_err(internal)?;
     let founding = Founding {
         cluster,
         charter: charter.encode_to_vec(),
-        root_key: ca_key(keys, "root/1", made.root_key, entropy)?,
-        root_der: root.der,
-        root_not_after: root.not_after,
-        issuer_key: ca_key(keys, "issuer/1", made.issuer_key, entropy)?,
-        issuer_der: issuer.der,
-        issuer_not_after: issuer.not_after,
-        stk,
-        bundle: bundle.encode_to_vec(),
+        keys: era_keys(keys, made, &cluster, 1, issuer_life, now, entropy)?,
         term_box: keys.box_term(1, voter.id.0, &voter.kem_pk, voter.kem_gen, entropy.draw("term-box"))?,
         recovery_box: keys.box_for_recovery(1, &recovery, entropy.draw("recovery-box"))?,
         voter,
         unlock,
     };
     Ok(prepared(now, entropy, Command::Found(Box::new(founding)), cluster))
+}
+
+/// What the era `era` begins with, under the active term of `keys`.
+pub(super) fn era_keys(
+    keys: &Keyring,
+    made: &FoundingKeys<'_>,
+    cluster: &ClusterId,
+    era: u64,
+    issuer_life: Duration,
+    now: Millis,
+    entropy: &mut Entropy,
+) -> Result<EraKeys, Refusal> {
+    let root = new_root(made.root, cluster, entropy.draw16("root-serial"), now, ROOT_LIFE).map_err(internal)?;
+    let ca = RootCa::open(&root.der, made.root).map_err(internal)?;
+    let key = SubjectKey::from_sec1(&made.issuer.sec1()).map_err(internal)?;
+    let issuer = ca.issuer(&key, entropy.draw16("issuer-serial"), now, issuer_life).map_err(internal)?;
+    let stk = sealed_stk(keys, made.stk, now, now.plus(issuer_life), entropy)?;
+    let bundle = v1::Bundle {
+        cluster_id: cluster.0.to_vec(),
+        era,
+        epoch: 1,
+        roots: vec![root.der.clone()],
+        cross: Vec::new(),
+        stks: vec![listed(made.stk, &stk)],
+        intake_pk: keys.intake(keys.active())?.1.to_vec(),
+        prev_sha256: Vec::new(),
+        charter_version: 0,
+    };
+    let bundle = statement::sign(&bundle, &[&RootStatementSigner(made.root)]).map_err(internal)?;
+    let name = if era == 1 { "1".to_owned() } else { format!("era-{era}") };
+    Ok(EraKeys {
+        root_key: ca_key(keys, &format!("root/{name}"), made.root_key, entropy)?,
+        root_der: root.der,
+        root_not_after: root.not_after,
+        issuer_key: ca_key(keys, &format!("issuer/{name}"), made.issuer_key, entropy)?,
+        issuer_der: issuer.der,
+        issuer_not_after: issuer.not_after,
+        stk,
+        bundle: bundle.encode_to_vec(),
+    })
+}
+
+/// A statement key as a Bundle lists it.
+pub(super) fn listed(stk: &Ed25519Key, facts: &StkFacts) -> v1::Stk {
+    v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 }
 }
 
 pub(super) fn sealed_key(
@@ -197,7 +218,7 @@ pub fn new_stk(
 ) -> Result<Prepared<()>, Refusal> {
     let from = now.plus(state.stk_lead(now, life));
     let facts = sealed_stk(keys, stk, from, now.plus(life), entropy)?;
-    let listed = v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 };
+    let listed = listed(stk, &facts);
     let bundle = next_bundle(state, &[root], now, |b| {
         b.stks.retain(|s| !s.key.as_ref().is_some_and(|k| state.is_exposed_stk(&k.key)));
         b.stks.push(listed);

@@ -96,7 +96,7 @@ pub(super) fn issued(
         chain: m.chain,
         node_psk: hpke.map(|h| leader.psk(id, h)).transpose()?.unwrap_or_default(),
         seq: m.facts.seq,
-        service_addrs: leader.service_addrs(),
+        service_addrs: leader.state.service_addrs(),
         join_addrs: leader.state.join_addrs(),
         renew_after_ms: i64::try_from(m.renew_after.as_millis()).unwrap_or(i64::MAX),
     })

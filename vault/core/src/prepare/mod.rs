@@ -173,9 +173,6 @@ impl Leader<'_> {
         let node = NodeId::parse(node).map_err(|e| Refusal::invalid(e.to_string()))?;
         self.keys.node_psk_reply(h.term, &node, h.seq)
     }
-    pub(crate) fn service_addrs(&self) -> Vec<String> {
-        self.state.service_addrs()
-    }
 }
 
 /// `d` ± 20 %, so that a fleet does not renew in step.

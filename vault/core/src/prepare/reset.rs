@@ -1,21 +1,17 @@
 //! Bringing a cluster back: first what its operators are to sign, then, once they have, the command.
 
-use super::found::{internal, sealed_stk};
-use super::roots::ca_key;
+use super::found::{era_keys, listed};
 use super::{FoundingKeys, prepared};
-use crate::command::{Command, StkFacts, VoterFacts};
+use crate::command::{Command, VoterFacts};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
 use crate::keys::Keyring;
 use crate::refusal::{Code, Refusal};
 use crate::reset::ResetFacts;
 use crate::state::{IdentityState, State};
-use holdfast_pki::issue::{ROOT_LIFE, RootCa, new_root};
-use holdfast_pki::keys::{RootStatementSigner, SubjectKey};
 use holdfast_types::{Digest, Millis, Role};
 use holdfast_wire::charter::verify_reset;
-use holdfast_wire::keys::StatementSigner as _;
-use holdfast_wire::{statement, v1};
+use holdfast_wire::v1;
 use prost::Message as _;
 use std::time::Duration;
 
@@ -60,27 +56,8 @@ pub fn plan_reset(
     let (cluster, era) = (r.state.cluster()?.id, r.state.era().saturating_add(1));
     let removed = removable(r.state, r.removed)?;
     let term = r.keys.active();
-    let root = new_root(r.made.root, &cluster, entropy.draw16("root-serial"), now, ROOT_LIFE).map_err(internal)?;
-    let ca = RootCa::open(&root.der, r.made.root).map_err(internal)?;
-    let key = SubjectKey::from_sec1(&r.made.issuer.sec1()).map_err(internal)?;
-    let issuer = ca.issuer(&key, entropy.draw16("issuer-serial"), now, issuer_life).map_err(internal)?;
-    let stk: StkFacts = sealed_stk(r.keys, r.made.stk, now, now.plus(issuer_life), entropy)?;
-    let listed = v1::Stk { key: Some(r.made.stk.public()), from_ms: stk.from.0, until_ms: stk.until.0 };
-    let bundle = v1::Bundle {
-        cluster_id: cluster.0.to_vec(),
-        era,
-        epoch: 1,
-        roots: vec![root.der.clone()],
-        cross: Vec::new(),
-        stks: vec![listed.clone()],
-        intake_pk: r.keys.intake(term)?.1.to_vec(),
-        prev_sha256: Vec::new(),
-        charter_version: 0,
-    };
-    let bundle = statement::sign(&bundle, &[&RootStatementSigner(r.made.root)]).map_err(internal)?;
+    let keys = era_keys(r.keys, r.made, &cluster, era, issuer_life, now, entropy)?;
     let recovery = r.state.charter().recovery.clone().unwrap_or_default().public_key;
-    let root_key = ca_key(r.keys, &format!("root/era-{era}"), r.made.root_key, entropy)?;
-    let issuer_key = ca_key(r.keys, &format!("issuer/era-{era}"), r.made.issuer_key, entropy)?;
     let mut terms = Vec::new();
     for t in r.keys.terms() {
         let (to, random) = (&r.voter, entropy.draw("term-box"));
@@ -90,8 +67,8 @@ pub fn plan_reset(
         cluster_id: cluster.0.to_vec(),
         era,
         prev_checkpoint: r.checkpoint,
-        roots: vec![root.der.clone()],
-        stks: vec![listed],
+        roots: vec![keys.root_der.clone()],
+        stks: vec![listed(r.made.stk, &keys.stk)],
         voters: vec![r.voter.id.0],
         min_charter_version: r.state.charter().version,
         reason: r.reason,
@@ -103,14 +80,7 @@ pub fn plan_reset(
     let facts = ResetFacts {
         statement: Vec::new(),
         signers: Vec::new(),
-        root_der: root.der,
-        root_not_after: root.not_after,
-        root_key,
-        issuer_der: issuer.der,
-        issuer_key,
-        issuer_not_after: issuer.not_after,
-        stk,
-        bundle: bundle.encode_to_vec(),
+        keys,
         voter: r.voter,
         spki: r.spki,
         term,

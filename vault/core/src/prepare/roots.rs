@@ -1,7 +1,7 @@
 //! The rotation of the root, the leader's half: a new root with everything that follows from it, the end of an old one, and
 //! what an offline one is to sign.
 
-use super::found::{following_bundle, internal, next_bundle, sealed_key, sealed_stk};
+use super::found::{following_bundle, internal, listed, next_bundle, sealed_key, sealed_stk};
 use super::submit::Wish;
 use super::{Leader, prepared};
 use crate::command::{Asked, CaKey, Command, CrossRow, NewRoot};
@@ -15,7 +15,7 @@ use holdfast_pki::issue::{RootCa, new_root};
 use holdfast_pki::keys::{CertSigner, SubjectKey};
 use holdfast_policy::{OperatorAct, Target};
 use holdfast_types::{Digest, Millis, SecretBytes, sha256};
-use holdfast_wire::keys::{Ed25519Key, StatementSigner as _};
+use holdfast_wire::keys::Ed25519Key;
 use holdfast_wire::{boxes, v1};
 use prost::Message as _;
 use std::time::Duration;
@@ -82,12 +82,11 @@ pub fn add_root(leader: &Leader<'_>, made: RootMaterial<'_>, entropy: &mut Entro
     let root = sha256(&[&der]);
     let mut cross = Vec::new();
     for (by, signer) in made.old {
-        // What is expired certifies nothing.
-        if state.root(by).is_some_and(|r| r.not_after <= now) {
-            continue;
-        }
         let old = state.root(by).ok_or_else(|| Refusal::changed("the trusted roots changed meanwhile"))?;
-        cross.push((root, certified(&old.der, *signer, &der, now, entropy)?));
+        // What is expired certifies nothing.
+        if old.not_after > now {
+            cross.push((root, certified(&old.der, *signer, &der, now, entropy)?));
+        }
     }
     if let Some(signer) = made.signer {
         // So that a rotation can be led back at any time.
@@ -162,7 +161,7 @@ pub fn drop_root(
 const ASK_ROOM: u64 = 1 << 20;
 
 /// Asks an offline root for an issuer and for the next Bundle, which lists a new statement key. `issuer` is made for it and
-/// proves itself in the request; it and `stk` are sealed already, under the names `issuer/<now>` and `stk/<now>`.
+/// proves itself in the request; where it rests is said by `issuer_key`, under the name of its [`super::issuer_name`].
 #[expect(clippy::too_many_arguments, reason = "each is a thing of its own that only the leader has at hand")]
 pub fn ask_offline(
     state: &State,
@@ -178,7 +177,7 @@ pub fn ask_offline(
     let facts = sealed_stk(keys, stk, now, now.plus(life), entropy)?;
     let mut bundle = following_bundle(state, now)?;
     bundle.epoch = state.epoch().saturating_add(ASK_ROOM);
-    bundle.stks.push(v1::Stk { key: Some(stk.public()), from_ms: facts.from.0, until_ms: facts.until.0 });
+    bundle.stks.push(listed(stk, &facts));
     let csr = holdfast_pki::csr::request(issuer).map_err(internal)?;
     let bundle = bundle.encode_to_vec();
     let asked = Asked { root: *root, issuer_key, csr, stk: facts, bundle, since: now };

@@ -42,7 +42,8 @@ impl Wish {
     }
 }
 
-/// Prepares an operator's Spec, Voucher, Mandate, Command or next Charter, or an Admin's word for a Bundle. `sealed_box` goes with PutSecret and MintToken.
+/// Prepares an operator's Spec, Voucher, Mandate, Command or next Charter, or an Admin's word for a Bundle. `sealed_box` goes
+/// with PutSecret, MintToken, and a RotateRoot that brings a key.
 pub fn submit(
     leader: &Leader<'_>,
     st: &v1::Statement,

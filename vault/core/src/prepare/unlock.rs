@@ -18,7 +18,8 @@ pub(super) fn slots_wish() -> Wish {
     Wish::new(OperatorAct::RotateUnlock, Target::Cluster)
 }
 
-/// A new term. Its intake key is listed in a Bundle, which the root that signs has to sign: one that is offline is not asked for it.
+/// A new term. Its intake key is listed in a Bundle, which the root that signs has to sign: one that is offline is not asked
+/// for it.
 pub(super) fn keyring_wish(state: &State) -> Result<Wish, Refusal> {
     if state.signing_root().is_some_and(|r| r.key == CaKey::Offline) {
         let why = "a new term needs a root that signs here, and the key of the one that signs is offline: rotate the root \

@@ -46,11 +46,8 @@ impl State {
         }
         Ok(())
     }
-    /// Whether the signing root has lived for half of its life, and no rotation is under way: one begins by itself.
-    pub fn root_due(&self, now: Millis) -> bool {
-        self.half_over().is_some_and(|at| at <= now)
-    }
-    /// When half of the life of the only root is over, and no rotation was there for a while; none where its key is not the cluster's to replace.
+    /// When half of the life of the only root is over, and no rotation was there for a while: then one begins by itself. None
+    /// where its key is not the cluster's to replace.
     fn half_over(&self) -> Option<Millis> {
         let [root] = self.roots.as_slice() else { return None };
         let ours = root.key != CaKey::Offline;
@@ -222,9 +219,10 @@ impl State {
             return Vec::new();
         }
         let others = self.other_roots();
-        let voters = others.iter().flat_map(|r| self.voters_under(*r, now)).filter_map(|id| {
+        let voters = others.iter().flat_map(|r| self.voters_under(*r, now).map(move |id| (id, r)));
+        let voters = voters.filter_map(|(id, under)| {
             let (voter, id) = (self.voter(id)?, format!("{}/{id}", Role::Vault));
-            let cert = voter.cert.as_ref()?;
+            let cert = voter.cert.iter().chain(&voter.shown).find(|c| c.root == *under)?;
             let (root, not_after_ms) = (cert.root.to_vec(), cert.not_after.0);
             let role = Role::Vault.to_string();
             Some(v1::Straggler { id, role, root, bundle_epoch: voter.acked, not_after_ms, connected: false })

@@ -181,7 +181,7 @@ impl State {
         }
         self.index.living.place(id, row);
     }
-    /// Whether a node still needs `term`. One whose certificate has expired cannot come back with its key.
+    /// Whether a node still needs `term`. One whose certificate has expired is given a new key when it comes back.
     fn has_node_under(&self, term: u32) -> bool {
         let lives = |id: &String| {
             let row = self.identities.get(id);

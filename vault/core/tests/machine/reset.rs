@@ -4,7 +4,7 @@ use crate::world::{SoftKey, World, named_key};
 use holdfast_types::{Digest, GrantId, Millis, Role, Secret, VoterId, sha256};
 use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, PlannedReset, Resetting};
 use holdfast_vault_core::{
-    CaKey, Code, Entropy, Keyring, Prepared, Refusal, ResetFacts, SealedKey, StkFacts, VoterFacts, VoterState,
+    CaKey, Code, Entropy, EraKeys, Keyring, Prepared, Refusal, ResetFacts, SealedKey, StkFacts, VoterFacts, VoterState,
     command_voter,
 };
 use holdfast_wire::boxes::derive_keypair;
@@ -18,14 +18,16 @@ pub fn facts() -> ResetFacts {
     ResetFacts {
         statement: vec![4],
         signers: vec!["ada".into()],
-        root_der: vec![5],
-        root_not_after: Millis(6),
-        root_key: key(),
-        issuer_der: vec![7],
-        issuer_key: key(),
-        issuer_not_after: Millis(8),
-        stk: StkFacts { public: [9; 32], key: sealed(), from: Millis(10), until: Millis(11) },
-        bundle: vec![12],
+        keys: EraKeys {
+            root_der: vec![5],
+            root_not_after: Millis(6),
+            root_key: key(),
+            issuer_der: vec![7],
+            issuer_key: key(),
+            issuer_not_after: Millis(8),
+            stk: StkFacts { public: [9; 32], key: sealed(), from: Millis(10), until: Millis(11) },
+            bundle: vec![12],
+        },
         voter: VoterFacts { id: VoterId(4), kem_pk: [13; 32], kem_gen: 1 },
         spki: sha256(&[b"spki"]),
         term: 2,

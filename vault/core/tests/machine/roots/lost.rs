@@ -47,7 +47,9 @@ fn a_root_that_cannot_sign_is_replaced_with_the_signatures_of_admins_under_nodes
     // The cluster goes on while they are asked.
     r.w.act(&["ada"], Action::Lockdown(v1::Lockdown { reason: "drill".into() })).unwrap();
     approve(&mut r, &["ada"]).unwrap();
+    let log = r.w.state.log_head();
     approve(&mut r, &["ada"]).unwrap();
+    assert_eq!(r.w.state.log_head(), log, "nothing is written of who signs again");
     assert!(waits(&r).starts_with("1 of 2 Admins") && r.trusted() == [old], "one counts once: {}", waits(&r));
     approve(&mut r, &["ben"]).unwrap();
     assert_eq!((r.trusted(), shown(&r)), (vec![old, new], None));
