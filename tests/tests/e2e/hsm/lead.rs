@@ -35,7 +35,7 @@ fn a_leader_that_lost_its_token_hands_over_to_a_voter_that_has_one() {
     let empty = v.w.path("no-tokens");
     fs::create_dir(&empty).unwrap();
     fs::write(conf(&v.w, &name), format!("directories.tokendir = {}\n", empty.display())).unwrap();
-    signal_worker(v.all[leader].daemon.as_ref().unwrap().pid(), Signal::KILL);
+    signal_worker(v.all[leader].pid(), Signal::KILL);
     eventually("another voter to lead", || (v.leader().0 != leader).then_some(()));
     v.settle();
     // What needs the root's key goes on there.
