@@ -35,6 +35,7 @@ mod pages;
 mod registry;
 mod renewal;
 mod roots;
+mod seen;
 mod shims;
 mod shred;
 mod signals;

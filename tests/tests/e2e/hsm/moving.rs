@@ -1,13 +1,12 @@
 //! The root moves into the token by a rotation, and out of it, under nodes that notice nothing.
 
 use super::token::{fresh, issuers, root_key, start, with_token};
-use crate::world::{eventually, write_key};
+use crate::world::eventually;
 
 #[test]
 fn the_root_moves_into_the_token_and_out_of_it_by_rotations() {
     let (mut w, token) = with_token("", fresh, "");
-    let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
-    write_key(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap());
+    w.found();
     w.add_node("eu");
     assert_eq!((root_key(&w).as_str(), token.objects()), ("software", 0));
     w.ok(&["root", "rotate", "--hsm"]);

@@ -27,8 +27,7 @@ fn follow(w: &World, conf: &Path, page: &str) -> Vec<String> {
 #[test]
 fn the_page_about_tokens_moves_a_root_in_and_out() {
     let (w, token) = with_token("", fresh, "");
-    let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
-    write_key(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap());
+    w.found();
     write_key(&w.path("hsm.pin"), super::token::PIN);
     let follow = |page| follow(&w, &token.conf(), page);
     let said = follow("hsm.md");

@@ -1,6 +1,6 @@
 //! What runs on a node that is removed.
 
-use super::{log, shown};
+use crate::seen::{log, shown};
 use crate::shims::{assert_running, shims};
 use crate::world::{World, within};
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! A root that operators made themselves, with OpenSSL: taken if it would work, refused with the reason if it would not.
 
-use super::{connected, signer, trusted};
+use super::{signer, trusted};
+use crate::seen::connected;
 use crate::world::World;
 use holdfast_types::sha256;
 use std::fs;
@@ -37,7 +38,6 @@ pub const CA: &str = "basicConstraints = critical, CA:TRUE, pathlen:2\nkeyUsage 
 #[test]
 fn operators_bring_a_root_of_their_own_and_what_would_not_work_is_refused_with_the_reason() {
     let w = World::everything();
-    connected(&w);
     let (dir, name) = (w.dir.path(), name_of_roots(&w));
     // First of all: the vault's time may be a moment behind this machine's, and no certificate counts before it begins.
     let (own, _) = made_by_openssl(dir, "own", &name, CA);

@@ -4,9 +4,10 @@
 //! Machines connect as themselves: each gets another certificate in the midst of it, and a link with it. A copy of one's key in
 //! the hands of the test would be a thief's.
 
-use super::{connected, signer, trusted};
+use super::{signer, trusted};
 use crate::callers::Calls;
 use crate::leftovers;
+use crate::seen::connected;
 use crate::voters::world::Voters;
 use crate::world::{World, eventually};
 use std::fs;
@@ -121,7 +122,6 @@ fn no_stream_breaks_no_handshake_fails_and_no_request_is_lost_while_the_root_is_
     let mut v = Voters::founded(2);
     v.w.add_orchestrator();
     v.w.add_node("eu");
-    connected(&v.w);
     deploy_answerer(&v.w);
     let pid = answerer(&v.w);
     eventually("the service to answer", || request(pid).ok());

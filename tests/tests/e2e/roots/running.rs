@@ -1,8 +1,9 @@
 //! A rotation under a service that runs, with everybody connecting all the time.
 
 use super::served::openssl_believes;
-use super::{connected, machine, roots, signer, stable, trusted};
+use super::{roots, signer, stable, trusted};
 use crate::callers::Calls;
+use crate::seen::{connected, shown};
 use crate::world::{World, eventually};
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -135,7 +136,7 @@ fn a_node_that_slept_through_a_rotation_comes_back_and_lets_it_end() {
     let before = signer(&w);
     w.agents[0].kill();
     w.ok(&["root", "rotate", "--detach"]);
-    let node = machine(&w, "node")["id"].clone();
+    let node = shown(&w, "node")["id"].clone();
     eventually("everybody else to be under the new root", || {
         let now = roots(&w);
         let left: Vec<_> = now["stragglers"].as_array()?.iter().map(|s| s["id"].clone()).collect();
