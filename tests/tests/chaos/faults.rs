@@ -1,5 +1,6 @@
 //! What goes wrong, drawn from a seed, and how it is undone.
 
+use crate::clocked::{clock_of, clock_off, set_clock};
 use crate::disks;
 use crate::net::{CLIENTS, Net, VOTERS};
 use crate::traced::Traced;
@@ -7,7 +8,7 @@ use crate::voters::Voters;
 use crate::world::{eventually, within};
 use rustix::process::Signal;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -96,25 +97,6 @@ const JUMP_LASTS: Duration = Duration::from_millis(1500);
 /// A voter under clients waits for its disk this often, at most, until it is killed there, and within this time.
 const WRITES: usize = 12;
 const WRITES_WITHIN: Duration = Duration::from_secs(20);
-
-fn libfaketime() -> PathBuf {
-    let dirs = std::fs::read_dir("/usr/lib").unwrap().flatten();
-    let mut found = dirs.map(|e| e.path().join("faketime/libfaketimeMT.so.1")).filter(|p| p.exists());
-    found.next().expect("libfaketime is installed: make setup")
-}
-
-/// What a process is started with whose clock the test sets while it runs; `file` says how far off it is.
-pub fn clock_of(c: &mut Command, file: &Path) {
-    c.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", file).env("FAKETIME_NO_CACHE", "1");
-    c.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-}
-
-/// Sets that clock: whoever reads the file finds the whole of the one or of the other.
-pub fn set_clock(file: &Path, by: &str) {
-    let new = file.with_extension("new");
-    std::fs::write(&new, by).unwrap();
-    std::fs::rename(&new, file).unwrap();
-}
 
 /// That a clock that is set under a running process is another for it.
 pub fn clocks_really_jump() {
@@ -232,9 +214,7 @@ pub fn happen(v: &mut Voters, net: &Net, kind: Kind, draw: &mut Draw, longest: u
         Kind::Killed => back(v, n, |_| ()),
         Kind::Misdated => {
             let by = OFF[draw.below(OFF.len())];
-            back(v, n, |c| {
-                c.env("LD_PRELOAD", libfaketime()).env("FAKETIME", by).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-            });
+            back(v, n, |c| clock_off(c, by));
         }
         Kind::AllKilled => (0..VOTERS).for_each(|n| back(v, n, |_| ())),
         Kind::Stopped => v.all[n].signal(Signal::CONT),

@@ -13,6 +13,7 @@ mod attempts;
 mod backup;
 mod callers;
 mod canary;
+mod clocked;
 mod crash;
 mod credential;
 mod demo;

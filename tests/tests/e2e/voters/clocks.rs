@@ -1,24 +1,10 @@
 //! A voter whose clock is off: it goes on following, is named, and does not lead.
 
 use super::world::Voters;
+use crate::clocked::{clock_of, clock_off, set_clock};
 use crate::seen::alarm;
 use crate::world::{eventually, within};
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-fn libfaketime() -> PathBuf {
-    let dirs = std::fs::read_dir("/usr/lib").unwrap().flatten();
-    let mut found = dirs.map(|e| e.path().join("faketime/libfaketimeMT.so.1")).filter(|p| p.exists());
-    found.next().expect("libfaketime is installed: make setup")
-}
-
-/// Sets the clock of a process that was started with this file: it finds the whole of the old one or of the new one.
-fn set_clock(file: &Path, by: &str) {
-    let new = file.with_extension("new");
-    fs::write(&new, by).unwrap();
-    fs::rename(&new, file).unwrap();
-}
 
 #[test]
 fn a_voter_whose_clock_is_a_minute_off_is_named_and_stands_again_once_it_is_right() {
@@ -28,7 +14,7 @@ fn a_voter_whose_clock_is_a_minute_off_is_named_and_stands_again_once_it_is_righ
     let n = v.follower();
     v.kill(n);
     let mut c = v.all[n].command();
-    c.env("LD_PRELOAD", libfaketime()).env("FAKETIME", "+60s").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    clock_off(&mut c, "+60s");
     v.all[n].spawn(c);
     v.all[n].becomes("sealed");
     v.all[n].unlock(&v.w);
@@ -56,8 +42,7 @@ fn a_clock_that_jumps_under_a_running_voter_is_named_and_does_not_take_the_log_a
     let file = v.w.path("vault.clock");
     set_clock(&file, "+0s");
     let mut c = v.all[0].command();
-    c.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", &file).env("FAKETIME_NO_CACHE", "1");
-    c.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    clock_of(&mut c, &file);
     v.all[0].spawn(c);
     v.all[0].becomes("ready");
     assert_eq!(alarm(&v.w, "clock"), None);
