@@ -11,6 +11,7 @@
 
 mod attempts;
 mod backup;
+mod beside;
 mod callers;
 mod canary;
 mod clocked;

@@ -5,6 +5,7 @@
 //! the hands of the test would be a thief's.
 
 use super::{signer, trusted};
+use crate::beside::Stop;
 use crate::callers::Calls;
 use crate::leftovers;
 use crate::seen::connected;
@@ -81,14 +82,6 @@ fn request(pid: u32) -> Result<(), String> {
 
 fn said(o: &Output) -> String {
     format!("{}: {}", o.status, String::from_utf8_lossy(&o.stderr))
-}
-
-/// Ends what goes on beside, however the test goes on.
-struct Stop<'a>(&'a AtomicBool);
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Does it again and again until `over`; how often, and what failed.

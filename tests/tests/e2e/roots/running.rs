@@ -2,6 +2,7 @@
 
 use super::served::openssl_believes;
 use super::{roots, signer, stable, trusted};
+use crate::beside::Stop;
 use crate::callers::Calls;
 use crate::seen::{connected, shown};
 use crate::world::{World, eventually};
@@ -24,14 +25,6 @@ fn deploy_ticker(w: &World) {
 
 fn ticks(text: &str) -> Vec<u32> {
     text.lines().filter_map(|line| line.split_once(" tick ")?.1.trim().parse().ok()).collect()
-}
-
-/// Ends the probe, however the test goes on.
-struct Stop<'a>(&'a AtomicBool);
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]
