@@ -6,10 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    missing_docs,
-    dead_code,
-    unused_imports,
-    reason = "a test that meets the unexpected should stop there; the world offers more than each test takes"
+    reason = "a test that meets the unexpected should stop there"
 )]
 
 #[path = "../../vault/core/tests/world/mod.rs"]
@@ -139,8 +136,8 @@ impl Lab {
     fn quarantined(&self) -> bool {
         self.view().state == "quarantined"
     }
-    /// Time passes, until the certificates of all are over.
-    fn sleep(&mut self) {
+    /// All machines are off for a while, until the certificates of all are over: time that is counted, and not waited for.
+    fn be_off(&mut self) {
         if self.slept < SLEEPS {
             self.slept += 1;
             self.w.pass(SLEEP);
@@ -227,7 +224,7 @@ fn whatever_crash_follows_whichever_an_honest_machine_is_never_quarantined() {
                 let owner = lab.owner();
                 for (cut, sleeps, uses) in [(first, is(0), is(1)), (second, is(2), is(3))] {
                     if sleeps {
-                        lab.sleep();
+                        lab.be_off();
                     }
                     assert_ne!(lab.renews(&owner, cut), Met::Refused, "{history}");
                     if uses {
@@ -236,7 +233,7 @@ fn whatever_crash_follows_whichever_an_honest_machine_is_never_quarantined() {
                     assert!(!lab.quarantined(), "{history}");
                 }
                 if is(4) {
-                    lab.sleep();
+                    lab.be_off();
                 }
                 lab.goes_on(&owner, &history);
             }
@@ -269,7 +266,7 @@ fn honest_histories_of_any_kind_end_well() {
                 0..=4 => lab.renews(&owner, CUTS[act]),
                 5 | 6 => lab.uses(&owner),
                 7 => {
-                    lab.sleep();
+                    lab.be_off();
                     Met::Nothing
                 }
                 8 => {
@@ -298,7 +295,7 @@ fn of_an_owner_and_a_thief_with_keys_of_their_own_no_two_go_on_however_long_they
             let (by_thief, act) = (dice.below(2) == 1, dice.below(12));
             history += &format!(" {}{act}", if by_thief { "t" } else { "o" });
             match act {
-                9 => lab.sleep(),
+                9 => lab.be_off(),
                 10 | 11 if thief.is_none() => thief = Some(owner.copied()),
                 _ => {}
             }

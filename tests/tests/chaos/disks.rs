@@ -57,11 +57,6 @@ pub fn free(dir: &Path) {
     fs::remove_file(dir.join(BALLAST)).unwrap();
 }
 
-/// Whether the voter's process is over.
-pub fn ended(voter: &mut Voter) -> bool {
-    voter.daemon.as_mut().is_none_or(|d| d.exited().is_some())
-}
-
 /// That these faults are faults at all.
 pub fn really() {
     let dir = tempfile::tempdir().unwrap();

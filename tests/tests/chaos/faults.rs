@@ -1,5 +1,6 @@
 //! What goes wrong, drawn from a seed, and how it is undone.
 
+use crate::clocked::{clock_of, clock_off, set_clock};
 use crate::disks;
 use crate::net::{CLIENTS, Net, VOTERS};
 use crate::traced::Traced;
@@ -7,7 +8,7 @@ use crate::voters::Voters;
 use crate::world::{eventually, within};
 use rustix::process::Signal;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -97,29 +98,6 @@ const JUMP_LASTS: Duration = Duration::from_millis(1500);
 const WRITES: usize = 12;
 const WRITES_WITHIN: Duration = Duration::from_secs(20);
 
-fn pid(v: &Voters, n: usize) -> u32 {
-    v.all[n].daemon.as_ref().expect("every voter is up before a fault").pid()
-}
-
-fn libfaketime() -> PathBuf {
-    let dirs = std::fs::read_dir("/usr/lib").unwrap().flatten();
-    let mut found = dirs.map(|e| e.path().join("faketime/libfaketimeMT.so.1")).filter(|p| p.exists());
-    found.next().expect("libfaketime is installed: make setup")
-}
-
-/// What a process is started with whose clock the test sets while it runs; `file` says how far off it is.
-pub fn clock_of(c: &mut Command, file: &Path) {
-    c.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", file).env("FAKETIME_NO_CACHE", "1");
-    c.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-}
-
-/// Sets that clock: whoever reads the file finds the whole of the one or of the other.
-pub fn set_clock(file: &Path, by: &str) {
-    let new = file.with_extension("new");
-    std::fs::write(&new, by).unwrap();
-    std::fs::rename(&new, file).unwrap();
-}
-
 /// That a clock that is set under a running process is another for it.
 pub fn clocks_really_jump() {
     let dir = tempfile::tempdir().unwrap();
@@ -147,8 +125,8 @@ pub fn clocks_really_jump() {
 
 /// SIGKILL for a process that runs; then there is none of it.
 fn kill(v: &mut Voters, n: usize) {
-    let pid = pid(v, n);
-    assert!(!disks::ended(&mut v.all[n]), "voter {} had ended by itself: {}", n + 1, v.all[n].log_text());
+    let pid = v.all[n].pid();
+    assert!(!v.all[n].ended(), "voter {} had ended by itself: {}", n + 1, v.all[n].log_text());
     v.all[n].kill();
     assert!(!Path::new("/proc").join(pid.to_string()).exists(), "voter {} outlived its kill", n + 1);
 }
@@ -200,7 +178,7 @@ pub fn happen(v: &mut Voters, net: &Net, kind: Kind, draw: &mut Draw, longest: u
         Kind::AllKilled => (0..VOTERS).for_each(|n| kill(v, n)),
         Kind::Stopped => {
             v.all[n].signal(Signal::STOP);
-            let status = format!("/proc/{}/status", pid(v, n));
+            let status = format!("/proc/{}/status", v.all[n].pid());
             eventually("the voter to be stopped", || {
                 std::fs::read_to_string(&status).ok()?.contains("\nState:\tT").then_some(())
             });
@@ -217,16 +195,16 @@ pub fn happen(v: &mut Voters, net: &Net, kind: Kind, draw: &mut Draw, longest: u
         }
         Kind::Full => disks::fill(&v.all[n].state_dir()),
         Kind::Slow => {
-            let traced = Traced::begin(pid(v, n), &format!("delay_enter={}", draw.wait(20, 400).as_micros()));
+            let traced = Traced::begin(v.all[n].pid(), &format!("delay_enter={}", draw.wait(20, 400).as_micros()));
             pass(lasts);
-            return traced.end(|| disks::ended(&mut v.all[n]));
+            return traced.end(|| v.all[n].ended());
         }
         Kind::KilledWriting => {
-            let traced = Traced::begin(pid(v, n), &format!("signal=SIGKILL:when={}", 1 + draw.below(WRITES)));
+            let traced = Traced::begin(v.all[n].pid(), &format!("signal=SIGKILL:when={}", 1 + draw.below(WRITES)));
             let daemon = v.all[n].daemon.as_mut().unwrap();
             let end = within(WRITES_WITHIN, "the voter to be killed while it waits for its disk", || daemon.exited());
             assert_eq!(end, None, "voter {place} ended by itself: {}", v.all[n].log_text());
-            traced.end(|| disks::ended(&mut v.all[n]));
+            traced.end(|| v.all[n].ended());
             v.all[n].kill();
             return back(v, n, |_| ());
         }
@@ -236,9 +214,7 @@ pub fn happen(v: &mut Voters, net: &Net, kind: Kind, draw: &mut Draw, longest: u
         Kind::Killed => back(v, n, |_| ()),
         Kind::Misdated => {
             let by = OFF[draw.below(OFF.len())];
-            back(v, n, |c| {
-                c.env("LD_PRELOAD", libfaketime()).env("FAKETIME", by).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-            });
+            back(v, n, |c| clock_off(c, by));
         }
         Kind::AllKilled => (0..VOTERS).for_each(|n| back(v, n, |_| ())),
         Kind::Stopped => v.all[n].signal(Signal::CONT),

@@ -20,6 +20,8 @@ mod disks;
 mod faults;
 mod net;
 
+#[path = "../e2e/clocked.rs"]
+mod clocked;
 #[path = "../e2e/image.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod image;

@@ -32,7 +32,7 @@ fn state(w: &World) -> String {
 fn sealed(w: &mut World) {
     w.kill_vault();
     w.start_vault();
-    assert_eq!(state(w), "sealed");
+    eventually("the vault to say that it is sealed", || (state(w) == "sealed").then_some(()));
 }
 
 #[test]

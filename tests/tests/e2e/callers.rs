@@ -2,7 +2,7 @@
 //!
 //! What is said over them is always the same empty message: it asks whether the door opens, never what is behind it.
 
-use super::world::{World, eventually};
+use super::world::World;
 use holdfast_orchestrator::{join, state::StateDir};
 use holdfast_transport::client::{Dialer, Link, Timing};
 use holdfast_transport::failure::Failure;
@@ -56,8 +56,6 @@ pub struct Calls {
 impl Calls {
     /// Believes what the world's orchestrator believes.
     pub fn believing(w: &World) -> Self {
-        let identity = w.path("orch").join("identity/identity.pem");
-        eventually("the orchestrator to have joined", || identity.exists().then_some(()));
         // A copy: the orchestrator holds its own.
         let copy = tempfile::tempdir().unwrap();
         let from = w.path("orch").join(".");

@@ -11,8 +11,10 @@
 
 mod attempts;
 mod backup;
+mod beside;
 mod callers;
 mod canary;
+mod clocked;
 mod crash;
 mod credential;
 mod demo;
@@ -35,6 +37,7 @@ mod pages;
 mod registry;
 mod renewal;
 mod roots;
+mod seen;
 mod shims;
 mod shred;
 mod signals;

@@ -63,9 +63,6 @@ fn world_of_callers() -> (World, Vec<Caller>) {
     // Validity counts whole seconds and includes its last one.
     let end = expired.not_after().plus(Duration::from_secs(1));
     eventually("the short certificate to end", || (now() > end).then_some(()));
-    eventually("the orchestrator to be at work", || {
-        w.json(&["status"])["orchestrators"].as_array().is_some_and(|o| !o.is_empty()).then_some(())
-    });
     let nobody = Caller { name: "nobody", identity: IdentityCell::empty(), role: Err("certificate-refused") };
     let callers = vec![
         nobody,

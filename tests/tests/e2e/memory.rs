@@ -62,7 +62,7 @@ fn unlock_secret(key: &Path) -> Vec<u8> {
 
 /// The voter holds none of these, and the search could have found them.
 fn forgotten(v: &Voters, n: usize, keys: &[(&str, &[u8])]) {
-    let pid = v.all[n].daemon.as_ref().unwrap().pid();
+    let pid = v.all[n].pid();
     for (name, key) in keys {
         let found = found(pid, key);
         assert!(found.is_none(), "voter {} holds {name}: {}", v.all[n].id, found.unwrap());
@@ -76,7 +76,7 @@ fn a_sealed_voter_holds_no_key_and_no_value_and_an_open_one_no_unlock_key() {
     let secret = unlock_secret(&v.w.unlock_key);
     let recovery = fs::read_to_string(&v.recovery_key).unwrap();
     let recovery = holdfast_wire::token::parse_recovery(&recovery).unwrap().expose().to_vec();
-    let pid = v.all[0].daemon.as_ref().unwrap().pid();
+    let pid = v.all[0].pid();
     // The search finds what an open voter has every right to hold.
     assert!(holds(pid, NAME.as_bytes()), "the search of memory finds nothing at all");
     forgotten(&v, 0, &[("the unlock key", &secret), ("the recovery key", &recovery), ("the value", VALUE)]);
@@ -93,7 +93,7 @@ fn a_sealed_voter_holds_no_key_and_no_value_and_an_open_one_no_unlock_key() {
     v.all[0].unlock(&v.w);
     forgotten(&v, 0, &[("the unlock key", &secret), ("the value", VALUE)]);
     // A key that it works with is found where keys are: in locked pages that no dump holds.
-    let pid = v.all[0].daemon.as_ref().unwrap().pid();
+    let pid = v.all[0].pid();
     assert!(holds(pid, &disk), "the search finds no key in locked pages");
 }
 
@@ -118,7 +118,7 @@ fn after_each_rotation_no_voter_holds_the_key_that_was_replaced() {
     let new = unlock_secret(&path);
     let check = |v: &Voters, disks: &[Vec<u8>], when: &str| {
         for (n, disk) in disks.iter().enumerate() {
-            let pid = v.all[n].daemon.as_ref().unwrap().pid();
+            let pid = v.all[n].pid();
             assert!(holds(pid, NAME.as_bytes()), "{when}: the search of memory finds nothing at all");
             let keys: [(&str, &[u8]); 4] = [
                 ("the unlock key from before", &old),
@@ -164,7 +164,7 @@ fn after_each_rotation_no_voter_holds_the_key_that_was_replaced() {
         v.all[n].unlock_with(&v.w, &path);
         v.all[n].becomes("ready");
         v.settle();
-        assert!(holds(v.all[n].daemon.as_ref().unwrap().pid(), disk), "the search finds no key in locked pages");
+        assert!(holds(v.all[n].pid(), disk), "the search finds no key in locked pages");
     }
     v.w.ok(&["autolock", "off"]);
     eventually("every voter to lay its key down", || v.rows().iter().all(|r| r["unlock_epoch"] == 0).then_some(()));

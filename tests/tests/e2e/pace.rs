@@ -114,11 +114,12 @@ fn an_orchestrator_that_asks_without_end_is_refused_and_keeps_its_lease() {
         tokio::time::timeout(PATIENCE, used_up).await.expect("its burst is not answered");
         let mut client = SchedPlaneClient::new(lease.channel.clone());
         let ask = KeepLeaseRequest { session_addr: format!("127.0.0.1:{}", w.session), bundle_epoch: 0 };
-        let kept = tokio::time::timeout(Duration::from_secs(5), async {
+        let kept = tokio::time::timeout(PATIENCE, async {
             let mut answers = client.keep_lease(tokio_stream::once(ask)).await.unwrap().into_inner();
             answers.message().await.unwrap().unwrap()
         });
-        kept.await.expect("its lease is not answered beside what it floods");
+        kept.await.expect("its lease is not answered");
+        assert!(all.iter().any(|call| !call.is_finished()), "its lease waited behind what it floods");
         let (mut answered, mut refused) = (0, 0);
         for call in all {
             match call.await.unwrap().map_err(Failure::from) {

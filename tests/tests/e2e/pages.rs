@@ -29,18 +29,30 @@ struct Reader {
 }
 
 /// The commands that a page shows: the lines of its blocks without a language.
-pub fn commands(text: &str) -> Vec<&str> {
+pub fn commands(page: &str) -> Vec<String> {
+    let text = repository::read(&format!("docs/operations/{page}")).unwrap();
     let mut fence = None;
     let mut found = Vec::new();
     for line in text.lines() {
         match (line.strip_prefix("```"), fence) {
             (Some(language), None) => fence = Some(language),
             (Some(_), Some(_)) => fence = None,
-            (None, Some("")) => found.push(line),
+            (None, Some("")) => found.push(line.to_owned()),
             (None, _) => {}
         }
     }
+    assert!(!found.is_empty(), "{page} shows no command");
     found
+}
+
+/// A line as a shell takes it, with the programs under test, in the world's folder.
+pub fn shell(w: &World, line: &str) -> Command {
+    let bin = program("holdfast").unwrap();
+    let path = format!("{}:/usr/bin:/bin", bin.parent().unwrap().display());
+    let mut c = Command::new("sh");
+    c.args(["-c", line]).current_dir(w.dir.path()).env("PATH", path).stdin(Stdio::null());
+    c.env("HOLDFAST_HOME", w.path("home")).env("NO_COLOR", "1");
+    c
 }
 
 impl Reader {
@@ -50,11 +62,8 @@ impl Reader {
     }
     /// Follows `page` and returns what its commands printed.
     fn follow(&mut self, page: &str) -> String {
-        let text = repository::read(&format!("docs/operations/{page}")).unwrap();
-        let lines = commands(&text);
-        assert!(!lines.is_empty(), "{page} shows no command");
         self.umask = "022".to_owned();
-        lines.iter().map(|line| self.type_in(page, line)).collect()
+        commands(page).iter().map(|line| self.type_in(page, line)).collect()
     }
 
     fn type_in(&mut self, page: &str, line: &str) -> String {
@@ -122,13 +131,10 @@ impl Reader {
         }
     }
 
-    /// A line as a shell takes it, in the folder of this reader. Who is asked for a key answers.
+    /// A line in the terminal of this reader. Who is asked for a key answers.
     fn tool(&self, line: &str) -> Output {
-        let bin = program("holdfast").unwrap();
-        let path = format!("{}:/usr/bin:/bin", bin.parent().unwrap().display());
-        let mut c = Command::new("sh");
-        c.args(["-c", &format!("umask {}; {line}", self.umask)]).current_dir(self.w.dir.path());
-        c.env("PATH", path).env("HOLDFAST_HOME", &self.home).env("NO_COLOR", "1");
+        let mut c = shell(&self.w, &format!("umask {}; {line}", self.umask));
+        c.env("HOLDFAST_HOME", &self.home);
         c.stdin(File::open(&self.w.unlock_key).map_or_else(|_| Stdio::null(), Stdio::from)).output().unwrap()
     }
 

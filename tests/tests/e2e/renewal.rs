@@ -1,10 +1,10 @@
 //! Certificates that live for seconds: renewed again and again under everything that runs, and a vault that dies meanwhile.
 
 use super::callers::{Calls, machine};
+use super::seen::shown;
 use super::world::{World, eventually};
 use holdfast_transport::tls::IdentityCell;
 use holdfast_types::sha256;
-use serde_json::Value;
 use std::collections::BTreeSet;
 
 const VALUE: &[u8] = b"correct horse battery staple";
@@ -18,12 +18,6 @@ fn short_lived() -> World {
     w.add_orchestrator();
     w.add_node("eu");
     w
-}
-
-/// The one machine of this role, as `node ls` shows it.
-fn shown(w: &World, role: &str) -> Value {
-    let all = w.json(&["node", "ls"]);
-    all["nodes"].as_array().unwrap().iter().find(|n| n["role"] == role).unwrap().clone()
 }
 
 /// Waits until the node and the orchestrator have had `more` new certificates each; the node is never away meanwhile.

@@ -85,7 +85,7 @@ fn a_destroyed_term_is_in_no_memory_and_its_bytes_open_nothing_that_is_left() {
     let before = backup_of(&v, "before.hfbackup");
     let [(1, term)] = &before.terms[..] else { panic!("a new cluster has one term") };
     // The controls: the key is found while it lives, in locked pages, and opens what is sealed under it.
-    let pid = v.all[0].daemon.as_ref().unwrap().pid();
+    let pid = v.all[0].pid();
     assert!(holds(pid, term) && holds(pid, &disk), "the search finds no key that lives");
     assert_eq!(before.sealed_under(), BTreeSet::from([1]));
     assert!(before.opens(1, term));

@@ -1,13 +1,7 @@
 //! Machines that were off for longer than their certificates live, while every root that they knew was replaced.
 
+use crate::seen::{connected, shown};
 use crate::world::{World, eventually};
-use serde_json::Value;
-
-/// The one machine of this role, as `node ls` shows it.
-fn shown(w: &World, role: &str) -> Value {
-    let all = w.json(&["node", "ls"]);
-    all["nodes"].as_array().unwrap().iter().find(|n| n["role"] == role).unwrap().clone()
-}
 
 #[test]
 fn machines_that_slept_through_two_rotations_and_beyond_their_certificates_come_back_by_themselves() {
@@ -16,12 +10,6 @@ fn machines_that_slept_through_two_rotations_and_beyond_their_certificates_come_
     w.add_orchestrator();
     w.add_node("eu");
     let roles = ["node", "orchestrator"];
-    for role in roles {
-        eventually("it to have its certificate", || (shown(&w, role)["serial"] != "").then_some(()));
-    }
-    eventually("the orchestrator to be at work", || {
-        w.orchestrator.as_ref()?.log_text().contains("connected to the vault").then_some(())
-    });
     w.agents[0].kill();
     w.orchestrator.as_mut().unwrap().kill();
     // The first ends once nobody is left who could need the root that goes.
@@ -30,7 +18,7 @@ fn machines_that_slept_through_two_rotations_and_beyond_their_certificates_come_
     let asleep = roles.map(|role| shown(&w, role));
     w.start_agent(0, &[]);
     w.start_orchestrator();
-    eventually("the node to be back", || (shown(&w, "node")["connected"] == true).then_some(()));
+    connected(&w);
     for (role, before) in roles.iter().zip(&asleep) {
         let after = eventually("a new certificate", || {
             let now = shown(&w, role);

@@ -242,7 +242,7 @@ impl World {
         path
     }
 
-    /// An orchestrator that is approved and has a mandate for everything.
+    /// An orchestrator that is approved, has a mandate for everything and is at work.
     pub fn add_orchestrator(&mut self) {
         let text = format!(
             "state_dir = {:?}\nlisten = \"127.0.0.1:{}\"\nhealth = \"127.0.0.1:0\"\nnode_lost_after = \"5s\"\n",
@@ -271,6 +271,10 @@ impl World {
         });
         self.ok(&["node", "approve", &id, "--key", &key]);
         self.ok(&["mandate", "put", "--orchestrator", &id]);
+        // The vault names it once it has joined and said where it is, over its stream.
+        eventually("the orchestrator to be at work", || {
+            self.json(&["status"])["orchestrators"].as_array().is_some_and(|o| !o.is_empty()).then_some(())
+        });
     }
     pub fn start_orchestrator(&mut self) {
         self.start_orchestrator_with(&[]);

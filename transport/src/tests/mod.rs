@@ -3,6 +3,7 @@
 
 mod connections;
 mod dialling;
+mod gullible;
 mod handshake;
 mod health;
 mod hostile;

@@ -1,7 +1,8 @@
 //! A token that hangs, crashes, is taken out or refuses its PIN: each fault is named, stops root operations alone, and is over
 //! without a restart of the vault.
 
-use super::token::{PIN, alarm, found, fresh, root_key, signal_worker, start, with_token, words};
+use super::token::{PIN, found, fresh, root_key, signal_worker, start, with_token, words};
+use crate::seen::alarm;
 use crate::world::{eventually, write_key};
 use rustix::process::Signal;
 

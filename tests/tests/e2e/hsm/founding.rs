@@ -1,6 +1,7 @@
 //! `init --hsm`: the root's key is made in the token, and nowhere else.
 
-use super::token::{alarm, found, fresh, issuers, root_key, start, with_token, words};
+use super::token::{found, fresh, issuers, root_key, start, with_token, words};
+use crate::seen::alarm;
 use crate::world::eventually;
 
 #[test]

@@ -1,6 +1,7 @@
 //! A token that is lost for good, with the only copy of the root's key in it: nobody is locked out.
 
-use super::token::{alarm, found, fresh, root_key, signal_worker, start, with_token};
+use super::token::{found, fresh, root_key, signal_worker, start, with_token};
+use crate::seen::alarm;
 use crate::world::eventually;
 use rustix::process::Signal;
 

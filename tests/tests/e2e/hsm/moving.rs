@@ -1,13 +1,13 @@
 //! The root moves into the token by a rotation, and out of it, under nodes that notice nothing.
 
 use super::token::{fresh, issuers, root_key, start, with_token};
-use crate::world::{eventually, write_key};
+use crate::seen::connected;
+use crate::world::eventually;
 
 #[test]
 fn the_root_moves_into_the_token_and_out_of_it_by_rotations() {
     let (mut w, token) = with_token("", fresh, "");
-    let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
-    write_key(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap());
+    w.found();
     w.add_node("eu");
     assert_eq!((root_key(&w).as_str(), token.objects()), ("software", 0));
     w.ok(&["root", "rotate", "--hsm"]);
@@ -19,9 +19,7 @@ fn the_root_moves_into_the_token_and_out_of_it_by_rotations() {
     w.ok(&["root", "rotate", "--software"]);
     assert_eq!(root_key(&w), "software");
     eventually("the key in the token to be destroyed", || (token.objects() == 0).then_some(()));
-    let all = w.json(&["node", "ls"]);
-    let up = all["nodes"].as_array().unwrap().iter().filter(|n| n["role"] == "node" && n["connected"] == true);
-    assert_eq!(up.count(), 1, "{all}");
+    connected(&w);
 }
 
 #[test]

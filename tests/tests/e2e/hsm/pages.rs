@@ -1,34 +1,25 @@
 //! The page about tokens, followed word for word on a voter that has one.
 
 use super::token::{fresh, module, root_key, with_token};
-use crate::pages::commands;
+use crate::pages::{commands, shell};
 use crate::world::{World, write_key};
 use std::path::Path;
-use std::process::Command;
-use suite::programs::program;
-use suite::repository;
 
 /// Types every command of `page`; what each printed.
 fn follow(w: &World, conf: &Path, page: &str) -> Vec<String> {
-    let text = repository::read(&format!("docs/operations/{page}")).unwrap();
-    let bin = program("holdfast").unwrap();
-    let path = format!("{}:/usr/bin:/bin", bin.parent().unwrap().display());
-    let typed = |line: &str| {
+    let typed = |line: String| {
         let line = line.replace("/usr/lib/softhsm/libsofthsm2.so", module());
-        let mut c = Command::new("sh");
-        c.args(["-c", line.as_str()]).current_dir(w.dir.path()).env("PATH", &path).env("NO_COLOR", "1");
-        let o = c.env("HOLDFAST_HOME", w.path("home")).env("SOFTHSM2_CONF", conf).output().unwrap();
+        let o = shell(w, &line).env("SOFTHSM2_CONF", conf).output().unwrap();
         assert!(o.status.success(), "{page}: {line}: {}", String::from_utf8_lossy(&o.stderr));
         String::from_utf8(o.stdout).unwrap()
     };
-    commands(&text).into_iter().map(typed).collect()
+    commands(page).into_iter().map(typed).collect()
 }
 
 #[test]
 fn the_page_about_tokens_moves_a_root_in_and_out() {
     let (w, token) = with_token("", fresh, "");
-    let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
-    write_key(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap());
+    w.found();
     write_key(&w.path("hsm.pin"), super::token::PIN);
     let follow = |page| follow(&w, &token.conf(), page);
     let said = follow("hsm.md");

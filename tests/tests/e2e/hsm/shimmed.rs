@@ -1,14 +1,14 @@
 //! What only a module of the tests' own can show: how often a PIN is tried, a token that is full, one that logs out.
 
-use super::token::{PIN, alarm, behind_the_shim, found, root_key, start, with_token, words};
+use super::token::{PIN, behind_the_shim, found, root_key, start, with_token, words};
+use crate::seen::alarm;
 use crate::world::{World, eventually, write_key};
 
 /// A root in the token is ordered while it fails with `fault`: what is waited for says `word`, and the root is made once the
 /// token is well.
 fn a_rotation_waits_out(fault: &str, word: &str) {
     let (w, token) = with_token("", behind_the_shim, "");
-    let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
-    write_key(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap());
+    w.found();
     token.fault(fault);
     w.ok(&["root", "rotate", "--hsm", "--detach"]);
     let waits = |w: &World| w.json(&["root", "status"])["waits_for"].as_str().unwrap_or_default().to_owned();
@@ -64,8 +64,7 @@ fn a_pin_that_was_refused_is_not_tried_again_until_the_next_start() {
 #[test]
 fn an_order_is_given_up_while_the_token_cannot_make_the_key() {
     let (w, token) = with_token("", behind_the_shim, "");
-    let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
-    write_key(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap());
+    w.found();
     token.fault("C_GenerateKeyPair error 0x31");
     w.ok(&["root", "rotate", "--hsm", "--detach"]);
     let status = || w.json(&["root", "status"]);

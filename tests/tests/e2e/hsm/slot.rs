@@ -28,8 +28,10 @@ fn a_voter_opens_itself_by_its_token_as_soon_as_that_is_there() {
     w.kill_vault();
     token.pull(true);
     start(&mut w, &token);
-    let sealed = w.json(&["status", "--vault-socket", &w.socket()]);
-    assert_eq!(sealed["state"], "sealed", "{sealed}");
+    let sealed = eventually("the voter to be sealed", || {
+        let now = w.json(&["status", "--vault-socket", &w.socket()]);
+        (now["state"] == "sealed").then_some(now)
+    });
     assert!(sealed["voters"][0]["slots"].as_array().unwrap().iter().any(|s| s == "hsm"), "{sealed}");
     let reason = eventually("the reason to be said", || Some(state(&w).1).filter(|r| r.contains("token")));
     assert!(reason.starts_with("the disk key is not here: "), "{reason}");

@@ -159,13 +159,6 @@ pub fn root_key(w: &World) -> String {
     signer["key"].as_str().unwrap().to_owned()
 }
 
-/// The alarm of that code, as `status` shows it.
-pub fn alarm(w: &World, code: &str) -> Option<String> {
-    let status = w.json(&["status"]);
-    let found = status["alarms"].as_array()?.iter().find(|a| a["code"] == code)?["text"].as_str()?.to_owned();
-    Some(found)
-}
-
 /// What voters say of their tokens.
 pub fn words(w: &World) -> Value {
     w.json(&["status"])["hsm"].clone()

@@ -1,6 +1,6 @@
 //! Machines, and a whole cluster, that were off for longer than their certificates live.
 
-use super::{alarmed, is, log, shown, works};
+use crate::seen::{alarm, is, log, shown, works};
 use crate::shims::assert_running;
 use crate::world::{World, eventually};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ fn a_node_that_was_off_for_longer_than_its_certificate_lives_comes_back_by_itsel
     eventually("the node to be back", || works(&w).then_some(()));
     assert_eq!(shown(&w, "node")["id"], id, "under its own id");
     assert!(log(&w).contains("identity.rejoin"));
-    assert!(alarmed(&w, "identity-rejoin"));
+    assert!(alarm(&w, "identity-rejoin").is_some());
     // It is a machine like any other again: it renews, and takes work.
     let serial = shown(&w, "node")["serial"].clone();
     eventually("its next renewal", || (shown(&w, "node")["serial"] != serial).then_some(()));

@@ -1,8 +1,8 @@
 //! What runs on a node that is removed.
 
-use super::{log, shown};
+use crate::seen::{log, shown};
 use crate::shims::{assert_running, shims};
-use crate::world::{World, within};
+use crate::world::{World, eventually, within};
 use std::time::Duration;
 
 #[test]
@@ -26,7 +26,7 @@ fn what_runs_on_a_removed_node_is_gone_within_two_seconds_and_said_to_be() {
     within(Duration::from_secs(2), "the containers to be gone", || shims(&w, 0).is_empty().then_some(()));
     assert!(given.contains("shop/db-password"), "{given}");
     // It said so before it was cut off: the log has the end of each task after the removal.
-    let text = within(Duration::from_secs(4), "the last words", || {
+    let text = eventually("the last words", || {
         let text = log(&w);
         (text.matches("grant.ended").count() >= 3).then_some(text)
     });

@@ -1,7 +1,7 @@
 //! A copy of a node's disk, used from another address beside the node itself.
 
-use super::{alarmed, is, log, shown, works};
 use crate::callers::{Calls, machine};
+use crate::seen::{alarm, is, log, shown, works};
 use crate::world::{World, eventually};
 use holdfast_transport::client::Link;
 use holdfast_transport::keys::PrivateKey;
@@ -84,7 +84,7 @@ fn a_copied_disk_shows_at_once_both_addresses_are_named_and_the_owner_is_let_go_
     assert!(text.contains("identity.concurrent"), "{text}");
     let fork = text.lines().find(|line| line.contains("identity.fork")).expect("a fork in the log");
     assert!(fork.contains(ELSEWHERE) && fork.contains("127.0.0.1"), "{fork}");
-    eventually("the alarm", || alarmed(&w, "identity-fork").then_some(()));
+    eventually("the alarm", || alarm(&w, "identity-fork"));
 
     // Its operator saw to it: the machine goes on with a key that nobody has had.
     let id = shown(&w, "node")["id"].as_str().unwrap().to_owned();
@@ -93,7 +93,7 @@ fn a_copied_disk_shows_at_once_both_addresses_are_named_and_the_owner_is_let_go_
         w.cli(&["node", "release", &id, "--key", &key]).status.success().then_some(())
     });
     eventually("the node to be back", || works(&w).then_some(()));
-    assert!(!alarmed(&w, "identity-fork"));
+    assert_eq!(alarm(&w, "identity-fork"), None);
     assert!(w.ok(&["log", "verify"]).starts_with("ok "));
 }
 

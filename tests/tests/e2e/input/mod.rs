@@ -12,6 +12,7 @@ mod founding;
 mod joined;
 mod verbs;
 
+use super::clocked::clock_off;
 use super::world::{PATIENCE, World, free_port};
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -91,13 +92,8 @@ pub fn without_override(name: &str) -> Command {
 /// `program` with a clock that is off by `by`, such as `-5h`.
 pub fn with_clock(name: &str, by: &str) -> Command {
     let mut c = Command::new(program(name).unwrap());
-    c.env("LD_PRELOAD", libfaketime()).env("FAKETIME", by).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    clock_off(&mut c, by);
     c
-}
-
-fn libfaketime() -> PathBuf {
-    let dirs = fs::read_dir("/usr/lib").unwrap().flatten().map(|e| e.path().join("faketime/libfaketimeMT.so.1"));
-    dirs.into_iter().find(|p| p.exists()).expect("libfaketime is missing: run scripts/setup.sh")
 }
 
 /// A small disk of its own at `at`, gone when this is dropped.

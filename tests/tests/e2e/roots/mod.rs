@@ -44,14 +44,3 @@ pub fn phase(w: &World, phase: &str) -> Value {
 pub fn trusted(v: &Value) -> usize {
     v["trusted"].as_array().unwrap().len()
 }
-
-/// The one machine of this role, as `node ls` shows it.
-pub fn machine(w: &World, role: &str) -> Value {
-    let all = w.json(&["node", "ls"]);
-    all["nodes"].as_array().unwrap().iter().find(|n| n["role"] == role).unwrap().clone()
-}
-
-/// Waits until the node is connected.
-pub fn connected(w: &World) {
-    eventually("the node to be connected", || (machine(w, "node")["connected"] == true).then_some(()));
-}

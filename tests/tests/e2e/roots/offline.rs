@@ -1,14 +1,14 @@
 //! A root whose key is nowhere near the cluster: what it signs is carried to it and back.
 
 use super::given::{CA, made_by_openssl, name_of_roots};
-use super::{connected, roots, stable, trusted};
+use super::{roots, stable, trusted};
+use crate::seen::connected;
 use crate::world::World;
 use std::fs;
 
 #[test]
 fn a_root_whose_key_is_offline_signs_what_is_carried_to_it_and_nothing_else() {
     let w = World::everything();
-    connected(&w);
     let (cert, key) = made_by_openssl(w.dir.path(), "offline", &name_of_roots(&w), CA);
     let asked = w.json(&["root", "rotate", "--ca-cert", &cert, "--offline"]);
     assert_eq!((asked["to_sign"].as_bool(), trusted(&asked)), (Some(true), 2), "{asked}");

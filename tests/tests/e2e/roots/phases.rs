@@ -1,14 +1,14 @@
 //! A rotation that is given up, or overtaken by another one, while a node that answers nothing keeps it from ending.
 
 use super::given::{CA, made_by_openssl, name_of_roots};
-use super::{connected, phase, roots, signer, stable, trusted};
+use super::{phase, roots, signer, stable, trusted};
+use crate::seen::connected;
 use crate::world::{World, eventually};
 use rustix::process::Signal;
 
 /// A cluster whose node lives and answers nothing.
 fn held() -> World {
     let w = World::everything();
-    connected(&w);
     w.agents[0].signal(Signal::STOP);
     w
 }
@@ -52,7 +52,6 @@ fn a_second_rotation_overtakes_the_first() {
 #[test]
 fn a_rotation_that_is_given_up_while_the_new_root_is_distributed_leaves_nothing_of_it() {
     let w = World::everything();
-    connected(&w);
     let before = signer(&w);
     // It does not sign before its own key has signed an issuer: it is trusted, and no more.
     let (cert, _) = made_by_openssl(w.dir.path(), "offline", &name_of_roots(&w), CA);

@@ -4,9 +4,11 @@
 //! Machines connect as themselves: each gets another certificate in the midst of it, and a link with it. A copy of one's key in
 //! the hands of the test would be a thief's.
 
-use super::{connected, signer, trusted};
+use super::{signer, trusted};
+use crate::beside::Stop;
 use crate::callers::Calls;
 use crate::leftovers;
+use crate::seen::connected;
 use crate::voters::world::Voters;
 use crate::world::{World, eventually};
 use std::fs;
@@ -82,14 +84,6 @@ fn said(o: &Output) -> String {
     format!("{}: {}", o.status, String::from_utf8_lossy(&o.stderr))
 }
 
-/// Ends what goes on beside, however the test goes on.
-struct Stop<'a>(&'a AtomicBool);
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Does it again and again until `over`; how often, and what failed.
 fn again_and_again(over: &AtomicBool, mut what: impl FnMut() -> Result<(), String>) -> (usize, Vec<String>) {
     let (mut times, mut failed) = (0, Vec::new());
@@ -121,7 +115,6 @@ fn no_stream_breaks_no_handshake_fails_and_no_request_is_lost_while_the_root_is_
     let mut v = Voters::founded(2);
     v.w.add_orchestrator();
     v.w.add_node("eu");
-    connected(&v.w);
     deploy_answerer(&v.w);
     let pid = answerer(&v.w);
     eventually("the service to answer", || request(pid).ok());

@@ -1,63 +1,27 @@
 //! The chain that a listener shows to whoever asks, and what OpenSSL makes of it. OpenSSL's own client does not offer the key
 //! exchange that ours insist on, so the chain is fetched first.
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use gullible::Gullible;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection};
 use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-/// Keeps what it is shown, and believes anything.
-#[derive(Debug, Default)]
-struct Shown(Mutex<Vec<Vec<u8>>>);
-
-impl ServerCertVerifier for Shown {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        above: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        *self.0.lock().unwrap() = std::iter::once(leaf).chain(above).map(|c| c.to_vec()).collect();
-        Ok(ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("version 1.3 alone".to_owned()))
-    }
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519]
-    }
-}
+#[path = "../../../../transport/src/tests/gullible.rs"]
+mod gullible;
 
 /// The chain shown on listener J, leaf first.
 fn chain(port: u16) -> Result<Vec<Vec<u8>>, String> {
-    let shown = Arc::new(Shown::default());
     let provider =
         CryptoProvider { kx_groups: vec![aws_lc_rs::kx_group::X25519MLKEM768], ..aws_lc_rs::default_provider() };
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(shown.clone())
+        .with_custom_certificate_verifier(Arc::new(Gullible))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"hf-j/1".to_vec()];
     let mut connection = ClientConnection::new(Arc::new(config), "holdfast".try_into().unwrap()).unwrap();
@@ -65,7 +29,7 @@ fn chain(port: u16) -> Result<Vec<Vec<u8>>, String> {
     while connection.is_handshaking() {
         connection.complete_io(&mut tcp).map_err(|e| e.to_string())?;
     }
-    Ok(std::mem::take(&mut *shown.0.lock().unwrap()))
+    Ok(connection.peer_certificates().unwrap_or_default().iter().map(|c| c.to_vec()).collect())
 }
 
 /// Whether OpenSSL believes what listener J on `port` shows, by these roots alone.

@@ -7,9 +7,8 @@
 use super::served::openssl_believes;
 use super::{roots, signer, stable, trusted};
 use crate::traced::Counted;
-use crate::voters::world::{Voter, Voters};
-use crate::world::{PATIENCE, within};
-use std::time::{Duration, Instant};
+use crate::voters::world::Voters;
+use std::time::Duration;
 
 /// The steps at which it is killed unless every one is tried: within the rotation, and within what comes after the first kill.
 const FEW: [(usize, usize); 2] = [(2, 3), (5, 1)];
@@ -17,27 +16,6 @@ const FEW: [(usize, usize); 2] = [(2, 3), (5, 1)];
 const MOST: usize = 60;
 /// For so long a rotation goes on at most once its order was given.
 const GOES_ON: Duration = Duration::from_secs(3);
-
-/// Whether the voter's process is over.
-fn ended(voter: &mut Voter) -> bool {
-    voter.daemon.as_mut().is_none_or(|d| d.exited().is_some())
-}
-
-/// Waits for the kill, or for what `over` says and a moment more. True if it was killed.
-fn killed(voter: &mut Voter, mut over: impl FnMut() -> bool) -> bool {
-    let mut since: Option<Instant> = None;
-    within(PATIENCE * 2, "the voter's end, or that of the rotation", || {
-        if ended(voter) {
-            return Some(true);
-        }
-        let quiet = over() && since.get_or_insert_with(Instant::now).elapsed() > GOES_ON;
-        quiet.then_some(false)
-    })
-}
-
-fn pid(voter: &Voter) -> u32 {
-    voter.daemon.as_ref().unwrap().pid()
-}
 
 /// A new process that is sealed.
 fn start(v: &mut Voters) {
@@ -52,17 +30,17 @@ fn one(v: &mut Voters, k: usize, again: usize, give_up: bool) -> bool {
     let before = signer(&v.w);
     let pem = v.w.text("before.pem");
     v.w.ok(&["root", "export", "--out", &pem]);
-    let traced = Counted::begin(pid(&v.all[0]), k);
+    let traced = Counted::begin(v.all[0].pid(), k);
     let mut tool = v.w.beside(&["root", "rotate", "--detach", "--timeout", "20s"], "tool.log");
-    let first = killed(&mut v.all[0], || tool.exited().is_some());
+    let first = v.all[0].killed(GOES_ON, || tool.exited().is_some());
     drop(tool);
     eprintln!("step {k} of {}: killed {first}", traced.end());
     if first {
         start(v);
-        let traced = Counted::begin(pid(&v.all[0]), again);
+        let traced = Counted::begin(v.all[0].pid(), again);
         let (socket, key) = (v.all[0].socket(), v.w.unlock_key.display().to_string());
         drop(v.w.cli(&["unlock", "--vault-socket", &socket, "--key-file", &key, "--timeout", "20s"]));
-        let second = killed(&mut v.all[0], || true);
+        let second = v.all[0].killed(GOES_ON, || true);
         eprintln!("then step {again} of {}: killed {second}", traced.end());
     }
     v.all[0].kill();

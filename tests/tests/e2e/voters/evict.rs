@@ -1,6 +1,7 @@
 //! A voter that is out is out: it is not heard, makes no quorum, and reads nothing of what came after.
 
 use super::world::Voters;
+use crate::seen::alarm;
 use crate::world::{eventually, within};
 use std::time::Duration;
 
@@ -65,9 +66,7 @@ fn after_a_compromised_voter_the_vault_replaces_its_own_keys_at_once_and_the_sec
     assert_eq!(told["todo"][0], "holdfast unlock-key rotate --compromised");
     // What is left in the alarm is what operators have to do.
     within(Duration::from_secs(60), "the vault's own keys to be replaced", || {
-        let status = v.w.json(&["status"]);
-        let alarm = status["alarms"].as_array()?.iter().find(|a| a["code"] == "compromised")?.clone();
-        alarm["text"].as_str()?.contains(&format!("voter {number} (unlock key)")).then_some(())
+        alarm(&v.w, "compromised")?.contains(&format!("voter {number} (unlock key)")).then_some(())
     });
     assert_eq!(of_kind(&v, "issuer.create").len(), issuers + 1);
     let dropped = of_kind(&v, "stk.rotate").into_iter().filter(|e| e["fields"]["exposed"].is_string()).count();

@@ -2,10 +2,7 @@
 //! admits is one more process here, and the one that it restarts is the one that leads.
 
 use super::world::{Voter, Voters, waits};
-use crate::pages::commands;
-use std::process::{Command, Stdio};
-use suite::programs::program;
-use suite::repository;
+use crate::pages::{commands, shell};
 
 /// Somebody who reads the page and types.
 struct Reader {
@@ -20,10 +17,7 @@ struct Reader {
 impl Reader {
     /// Follows `page` and returns what its commands printed.
     fn follow(&mut self, page: &str) -> String {
-        let text = repository::read(&format!("docs/operations/{page}")).unwrap();
-        let lines = commands(&text);
-        assert!(!lines.is_empty(), "{page} shows no command");
-        lines.iter().map(|line| self.type_in(line)).collect()
+        commands(page).iter().map(|line| self.type_in(line)).collect()
     }
 
     fn type_in(&mut self, line: &str) -> String {
@@ -88,12 +82,7 @@ impl Reader {
 
     /// A line as a shell takes it.
     fn tool(&self, line: &str) -> String {
-        let bin = program("holdfast").unwrap();
-        let path = format!("{}:/usr/bin:/bin", bin.parent().unwrap().display());
-        let mut c = Command::new("sh");
-        c.args(["-c", &format!("umask {}; {line}", self.umask)]).current_dir(self.v.w.dir.path());
-        c.env("PATH", path).env("HOLDFAST_HOME", self.v.w.path("home")).env("NO_COLOR", "1").stdin(Stdio::null());
-        let o = c.output().unwrap();
+        let o = shell(&self.v.w, &format!("umask {}; {line}", self.umask)).output().unwrap();
         assert!(o.status.success(), "{line}: {}", String::from_utf8_lossy(&o.stderr));
         String::from_utf8(o.stdout).unwrap()
     }

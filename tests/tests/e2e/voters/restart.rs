@@ -1,6 +1,7 @@
 //! Restarts under load: clients, agents and orchestrators follow the leader by themselves.
 
 use super::world::Voters;
+use crate::beside::Stop;
 use crate::shims::assert_running;
 use crate::world::{World, eventually};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +27,7 @@ fn all_voters_are_restarted_one_by_one_and_no_request_fails() {
             });
         }
         // Ends the load also if this stops.
-        let _end = End(&over);
+        let _end = Stop(&over);
         for voter in all.iter_mut() {
             let before: Vec<u64> = done.iter().map(|d| d.load(Ordering::Relaxed)).collect();
             voter.stop();
@@ -42,14 +43,6 @@ fn all_voters_are_restarted_one_by_one_and_no_request_fails() {
         assert_eq!(v.version(&format!("shop/load{n}")), done.load(Ordering::Relaxed) + first);
     }
     v.verifies();
-}
-
-/// Ends the load when it goes.
-struct End<'a>(&'a AtomicBool);
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]
@@ -120,7 +113,7 @@ fn every_grant_of_a_storm_of_leader_changes_is_proven_and_its_node_believes_the_
                 }
             }
         });
-        let _end = End(&over);
+        let _end = Stop(&over);
         for change in 0..5 {
             let n = leader(all.as_slice());
             if change % 2 == 0 {

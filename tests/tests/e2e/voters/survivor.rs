@@ -1,14 +1,11 @@
 //! Two of three voters are gone for good: the third one begins a new era with what is on its disk, and nobody else does.
 
 use super::world::Voters;
-use crate::pages::commands;
+use crate::pages::{commands, shell};
 use crate::world::{World, eventually};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use suite::programs::program;
-use suite::repository;
 
 /// All voters but the one at `left` are killed, and their disks are gone.
 fn lose_all_but(v: &mut Voters, left: usize) {
@@ -116,10 +113,7 @@ struct Reader(Voters);
 
 impl Reader {
     fn follow(&mut self, page: &str) -> String {
-        let text = repository::read(&format!("docs/operations/{page}")).unwrap();
-        let lines = commands(&text);
-        assert!(!lines.is_empty(), "{page} shows no command");
-        lines.iter().map(|line| self.type_in(line)).collect()
+        commands(page).iter().map(|line| self.type_in(line)).collect()
     }
 
     fn type_in(&mut self, line: &str) -> String {
@@ -132,10 +126,7 @@ impl Reader {
             return String::new();
         }
         let line = line.replace("/run/holdfast-vault/vault.sock", &v.all[left].socket());
-        let path = format!("{}:/usr/bin:/bin", program("holdfast").unwrap().parent().unwrap().display());
-        let mut c = Command::new("sh");
-        c.args(["-c", &line]).current_dir(v.w.dir.path()).env("PATH", path).stdin(Stdio::null());
-        let o = c.env("HOLDFAST_HOME", v.w.path("home")).env("NO_COLOR", "1").output().unwrap();
+        let o = shell(&v.w, &line).output().unwrap();
         assert!(o.status.success(), "{line}: {}", String::from_utf8_lossy(&o.stderr));
         if line.contains("recover") && !line.contains("--dry-run") {
             start_again(v, left);

@@ -6,11 +6,11 @@
 
 use super::world::{Voter, Voters, local};
 use crate::traced::Counted;
-use crate::world::{PATIENCE, World, eventually, within};
+use crate::world::{World, eventually, within};
 use holdfast_wire::v1;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The steps at which it is killed unless every one is tried: within the rotation, and within what comes after the first kill.
 const FEW: [(usize, usize); 2] = [(2, 1), (4, 3)];
@@ -64,27 +64,6 @@ fn words(args: &[&str]) -> Vec<String> {
 
 fn run(w: &World, args: &[String]) -> String {
     w.ok(&args.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-/// Whether the voter's process is over.
-fn ended(voter: &mut Voter) -> bool {
-    voter.daemon.as_mut().is_none_or(|d| d.exited().is_some())
-}
-
-/// Waits for the kill, or for what `over` says and a moment more. True if it was killed.
-fn killed(voter: &mut Voter, mut over: impl FnMut() -> bool) -> bool {
-    let mut since: Option<Instant> = None;
-    within(PATIENCE * 2, "the voter's end, or that of what it does", || {
-        if ended(voter) {
-            return Some(true);
-        }
-        let quiet = over() && since.get_or_insert_with(Instant::now).elapsed() > GOES_ON;
-        quiet.then_some(false)
-    })
-}
-
-fn pid(voter: &Voter) -> u32 {
-    voter.daemon.as_ref().unwrap().pid()
 }
 
 impl Sweep {
@@ -186,16 +165,16 @@ impl Sweep {
     fn one(&mut self, k: usize, again: usize) -> bool {
         let before = self.standing();
         let begun = self.begin(before.autolock);
-        let traced = Counted::begin(pid(&self.v.all[0]), k);
+        let traced = Counted::begin(self.v.all[0].pid(), k);
         let mut tool = self.v.w.beside(&begun.iter().map(String::as_str).collect::<Vec<_>>(), "tool.log");
-        let first = killed(&mut self.v.all[0], || tool.exited().is_some());
+        let first = self.v.all[0].killed(GOES_ON, || tool.exited().is_some());
         drop(tool);
         eprintln!("{:?}: step {k} of {}: killed {first}", self.rotation, traced.end());
         if first {
             self.start();
-            let traced = Counted::begin(pid(&self.v.all[0]), again);
+            let traced = Counted::begin(self.v.all[0].pid(), again);
             let opened = self.open().map(Path::to_path_buf);
-            let second = killed(&mut self.v.all[0], || true);
+            let second = self.v.all[0].killed(GOES_ON, || true);
             eprintln!("opened with {opened:?}; then step {again} of {}: killed {second}", traced.end());
         }
         self.up();
@@ -325,8 +304,8 @@ fn a_vault_that_is_killed_while_it_renews_its_issuer_and_statement_key_renews_th
         let before = renewed(&s);
         // It renews them all the time, and does nothing else: each of its writes is of one of them, or of what it says then.
         for k in [k, again] {
-            let traced = Counted::begin(pid(&s.v.all[0]), k);
-            assert!(killed(&mut s.v.all[0], || false));
+            let traced = Counted::begin(s.v.all[0].pid(), k);
+            assert!(s.v.all[0].killed(GOES_ON, || false));
             traced.end();
             s.up();
         }
@@ -348,18 +327,18 @@ fn a_voter_that_is_killed_at_any_write_while_it_is_taken_in_twice_in_a_row_is_ta
         let mut v = Voters::founded(1);
         v.put("shop/a", b"value");
         let (mut voter, id, key) = v.apply();
-        let traced = Counted::begin(pid(&voter), k);
+        let traced = Counted::begin(voter.pid(), k);
         v.w.ok(&["voter", "admit", &id, "--key", &key]);
         let socket = voter.socket();
         let is_taken_in = || {
             let told = local(&socket, async |mut c| c.seal_status(v1::Ack {}).await);
             told.is_ok_and(|s| s.state == "ready")
         };
-        let first = killed(&mut voter, is_taken_in);
+        let first = voter.killed(GOES_ON, is_taken_in);
         eprintln!("admission: step {k} of {}: killed {first}", traced.end());
         voter.kill();
         voter.start(&[]);
-        let traced = Counted::begin(pid(&voter), again);
+        let traced = Counted::begin(voter.pid(), again);
         let open = |voter: &Voter| {
             if voter.state() == "sealed" {
                 let key = v.w.unlock_key.display().to_string();
@@ -367,7 +346,7 @@ fn a_voter_that_is_killed_at_any_write_while_it_is_taken_in_twice_in_a_row_is_ta
             }
         };
         open(&voter);
-        let second = killed(&mut voter, is_taken_in);
+        let second = voter.killed(GOES_ON, is_taken_in);
         eprintln!("then step {again} of {}: killed {second}", traced.end());
         assert!(first || second || every, "nothing was killed");
         voter.kill();

@@ -5,7 +5,6 @@ use crate::world::{eventually, write_key};
 use std::fs;
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 /// All of a cluster, sealed, and all of it open again: as in the morning after a power cut.
 fn power_cut(v: &mut Voters) {
@@ -41,10 +40,8 @@ fn all_voters_are_opened_by_one_command_after_a_power_cut() {
     }
     // Who asks the cluster is told that nobody is open, and whom to ask.
     v.w.refused(&["secret", "ls", "--timeout", "2s"], 5);
-    let begun = Instant::now();
     let o = unlock_all(&v, &["--key-file", v.w.unlock_key.to_str().unwrap()]);
     assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr));
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     v.all.iter().for_each(|voter| voter.becomes("ready"));
     eventually("what opened each voter to be in the log, though only one of them leads", || {
         let log = v.w.ok(&["log", "tail", "-n", "50"]);

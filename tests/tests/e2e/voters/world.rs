@@ -1,6 +1,6 @@
 //! Several voters of one cluster on this machine, each with its own disk, socket, ports and log.
 
-use crate::world::{Daemon, World, eventually, free_port, within, write_key};
+use crate::world::{Daemon, PATIENCE, World, eventually, free_port, within, write_key};
 use holdfast_transport::rpc::local_client::LocalClient;
 use holdfast_types::Digest;
 use holdfast_wire::v1;
@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use suite::programs::program;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Response, Status};
@@ -133,6 +133,25 @@ impl Voter {
         let code = within(Duration::from_secs(20), "the voter to end", || daemon.exited());
         assert_eq!(code, Some(0), "{}", self.log_text());
         self.daemon = None;
+    }
+    /// Its process, while there is one.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().pid()
+    }
+    /// Whether its process is over.
+    pub fn ended(&mut self) -> bool {
+        self.daemon.as_mut().is_none_or(|d| d.exited().is_some())
+    }
+    /// Waits for its end by a kill, or for what `over` says and `more` than that. True if it was killed.
+    pub fn killed(&mut self, more: Duration, mut over: impl FnMut() -> bool) -> bool {
+        let mut since: Option<Instant> = None;
+        within(PATIENCE * 2, "the voter's end, or that of what it does", || {
+            if self.ended() {
+                return Some(true);
+            }
+            let quiet = over() && since.get_or_insert_with(Instant::now).elapsed() > more;
+            quiet.then_some(false)
+        })
     }
     pub fn signal(&self, signal: Signal) {
         self.daemon.as_ref().unwrap().signal(signal);

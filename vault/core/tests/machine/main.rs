@@ -4,10 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    missing_docs,
-    dead_code,
-    unused_imports,
-    reason = "a test that meets the unexpected should stop there; the world offers more than each test takes"
+    reason = "a test that meets the unexpected should stop there"
 )]
 
 #[path = "../world/mod.rs"]
