@@ -3,7 +3,7 @@
 //! What is believed of the vault is what the charter's Admins signed: the context follows into the new era as any other
 //! context does.
 
-use super::recover::{Signers, keep, next, show, unlock_key};
+use super::recover::{Signers, keep, left, next, show, unlock_key};
 use super::unlock;
 use crate::app::App;
 use crate::args::{KeyInput, Recover};
@@ -46,8 +46,7 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
         ..v1::RecoverHead::default()
     };
     let (tx, rx) = mpsc::channel(2);
-    let left = |_| Failure::untrusted("the vault left before the reset was signed");
-    tx.send(v1::RecoverPart { part: Some(Part::Head(head)) }).await.map_err(left)?;
+    tx.send(v1::RecoverPart { part: Some(Part::Head(head)) }).await.map_err(|_| left())?;
     let mut replies = socket.recover(ReceiverStream::new(rx)).await?;
     let plan = match next(&mut replies).await? {
         Some(Step::Plan(plan)) => plan,
@@ -60,7 +59,7 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     }
     keep(&a, unlock.as_ref())?;
     let part = v1::RecoverPart { part: Some(Part::Reset(signers.sign(reset)?)) };
-    tx.send(part).await.map_err(left)?;
+    tx.send(part).await.map_err(|_| left())?;
     let Some(Step::Done(done)) = next(&mut replies).await? else {
         return Err(Failure::untrusted("the vault did not say that the cluster is back"));
     };
