@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::errors::{Code, Failure};
 use crate::login;
 use crate::trust::Trust;
-use holdfast_transport::join::ask_trust;
+use holdfast_transport::join::{ask_trust, learn_addrs};
 
 /// Most addresses of each kind that are kept: they are not signed.
 const MOST_ADDRS: usize = 16;
@@ -39,8 +39,7 @@ pub async fn follow(app: &App) -> Result<bool, Failure> {
         for (kept, told) in
             [(&mut ctx.settings.service_addrs, &shown.service_addrs), (&mut ctx.settings.join_addrs, &shown.join_addrs)]
         {
-            let older = kept.iter().filter(|a| !told.contains(a));
-            *kept = told.iter().chain(older).take(MOST_ADDRS).cloned().collect();
+            learn_addrs(kept, told, MOST_ADDRS);
         }
         ctx.store_trust(trust.chains())?;
         ctx.dir.write_settings(&ctx.settings)?;
