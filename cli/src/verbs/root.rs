@@ -14,7 +14,6 @@ use crate::output::{age, time};
 use crate::pems;
 use data_encoding::HEXLOWER;
 use holdfast_pki::export;
-use holdfast_transport::failure::FailureKind;
 use holdfast_types::sha256;
 use holdfast_wire::v1;
 use serde_json::{Value, json};
@@ -239,10 +238,10 @@ async fn wait(app: &App, c: &mut Cluster, is_done: impl Fn(&v1::RootsView) -> bo
     let deadline = Instant::now() + app.timeout(PATIENCE);
     let bar = app.out.bar(1, "reissued");
     loop {
-        let v = view(c).await.map_err(unseen)?;
+        let v = view(c).await.map_err(|f| f.unseen(GOES_ON))?;
         // Where the old root certifies nothing any more, the new one has to be known before it is shown.
         if v.trusted.iter().any(|r| !c.trust.bundle().roots.contains(&r.der)) {
-            c.learn().await.map_err(unseen)?;
+            c.learn().await.map_err(|f| f.unseen(GOES_ON))?;
         }
         bar.set_length(v.total.max(1));
         bar.set_position(v.reissued);
@@ -261,29 +260,9 @@ async fn wait(app: &App, c: &mut Cluster, is_done: impl Fn(&v1::RootsView) -> bo
     }
 }
 
-/// Of a rotation that nobody can tell of at the moment: whoever repeated the command would order another one.
-fn unseen(f: Failure) -> Failure {
-    match f.kind {
-        FailureKind::NotLeader | FailureKind::Unavailable => Failure { help: GOES_ON.to_owned(), ..f },
-        FailureKind::Failed
-        | FailureKind::Invalid
-        | FailureKind::Refused
-        | FailureKind::Exhausted
-        | FailureKind::NotFound
-        | FailureKind::Changed => f,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn whoever_loses_sight_of_a_rotation_is_not_told_to_order_it_again() {
-        let lost = |code: Code| unseen(Failure::new(code, "lost", "repeat the command"));
-        assert_eq!((lost(Code::Unreachable).help.as_str(), lost(Code::Unreachable).exit_code()), (GOES_ON, 5));
-        assert_eq!(lost(Code::Untrusted).help, "repeat the command");
-    }
 
     fn asked() -> RotateRoot {
         let (ca_cert, ca_key) = (None, None);
