@@ -4,15 +4,17 @@
 //! context does.
 
 use super::recover::{Signers, keep, left, next, show, unlock_key};
+use super::seal::check_cluster;
 use super::unlock;
 use crate::app::App;
 use crate::args::{KeyInput, Recover};
 use crate::charter;
 use crate::context::Context;
-use crate::errors::{Code, Failure};
+use crate::errors::Failure;
 use crate::login;
 use crate::socket::Socket;
 use crate::trust::Trust;
+use holdfast_types::ClusterId;
 use holdfast_wire::v1::{self, recover_part::Part, recover_reply::Step};
 use std::path::Path;
 use std::time::Duration;
@@ -32,9 +34,8 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     }
     let mut socket = Socket::connect(&path, patience).await?;
     let status = socket.seal_status().await?;
-    if !status.cluster_id.is_empty() && status.cluster_id != ctx.cluster.0 {
-        let what = format!("this voter belongs to another cluster than the context {:?}", ctx.dir.name());
-        return Err(Failure::new(Code::WrongCluster, what, "choose the context with --context, or another socket"));
+    if let Some(shown) = ClusterId::from_slice(&status.cluster_id) {
+        check_cluster(app, &shown)?;
     }
     let unlock = unlock_key(&a)?;
     let head = v1::RecoverHead {
