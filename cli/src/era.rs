@@ -22,7 +22,7 @@ pub fn may_explain(failure: &Failure) -> bool {
 /// Asks at the join listeners that the context knows; `true` if there was something to follow.
 pub async fn follow(app: &App) -> Result<bool, Failure> {
     let mut ctx = app.context()?;
-    let held = Trust::verify(ctx.stored_trust()?, &ctx.cluster, &ctx.anchor)?;
+    let held = Trust::stored(&ctx)?;
     for shown in ask_trust(ctx.settings.join_addrs.clone()).await {
         // One that shows something false does not keep us from asking the others.
         let Ok(era) = held.next_era(&shown) else { continue };
@@ -41,8 +41,9 @@ pub async fn follow(app: &App) -> Result<bool, Failure> {
         {
             learn_addrs(kept, told, MOST_ADDRS);
         }
-        ctx.store_trust(trust.chains())?;
+        // In this order: see `Trust::stored`.
         ctx.dir.write_settings(&ctx.settings)?;
+        ctx.store_trust(trust.chains())?;
         return Ok(true);
     }
     Ok(false)

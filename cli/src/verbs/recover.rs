@@ -200,8 +200,9 @@ fn adopt(mut ctx: Context, c: &Checked, reset: &v1::Reset, done: &v1::Recovered,
     ctx.settings.join_addrs.clone_from(&done.join_addrs);
     ctx.settings.vault_socket = Some(socket.to_owned());
     login::forget(&ctx);
-    ctx.store_trust(trust.chains())?;
-    ctx.dir.write_settings(&ctx.settings)
+    // In this order: see `Trust::stored`.
+    ctx.dir.write_settings(&ctx.settings)?;
+    ctx.store_trust(trust.chains())
 }
 
 /// Both slots of the new voter are opened with the keys that are kept, before anybody relies on them.

@@ -25,7 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     let ctx = app.context()?;
     let cluster = ctx.cluster;
-    let held = Trust::verify(ctx.stored_trust()?, &ctx.cluster, &ctx.anchor)?;
+    let held = Trust::stored(&ctx)?;
     let signers = Signers::load(&ctx, &a)?;
     let path = std::path::absolute(&a.vault_socket).map_err(|e| Failure::io("find", &a.vault_socket, &e))?;
     let patience = app.timeout(Duration::from_secs(120));
@@ -121,6 +121,7 @@ fn adopt(
     }
     ctx.settings.vault_socket = Some(socket.to_owned());
     login::forget(&ctx);
-    ctx.store_trust(trust.chains())?;
-    ctx.dir.write_settings(&ctx.settings)
+    // In this order: see `Trust::stored`.
+    ctx.dir.write_settings(&ctx.settings)?;
+    ctx.store_trust(trust.chains())
 }
