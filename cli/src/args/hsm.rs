@@ -16,7 +16,7 @@ pub struct HsmProbe {
     /// The token: pkcs11:token=NAME?module-path=/path/of/the/module.so
     #[arg(value_name = "URI")]
     pub uri: String,
-    /// File with the PIN of the token's user; `-` is standard input
+    /// File with the PIN of the token's user; `-` is standard input [default: ask for it]
     #[arg(long, value_name = "FILE")]
     pub pin_file: Option<PathBuf>,
     /// The vault's program, which loads the module [default: holdfast-vault beside this program]
