@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// `hsm …`
 #[derive(Debug, Subcommand)]
 pub enum HsmVerb {
-    /// Show what a token can do for a vault: it makes and destroys keys of its own in it
+    /// Show what a token can do for a vault: it makes keys in it, and leaves one for wrapping
     Probe(HsmProbe),
 }
 
