@@ -159,9 +159,7 @@ async fn exposed(app: &App, c: &Cluster, voter: u64) -> Result<(), Failure> {
         todo.push("holdfast unlock-key rotate --compromised");
     }
     if !secrets.is_empty() {
-        todo.push(
-            "change every secret that is listed at its source, and put the new value with `holdfast secret rotate`",
-        );
+        todo.push("change every secret that is listed at its source, and put the new value with `holdfast secret put`");
     }
     todo.push("look at `holdfast status`: the alarm `compromised` ends when nothing is left in use");
     let all: Vec<Value> = secrets.iter().map(|s| json!({"secret": named(s), "version": s.version})).collect();
