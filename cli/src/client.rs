@@ -68,7 +68,7 @@ impl Cluster {
     async fn attempt(app: &App) -> Result<Self, Failure> {
         let ctx = app.context()?;
         let operator = Operator::load(&ctx)?;
-        let trust = Trust::verify(ctx.stored_trust()?, &ctx.cluster, &ctx.anchor)?;
+        let trust = Trust::stored(&ctx)?;
         let patience = app.timeout(Duration::from_secs(15));
         let identity = IdentityCell::new(login::identity(&ctx, &operator, &trust, patience, None).await?);
         let roots = TrustCell::new(trust.anchors()?);

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::errors::{Code, Failure};
 use crate::login;
 use crate::trust::Trust;
-use holdfast_transport::join::ask_trust;
+use holdfast_transport::join::{ask_trust, learn_addrs};
 
 /// Most addresses of each kind that are kept: they are not signed.
 const MOST_ADDRS: usize = 16;
@@ -22,7 +22,7 @@ pub fn may_explain(failure: &Failure) -> bool {
 /// Asks at the join listeners that the context knows; `true` if there was something to follow.
 pub async fn follow(app: &App) -> Result<bool, Failure> {
     let mut ctx = app.context()?;
-    let held = Trust::verify(ctx.stored_trust()?, &ctx.cluster, &ctx.anchor)?;
+    let held = Trust::stored(&ctx)?;
     for shown in ask_trust(ctx.settings.join_addrs.clone()).await {
         // One that shows something false does not keep us from asking the others.
         let Ok(era) = held.next_era(&shown) else { continue };
@@ -39,11 +39,11 @@ pub async fn follow(app: &App) -> Result<bool, Failure> {
         for (kept, told) in
             [(&mut ctx.settings.service_addrs, &shown.service_addrs), (&mut ctx.settings.join_addrs, &shown.join_addrs)]
         {
-            let older = kept.iter().filter(|a| !told.contains(a));
-            *kept = told.iter().chain(older).take(MOST_ADDRS).cloned().collect();
+            learn_addrs(kept, told, MOST_ADDRS);
         }
-        ctx.store_trust(trust.chains())?;
+        // In this order: see `Trust::stored`.
         ctx.dir.write_settings(&ctx.settings)?;
+        ctx.store_trust(trust.chains())?;
         return Ok(true);
     }
     Ok(false)

@@ -55,6 +55,19 @@ impl Failure {
     pub fn not_found(what: impl Display, help: impl Display) -> Self {
         Self::new(Code::NotFound, format!("no such {what}"), help)
     }
+    /// The same failure to see how far something is that was ordered and goes on by itself: whoever repeated the command would
+    /// order it once more.
+    pub fn unseen(self, goes_on: &str) -> Self {
+        match self.kind {
+            FailureKind::NotLeader | FailureKind::Unavailable => Self { help: goes_on.to_owned(), ..self },
+            FailureKind::Failed
+            | FailureKind::Invalid
+            | FailureKind::Refused
+            | FailureKind::Exhausted
+            | FailureKind::NotFound
+            | FailureKind::Changed => self,
+        }
+    }
     /// The exit status of the program.
     pub fn exit_code(&self) -> u8 {
         self.kind.exit_code()
@@ -134,6 +147,13 @@ mod tests {
         let f = Failure::new(Code::PolicyDenied, "first\nsecond\u{1b}[31m", "do\tthis");
         assert_eq!(f.lines(), "error: first second[31m\nhelp: do this\n");
         assert_eq!(f.exit_code(), 3);
+    }
+
+    #[test]
+    fn whoever_loses_sight_of_what_was_ordered_is_not_told_to_order_it_again() {
+        let lost = |code: Code| Failure::new(code, "lost", "repeat the command").unseen("it goes on");
+        assert_eq!((lost(Code::Unreachable).help.as_str(), lost(Code::Unreachable).exit_code()), ("it goes on", 5));
+        assert_eq!(lost(Code::Untrusted).help, "repeat the command");
     }
 
     #[test]

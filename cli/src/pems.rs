@@ -15,19 +15,26 @@ const PKCS8: &str = "write it anew with `openssl pkcs8 -topk8 -nocrypt -in KEY -
 /// The one certificate in a file, DER.
 pub fn certificate(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = files::read(path, MAX)?;
-    let Some(blocks) = blocks(&bytes) else { return Ok(bytes.to_vec()) };
-    let mut found = blocks.into_iter().filter(|(tag, _)| tag == CERTIFICATE).map(|(_, der)| der.to_vec());
-    match (found.next(), found.next()) {
-        (Some(der), None) => Ok(der),
-        (Some(_), Some(_)) => Err(wrong(path, "holds more than one certificate", "give the root's certificate alone")),
-        (None, _) => Err(wrong(path, "holds no certificate", "give a certificate in PEM or DER")),
-    }
+    let der = match blocks(path, &bytes)? {
+        None => Some(bytes.to_vec()),
+        Some(blocks) => {
+            let mut found = blocks.into_iter().filter(|(tag, _)| tag == CERTIFICATE).map(|(_, der)| der.to_vec());
+            let first = found.next();
+            if found.next().is_some() {
+                return Err(wrong(path, "holds more than one certificate", "give the root's certificate alone"));
+            }
+            first
+        }
+    };
+    // Nothing is no certificate either: it would pass for one that was not named.
+    let none = || wrong(path, "holds no certificate", "give a certificate in PEM or DER");
+    der.filter(|der| !der.is_empty()).ok_or_else(none)
 }
 
 /// The private key in a file that nobody but its owner can read, PKCS#8 DER.
 pub fn private_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let bytes = files::read_private(path, MAX)?;
-    let Some(blocks) = blocks(&bytes) else { return Ok(bytes) };
+    let Some(blocks) = blocks(path, &bytes)? else { return Ok(bytes) };
     for (tag, der) in blocks {
         match tag.as_str() {
             PRIVATE_KEY => return Ok(der),
@@ -44,17 +51,21 @@ fn wrong(path: &Path, what: &str, help: &str) -> Failure {
     Failure::new(Code::InvalidInput, format!("{} {what}", path.display()), help)
 }
 
-/// What the blocks of a PEM file hold, each with its tag; `None` if the file is no PEM.
-fn blocks(bytes: &[u8]) -> Option<Vec<(String, Zeroizing<Vec<u8>>)>> {
+/// The tag of a block of a PEM file, and what it holds.
+type Block = (String, Zeroizing<Vec<u8>>);
+
+/// The blocks of a PEM file; `None` if the file is no PEM.
+fn blocks(path: &Path, bytes: &[u8]) -> Result<Option<Vec<Block>>, Failure> {
     if !bytes.windows(11).any(|w| w == b"-----BEGIN ") {
-        return None;
+        return Ok(None);
     }
+    let damaged = |_| wrong(path, "is damaged PEM", "copy the file again, whole");
     let mut all = Vec::new();
-    for block in pem::parse_many(bytes).ok()? {
+    for block in pem::parse_many(bytes).map_err(damaged)? {
         let tag = block.tag().to_owned();
         all.push((tag, Zeroizing::new(block.into_contents())));
     }
-    Some(all)
+    Ok(Some(all))
 }
 
 #[cfg(test)]
@@ -80,7 +91,13 @@ mod tests {
         let two = one + &block(CERTIFICATE, b"b");
         assert!(certificate(&file(&dir, two.as_bytes())).unwrap_err().message.contains("more than one"));
         let other = block("X509 CRL", b"c");
-        assert!(certificate(&file(&dir, other.as_bytes())).unwrap_err().message.contains("no certificate"));
+        let hollow = block(CERTIFICATE, b"");
+        for none in [other.as_str(), hollow.as_str(), ""] {
+            let failure = certificate(&file(&dir, none.as_bytes())).unwrap_err();
+            assert!(failure.message.contains("no certificate"), "{none:?}: {}", failure.message);
+        }
+        let torn = block(CERTIFICATE, b"a").replace("YQ==", "Y?==");
+        assert!(certificate(&file(&dir, torn.as_bytes())).unwrap_err().message.contains("damaged PEM"));
     }
 
     #[test]

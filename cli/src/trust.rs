@@ -3,6 +3,7 @@
 //! Belief only moves forward: an older bundle or charter than the stored one is never taken.
 
 use crate::charter;
+use crate::context::Context;
 use crate::errors::Failure;
 use holdfast_pki::bundle::{Admins, follow, verify_bundle_chain};
 use holdfast_pki::chain::Anchors;
@@ -35,6 +36,20 @@ impl Trust {
         let bundle = verify_bundle_chain(&chains.bundle_chain, &roots, Admins::ever(&charters), cluster);
         let bundle = bundle.map_err(Failure::untrusted)?;
         Ok(Self { charters, bundle, chains, cluster: *cluster })
+    }
+    /// Believes chains that start at the anchor of `ctx`, or at that of an era before.
+    pub fn verify_for(ctx: &Context, chains: &v1::TrustView) -> Result<Self, Failure> {
+        let refused = match Self::verify(chains.clone(), &ctx.cluster, &ctx.anchor) {
+            Ok(trust) => return Ok(trust),
+            Err(refused) => refused,
+        };
+        let mut earlier = ctx.earlier_anchors()?.into_iter();
+        earlier.find_map(|anchor| Self::verify(chains.clone(), &ctx.cluster, &anchor).ok()).ok_or(refused)
+    }
+    /// What the context has stored. Whoever was cut off while it followed into a new era holds the documents of the one before
+    /// beside the new anchor, and follows once more.
+    pub fn stored(ctx: &Context) -> Result<Self, Failure> {
+        Self::verify_for(ctx, &ctx.stored_trust()?)
     }
     /// Believes what the cluster says now, if it continues what is believed already; `true` if there was news.
     pub fn advance(&mut self, answer: &v1::TrustView) -> Result<bool, Failure> {
@@ -118,6 +133,7 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::{ContextDir, Settings};
     use crate::operator::Operator;
     use holdfast_pki::issue::{ISSUER_LIFE, IssuerCa, ROOT_LIFE, RootCa, new_root};
     use holdfast_pki::keys::{CertSigner, RootStatementSigner, SubjectKey};
@@ -201,6 +217,48 @@ mod tests {
         // What is stored leads there again from the anchor of the root that went.
         let stored = Trust::verify(trust.chains().clone(), &cluster, &cluster.anchor(&old)).unwrap();
         assert_eq!(stored.bundle().roots, [new]);
+    }
+
+    #[test]
+    fn whoever_was_cut_off_between_the_anchor_of_an_era_and_its_documents_holds_those_before() {
+        let Founded { charter, cluster, .. } = founded();
+        let root = Root(PrivateKey::generate().unwrap());
+        let der = new_root(&root, &cluster, [5; 16], crate::clock::now(), ROOT_LIFE).unwrap().der;
+        let doc = v1::Bundle {
+            cluster_id: cluster.0.to_vec(),
+            era: 1,
+            epoch: 1,
+            roots: vec![der.clone()],
+            stks: vec![v1::Stk { key: Some(Operator::generate("stk").unwrap().key.public()), from_ms: 1, until_ms: 2 }],
+            intake_pk: vec![6; 32],
+            ..v1::Bundle::default()
+        };
+        let bundle_chain = vec![statement::sign(&doc, &[&RootStatementSigner(&root)]).unwrap()];
+        let view = v1::TrustView { charter_chain: vec![charter], bundle_chain, ..v1::TrustView::default() };
+        let home = tempfile::tempdir().unwrap();
+        let dir = ContextDir::new(home.path(), "x").unwrap();
+        dir.create().unwrap();
+        let settings = Settings {
+            cluster_id: cluster.hex(),
+            trust_domain: "a.example".into(),
+            anchor: cluster.anchor(&der).hex(),
+            operator: "op-a".into(),
+            service_addrs: vec![],
+            join_addrs: vec![],
+            vault_socket: None,
+            vault_sockets: vec![],
+        };
+        dir.write_settings(&settings).unwrap();
+        let mut ctx = dir.load().unwrap();
+        ctx.store_trust(&view).unwrap();
+        ctx.begin_era(Digest([9; 32])).unwrap();
+        ctx.dir.write_settings(&ctx.settings).unwrap();
+        let again = ctx.dir.load().unwrap();
+        assert_eq!(again.anchor, Digest([9; 32]));
+        assert_eq!(Trust::stored(&again).unwrap().bundle().roots, [der]);
+        // Nothing is believed for another cluster.
+        let strange = Context { cluster: ClusterId::of_charter(b"two"), ..again };
+        assert!(Trust::stored(&strange).is_err());
     }
 
     /// Only the newest bundle's keys were taken, and a checkpoint of last month looked forged.

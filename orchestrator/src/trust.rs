@@ -10,7 +10,7 @@ use holdfast_pki::chain::Anchors;
 use holdfast_transport::check_clock;
 use holdfast_transport::client::{Backoff, Dialer, Link, Timing};
 use holdfast_transport::failure::Failure;
-use holdfast_transport::join::{ask_trust, documents, one_cluster};
+use holdfast_transport::join::{ask_trust, documents, learn_addrs, one_cluster};
 use holdfast_transport::tls::{ClientTls, Server, TrustCell};
 use holdfast_types::{Digest, TrustDomain, sha256};
 use holdfast_wire::statement;
@@ -171,8 +171,7 @@ impl Believed {
         (file.anchor, file.charters, file.bundles) = (saved.anchor.to_vec(), saved.charters, saved.bundles);
         for (kept, told) in [(&mut file.service_addrs, &shown.service_addrs), (&mut file.join_addrs, &shown.join_addrs)]
         {
-            let older = kept.iter().filter(|a| !told.contains(a));
-            *kept = told.iter().take(MOST_ADDRS).chain(older).take(4 * MOST_ADDRS).cloned().collect();
+            learn_addrs(kept, told.get(..MOST_ADDRS).unwrap_or(told), 4 * MOST_ADDRS);
         }
         self.put_into_force(next, roots, file)?;
         Ok(true)

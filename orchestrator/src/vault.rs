@@ -266,7 +266,9 @@ impl Vault {
         self.renewals.wanted.notify_one();
         tokio::select! {
             () = stop.cancelled() => Ok(Ended::Stopped),
-            renewed = timeout(RENEWAL, self.renewed.changed()) => renewed.map(|_| Ended::Renewed).map_err(late),
+            renewed = timeout(RENEWAL, self.renewed.changed()) => renewed.map(|_| Ended::Renewed).map_err(|_| {
+                Failure::unavailable("timed-out", format!("the certificate was not renewed within {RENEWAL:?}"))
+            }),
         }
     }
 

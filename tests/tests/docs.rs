@@ -177,6 +177,41 @@ fn each_make_target_that_a_page_names_exists() {
     assert!(missing.is_empty(), "pages name targets that the Makefile lacks: {missing:?}");
 }
 
+/// The verbs of the tool that a line names, each in as many words as tell it from others.
+fn named_verbs(line: &str) -> impl Iterator<Item = Vec<&str>> {
+    let is_word = |w: &&str| !w.starts_with('-') && w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    let quoted = line.split("`holdfast ").skip(1).filter_map(|rest| rest.split(['`', '"', '\\']).next());
+    quoted.map(move |said| said.split_whitespace().take_while(is_word).take(2).collect::<Vec<_>>())
+}
+
+/// A message told operators to run a verb that there is not.
+#[test]
+fn each_verb_that_a_message_or_a_page_names_exists() {
+    let reference = repository::read("docs/reference/cli.md").unwrap();
+    let headings = reference.lines().map(|l| l.trim_start_matches('#').trim());
+    let verbs: BTreeSet<&str> = headings.filter_map(|h| h.strip_prefix("`holdfast ")?.strip_suffix('`')).collect();
+    let is_group = |verb: &str| verbs.iter().any(|v| v.strip_prefix(verb).is_some_and(|rest| rest.starts_with(' ')));
+    let (mut seen, mut faults) = (0, Vec::new());
+    for page in repository::pages().unwrap() {
+        let is_code = page.ends_with(&[".rs"]) && !page.is_test();
+        if !is_code && !page.path.starts_with("docs/operations/") {
+            continue;
+        }
+        for words in page.shipped_lines().flat_map(|(_, line)| named_verbs(line)) {
+            let Some(&first) = words.first() else { continue };
+            seen += 1;
+            let verb = if is_group(first) { words.join(" ") } else { first.to_owned() };
+            if !verbs.contains(verb.as_str()) {
+                faults.push(format!("{}: {verb}", page.path));
+            }
+        }
+    }
+    assert!(seen > 50, "the verbs were not read: {seen}");
+    assert!(faults.is_empty(), "no verbs of the tool:\n  {}", faults.join("\n  "));
+    let planted: Vec<_> = named_verbs("see `holdfast secret rotate NAME` and `holdfast VERB --help`").collect();
+    assert_eq!(planted, [vec!["secret", "rotate"], vec![]]);
+}
+
 #[test]
 fn the_page_of_rights_is_the_table_in_the_code() {
     let mut page = String::from(

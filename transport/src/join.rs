@@ -155,6 +155,12 @@ async fn ask_trust_at(addr: String) -> Result<TrustView, Failure> {
     answer.map(tonic::Response::into_inner).map_err(|status| link.explain(status))
 }
 
+/// Puts the addresses that were `told` before the older ones that are `known`, and keeps `most`: nobody signs them.
+pub fn learn_addrs(known: &mut Vec<String>, told: &[String], most: usize) {
+    let older = std::mem::take(known).into_iter().filter(|a| !told.contains(a));
+    *known = told.iter().cloned().chain(older).take(most).collect();
+}
+
 /// Asks at the addresses of `dialer` until an operator has approved `id`, whose key is `key`; ends early only by `stop`
 /// or a refusal. A clock that is off is told, and waited for: somebody will set it right.
 pub async fn await_approval(

@@ -18,7 +18,7 @@ pub enum RootVerb {
     },
     /// Sign for a new root in the place of roots that cannot, as an Admin
     Approve {
-        /// SHA-256 of the new root's certificate, as `root status` shows it to the others too
+        /// SHA-256 of the new root's certificate, as whoever ordered it says it; see `root status`
         #[arg(value_name = "SHA256")]
         root: String,
         /// Return as soon as the signature is accepted

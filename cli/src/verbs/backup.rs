@@ -106,11 +106,8 @@ fn whose(app: &App, head: &v1::BackupHead) -> Result<(Trust, bool), Failure> {
             Err(Failure::new(Code::WrongCluster, what, "choose the context with --context, or another backup"))
         }
         Ok(ctx) => {
-            let by_present = Trust::verify(chains.clone(), &cluster, &ctx.anchor);
             // A backup of an earlier era begins at that era's anchor.
-            let mut earlier = ctx.earlier_anchors()?.into_iter();
-            let by_earlier = earlier.find_map(|anchor| Trust::verify(chains.clone(), &cluster, &anchor).ok());
-            by_earlier.map_or(by_present, Ok).map(|trust| (trust, true))
+            Trust::verify_for(&ctx, &chains).map(|trust| (trust, true))
         }
         Err(f) if f.code == Code::NoContext.word() => {
             let first = chains.bundle_chain.first().ok_or_else(|| Failure::untrusted("it holds no bundle"))?;

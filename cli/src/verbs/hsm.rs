@@ -124,6 +124,11 @@ async fn ask(program: &Path, uri: &str, pin: &[u8], patience: Duration) -> Resul
         Failure::new(Code::TokenTimeout, what, "look after the token, or give it more time: --timeout")
     };
     let output = tokio::time::timeout(patience, told).await.map_err(|_| late())?.map_err(io)?;
+    if output.stdout.is_empty() {
+        let what = format!("the probe ended without an answer ({})", output.status);
+        let help = "the token's module may have crashed: see the lines above, if there are any";
+        return Err(Failure::new(Code::Failed, what, help));
+    }
     String::from_utf8(output.stdout).map_err(|_| Failure::new(Code::Failed, "the probe gave no text", "try it again"))
 }
 

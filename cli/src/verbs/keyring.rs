@@ -15,6 +15,8 @@ use v1::command::Action;
 /// How long everything may take to be encrypted anew.
 const PATIENCE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(200);
+/// What to do where a renewal cannot be waited for any longer.
+const GOES_ON: &str = "it goes on by itself: see `holdfast keyring status`";
 
 /// Runs the verb.
 pub async fn run(app: &App, verb: KeyringVerb) -> Result<(), Failure> {
@@ -70,7 +72,7 @@ async fn rotate(app: &App, c: &Cluster, detach: bool) -> Result<(), Failure> {
     let bar = app.out.bar(1, "encrypted anew");
     let mut total = 0;
     loop {
-        let v = view(c).await?;
+        let v = view(c).await.map_err(|f| f.unseen(GOES_ON))?;
         total = v.left.max(total);
         bar.set_length(total);
         bar.set_position(total.saturating_sub(v.left));
@@ -80,8 +82,7 @@ async fn rotate(app: &App, c: &Cluster, detach: bool) -> Result<(), Failure> {
         }
         if Instant::now() >= deadline {
             let what = format!("{} records are still under an older term", v.left);
-            let help = "it goes on by itself: see `holdfast keyring status`";
-            return Err(Failure::new(Code::TimedOut, what, help).with("left", v.left));
+            return Err(Failure::new(Code::TimedOut, what, GOES_ON).with("left", v.left));
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -63,7 +63,7 @@ pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     }
     keep(&a, unlock.as_ref())?;
     let part = v1::RecoverPart { part: Some(Part::Reset(signers.sign(reset)?)) };
-    tx.send(part).await.map_err(|_| Failure::untrusted("the vault left before the reset was signed"))?;
+    tx.send(part).await.map_err(|_| left())?;
     let Some(Step::Done(done)) = next(&mut replies).await? else {
         return Err(Failure::untrusted("the vault did not say that the cluster is back"));
     };
@@ -156,6 +156,12 @@ fn send(file: &Path, head: v1::RecoverHead, tx: &Parts) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The vault ended in the midst of it.
+pub(super) fn left() -> Failure {
+    let help = "see the voter's log; once it runs, repeat the command";
+    Failure::new(Code::ConnectionLost, "the vault left before the reset was signed", help)
+}
+
 pub(super) async fn next(replies: &mut tonic::Streaming<v1::RecoverReply>) -> Result<Option<Step>, Failure> {
     let reply = replies.message().await.map_err(holdfast_transport::failure::Failure::from)?;
     Ok(reply.and_then(|r| r.step))
@@ -194,8 +200,9 @@ fn adopt(mut ctx: Context, c: &Checked, reset: &v1::Reset, done: &v1::Recovered,
     ctx.settings.join_addrs.clone_from(&done.join_addrs);
     ctx.settings.vault_socket = Some(socket.to_owned());
     login::forget(&ctx);
-    ctx.store_trust(trust.chains())?;
-    ctx.dir.write_settings(&ctx.settings)
+    // In this order: see `Trust::stored`.
+    ctx.dir.write_settings(&ctx.settings)?;
+    ctx.store_trust(trust.chains())
 }
 
 /// Both slots of the new voter are opened with the keys that are kept, before anybody relies on them.

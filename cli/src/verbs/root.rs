@@ -25,6 +25,8 @@ use v1::command::Action;
 /// How long a rotation is waited for; it goes on by itself.
 const PATIENCE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(200);
+/// What to do where a rotation cannot be waited for any longer.
+const GOES_ON: &str = "it goes on by itself: see `holdfast root status`";
 /// The phase in which nothing is under way.
 const STABLE: &str = "stable";
 /// What the box with a root's key is bound to.
@@ -236,10 +238,10 @@ async fn wait(app: &App, c: &mut Cluster, is_done: impl Fn(&v1::RootsView) -> bo
     let deadline = Instant::now() + app.timeout(PATIENCE);
     let bar = app.out.bar(1, "reissued");
     loop {
-        let v = view(c).await?;
+        let v = view(c).await.map_err(|f| f.unseen(GOES_ON))?;
         // Where the old root certifies nothing any more, the new one has to be known before it is shown.
         if v.trusted.iter().any(|r| !c.trust.bundle().roots.contains(&r.der)) {
-            c.learn().await?;
+            c.learn().await.map_err(|f| f.unseen(GOES_ON))?;
         }
         bar.set_length(v.total.max(1));
         bar.set_position(v.reissued);
@@ -252,8 +254,7 @@ async fn wait(app: &App, c: &mut Cluster, is_done: impl Fn(&v1::RootsView) -> bo
         if Instant::now() >= deadline {
             let waits = if v.waits_for.is_empty() { String::new() } else { format!("; it waits for {}", v.waits_for) };
             let what = format!("the rotation is not done: {}{waits}", words(&v));
-            let help = "it goes on by itself: see `holdfast root status`";
-            return Err(Failure::new(Code::TimedOut, what, help).with("phase", v.phase));
+            return Err(Failure::new(Code::TimedOut, what, GOES_ON).with("phase", v.phase));
         }
         tokio::time::sleep(PAUSE).await;
     }

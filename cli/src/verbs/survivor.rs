@@ -3,16 +3,18 @@
 //! What is believed of the vault is what the charter's Admins signed: the context follows into the new era as any other
 //! context does.
 
-use super::recover::{Signers, keep, next, show, unlock_key};
+use super::recover::{Signers, keep, left, next, show, unlock_key};
+use super::seal::check_cluster;
 use super::unlock;
 use crate::app::App;
 use crate::args::{KeyInput, Recover};
 use crate::charter;
 use crate::context::Context;
-use crate::errors::{Code, Failure};
+use crate::errors::Failure;
 use crate::login;
 use crate::socket::Socket;
 use crate::trust::Trust;
+use holdfast_types::ClusterId;
 use holdfast_wire::v1::{self, recover_part::Part, recover_reply::Step};
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     let ctx = app.context()?;
     let cluster = ctx.cluster;
-    let held = Trust::verify(ctx.stored_trust()?, &ctx.cluster, &ctx.anchor)?;
+    let held = Trust::stored(&ctx)?;
     let signers = Signers::load(&ctx, &a)?;
     let path = std::path::absolute(&a.vault_socket).map_err(|e| Failure::io("find", &a.vault_socket, &e))?;
     let patience = app.timeout(Duration::from_secs(120));
@@ -32,9 +34,8 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     }
     let mut socket = Socket::connect(&path, patience).await?;
     let status = socket.seal_status().await?;
-    if !status.cluster_id.is_empty() && status.cluster_id != ctx.cluster.0 {
-        let what = format!("this voter belongs to another cluster than the context {:?}", ctx.dir.name());
-        return Err(Failure::new(Code::WrongCluster, what, "choose the context with --context, or another socket"));
+    if let Some(shown) = ClusterId::from_slice(&status.cluster_id) {
+        check_cluster(app, &shown)?;
     }
     let unlock = unlock_key(&a)?;
     let head = v1::RecoverHead {
@@ -46,8 +47,7 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
         ..v1::RecoverHead::default()
     };
     let (tx, rx) = mpsc::channel(2);
-    let left = |_| Failure::untrusted("the vault left before the reset was signed");
-    tx.send(v1::RecoverPart { part: Some(Part::Head(head)) }).await.map_err(left)?;
+    tx.send(v1::RecoverPart { part: Some(Part::Head(head)) }).await.map_err(|_| left())?;
     let mut replies = socket.recover(ReceiverStream::new(rx)).await?;
     let plan = match next(&mut replies).await? {
         Some(Step::Plan(plan)) => plan,
@@ -60,7 +60,7 @@ pub(super) async fn run(app: &App, a: Recover) -> Result<(), Failure> {
     }
     keep(&a, unlock.as_ref())?;
     let part = v1::RecoverPart { part: Some(Part::Reset(signers.sign(reset)?)) };
-    tx.send(part).await.map_err(left)?;
+    tx.send(part).await.map_err(|_| left())?;
     let Some(Step::Done(done)) = next(&mut replies).await? else {
         return Err(Failure::untrusted("the vault did not say that the cluster is back"));
     };
@@ -121,6 +121,7 @@ fn adopt(
     }
     ctx.settings.vault_socket = Some(socket.to_owned());
     login::forget(&ctx);
-    ctx.store_trust(trust.chains())?;
-    ctx.dir.write_settings(&ctx.settings)
+    // In this order: see `Trust::stored`.
+    ctx.dir.write_settings(&ctx.settings)?;
+    ctx.store_trust(trust.chains())
 }

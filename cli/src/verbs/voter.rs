@@ -128,7 +128,8 @@ async fn evict(app: &App, voter: u64, compromised: bool, yes: bool) -> Result<()
     let all = list(&c).await?.voters;
     let row = all.iter().find(|v| v.id == voter);
     let row = row.ok_or_else(|| Failure::not_found(format!("voter: {voter}"), "list them with `holdfast voter ls`"))?;
-    if !is_evicted(row) {
+    let before = is_evicted(row);
+    if !before {
         if !yes {
             confirm(voter)?;
         }
@@ -136,7 +137,7 @@ async fn evict(app: &App, voter: u64, compromised: bool, yes: bool) -> Result<()
     }
     until_gone(app, &c, voter).await?;
     if compromised {
-        return exposed(app, &c, voter).await;
+        return exposed(app, &c, voter, before).await;
     }
     let doc = json!({"voter": voter, "evicted": true, "compromised": false});
     let next = "the keyring is renewed without it: see `holdfast keyring status`";
@@ -144,7 +145,8 @@ async fn evict(app: &App, voter: u64, compromised: bool, yes: bool) -> Result<()
 }
 
 /// What a voter could read that counts as compromised, and what is left to do. The vault replaces its own keys by itself.
-async fn exposed(app: &App, c: &Cluster, voter: u64) -> Result<(), Failure> {
+/// Of one that was evicted `before` it is not known here whether that was as compromised.
+async fn exposed(app: &App, c: &Cluster, voter: u64, before: bool) -> Result<(), Failure> {
     let unlisted = |f: Failure| Failure {
         message: format!("voter {voter} is evicted, but what it could read cannot be listed: {}", f.message),
         help: "list them with `holdfast secret ls`, and change every one at its source".into(),
@@ -159,18 +161,23 @@ async fn exposed(app: &App, c: &Cluster, voter: u64) -> Result<(), Failure> {
         todo.push("holdfast unlock-key rotate --compromised");
     }
     if !secrets.is_empty() {
-        todo.push(
-            "change every secret that is listed at its source, and put the new value with `holdfast secret rotate`",
-        );
+        todo.push("change every secret that is listed at its source, and put the new value with `holdfast secret put`");
     }
     todo.push("look at `holdfast status`: the alarm `compromised` ends when nothing is left in use");
     let all: Vec<Value> = secrets.iter().map(|s| json!({"secret": named(s), "version": s.version})).collect();
     let doc = json!({"voter": voter, "evicted": true, "compromised": true, "secrets": all, "todo": todo});
     app.out.show(&doc, || {
-        let mut text = format!(
-            "voter {voter} is evicted for ever, and what it held counts as known\n\
-             keyring, statement key and issuer are replaced by the vault itself, now\n"
-        );
+        let mut text = if before {
+            format!(
+                "voter {voter} was evicted before\n\
+                 if that was with --compromised, keyring, statement key and issuer are replaced by the vault itself\n"
+            )
+        } else {
+            format!(
+                "voter {voter} is evicted for ever, and what it held counts as known\n\
+                 keyring, statement key and issuer are replaced by the vault itself, now\n"
+            )
+        };
         text.push_str(if secrets.is_empty() { "no secret is stored that it could read\n" } else { "it could read:\n" });
         secrets.iter().for_each(|s| text.push_str(&format!("  {} version {}\n", named(s), s.version)));
         text.push_str("left to do:\n");

@@ -146,6 +146,17 @@ impl Believed {
         let this = self.clone();
         tokio::task::spawn_blocking(move || this.locked(f)).await.unwrap_or(Err(Denied::Interrupted))
     }
+    /// The same, of documents: `true` is news for whoever waits for changes.
+    async fn judge_news(
+        self: &Arc<Self>,
+        f: impl FnOnce(&mut Inner) -> Result<bool, Denied> + Send + 'static,
+    ) -> Result<bool, Denied> {
+        let changed = self.judge(f).await?;
+        if changed {
+            self.changes.send_modify(|n| *n += 1);
+        }
+        Ok(changed)
+    }
 
     /// The clock that counts: the local one, but never before a time that a Status has told. Never waits.
     pub fn clock(&self) -> Millis {
@@ -176,16 +187,12 @@ impl Believed {
     /// Judges a document, persists it, puts it into force. `false`: it was no news.
     pub async fn observe(self: &Arc<Self>, document: Document) -> Result<bool, Denied> {
         let this = self.clone();
-        let work = move |i: &mut Inner| {
+        self.judge_news(move |i| {
             let changed = i.observe(document, &this.tls)?;
             this.time_floor.store(i.trust.time_floor().0, Ordering::Relaxed);
             Ok(changed)
-        };
-        let changed = self.judge(work).await?;
-        if changed {
-            self.changes.send_modify(|n| *n += 1);
-        }
-        Ok(changed)
+        })
+        .await
     }
 
     /// Judges an assignment; if it passes, remembers its use durably. `proven`: the gap whose proof was observed.

@@ -11,7 +11,7 @@ use crate::state::StateDir;
 use crate::tasks::ground::Ground;
 use holdfast_transport::client::Dialer;
 use holdfast_transport::failure::Failure;
-use holdfast_transport::join::ask_trust;
+use holdfast_transport::join::{ask_trust, learn_addrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -112,8 +112,7 @@ impl Eras {
         let keep = move || {
             let mut node = state.load_node().ok().flatten()?;
             for (kept, told) in [(&mut node.service_addrs, services), (&mut node.join_addrs, joins)] {
-                let older: Vec<String> = kept.iter().filter(|a| !told.contains(a)).cloned().collect();
-                *kept = told.into_iter().chain(older).take(2 * MOST_ADDRS).collect();
+                learn_addrs(kept, &told, 2 * MOST_ADDRS);
             }
             state.save_node(&node).ok()
         };

@@ -118,7 +118,12 @@ fn signed(
     let cluster = cluster_of_root(root).ok_or_else(|| {
         invalid("the certificate is no root of a cluster", "see docs/operations/rotate-root.md for the form of a root")
     })?;
-    let other = || invalid("the request is not of the root's cluster, or does not keep the root", "check both");
+    let other = || {
+        invalid(
+            "the request is not of the root's cluster, or does not keep the root",
+            "give what `root csr` wrote and the root that it waits for",
+        )
+    };
     if ClusterId::parse(&asked.cluster_id) != Some(cluster) {
         return Err(other());
     }
@@ -164,12 +169,12 @@ fn text<T: Serialize>(document: &T) -> Result<String, Failure> {
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path, kind: &str, of: impl Fn(&T) -> &String) -> Result<T, Failure> {
     let bytes = files::read(path, MAX)?;
-    let document: T = serde_json::from_slice(&bytes).map_err(damaged)?;
-    if of(&document) == kind {
-        return Ok(document);
-    }
-    let what = format!("{} is no document of the form {kind}", path.display());
-    Err(invalid(what, "`root sign` takes what `root csr` wrote, `root install` what `root sign` wrote"))
+    let no_such = |why: String| {
+        let what = format!("{} is no document of the form {kind}{why}", path.display());
+        invalid(what, "`root sign` takes what `root csr` wrote, `root install` what `root sign` wrote")
+    };
+    let document: T = serde_json::from_slice(&bytes).map_err(|e| no_such(format!(": {e}")))?;
+    if of(&document) == kind { Ok(document) } else { Err(no_such(String::new())) }
 }
 
 fn decoded(text: &str) -> Result<Vec<u8>, Failure> {
@@ -177,7 +182,10 @@ fn decoded(text: &str) -> Result<Vec<u8>, Failure> {
 }
 
 fn damaged(e: impl std::fmt::Display) -> Failure {
-    invalid(e, "write the document anew with `holdfast root csr`")
+    invalid(
+        format!("the document cannot be used: {e}"),
+        "write it anew: what is to be signed with `holdfast root csr`, what was signed with `holdfast root sign`",
+    )
 }
 
 fn invalid(what: impl std::fmt::Display, help: &str) -> Failure {
@@ -212,6 +220,18 @@ mod tests {
             cluster_id: cluster.hex(),
             issuer_request: BASE64.encode(&issuer.0.csr().unwrap()),
             next_bundle: BASE64.encode(&bundle.encode_to_vec()),
+        }
+    }
+
+    #[test]
+    fn what_is_no_document_of_ours_is_refused_by_its_name_and_what_was_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        for other in ["no JSON", "{}", r#"{"holdfast":"x","cluster_id":"","issuer":"","bundle":""}"#] {
+            std::fs::write(&path, other).unwrap();
+            let f = read(&path, SIGNED, |d: &Signed| &d.holdfast).unwrap_err();
+            assert!(f.message.contains("a.json is no document of the form root-answer/1"), "{}", f.message);
+            assert!(f.exit_code() == 2 && f.help.contains("`root install` what `root sign` wrote"), "{}", f.help);
         }
     }
 

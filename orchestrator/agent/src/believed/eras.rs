@@ -1,6 +1,6 @@
 //! The node follows its cluster: into a new era, through rotations that it slept through, and with what it held before.
 
-use super::{Believed, Denied, Inner};
+use super::{Believed, Denied};
 use holdfast_orchestrator_core::verify::News;
 use holdfast_wire::v1::{HeldBefore, TrustView};
 use prost::Message as _;
@@ -17,7 +17,7 @@ impl Believed {
     /// before goes first, so that no crash leaves the new era with it.
     pub async fn begin_era(self: &Arc<Self>, shown: TrustView) -> Result<bool, Denied> {
         let this = self.clone();
-        let work = move |i: &mut Inner| {
+        self.judge_news(move |i| {
             let News::Todo(next) = i.trust.observe_era(&shown)? else { return Ok(false) };
             let mut memory = i.memory.clone();
             memory.begin_era();
@@ -26,27 +26,19 @@ impl Believed {
             i.put_into_force(next.trust(), &this.tls)?;
             this.time_floor.store(i.trust.time_floor().0, Ordering::Relaxed);
             Ok(true)
-        };
-        let changed = self.judge(work).await?;
-        if changed {
-            self.changes.send_modify(|n| *n += 1);
-        }
-        Ok(changed)
+        })
+        .await
     }
 
     /// Follows the charters and bundles that `shown` proves to continue ours, through any number of rotations; `false`: none does.
     pub async fn catch_up(self: &Arc<Self>, shown: TrustView) -> Result<bool, Denied> {
         let this = self.clone();
-        let work = move |i: &mut Inner| {
+        self.judge_news(move |i| {
             let Some(next) = i.trust.catch_up(&shown.charter_chain, &shown.bundle_chain)? else { return Ok(false) };
             i.put_into_force(next, &this.tls)?;
             Ok(true)
-        };
-        let changed = self.judge(work).await?;
-        if changed {
-            self.changes.send_modify(|n| *n += 1);
-        }
-        Ok(changed)
+        })
+        .await
     }
 
     /// What is to be shown to the vault of this era of the one before: a part of it that a vault reads, newest first kept.
