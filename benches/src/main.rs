@@ -46,7 +46,7 @@ struct Measurement {
     measure: fn() -> Result<Line, Failed>,
 }
 
-const MEASUREMENTS: [Measurement; 24] = [
+const MEASUREMENTS: [Measurement; 25] = [
     Measurement { name: "issue-leaves", how: leaves::HOW, measure: leaves::over_open_connections },
     Measurement { name: "bare-leaves", how: bare::HOW, measure: bare::over_open_connections },
     Measurement { name: "grants", how: grants::HOW, measure: grants::in_batches },
@@ -55,6 +55,7 @@ const MEASUREMENTS: [Measurement; 24] = [
     Measurement { name: "planner", how: planner::HOW, measure: planner::from_nothing },
     Measurement { name: "writes-1", how: writes::HOW, measure: writes::one_voter },
     Measurement { name: "writes-1-p99", how: writes::HOW_P99, measure: writes::one_voter_p99 },
+    Measurement { name: "bare-writes", how: bare::HOW_PUTS, measure: bare::puts },
     Measurement { name: "writes-3", how: writes::HOW_3, measure: writes::three_voters },
     Measurement { name: "writes-3-p99", how: writes::HOW_3_P99, measure: writes::three_voters_p99 },
     Measurement { name: "failover", how: failover::HOW, measure: failover::after_a_kill },

@@ -21,9 +21,9 @@ pub const HOW_3: &str = "the same at the leader of three voters on this machine:
      beside: etcd with three members, with its clients all at its leader or spread over the members, whichever is better";
 pub const HOW_3_P99: &str = "the same run: 99 of 100 calls were answered within; beside: etcd's, in its better way";
 
-const CLIENTS: usize = 64;
-const BYTES: usize = 1 << 10;
-const SPAN: Duration = Duration::from_secs(5);
+pub const CLIENTS: usize = 64;
+pub const BYTES: usize = 1 << 10;
+pub const SPAN: Duration = Duration::from_secs(5);
 /// Versions each client has ready: more than it comes to.
 const READY: usize = 1500;
 
@@ -77,6 +77,11 @@ fn once(
     measure: impl FnOnce() -> Result<Both, Failed>,
 ) -> Result<&'static Both, Failed> {
     run.get_or_init(|| measure().map_err(|e| e.to_string())).as_ref().map_err(|e| e.clone().into())
+}
+
+/// The peer with one member, as the runs of one voter saw it.
+pub fn etcd_alone() -> Result<Taken, Failed> {
+    one()?.1.first().cloned().ok_or_else(|| "etcd was not measured".into())
 }
 
 fn rate((ours, theirs): &Both, times: f64) -> Line {

@@ -1,61 +1,74 @@
 //! A channel between two of the processes: packets over a pair of unix sockets, one of which may carry the end of another.
 
 use crate::message::LONGEST;
+use rustix::buffer::spare_capacity;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair, sockopt,
 };
+use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// One end.
 #[derive(Debug)]
-pub(crate) struct Channel(OwnedFd);
+pub(crate) struct Channel {
+    fd: OwnedFd,
+    /// How long the socket waits for a packet, once it was told.
+    waits: Cell<Option<Option<Duration>>>,
+}
 
 /// A message, and the end of a channel that came with it.
 pub(crate) type WithEnd = (Zeroizing<Vec<u8>>, Option<Channel>);
 
 impl Channel {
+    fn of(fd: OwnedFd) -> Self {
+        Self { fd, waits: Cell::new(None) }
+    }
     /// Both ends; a program that is started inherits neither.
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        Ok((Self(a), Self(b)))
+        Ok((Self::of(a), Self::of(b)))
     }
     /// The end that this process was started with.
     pub(crate) fn stdin() -> io::Result<Self> {
-        Ok(Self(io::stdin().as_fd().try_clone_to_owned()?))
+        Ok(Self::of(io::stdin().as_fd().try_clone_to_owned()?))
     }
     /// As the standard input of a program.
     pub(crate) fn into_stdio(self) -> Stdio {
-        Stdio::from(self.0)
+        Stdio::from(self.fd)
     }
     /// Sends one packet.
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        let sent = rustix::io::retry_on_intr(|| send(&self.0, bytes, SendFlags::NOSIGNAL))?;
+        let sent = rustix::io::retry_on_intr(|| send(&self.fd, bytes, SendFlags::NOSIGNAL))?;
         whole(sent, bytes.len())
     }
     /// Sends one packet, and an end of another channel with it.
     pub(crate) fn send_with(&self, bytes: &[u8], other: &Self) -> io::Result<()> {
-        let fds = [other.0.as_fd()];
+        let fds = [other.fd.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
             return Err(io::Error::other("no room for a descriptor"));
         }
-        let sent = sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        let sent = sendmsg(&self.fd, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
         whole(sent, bytes.len())
     }
     /// The next packet; `None` if the other end is closed, `WouldBlock` if none came in time.
     pub(crate) fn receive(&self, within: Option<Duration>) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        let Some(length) = self.next_length(within)? else { return Ok(None) };
-        let mut bytes = Zeroizing::new(vec![0; length]);
-        let (_, got) = recv(&self.0, bytes.as_mut_slice(), RecvFlags::empty())?;
-        whole(got, length)?;
-        Ok(Some(bytes))
+        // Taken with one call: a signature is worth few of them. Only what was received is wiped.
+        let mut room = Vec::with_capacity(LONGEST + 1);
+        let length = self.waiting(within, |fd| {
+            let (_, length) = recv(fd, spare_capacity(&mut room), RecvFlags::TRUNC)?;
+            Ok(length)
+        })?;
+        let bytes = Zeroizing::new(room.clone());
+        room.as_mut_slice().zeroize();
+        Ok((length > 0).then_some(bytes))
     }
     /// The same, and the end of a channel that came with it.
     pub(crate) fn receive_with(&self, within: Option<Duration>) -> io::Result<Option<WithEnd>> {
@@ -64,13 +77,13 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC;
-        let got = recvmsg(&self.0, &mut [IoSliceMut::new(bytes.as_mut_slice())], &mut control, flags)?;
+        let got = recvmsg(&self.fd, &mut [IoSliceMut::new(bytes.as_mut_slice())], &mut control, flags)?;
         whole(got.bytes, length)?;
         let mut other = None;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 for fd in fds {
-                    other = Some(Self(fd));
+                    other = Some(Self::of(fd));
                 }
             }
         }
@@ -78,22 +91,40 @@ impl Channel {
     }
     /// Waits for a packet and says how long it is, without taking it. Closed is `None`; nothing ever sends an empty packet.
     fn next_length(&self, within: Option<Duration>) -> io::Result<Option<usize>> {
+        let peek = RecvFlags::PEEK | RecvFlags::TRUNC;
+        let length = self.waiting(within, |fd| Ok(recv(fd, &mut [0_u8; 1], peek)?.1))?;
+        Ok((length > 0).then_some(length))
+    }
+    /// What `get` says that the next packet's length is: 0 if the other end is closed.
+    fn waiting(
+        &self,
+        within: Option<Duration>,
+        mut get: impl FnMut(&OwnedFd) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
         let until = within.map(|within| Instant::now() + within);
+        self.wait_so_long(within)?;
         loop {
-            // Zero would mean to wait for ever.
-            let left = until.map(|u| u.saturating_duration_since(Instant::now()).max(Duration::from_micros(1)));
-            sockopt::set_socket_timeout(&self.0, sockopt::Timeout::Recv, left)?;
-            match recv(&self.0, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::TRUNC) {
-                Ok((_, 0)) => return Ok(None),
-                Ok((_, length)) if length > LONGEST => {
+            match get(&self.fd) {
+                Ok(length) if length > LONGEST => {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "sent too long a packet"));
                 }
-                Ok((_, length)) => return Ok(Some(length)),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                Ok(length) => return Ok(length),
+                Err(rustix::io::Errno::INTR) => {
+                    self.wait_so_long(until.map(|u| u.saturating_duration_since(Instant::now())))?;
+                }
+                Err(rustix::io::Errno::CONNRESET) => return Ok(0),
                 Err(e) => return Err(e.into()),
             }
         }
+    }
+    fn wait_so_long(&self, within: Option<Duration>) -> io::Result<()> {
+        // Zero would mean to wait for ever.
+        let within = within.map(|w| w.max(Duration::from_micros(1)));
+        if self.waits.get() != Some(within) {
+            sockopt::set_socket_timeout(&self.fd, sockopt::Timeout::Recv, within)?;
+            self.waits.set(Some(within));
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A cluster whose roots rotate: the keys of all of them, and machines with chains that are verified as anybody would.
 
-use crate::world::{Machine, SoftKey, World, csr};
+use crate::world::{Machine, SoftKey, World};
 use holdfast_pki::bundle::{Admins, follow, verify_bundle_chain};
 use holdfast_pki::chain::{Anchors, ChainError, Peer, Usage, verify_peer};
 use holdfast_pki::issue::IssuerCa;
