@@ -115,31 +115,34 @@ impl Opened {
     }
 }
 
-/// What a voter without a token has in its place: the key is somewhere, and not here.
-struct NoToken;
+/// In the place of a port that cannot be asked: each call says why.
+pub struct Absent(pub &'static str);
 
-impl NoToken {
-    fn says() -> KeyError {
-        KeyError::Unavailable("no token is configured for this voter".to_owned())
+impl Absent {
+    fn says<T>(&self) -> Result<T, KeyError> {
+        Err(KeyError::Unavailable(self.0.to_owned()))
     }
 }
-impl KeyPort for NoToken {
+impl KeyPort for Absent {
     fn generate(&self, _: Purpose, _: &[u8]) -> Result<KeyId, KeyError> {
-        Err(Self::says())
+        self.says()
     }
     fn public(&self, _: &KeyId) -> Result<Vec<u8>, KeyError> {
-        Err(Self::says())
+        self.says()
     }
     fn sign_p256(&self, _: &KeyId, _: &[u8]) -> Result<Vec<u8>, KeyError> {
-        Err(Self::says())
+        self.says()
     }
     fn destroy(&self, _: &KeyId) -> Result<(), KeyError> {
-        Err(Self::says())
+        self.says()
     }
     fn list(&self) -> Result<Vec<KeyId>, KeyError> {
-        Err(Self::says())
+        self.says()
     }
 }
+
+/// What a voter without a token says of keys that are in one: they are somewhere, and not here.
+const NO_TOKEN: &str = "no token is configured for this voter";
 
 fn place(
     port: &Arc<SoftwareKeys>,
@@ -225,7 +228,7 @@ pub fn open(
     // A voter opens and follows also where it could not sign a leaf.
     let issuer = match signer(Purpose::Issuer, &row.key, &row.der)? {
         Some(issuer) => issuer,
-        None => PortSigner::of_certificate(Arc::new(NoToken), KeyId([0; 16]), &row.der)?,
+        None => PortSigner::of_certificate(Arc::new(Absent(NO_TOKEN)), KeyId([0; 16]), &row.der)?,
     };
     let issuer = IssuerCa::open(&row.der, issuer).map_err(|e| Failure::failed("key-port", e.to_string()))?;
     // After a long rest none may be in its window: the newest opens the vault, and is replaced before anything is signed.
