@@ -10,13 +10,28 @@ use super::{DiskError, chain};
 use holdfast_vault_core::WantedSlots;
 use std::path::Path;
 
-/// What the slots file says after [`bring_slots`].
+/// What the slots file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotsNow {
     /// Newest unlock epoch that a slot is sealed to; 0 = none.
     pub unlock_epoch: u64,
     /// Charter version that the recovery slot is sealed for.
     pub recovery_version: u64,
+}
+
+impl SlotsNow {
+    /// As `slots` say.
+    pub fn of(slots: &Slots) -> Self {
+        let mut now = Self { unlock_epoch: 0, recovery_version: 0 };
+        for slot in slots.iter() {
+            match slot.recipient {
+                Recipient::Unlock { epoch } => now.unlock_epoch = now.unlock_epoch.max(epoch),
+                Recipient::Recovery { charter_version } => now.recovery_version = charter_version,
+                Recipient::Plain | Recipient::Credential { .. } | Recipient::Hsm { .. } => {}
+            }
+        }
+        now
+    }
 }
 
 /// Makes the slots of the voter in `dir` what `wanted` says; they are on disk when this returns. Besides, a slot is sealed to the
@@ -73,7 +88,7 @@ fn bring(
         chain::remove(dir)?;
         step("the chain is gone")?;
     }
-    Ok(now(&slots))
+    Ok(SlotsNow::of(&slots))
 }
 
 pub(super) fn load(dir: &Path, keys: &DiskKeys) -> Result<Slots, DiskError> {
@@ -124,18 +139,6 @@ fn is_wanted(r: Recipient, wanted: &WantedSlots, own: Own) -> bool {
         Recipient::Credential { pk } => own.credential.keeps(&pk),
         Recipient::Hsm { token } => own.token == Some(token),
     }
-}
-
-fn now(slots: &Slots) -> SlotsNow {
-    let mut now = SlotsNow { unlock_epoch: 0, recovery_version: 0 };
-    for slot in slots.iter() {
-        match slot.recipient {
-            Recipient::Unlock { epoch } => now.unlock_epoch = now.unlock_epoch.max(epoch),
-            Recipient::Recovery { charter_version } => now.recovery_version = charter_version,
-            Recipient::Plain | Recipient::Credential { .. } | Recipient::Hsm { .. } => {}
-        }
-    }
-    now
 }
 
 #[cfg(test)]
