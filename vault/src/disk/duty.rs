@@ -2,7 +2,7 @@
 //!
 //! Must never: leave a voter without a slot that its operators hold the key of, or drop a slot before the one that takes over is on disk.
 
-use super::credential::{self, Given};
+use super::credential::Given;
 use super::hsm::OwnToken;
 use super::keys::{DiskKeys, Generation};
 use super::slots::{Recipient, Slots};
@@ -38,7 +38,7 @@ impl SlotsNow {
 /// credential that the service manager gave this process, if it gave one, and dropped if it did not. Slots of `token` stay,
 /// those of others go; [`super::hsm::bring_slots`] makes them.
 pub fn bring_slots(dir: &Path, keys: &DiskKeys, wanted: &WantedSlots, token: &OwnToken) -> Result<SlotsNow, DiskError> {
-    let own = Own { credential: credential::Given::now(), token: token.as_ref().map(|t| t.id()) };
+    let own = Own { credential: Given::now(), token: token.as_ref().map(|t| t.id()) };
     bring(dir, keys, wanted, own, &mut |_| Ok(()))
 }
 
@@ -49,24 +49,17 @@ struct Own {
     token: Option<[u8; 16]>,
 }
 
-impl From<Given> for Own {
-    fn from(credential: Given) -> Self {
-        Self { credential, token: None }
-    }
-}
-
 /// `step` is called after each step that is on disk; its error stops there.
 fn bring(
     dir: &Path,
     keys: &DiskKeys,
     wanted: &WantedSlots,
-    own: impl Into<Own>,
+    own: Own,
     step: &mut dyn FnMut(&'static str) -> Result<(), DiskError>,
 ) -> Result<SlotsNow, DiskError> {
     if wanted.unlock.is_empty() && !wanted.plain {
         return Err(DiskError::NoSlot);
     }
-    let own = own.into();
     let _alone = keys.changing();
     let before = load(dir, keys)?;
     let mut slots = load(dir, keys)?;
