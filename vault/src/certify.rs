@@ -32,15 +32,7 @@ impl Cluster {
         let opened = self.opened.load_full();
         let judge = |state: &State, issuer: &IssuerCa<PortSigner>| -> Result<Result<T, Refusal>, Failure> {
             let mut entropy = Entropy::new(random32()?);
-            let leader = Leader {
-                state,
-                keys: &opened.keyring,
-                policies: &self.policies,
-                issuer,
-                lives: &self.config.lives,
-                now: state.time(self.clock.now()),
-            };
-            Ok(f(&leader, &mut entropy))
+            Ok(f(&Leader { issuer, ..self.leader(state, &opened) }, &mut entropy))
         };
         let unsigned = later(&der)?;
         match self.look(|state| judge(state, &unsigned))?? {

@@ -181,15 +181,7 @@ pub async fn with_keys<T: Send + 'static>(
             drive::reopen(&of)?;
         }
         let opened = of.opened.load_full();
-        let leader = Leader {
-            state: &state,
-            keys: &opened.keyring,
-            policies: &of.policies,
-            issuer: &opened.issuer,
-            lives: &of.config.lives,
-            now: state.time(of.clock.now()),
-        };
-        work(&leader, &opened, &mut Entropy::new(random32()?))
+        work(&of.leader(&state, &opened), &opened, &mut Entropy::new(random32()?))
     });
     done.await.map_err(|_| Failure::failed("failed", "a root operation met an error of its own"))?
 }
