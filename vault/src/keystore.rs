@@ -7,7 +7,8 @@ use holdfast_pki::bundle::sec1_of_cert;
 use holdfast_pki::issue::IssuerCa;
 use holdfast_pki::keys::CertSigner;
 use holdfast_transport::failure::Failure;
-use holdfast_types::{Digest, Millis, Secret, VoterId, kind};
+use holdfast_types::{Digest, Millis, Secret, SecretBytes, VoterId, kind};
+use holdfast_vault_core::prepare::AtRest;
 use holdfast_vault_core::{CaKey, Keyring, RootRow, State};
 use holdfast_wire::boxes::{PrivateKey, derive_keypair};
 use holdfast_wire::keys::{Ed25519Key, SignError};
@@ -71,6 +72,35 @@ fn find(port: &dyn KeyPort, sec1: &[u8]) -> Result<Option<KeyId>, KeyError> {
         }
     }
     Ok(None)
+}
+
+/// A CA key of the cluster's own: made, or found if it was made before.
+pub struct NewKey {
+    /// Signs with it.
+    pub signer: PortSigner,
+    /// To be sealed; `None`: it stays in the token.
+    pkcs8: Option<SecretBytes>,
+}
+impl NewKey {
+    /// In `token`, or else in `port`, which is memory.
+    pub fn make(
+        port: &Arc<SoftwareKeys>,
+        token: Option<Arc<dyn KeyPort>>,
+        purpose: Purpose,
+        name: &str,
+    ) -> Result<Self, KeyError> {
+        let name = name.as_bytes();
+        if let Some(token) = token {
+            let id = token.generate(purpose, name)?;
+            return Ok(Self { signer: PortSigner::of(token, id)?, pkcs8: None });
+        }
+        let id = port.generate(purpose, name)?;
+        Ok(Self { signer: PortSigner::new(port, id)?, pkcs8: Some(port.export(&id)?) })
+    }
+    /// Where it rests.
+    pub fn rests(&self) -> AtRest<'_> {
+        self.pkcs8.as_ref().map_or(AtRest::Token, AtRest::Sealed)
+    }
 }
 
 /// Everything that is opened while the voter is unlocked.

@@ -13,15 +13,16 @@ use crate::disk::slots::{Recipient, Slots};
 use crate::failure::{refused, stopped, unproposed};
 use crate::found::{self, VOTER_DIR, disk, store_failed};
 use crate::gate::Phase;
-use crate::keystore::{PortSigner, Term, random32};
+use crate::hsm;
+use crate::keystore::{NewKey, Term, random32};
 use crate::raft::{AuditStore, Node, Options, PeerNetwork, Store, Voter};
 use crate::registry::Registry;
 use crate::run::Daemon;
-use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
+use holdfast_hsm::{Purpose, SoftwareKeys};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
 use holdfast_types::{ClusterId, Secret, VoterId};
-use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, PlannedReset, Resetting};
+use holdfast_vault_core::prepare::{self, FoundingKeys, PlannedReset, Resetting};
 use holdfast_vault_core::{Entropy, Keyring, State, command_voter};
 use holdfast_wire::backup::{Content, Opener, Outline};
 use holdfast_wire::boxes::derive_keypair;
@@ -290,19 +291,14 @@ impl Made {
         let wrong = |_| Failure::refused("bad-key", "the keyring terms do not open what the backup holds");
         keyring.open("stk", &newest.key.name, 1, &newest.key.record).map_err(wrong)?;
         let port = Arc::new(SoftwareKeys::new());
-        let made = |purpose, name: &[u8]| {
-            let id = port.generate(purpose, name)?;
-            Ok::<_, holdfast_hsm::KeyError>((PortSigner::new(&port, id)?, port.export(&id)?))
-        };
-        let failed = |e: holdfast_hsm::KeyError| Failure::failed("key-port", e.to_string());
-        let (root, root_pkcs8) = made(Purpose::Root, b"root/new").map_err(failed)?;
-        let (issuer, issuer_pkcs8) = made(Purpose::Issuer, b"issuer/new").map_err(failed)?;
+        let made = |purpose, name: &str| NewKey::make(&port, None, purpose, name).map_err(|e| hsm::failure(&e));
+        let (root, issuer) = (made(Purpose::Root, "root/new")?, made(Purpose::Issuer, "issuer/new")?);
         let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
         let founding = FoundingKeys {
-            root: &root,
-            root_key: AtRest::Sealed(&root_pkcs8),
-            issuer: &issuer,
-            issuer_key: AtRest::Sealed(&issuer_pkcs8),
+            root: &root.signer,
+            root_key: root.rests(),
+            issuer: &issuer.signer,
+            issuer_key: issuer.rests(),
             stk: &stk,
         };
         let bad = |e: String| Failure::failed("corrupt", e);
