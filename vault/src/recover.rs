@@ -24,7 +24,7 @@ use holdfast_transport::keys::PrivateKey;
 use holdfast_types::{ClusterId, Secret, VoterId};
 use holdfast_vault_core::prepare::{self, FoundingKeys, PlannedReset, Resetting};
 use holdfast_vault_core::{Entropy, Keyring, State, command_voter};
-use holdfast_wire::backup::{Content, Opener, Outline};
+use holdfast_wire::backup::{Content, Opener, Outline, StreamKey};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::charter::CharterChain;
 use holdfast_wire::keys::Ed25519Key;
@@ -64,18 +64,19 @@ pub async fn recover(daemon: Arc<Daemon>, mut inbound: Streaming<v1::RecoverPart
     let Some(recover_part::Part::Head(mut request)) = next(&mut inbound, PATIENCE).await? else {
         return Err(malformed("a recovery begins with its head"));
     };
+    // Whichever way it goes, the request keeps no key.
+    let (key, terms) = (stream_key_of(&mut request), terms_of(&mut request));
     if request.from_survivor {
         return survivor::recover(&daemon, &request, &mut inbound, &tx).await;
     }
     if !matches!(*daemon.gate.phase(), Phase::Uninitialized) {
-        request.stream_key.zeroize();
-        drop(terms_of(&mut request));
         let f = Failure::changed("already-initialized", "this vault has a cluster already: nothing was changed");
         return Err(f.help("bring a cluster back with an empty state directory"));
     }
+    let given = (key?, terms?);
     let state_dir = daemon.config.state_dir.clone();
     found::clean(&state_dir)?;
-    let done = rebuild(&daemon, &state_dir, request, &mut inbound, &tx).await;
+    let done = rebuild(&daemon, &state_dir, &request, given, &mut inbound, &tx).await;
     let new = match done {
         Ok(Some(new)) => new,
         Ok(None) => return found::clean(&state_dir),
@@ -130,15 +131,12 @@ async fn send(tx: &Replies, step: recover_reply::Step) -> Result<(), Failure> {
 async fn rebuild(
     daemon: &Daemon,
     state_dir: &Path,
-    mut request: v1::RecoverHead,
+    request: &v1::RecoverHead,
+    (key, terms): (StreamKey, Vec<Term>),
     inbound: &mut Streaming<v1::RecoverPart>,
     tx: &Replies,
 ) -> Result<Option<found::Founded>, Failure> {
-    let key = Secret::from_slice(&request.stream_key).ok_or_else(|| malformed("a stream's key has 32 bytes"));
-    request.stream_key.zeroize();
-    let terms = terms_of(&mut request);
-    let (key, terms) = (key?, terms?);
-    let unlock_pk = unlock_of(&request)?;
+    let unlock_pk = unlock_of(request)?;
     let dir = found::making(state_dir)?;
     let Some(recover_part::Part::Backup(first)) = next(inbound, PATIENCE).await? else {
         return Err(malformed("a recovery goes on with a backup"));
@@ -175,7 +173,7 @@ async fn rebuild(
     let state_bytes = content.finish().map_err(refuse)?;
     let made = made.ok_or_else(|| malformed("the backup holds no state"))?;
     made.check(&head, outline)?;
-    let planned = made.plan(daemon, &request, terms, head.checkpoint)?;
+    let planned = made.plan(daemon, request, terms, head.checkpoint)?;
     let plan =
         v1::ResetPlan { reset: Some(planned.document().clone()), found: made.words(), ..v1::ResetPlan::default() };
     send(tx, recover_reply::Step::Plan(plan)).await?;
@@ -187,7 +185,14 @@ async fn rebuild(
     Ok(Some(found::Founded { slots, disk_key }))
 }
 
-/// The terms that came with a request, which keeps none of them, however the recovery ends.
+/// The key of the backup's stream that came with a request, which does not keep it.
+fn stream_key_of(request: &mut v1::RecoverHead) -> Result<StreamKey, Failure> {
+    let key = Secret::from_slice(&request.stream_key);
+    request.stream_key.zeroize();
+    key.ok_or_else(|| malformed("a stream's key has 32 bytes"))
+}
+
+/// The terms that came with a request, which keeps none of them.
 fn terms_of(request: &mut v1::RecoverHead) -> Result<Vec<Term>, Failure> {
     let given = std::mem::take(&mut request.terms).into_iter().map(|mut t| {
         let key = Secret::from_slice(&t.key);
