@@ -95,16 +95,18 @@ pub fn making(state_dir: &Path) -> Result<PathBuf, Failure> {
 
 /// Puts a disk that is made in its place; it is there for good when this returns.
 pub fn put_in_place(dir: &Path, state_dir: &Path) -> Result<(), Failure> {
-    let made = std::fs::File::open(dir).and_then(|d| d.sync_all());
-    made.map_err(|e| io("sync the voter's directory", &e))?;
-    move_within(state_dir, dir, &state_dir.join(VOTER_DIR))
+    put(dir, state_dir, VOTER_DIR)
 }
 
 /// Lays a voter that is made beside the one that is there: from here on the next start puts it in place.
 pub fn put_beside(dir: &Path, state_dir: &Path, era: u64) -> Result<(), Failure> {
+    put(dir, state_dir, &format!("{NEXT_PREFIX}{era}"))
+}
+
+fn put(dir: &Path, state_dir: &Path, name: &str) -> Result<(), Failure> {
     let made = std::fs::File::open(dir).and_then(|d| d.sync_all());
     made.map_err(|e| io("sync the voter's directory", &e))?;
-    move_within(state_dir, dir, &state_dir.join(format!("{NEXT_PREFIX}{era}")))
+    move_within(state_dir, dir, &state_dir.join(name))
 }
 
 /// Puts a voter of the next era in place, if one waits. The one before is kept beside it. Cut off at any point, the next start
