@@ -4,8 +4,8 @@
 use crate::cluster::Cluster;
 use crate::drive;
 use crate::failure::refused;
-use crate::keystore::{PortSigner, random32};
-use holdfast_hsm::{KeyError, KeyId, KeyPort, Purpose};
+use crate::keystore::{Absent, PortSigner, random32};
+use holdfast_hsm::KeyId;
 use holdfast_pki::issue::IssuerCa;
 use holdfast_transport::failure::Failure;
 use holdfast_vault_core::prepare::Leader;
@@ -15,35 +15,9 @@ use std::sync::Arc;
 /// What is said in place of a signature while the state is held.
 const LATER: &str = "the token is asked once the state is let go";
 
-/// The token while the state is held: nobody.
-struct Later;
-
-impl Later {
-    fn says() -> KeyError {
-        KeyError::Unavailable(LATER.to_owned())
-    }
-}
-impl KeyPort for Later {
-    fn generate(&self, _: Purpose, _: &[u8]) -> Result<KeyId, KeyError> {
-        Err(Self::says())
-    }
-    fn public(&self, _: &KeyId) -> Result<Vec<u8>, KeyError> {
-        Err(Self::says())
-    }
-    fn sign_p256(&self, _: &KeyId, _: &[u8]) -> Result<Vec<u8>, KeyError> {
-        Err(Self::says())
-    }
-    fn destroy(&self, _: &KeyId) -> Result<(), KeyError> {
-        Err(Self::says())
-    }
-    fn list(&self) -> Result<Vec<KeyId>, KeyError> {
-        Err(Self::says())
-    }
-}
-
 /// The issuer, which says that it signs later.
 fn later(der: &[u8]) -> Result<IssuerCa<PortSigner>, Failure> {
-    let signer = PortSigner::of_certificate(Arc::new(Later), KeyId([0; 16]), der)?;
+    let signer = PortSigner::of_certificate(Arc::new(Absent(LATER)), KeyId([0; 16]), der)?;
     IssuerCa::open(der, signer).map_err(|e| Failure::failed("key-port", e.to_string()))
 }
 
@@ -58,15 +32,7 @@ impl Cluster {
         let opened = self.opened.load_full();
         let judge = |state: &State, issuer: &IssuerCa<PortSigner>| -> Result<Result<T, Refusal>, Failure> {
             let mut entropy = Entropy::new(random32()?);
-            let leader = Leader {
-                state,
-                keys: &opened.keyring,
-                policies: &self.policies,
-                issuer,
-                lives: &self.config.lives,
-                now: state.time(self.clock.now()),
-            };
-            Ok(f(&leader, &mut entropy))
+            Ok(f(&Leader { issuer, ..self.leader(state, &opened) }, &mut entropy))
         };
         let unsigned = later(&der)?;
         match self.look(|state| judge(state, &unsigned))?? {
@@ -81,7 +47,7 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_hsm::SoftwareKeys;
+    use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
     use holdfast_pki::issue::{ISSUER_LIFE, ROOT_LIFE, RootCa, new_root};
     use holdfast_pki::keys::{CertSigner as _, SubjectKey};
     use holdfast_types::{ClusterId, Millis, Role, SpiffeId, TrustDomain};

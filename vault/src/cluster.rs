@@ -147,17 +147,19 @@ impl Cluster {
         }
         let opened = self.opened.load();
         let mut entropy = Entropy::new(random32()?);
-        self.look(|state| {
-            let leader = Leader {
-                state,
-                keys: &opened.keyring,
-                policies: &self.policies,
-                issuer: &opened.issuer,
-                lives: &self.config.lives,
-                now: state.time(self.clock.now()),
-            };
-            f(&leader, &mut entropy).map_err(refused)
-        })?
+        self.look(|state| f(&self.leader(state, &opened), &mut entropy).map_err(refused))?
+    }
+
+    /// What the core's preparations are given: `state`, and what is open here.
+    pub fn leader<'a>(&'a self, state: &'a State, opened: &'a Opened) -> Leader<'a> {
+        Leader {
+            state,
+            keys: &opened.keyring,
+            policies: &self.policies,
+            issuer: &opened.issuer,
+            lives: &self.config.lives,
+            now: state.time(self.clock.now()),
+        }
     }
 
     /// Proposes what was prepared, and releases what it holds once it is committed.

@@ -39,6 +39,12 @@ pub fn unknown() -> Failure {
         .help("join again with a new token")
 }
 
+/// The answer to a machine whose identity was quarantined by its own request.
+pub fn fork() -> Failure {
+    Failure::refused("identity-fork", "two keys claim this identity; it is quarantined")
+        .help("see holdfast node release, or remove it and join again with a new token")
+}
+
 /// A refusal of the core, as it is sent.
 pub fn refused(r: Refusal) -> Failure {
     let mut f = Failure::new(kind(r.code), r.code.as_str(), r.to_string());

@@ -5,14 +5,14 @@ use crate::disk::slots::{Recipient, Slots};
 use crate::disk::{DiskError, keys};
 use crate::failure::{WHOLE, refused, unproposed};
 use crate::hsm::{self, Token};
-use crate::keystore::{PortSigner, random32};
+use crate::keystore::{NewKey, random32};
 use crate::raft::{Options, PeerNetwork, Store, Voter};
 use crate::registry::Registry;
-use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
+use holdfast_hsm::{KeyPort, Purpose, SoftwareKeys};
 use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::keys::PrivateKey;
 use holdfast_types::{Secret, SecretBytes, VoterId};
-use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, Lives};
+use holdfast_vault_core::prepare::{self, FoundingKeys, Lives};
 use holdfast_vault_core::{CaKey, Command, Entropy, Keyring, UnlockKey, command_voter};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::keys::Ed25519Key;
@@ -47,7 +47,7 @@ pub(crate) fn disk(e: DiskError) -> Failure {
     let (code, help) = match &e {
         DiskError::NoCredential => ("no-slot", CREDENTIAL),
         DiskError::BadCredential(_) => ("bad-key", CREDENTIAL),
-        DiskError::Token(e) => return crate::hsm::failure(e),
+        DiskError::Token(e) => return hsm::failure(e),
         DiskError::BadKey => ("bad-key", "use the current unlock key or the recovery key of this cluster"),
         DiskError::NoSlot => ("no-slot", "use a key of a kind that this voter has a slot for"),
         DiskError::OtherCluster { .. } => ("wrong-cluster", WHOLE),
@@ -95,16 +95,18 @@ pub fn making(state_dir: &Path) -> Result<PathBuf, Failure> {
 
 /// Puts a disk that is made in its place; it is there for good when this returns.
 pub fn put_in_place(dir: &Path, state_dir: &Path) -> Result<(), Failure> {
-    let made = std::fs::File::open(dir).and_then(|d| d.sync_all());
-    made.map_err(|e| io("sync the voter's directory", &e))?;
-    move_within(state_dir, dir, &state_dir.join(VOTER_DIR))
+    put(dir, state_dir, VOTER_DIR)
 }
 
 /// Lays a voter that is made beside the one that is there: from here on the next start puts it in place.
 pub fn put_beside(dir: &Path, state_dir: &Path, era: u64) -> Result<(), Failure> {
+    put(dir, state_dir, &format!("{NEXT_PREFIX}{era}"))
+}
+
+fn put(dir: &Path, state_dir: &Path, name: &str) -> Result<(), Failure> {
     let made = std::fs::File::open(dir).and_then(|d| d.sync_all());
     made.map_err(|e| io("sync the voter's directory", &e))?;
-    move_within(state_dir, dir, &state_dir.join(format!("{NEXT_PREFIX}{era}")))
+    move_within(state_dir, dir, &state_dir.join(name))
 }
 
 /// Puts a voter of the next era in place, if one waits. The one before is kept beside it. Cut off at any point, the next start
@@ -195,35 +197,6 @@ fn wanted_token<'a>(token: Option<&'a Arc<Token>>, uri: &str) -> Result<Option<&
     Err(Failure::invalid("invalid-input", "this voter's token is another one").help(HELP))
 }
 
-/// A CA key that was made.
-struct Made {
-    signer: PortSigner,
-    /// To be sealed; `None`: it stays in the token.
-    pkcs8: Option<SecretBytes>,
-}
-
-impl Made {
-    fn new(
-        port: &Arc<SoftwareKeys>,
-        token: Option<&Arc<Token>>,
-        purpose: Purpose,
-        name: &str,
-    ) -> Result<Self, Failure> {
-        let name = name.as_bytes();
-        if let Some(token) = token {
-            let signer = token.generate(purpose, name).and_then(|id| PortSigner::new(token, id));
-            return Ok(Self { signer: signer.map_err(|e| hsm::failure(&e))?, pkcs8: None });
-        }
-        let made = port.generate(purpose, name).and_then(|id| Ok((PortSigner::new(port, id)?, port.export(&id)?)));
-        let (signer, pkcs8) = made.map_err(|e| Failure::failed("key-port", e.to_string()))?;
-        Ok(Self { signer, pkcs8: Some(pkcs8) })
-    }
-
-    fn rests(&self) -> AtRest<'_> {
-        self.pkcs8.as_ref().map_or(AtRest::Token, AtRest::Sealed)
-    }
-}
-
 /// Several clusters may share a token: what is in it bears the cluster's name.
 fn name_in_token(key: &mut CaKey, name: &str) {
     if let CaKey::Token(n) = key {
@@ -243,8 +216,12 @@ pub fn first_command(
     let short: String = cluster.hex().chars().take(16).collect();
     let (root_name, issuer_name) = (format!("root/{short}"), format!("issuer/{short}"));
     let port = Arc::new(SoftwareKeys::new());
-    let root = Made::new(&port, token, Purpose::Root, &root_name)?;
-    let issuer = Made::new(&port, token.filter(|t| t.makes_issuers()), Purpose::Issuer, &issuer_name)?;
+    let made = |token: Option<&Arc<Token>>, purpose, name: &str| {
+        let token = token.map(|t| Arc::clone(t) as Arc<dyn KeyPort>);
+        NewKey::make(&port, token, purpose, name).map_err(|e| hsm::failure(&e))
+    };
+    let root = made(token, Purpose::Root, &root_name)?;
+    let issuer = made(token.filter(|t| t.makes_issuers()), Purpose::Issuer, &issuer_name)?;
     let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
     let keyring = Keyring::new(cluster, 1, Secret::take(&mut random32()?), Secret::take(&mut random32()?));
     let made = FoundingKeys {

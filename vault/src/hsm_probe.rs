@@ -2,11 +2,14 @@
 //! input; the answer goes to standard output as TOML. A process of its own: the module is code of others.
 
 use crate::harden;
+use crate::hsm::pin::read_most;
 use holdfast_hsm::probe::{Probe, probe};
 use holdfast_hsm::{KeyError, Uri};
 use holdfast_types::SecretBytes;
 use serde::Serialize;
-use std::io::{Read as _, Write as _};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 /// The first argument that makes this program a probe.
@@ -54,19 +57,11 @@ fn answer() -> Result<Probe, Told> {
 
 /// The PIN; nothing, if none is given.
 fn pin() -> Result<Option<SecretBytes>, String> {
-    let (mut all, mut filled) = (vec![0_u8; MOST], 0);
-    while let Some(rest) = all.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match std::io::stdin().lock().read(rest) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(format!("cannot read the PIN: {e}")),
-        }
-    }
-    let mut pin = SecretBytes::new(all);
-    if filled == MOST {
+    // Not by the library's own handle, whose buffer would keep a copy.
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    let pin = stdin.and_then(|stdin| read_most(&stdin, MOST)).map_err(|e| format!("cannot read the PIN: {e}"))?;
+    if pin.len() == MOST {
         return Err("the PIN is longer than that of any token".to_owned());
     }
-    pin.truncate(filled);
     Ok((!pin.is_empty()).then_some(pin))
 }

@@ -5,8 +5,8 @@
 //! with the same keys, with neither token nor address: the keys beside the unix socket, if that is in memory, the rest in
 //! `joining/`.
 //!
-//! Must never: leave keys on a disk in clear where there is a place in memory for them, send anything to a server that the token's anchor does not prove, or make a disk by a charter that does not
-//! follow from the cluster's name.
+//! Must never: leave keys on a disk in clear where there is a place in memory for them, send anything to a server that the
+//! token's anchor does not prove, or make a disk by a charter that does not follow from the cluster's name.
 
 use crate::disk::ident::Ident;
 use crate::disk::keys;

@@ -7,7 +7,8 @@ use holdfast_pki::bundle::sec1_of_cert;
 use holdfast_pki::issue::IssuerCa;
 use holdfast_pki::keys::CertSigner;
 use holdfast_transport::failure::Failure;
-use holdfast_types::{Digest, Millis, Secret, VoterId, kind};
+use holdfast_types::{Digest, Millis, Secret, SecretBytes, VoterId, kind};
+use holdfast_vault_core::prepare::AtRest;
 use holdfast_vault_core::{CaKey, Keyring, RootRow, State};
 use holdfast_wire::boxes::{PrivateKey, derive_keypair};
 use holdfast_wire::keys::{Ed25519Key, SignError};
@@ -73,6 +74,35 @@ fn find(port: &dyn KeyPort, sec1: &[u8]) -> Result<Option<KeyId>, KeyError> {
     Ok(None)
 }
 
+/// A CA key of the cluster's own: made, or found if it was made before.
+pub struct NewKey {
+    /// Signs with it.
+    pub signer: PortSigner,
+    /// To be sealed; `None`: it stays in the token.
+    pkcs8: Option<SecretBytes>,
+}
+impl NewKey {
+    /// In `token`, or else in `port`, which is memory.
+    pub fn make(
+        port: &Arc<SoftwareKeys>,
+        token: Option<Arc<dyn KeyPort>>,
+        purpose: Purpose,
+        name: &str,
+    ) -> Result<Self, KeyError> {
+        let name = name.as_bytes();
+        if let Some(token) = token {
+            let id = token.generate(purpose, name)?;
+            return Ok(Self { signer: PortSigner::of(token, id)?, pkcs8: None });
+        }
+        let id = port.generate(purpose, name)?;
+        Ok(Self { signer: PortSigner::new(port, id)?, pkcs8: Some(port.export(&id)?) })
+    }
+    /// Where it rests.
+    pub fn rests(&self) -> AtRest<'_> {
+        self.pkcs8.as_ref().map_or(AtRest::Token, AtRest::Sealed)
+    }
+}
+
 /// Everything that is opened while the voter is unlocked.
 pub struct Opened {
     /// The keyring.
@@ -115,31 +145,34 @@ impl Opened {
     }
 }
 
-/// What a voter without a token has in its place: the key is somewhere, and not here.
-struct NoToken;
+/// In the place of a port that cannot be asked: each call says why.
+pub struct Absent(pub &'static str);
 
-impl NoToken {
-    fn says() -> KeyError {
-        KeyError::Unavailable("no token is configured for this voter".to_owned())
+impl Absent {
+    fn says<T>(&self) -> Result<T, KeyError> {
+        Err(KeyError::Unavailable(self.0.to_owned()))
     }
 }
-impl KeyPort for NoToken {
+impl KeyPort for Absent {
     fn generate(&self, _: Purpose, _: &[u8]) -> Result<KeyId, KeyError> {
-        Err(Self::says())
+        self.says()
     }
     fn public(&self, _: &KeyId) -> Result<Vec<u8>, KeyError> {
-        Err(Self::says())
+        self.says()
     }
     fn sign_p256(&self, _: &KeyId, _: &[u8]) -> Result<Vec<u8>, KeyError> {
-        Err(Self::says())
+        self.says()
     }
     fn destroy(&self, _: &KeyId) -> Result<(), KeyError> {
-        Err(Self::says())
+        self.says()
     }
     fn list(&self) -> Result<Vec<KeyId>, KeyError> {
-        Err(Self::says())
+        self.says()
     }
 }
+
+/// What a voter without a token says of keys that are in one: they are somewhere, and not here.
+const NO_TOKEN: &str = "no token is configured for this voter";
 
 fn place(
     port: &Arc<SoftwareKeys>,
@@ -225,7 +258,7 @@ pub fn open(
     // A voter opens and follows also where it could not sign a leaf.
     let issuer = match signer(Purpose::Issuer, &row.key, &row.der)? {
         Some(issuer) => issuer,
-        None => PortSigner::of_certificate(Arc::new(NoToken), KeyId([0; 16]), &row.der)?,
+        None => PortSigner::of_certificate(Arc::new(Absent(NO_TOKEN)), KeyId([0; 16]), &row.der)?,
     };
     let issuer = IssuerCa::open(&row.der, issuer).map_err(|e| Failure::failed("key-port", e.to_string()))?;
     // After a long rest none may be in its window: the newest opens the vault, and is replaced before anything is signed.

@@ -50,7 +50,7 @@ use tonic::service::Routes;
 
 /// How long `unlock` of one of several voters waits for all of it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks whether leaves of the log are missing.
+/// Between two looks whether a voter that was alone is so still.
 const FILL_AGAIN: Duration = Duration::from_secs(60);
 /// Largest message of a caller: a secret of 500 KiB in its box, with room.
 const MAX_MESSAGE: usize = 4 << 20;

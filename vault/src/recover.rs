@@ -13,17 +13,18 @@ use crate::disk::slots::{Recipient, Slots};
 use crate::failure::{refused, stopped, unproposed};
 use crate::found::{self, VOTER_DIR, disk, store_failed};
 use crate::gate::Phase;
-use crate::keystore::{PortSigner, Term, random32};
+use crate::hsm;
+use crate::keystore::{NewKey, Term, random32};
 use crate::raft::{AuditStore, Node, Options, PeerNetwork, Store, Voter};
 use crate::registry::Registry;
 use crate::run::Daemon;
-use holdfast_hsm::{KeyPort as _, Purpose, SoftwareKeys};
+use holdfast_hsm::{Purpose, SoftwareKeys};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
 use holdfast_types::{ClusterId, Secret, VoterId};
-use holdfast_vault_core::prepare::{self, AtRest, FoundingKeys, PlannedReset, Resetting};
+use holdfast_vault_core::prepare::{self, FoundingKeys, PlannedReset, Resetting};
 use holdfast_vault_core::{Entropy, Keyring, State, command_voter};
-use holdfast_wire::backup::{Content, Opener, Outline};
+use holdfast_wire::backup::{Content, Opener, Outline, StreamKey};
 use holdfast_wire::boxes::derive_keypair;
 use holdfast_wire::charter::CharterChain;
 use holdfast_wire::keys::Ed25519Key;
@@ -63,18 +64,19 @@ pub async fn recover(daemon: Arc<Daemon>, mut inbound: Streaming<v1::RecoverPart
     let Some(recover_part::Part::Head(mut request)) = next(&mut inbound, PATIENCE).await? else {
         return Err(malformed("a recovery begins with its head"));
     };
+    // Whichever way it goes, the request keeps no key.
+    let (key, terms) = (stream_key_of(&mut request), terms_of(&mut request));
     if request.from_survivor {
         return survivor::recover(&daemon, &request, &mut inbound, &tx).await;
     }
     if !matches!(*daemon.gate.phase(), Phase::Uninitialized) {
-        request.stream_key.zeroize();
-        drop(terms_of(&mut request));
         let f = Failure::changed("already-initialized", "this vault has a cluster already: nothing was changed");
         return Err(f.help("bring a cluster back with an empty state directory"));
     }
+    let given = (key?, terms?);
     let state_dir = daemon.config.state_dir.clone();
     found::clean(&state_dir)?;
-    let done = rebuild(&daemon, &state_dir, request, &mut inbound, &tx).await;
+    let done = rebuild(&daemon, &state_dir, &request, given, &mut inbound, &tx).await;
     let new = match done {
         Ok(Some(new)) => new,
         Ok(None) => return found::clean(&state_dir),
@@ -129,15 +131,12 @@ async fn send(tx: &Replies, step: recover_reply::Step) -> Result<(), Failure> {
 async fn rebuild(
     daemon: &Daemon,
     state_dir: &Path,
-    mut request: v1::RecoverHead,
+    request: &v1::RecoverHead,
+    (key, terms): (StreamKey, Vec<Term>),
     inbound: &mut Streaming<v1::RecoverPart>,
     tx: &Replies,
 ) -> Result<Option<found::Founded>, Failure> {
-    let key = Secret::from_slice(&request.stream_key).ok_or_else(|| malformed("a stream's key has 32 bytes"));
-    request.stream_key.zeroize();
-    let terms = terms_of(&mut request);
-    let (key, terms) = (key?, terms?);
-    let unlock_pk = unlock_of(&request)?;
+    let unlock_pk = unlock_of(request)?;
     let dir = found::making(state_dir)?;
     let Some(recover_part::Part::Backup(first)) = next(inbound, PATIENCE).await? else {
         return Err(malformed("a recovery goes on with a backup"));
@@ -174,7 +173,7 @@ async fn rebuild(
     let state_bytes = content.finish().map_err(refuse)?;
     let made = made.ok_or_else(|| malformed("the backup holds no state"))?;
     made.check(&head, outline)?;
-    let planned = made.plan(daemon, &request, terms, head.checkpoint)?;
+    let planned = made.plan(daemon, request, terms, head.checkpoint)?;
     let plan =
         v1::ResetPlan { reset: Some(planned.document().clone()), found: made.words(), ..v1::ResetPlan::default() };
     send(tx, recover_reply::Step::Plan(plan)).await?;
@@ -186,7 +185,14 @@ async fn rebuild(
     Ok(Some(found::Founded { slots, disk_key }))
 }
 
-/// The terms that came with a request, which keeps none of them, however the recovery ends.
+/// The key of the backup's stream that came with a request, which does not keep it.
+fn stream_key_of(request: &mut v1::RecoverHead) -> Result<StreamKey, Failure> {
+    let key = Secret::from_slice(&request.stream_key);
+    request.stream_key.zeroize();
+    key.ok_or_else(|| malformed("a stream's key has 32 bytes"))
+}
+
+/// The terms that came with a request, which keeps none of them.
 fn terms_of(request: &mut v1::RecoverHead) -> Result<Vec<Term>, Failure> {
     let given = std::mem::take(&mut request.terms).into_iter().map(|mut t| {
         let key = Secret::from_slice(&t.key);
@@ -290,19 +296,14 @@ impl Made {
         let wrong = |_| Failure::refused("bad-key", "the keyring terms do not open what the backup holds");
         keyring.open("stk", &newest.key.name, 1, &newest.key.record).map_err(wrong)?;
         let port = Arc::new(SoftwareKeys::new());
-        let made = |purpose, name: &[u8]| {
-            let id = port.generate(purpose, name)?;
-            Ok::<_, holdfast_hsm::KeyError>((PortSigner::new(&port, id)?, port.export(&id)?))
-        };
-        let failed = |e: holdfast_hsm::KeyError| Failure::failed("key-port", e.to_string());
-        let (root, root_pkcs8) = made(Purpose::Root, b"root/new").map_err(failed)?;
-        let (issuer, issuer_pkcs8) = made(Purpose::Issuer, b"issuer/new").map_err(failed)?;
+        let made = |purpose, name: &str| NewKey::make(&port, None, purpose, name).map_err(|e| hsm::failure(&e));
+        let (root, issuer) = (made(Purpose::Root, "root/new")?, made(Purpose::Issuer, "issuer/new")?);
         let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
         let founding = FoundingKeys {
-            root: &root,
-            root_key: AtRest::Sealed(&root_pkcs8),
-            issuer: &issuer,
-            issuer_key: AtRest::Sealed(&issuer_pkcs8),
+            root: &root.signer,
+            root_key: root.rests(),
+            issuer: &issuer.signer,
+            issuer_key: issuer.rests(),
             stk: &stk,
         };
         let bad = |e: String| Failure::failed("corrupt", e);

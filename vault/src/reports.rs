@@ -9,7 +9,7 @@ use crate::disk::duty::{SlotsNow, bring_slots};
 use crate::disk::hsm;
 use crate::disk::ident::Ident;
 use crate::disk::rotation::{replace_disk_key, resume};
-use crate::disk::slots::{Recipient, Slots};
+use crate::disk::slots::Slots;
 use crate::failure::stopped;
 use crate::found::disk;
 use crate::hsm::Token;
@@ -66,15 +66,7 @@ fn identify(standing: &Standing, ident: &Ident) -> Result<(), Failure> {
 
 /// What the slots file says now.
 fn slots_now(standing: &Standing) -> Result<SlotsNow, Failure> {
-    let mut now = SlotsNow { unlock_epoch: 0, recovery_version: 0 };
-    for slot in Slots::load(&standing.dir).map_err(disk)?.iter() {
-        match slot.recipient {
-            Recipient::Unlock { epoch } => now.unlock_epoch = now.unlock_epoch.max(epoch),
-            Recipient::Recovery { charter_version } => now.recovery_version = charter_version,
-            Recipient::Plain | Recipient::Credential { .. } | Recipient::Hsm { .. } => {}
-        }
-    }
-    Ok(now)
+    Slots::load(&standing.dir).map(|slots| SlotsNow::of(&slots)).map_err(disk)
 }
 
 /// Tells every other voter where this one is, until one of them has passed it on: the leader reaches it nowhere else. Who

@@ -18,14 +18,14 @@ use ends::destroy_keys;
 use crate::cluster::Cluster;
 use crate::drive;
 use crate::failure::refused;
-use crate::keystore::{Opened, PortSigner, random32};
+use crate::keystore::{NewKey, Opened, PortSigner, random32};
 use crate::registry::Events;
-use holdfast_hsm::{KeyError, KeyId, KeyPort as _, Purpose};
+use holdfast_hsm::{KeyError, KeyId, Purpose};
 use holdfast_pki::issue::ROOT_LIFE;
 use holdfast_pki::keys::CertSigner;
 use holdfast_transport::failure::Failure;
-use holdfast_types::{Digest, Secret, SecretBytes};
-use holdfast_vault_core::prepare::{self, AtRest, Leader, RootMaterial};
+use holdfast_types::{Digest, Secret};
+use holdfast_vault_core::prepare::{self, Leader, RootMaterial};
 use holdfast_vault_core::{CaKey, Command, Entropy, Event, Prepared, RootKind, RootStep, RootTarget, State};
 use holdfast_wire::keys::Ed25519Key;
 use std::collections::BTreeMap;
@@ -181,15 +181,7 @@ pub async fn with_keys<T: Send + 'static>(
             drive::reopen(&of)?;
         }
         let opened = of.opened.load_full();
-        let leader = Leader {
-            state: &state,
-            keys: &opened.keyring,
-            policies: &of.policies,
-            issuer: &opened.issuer,
-            lives: &of.config.lives,
-            now: state.time(of.clock.now()),
-        };
-        work(&leader, &opened, &mut Entropy::new(random32()?))
+        work(&of.leader(&state, &opened), &opened, &mut Entropy::new(random32()?))
     });
     done.await.map_err(|_| Failure::failed("failed", "a root operation met an error of its own"))?
 }
@@ -199,30 +191,10 @@ pub fn port(e: KeyError) -> Failure {
     crate::hsm::failure(&e)
 }
 
-/// A key that was made here.
-pub struct Made {
-    /// Signs with it.
-    pub signer: PortSigner,
-    /// To be sealed; `None`: it is in the token.
-    pkcs8: Option<SecretBytes>,
-}
-impl Made {
-    /// Where it rests.
-    pub fn rests(&self) -> AtRest<'_> {
-        self.pkcs8.as_ref().map_or(AtRest::Token, AtRest::Sealed)
-    }
-}
-
 /// A key of the cluster's, in the token or in memory: made, or found if it was made before.
-pub fn generate(opened: &Opened, purpose: Purpose, name: &str, in_token: bool) -> Result<Made, Failure> {
-    if in_token {
-        let token = opened.token.as_ref().ok_or_else(no_token)?;
-        let id = token.generate(purpose, name.as_bytes()).map_err(port)?;
-        return Ok(Made { signer: PortSigner::of(Arc::clone(token), id).map_err(port)?, pkcs8: None });
-    }
-    let id = opened.port.generate(purpose, name.as_bytes()).map_err(port)?;
-    let pkcs8 = Some(opened.port.export(&id).map_err(port)?);
-    Ok(Made { signer: PortSigner::new(&opened.port, id).map_err(port)?, pkcs8 })
+pub fn generate(opened: &Opened, purpose: Purpose, name: &str, in_token: bool) -> Result<NewKey, Failure> {
+    let token = in_token.then(|| opened.token.clone().ok_or_else(no_token)).transpose()?;
+    NewKey::make(&opened.port, token, purpose, name).map_err(port)
 }
 
 /// The same with the key as the state keeps it.

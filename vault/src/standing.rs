@@ -300,7 +300,7 @@ impl Standing {
         matches!(row, Ok(Some(VoterState::Evicted)))
     }
 
-    /// Hands leadership to another voter: one that was evicted does nothing with it.
+    /// Hands leadership to another voter: one that was evicted, or cannot open its keyring, does nothing with it.
     pub async fn lead_no_more(&self) {
         let matched = self.voter.matched();
         let stay = self.voter.members().voters_to_be().into_iter().filter(|v| *v != self.id);

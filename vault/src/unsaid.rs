@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Most numbers of voters that one report names.
 pub const MOST: usize = 16;
-/// For so long a voter that spoke as another is warned of.
+/// For so long whoever was seen is warned of.
 const WARNED: Duration = Duration::from_secs(3600);
 
 /// What is to be told.
@@ -85,42 +85,36 @@ impl Unsaid {
     }
 }
 
-/// Voters that spoke as another, as the leader was told lately.
-#[derive(Debug, Default)]
-pub struct Impostors(Mutex<BTreeMap<VoterId, Instant>>);
+/// Who was told of lately.
+#[derive(Debug)]
+pub struct Lately<K>(Mutex<BTreeMap<K, Instant>>);
 
-impl Impostors {
-    /// Voter `id` was seen.
-    pub fn seen(&self, id: VoterId, now: Instant) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now);
-    }
-
-    /// Those to be warned of.
-    pub fn lately(&self, now: Instant) -> Vec<VoterId> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = seen.iter().filter(|(_, at)| now.saturating_duration_since(**at) < WARNED);
-        lately.map(|(id, _)| *id).collect()
-    }
-}
+/// Voters that spoke as another, as the leader was told.
+pub type Impostors = Lately<VoterId>;
 
 /// What a node says of a vault whose statuses are older than what it has seen.
 pub const SET_BACK: &str = "status-set-back";
 
-/// Nodes that said so lately: all voters were put back to where they were, without a new era.
-#[derive(Debug, Default)]
-pub struct Remembered(Mutex<BTreeMap<String, Instant>>);
+/// Nodes that said so: all voters were put back to where they were, without a new era.
+pub type Remembered = Lately<String>;
 
-impl Remembered {
-    /// A node said so.
-    pub fn said(&self, node: String, now: Instant) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(node, now);
+impl<K> Default for Lately<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Clone + Ord> Lately<K> {
+    /// It is `who`, at `now`.
+    pub fn seen(&self, who: K, now: Instant) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(who, now);
     }
 
-    /// Those to be told of.
-    pub fn lately(&self, now: Instant) -> Vec<String> {
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = said.iter().filter(|(_, at)| now.saturating_duration_since(**at) < WARNED);
-        lately.map(|(node, _)| node.clone()).collect()
+    /// Those to be warned of.
+    pub fn all(&self, now: Instant) -> Vec<K> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = seen.iter().filter(|(_, at)| now.saturating_duration_since(**at) < WARNED);
+        lately.map(|(who, _)| who.clone()).collect()
     }
 }
 
@@ -169,18 +163,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_remembers_is_warned_of_for_an_hour() {
-        let (remembered, t) = (Remembered::default(), Instant::now());
-        remembered.said("node/a".to_owned(), t);
-        assert_eq!(remembered.lately(t + Duration::from_secs(3599)), ["node/a"]);
-        assert!(remembered.lately(t + Duration::from_secs(3600)).is_empty());
-    }
-
-    #[test]
     fn an_impostor_is_warned_of_for_an_hour() {
         let (impostors, t) = (Impostors::default(), Instant::now());
         impostors.seen(VoterId(2), t);
-        assert_eq!(impostors.lately(t + Duration::from_secs(3599)), [VoterId(2)]);
-        assert!(impostors.lately(t + Duration::from_secs(3600)).is_empty());
+        assert_eq!(impostors.all(t + Duration::from_secs(3599)), [VoterId(2)]);
+        assert!(impostors.all(t + Duration::from_secs(3600)).is_empty());
     }
 }

@@ -4,8 +4,8 @@
 //! voters know better (`Peer/HighWater`).
 //! Must never: let the anchor be behind what it counts, or be mended by counting on.
 //!
-//! STORED: file `anchor`, `count u64 | id[16] | end u8` (0: none yet, 1: in order, 2: out for good) inside the frame of `envelope`; golden file
-//! `vault/golden/anchor.hex`; mark `Boot` of the store.
+//! STORED: file `anchor`, `count u64 | id[16] | end u8` (0: none yet, 1: in order, 2: out for good) inside the frame of
+//! `envelope`; golden file `vault/golden/anchor.hex`; mark `Boot` of the store.
 
 use super::DiskError;
 use super::envelope::Kind;

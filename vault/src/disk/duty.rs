@@ -2,7 +2,7 @@
 //!
 //! Must never: leave a voter without a slot that its operators hold the key of, or drop a slot before the one that takes over is on disk.
 
-use super::credential::{self, Given};
+use super::credential::Given;
 use super::hsm::OwnToken;
 use super::keys::{DiskKeys, Generation};
 use super::slots::{Recipient, Slots};
@@ -10,7 +10,7 @@ use super::{DiskError, chain};
 use holdfast_vault_core::WantedSlots;
 use std::path::Path;
 
-/// What the slots file says after [`bring_slots`].
+/// What the slots file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotsNow {
     /// Newest unlock epoch that a slot is sealed to; 0 = none.
@@ -19,11 +19,26 @@ pub struct SlotsNow {
     pub recovery_version: u64,
 }
 
+impl SlotsNow {
+    /// As `slots` say.
+    pub fn of(slots: &Slots) -> Self {
+        let mut now = Self { unlock_epoch: 0, recovery_version: 0 };
+        for slot in slots.iter() {
+            match slot.recipient {
+                Recipient::Unlock { epoch } => now.unlock_epoch = now.unlock_epoch.max(epoch),
+                Recipient::Recovery { charter_version } => now.recovery_version = charter_version,
+                Recipient::Plain | Recipient::Credential { .. } | Recipient::Hsm { .. } => {}
+            }
+        }
+        now
+    }
+}
+
 /// Makes the slots of the voter in `dir` what `wanted` says; they are on disk when this returns. Besides, a slot is sealed to the
 /// credential that the service manager gave this process, if it gave one, and dropped if it did not. Slots of `token` stay,
 /// those of others go; [`super::hsm::bring_slots`] makes them.
 pub fn bring_slots(dir: &Path, keys: &DiskKeys, wanted: &WantedSlots, token: &OwnToken) -> Result<SlotsNow, DiskError> {
-    let own = Own { credential: credential::Given::now(), token: token.as_ref().map(|t| t.id()) };
+    let own = Own { credential: Given::now(), token: token.as_ref().map(|t| t.id()) };
     bring(dir, keys, wanted, own, &mut |_| Ok(()))
 }
 
@@ -34,24 +49,17 @@ struct Own {
     token: Option<[u8; 16]>,
 }
 
-impl From<Given> for Own {
-    fn from(credential: Given) -> Self {
-        Self { credential, token: None }
-    }
-}
-
 /// `step` is called after each step that is on disk; its error stops there.
 fn bring(
     dir: &Path,
     keys: &DiskKeys,
     wanted: &WantedSlots,
-    own: impl Into<Own>,
+    own: Own,
     step: &mut dyn FnMut(&'static str) -> Result<(), DiskError>,
 ) -> Result<SlotsNow, DiskError> {
     if wanted.unlock.is_empty() && !wanted.plain {
         return Err(DiskError::NoSlot);
     }
-    let own = own.into();
     let _alone = keys.changing();
     let before = load(dir, keys)?;
     let mut slots = load(dir, keys)?;
@@ -73,7 +81,7 @@ fn bring(
         chain::remove(dir)?;
         step("the chain is gone")?;
     }
-    Ok(now(&slots))
+    Ok(SlotsNow::of(&slots))
 }
 
 pub(super) fn load(dir: &Path, keys: &DiskKeys) -> Result<Slots, DiskError> {
@@ -124,18 +132,6 @@ fn is_wanted(r: Recipient, wanted: &WantedSlots, own: Own) -> bool {
         Recipient::Credential { pk } => own.credential.keeps(&pk),
         Recipient::Hsm { token } => own.token == Some(token),
     }
-}
-
-fn now(slots: &Slots) -> SlotsNow {
-    let mut now = SlotsNow { unlock_epoch: 0, recovery_version: 0 };
-    for slot in slots.iter() {
-        match slot.recipient {
-            Recipient::Unlock { epoch } => now.unlock_epoch = now.unlock_epoch.max(epoch),
-            Recipient::Recovery { charter_version } => now.recovery_version = charter_version,
-            Recipient::Plain | Recipient::Credential { .. } | Recipient::Hsm { .. } => {}
-        }
-    }
-    now
 }
 
 #[cfg(test)]

@@ -13,6 +13,11 @@ fn unlock(dir: &Path, epoch: u64, secret: [u8; 32]) -> Option<Arc<DiskKeys>> {
     slots.open(unlocked(&slots, Recipient::Unlock { epoch }, secret)).ok().map(Arc::new)
 }
 
+/// A machine without a token.
+fn own(credential: Given) -> Own {
+    Own { credential, token: None }
+}
+
 /// What is wanted at each stage of a rotation of the unlock key.
 fn stages() -> [WantedSlots; 3] {
     let chain = Some((1, b"box of the first secret".to_vec()));
@@ -31,7 +36,7 @@ fn bring_until(dir: &Path, keys: &DiskKeys, wanted: &WantedSlots, stop: usize) -
         done += 1;
         if done == stop { Err(DiskError::Entropy) } else { Ok(()) }
     };
-    bring(dir, keys, wanted, Given::Key(pk(CREDENTIAL)), step).is_ok()
+    bring(dir, keys, wanted, own(Given::Key(pk(CREDENTIAL))), step).is_ok()
 }
 
 #[test]
@@ -65,7 +70,7 @@ fn slots_become_what_is_wanted_and_stay_as_they_are_when_they_are_already() {
     make_voter(dir.path(), CLUSTER, VOTER);
     let keys = opened(dir.path());
     let [_, both, last] = stages();
-    let bring = |w: &WantedSlots, credential| bring(dir.path(), &keys, w, credential, &mut |_| Ok(())).unwrap();
+    let bring = |w: &WantedSlots, credential| bring(dir.path(), &keys, w, own(credential), &mut |_| Ok(())).unwrap();
     assert_eq!(bring(&both, Given::Nothing), SlotsNow { unlock_epoch: 2, recovery_version: 1 });
     let file = || std::fs::read(dir.path().join("slots")).unwrap();
     let before = file();
@@ -103,7 +108,7 @@ fn a_chain_that_is_damaged_or_anothers_is_named_and_made_anew() {
     make_voter(dir.path(), CLUSTER, VOTER);
     let keys = opened(dir.path());
     let [_, both, _] = stages();
-    bring(dir.path(), &keys, &both, Given::Nothing, &mut |_| Ok(())).unwrap();
+    bring(dir.path(), &keys, &both, own(Given::Nothing), &mut |_| Ok(())).unwrap();
     let path = dir.path().join("unlock.chain");
     let file = std::fs::read(&path).unwrap();
     let read = || chain::load(dir.path(), &CLUSTER, VOTER);
@@ -119,7 +124,7 @@ fn a_chain_that_is_damaged_or_anothers_is_named_and_made_anew() {
     assert!(matches!(read(), Err(DiskError::OtherVoter { .. })));
     chain::store(dir.path(), &ClusterId([8; 32]), VOTER, 1, b"x").unwrap();
     assert!(matches!(read(), Err(DiskError::OtherCluster { .. })));
-    bring(dir.path(), &keys, &both, Given::Nothing, &mut |_| Ok(())).unwrap();
+    bring(dir.path(), &keys, &both, own(Given::Nothing), &mut |_| Ok(())).unwrap();
     assert_eq!(read().unwrap(), both.chain);
 }
 

@@ -72,13 +72,13 @@ fn voters(cluster: &Cluster) -> Vec<(&'static str, String)> {
     all.extend(told("voter-unreachable", &names(members::lost(cluster)), "did not answer for more than a minute"));
     all.extend(told(
         "set-back",
-        &cluster.remembered.lately(now),
+        &cluster.remembered.all(now),
         "remember a newer state of this cluster than it has: its voters were put back to where they were; bring it back \
          with holdfast recover, which begins a new era",
     ));
     all.extend(told(
         "impostor",
-        &names(cluster.impostors.lately(now)),
+        &names(cluster.impostors.all(now)),
         "spoke as another voter within the hour, as the log says, and was refused: find out why, or evict it",
     ));
     all

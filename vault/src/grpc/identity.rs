@@ -1,9 +1,9 @@
 //! Renewal: an identity asks for its next certificate, for itself and nobody else.
 
 use crate::cluster::Cluster;
+use crate::failure::fork;
 use crate::rights::Rpc;
 use crate::seen::{addr_of, from};
-use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::identity_server::Identity;
 use holdfast_transport::server::peer_of;
 use holdfast_vault_core::{Command, prepare};
@@ -27,10 +27,6 @@ impl Identity for IdentityService {
             *detail = format!("{detail}; this one came from {}; {elsewhere}", from(addr));
         }
         let (issued, _) = self.0.commit(p).await?;
-        let fork = || {
-            Failure::refused("identity-fork", "two keys claim this identity; it is quarantined")
-                .help("see holdfast node release, or remove it and join again with a new token")
-        };
         Ok(Response::new(issued.ok_or_else(fork)?))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Answers, present};
 use crate::cluster::Cluster;
+use crate::failure::fork;
 use crate::keystore::random32;
 use crate::seen::{addr_of, from as from_addr};
 use holdfast_transport::failure::Failure;
@@ -120,8 +121,7 @@ async fn comes_back(
             return Err(f);
         }
     };
-    let fork = || Failure::refused("identity-fork", "two keys claim this identity; it is quarantined");
-    issued.ok_or_else(|| fork().help("see holdfast node release, or remove it and join again with a new token"))
+    issued.ok_or_else(fork)
 }
 
 type Sent<T> = tokio::sync::mpsc::Sender<Result<T, Status>>;

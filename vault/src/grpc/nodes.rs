@@ -205,7 +205,7 @@ impl NodePlane for NodeService {
         let subject = e.grant.map_or_else(String::new, |g| sha256(&[&g.payload]).hex());
         let detail = format!("{}: {}", printable(&e.check), printable(&e.detail));
         if e.check == SET_BACK {
-            self.0.remembered.said(caller.short(), Instant::now());
+            self.0.remembered.seen(caller.short(), Instant::now());
         }
         if self.0.evidence_allowed(&caller.id) {
             self.0.note(NoteKind::Evidence, caller.short(), subject, detail).await;

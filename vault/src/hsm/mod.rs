@@ -1,7 +1,7 @@
-//! This voter's token: started before rights are given up, asked by one call at a time, and never waited for by more than one.
+//! This voter's token: started before rights are given up, and asked by one call at a time; the others wait in line.
 //!
 //! A token that failed is left alone: calls fail at once with its last word until a look finds that it answers again. So a
-//! token that hangs costs one deadline and not one for each caller.
+//! token that hangs costs those who were in line, each a few deadlines at most, and nobody who comes later.
 //!
 //! Must never: load a module into this process, try a PIN that was refused once more, or keep anything but root operations
 //! waiting.

@@ -40,25 +40,19 @@ fn open(path: &Path) -> Result<File, String> {
     File::open(path).map_err(|e| format!("cannot open {}: {e}", path.display()))
 }
 
+/// What `file` holds, `most` bytes of it at most, in one buffer: one that grew would leave copies behind.
+pub fn read_most(file: &File, most: usize) -> std::io::Result<SecretBytes> {
+    let mut all = Vec::with_capacity(most + 1);
+    let read = file.take(most as u64).read_to_end(&mut all);
+    let all = SecretBytes::new(all);
+    read.map(|_| all)
+}
+
 /// One line; its end is no part of the PIN.
-fn text(mut file: &File, from: &str) -> Result<SecretBytes, String> {
-    // As much at once as it may be: a buffer that grew would leave copies behind.
-    let (mut all, mut filled) = (vec![0_u8; MOST + 2], 0);
-    let mut pin = loop {
-        let read = all.get_mut(filled..).map_or(Ok(0), |rest| file.read(rest));
-        match read {
-            Ok(0) => break SecretBytes::new(all),
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => {
-                drop(SecretBytes::new(all));
-                return Err(format!("cannot read {from}: {e}"));
-            }
-        }
-    };
-    pin.truncate(filled);
+fn text(file: &File, from: &str) -> Result<SecretBytes, String> {
+    let mut pin = read_most(file, MOST + 2).map_err(|e| format!("cannot read {from}: {e}"))?;
     if pin.expose().last() == Some(&b'\n') {
-        pin.truncate(filled - 1);
+        pin.truncate(pin.len() - 1);
     }
     match pin.len() {
         0 => Err(format!("{from} is empty")),

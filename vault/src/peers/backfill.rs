@@ -8,8 +8,7 @@
 //! Must never: count leaves as whole that do not hash to what the state says.
 
 use super::{LEAVES, Peers};
-use crate::raft::{AuditStore, Filled, Filling, Node, StoreError, Voter};
-use crate::registry::Registry;
+use crate::raft::{AuditStore, Filled, Filling, Node, StoreError};
 use futures::future::BoxFuture;
 use holdfast_transport::client::Backoff;
 use holdfast_transport::failure::Failure;
@@ -101,18 +100,6 @@ fn subtree_of(tree: &Frontier, index: u64) -> Option<Subtree> {
         from = until;
     }
     None
-}
-
-/// For as long as a voter is open: puts in what its log lacks now, and what it lacks after a snapshot that comes later.
-pub async fn attend(peers: Arc<Peers>, voter: Voter<Registry>, audit: AuditStore, stop: CancellationToken) {
-    let (me, members) = (peers.me, voter.clone());
-    let others = move || {
-        let there = members.members().addrs.into_iter();
-        there.filter(|(id, addr)| *id != me && !addr.is_empty()).collect::<Vec<_>>()
-    };
-    let source: Arc<dyn Source> = Arc::new(Others::new(peers, others));
-    let tree = || voter.machine().read(|r| r.state().frontier()).ok();
-    run(audit, tree, source, stop).await;
 }
 
 /// Puts in what is missing below `tree`'s edge, and looks again now and then, until `tree` is gone or `stop`.

@@ -11,7 +11,7 @@ use crate::found::{self, disk};
 use crate::gate::Phase;
 use crate::grpc::local::shown;
 use crate::keystore::{self, Term};
-use crate::raft::{Kept, MachineError, StoreError};
+use crate::raft::{Kept, MachineError};
 use crate::run::Daemon;
 use crate::standing::{ROLLED_BACK, Standing};
 use holdfast_transport::failure::Failure;
@@ -28,7 +28,7 @@ const LISTEN: Duration = Duration::from_secs(3);
 /// How long the caller has to leave before the process ends.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Leaves that are copied at a time.
-const LEAVES: u64 = 512;
+const LEAVES: usize = 512;
 
 /// Begins a new era with what this voter knows, or says what that is.
 pub(super) async fn recover(
@@ -153,7 +153,7 @@ async fn end_with(
     swap()
 }
 
-fn unreadable(e: StoreError) -> Failure {
+fn unreadable(e: impl std::fmt::Display) -> Failure {
     Failure::failed("corrupt", e.to_string())
 }
 
@@ -184,7 +184,7 @@ impl Taken {
         let mut made = Made::of(dir, state, cluster, unlock_pk)?;
         let mut from = 0;
         while from < before {
-            let to = before.min(from.saturating_add(LEAVES));
+            let to = before.min(from.saturating_add(LEAVES as u64));
             let some = standing.audit.range(from, to).map_err(unreadable)?;
             let some: Vec<Vec<u8>> = some.iter().map(|leaf| leaf.expose().to_vec()).collect();
             let at = from.saturating_add(some.len() as u64);
@@ -195,7 +195,7 @@ impl Taken {
             made.leaves(&some)?;
             from = to;
         }
-        leaves.chunks(512).try_for_each(|some| made.leaves(some))?;
+        leaves.chunks(LEAVES).try_for_each(|some| made.leaves(some))?;
         if (made.tree.size(), made.tree.root()) != made.state.log_head() {
             return Err(Failure::failed("log-wrong", "the log on this voter's disk is not the one of its state"));
         }
@@ -218,7 +218,7 @@ impl Newest {
     fn of(standing: &Standing) -> Result<Self, Failure> {
         let mut newest = Self::default();
         let read = standing.store.replay(|kept| newest.take(kept));
-        read.map_err(|e| Failure::failed("corrupt", e.to_string()))?;
+        read.map_err(unreadable)?;
         Ok(newest)
     }
 

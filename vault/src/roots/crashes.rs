@@ -6,6 +6,7 @@ use crate::disk::ident::Ident;
 use crate::found::{first_command, new_ident};
 use crate::hsm::Token;
 use crate::keystore;
+use holdfast_hsm::KeyPort as _;
 use holdfast_pki::bundle::{Admins, verify_bundle_chain};
 use holdfast_pki::chain::{Anchors, Usage, verify_peer};
 use holdfast_policy::Policies;
