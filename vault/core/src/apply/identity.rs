@@ -215,7 +215,9 @@ impl Step<'_> {
     pub(super) fn revoke_identity(&mut self, id: &str) {
         let Some(row) = self.state.identities.get(id) else { return };
         let certs = row.current.iter().chain(&row.pending).chain(&row.retired);
-        let until = certs.map(|c| c.not_after).max().unwrap_or(self.at);
+        // What a release forgot may still last.
+        let listed = self.state.revoked.get(id).map(|r| r.until);
+        let until = certs.map(|c| c.not_after).chain(listed).max().unwrap_or(self.at);
         // Of one that was removed no certificate ever counts again, and its node ends what it runs.
         let not_before_seq = if row.state == IdentityState::Removed { u64::MAX } else { row.next_seq() };
         let revoked = Revoked { not_before_seq, until };

@@ -174,13 +174,18 @@ impl Identity {
     pub(crate) fn activate(&mut self, now: Millis) {
         let Some(next) = self.pending.take() else { return };
         self.forget_ended(now);
-        if self.released == Some(next.spki) {
-            // A quarantine ends with the first use of the key that operators named.
+        let released = self.released == Some(next.spki);
+        let before = std::mem::replace(&mut self.current, vec![next]);
+        if released {
+            // A quarantine ends with the first use of the key that operators named. Two holders of the keys of before are what
+            // it was for: whoever shows one from now on is a stranger, or a thief would bring the quarantine back at will.
             self.released = None;
             self.state = IdentityState::Ready;
+            self.retired.clear();
+            self.past.clear();
+        } else {
+            self.retire(before);
         }
-        let before = std::mem::replace(&mut self.current, vec![next]);
-        self.retire(before);
         self.applicant = None;
         let keep = self.hpke.len().saturating_sub(2);
         self.hpke.drain(..keep);

@@ -290,10 +290,22 @@ fn a_quarantined_machine_goes_on_with_the_key_that_operators_name_and_with_no_ot
     // The list that nodes and orchestrators have names the older ones alone.
     let listed: v1::Revocations = statement::peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap();
     assert!(listed.revoked.iter().any(|r| r.id == node.id && r.not_before_seq == 3));
-    // Whoever still has an older one brings the quarantine back.
-    assert!(!w.show(Role::Node, &node.id, &stolen, &thief.spki));
+    // Whoever still has an older one is a stranger: it is refused, and brings no quarantine back.
+    for (serial, spki) in [(&stolen, &thief.spki), (&first, &node.spki)] {
+        assert_eq!(pin(&w, &node, serial, spki), Pin::Unknown);
+        assert!(!w.show(Role::Node, &node.id, serial, spki));
+    }
+    for known in [&node.key, &thief.pair] {
+        assert_eq!(comes_back(&mut w, &node.id, known, &key()).err().unwrap().code, Code::BadCredential);
+    }
+    assert_eq!(w.state_of(&node.id), "ready");
+    // The release was for that once: two holders of the keys since then are a fork as ever.
+    let (third, fourth) = (key(), key());
+    w.renew(&node.id, &third.csr, &HPKE).unwrap().unwrap();
+    assert!(w.renew(&node.id, &fourth.csr, &HPKE).unwrap().is_none(), "two keys ask");
     assert_eq!(w.state_of(&node.id), "quarantined");
-    assert!(matches!(pin(&w, &node, &first, &node.spki), Pin::State(_)), "the release was for that once");
+    let own = view(&w, &node).serial;
+    assert!(matches!(pin(&w, &node, &own, &next.spki), Pin::State(_)));
 }
 
 #[test]
