@@ -47,7 +47,9 @@ pub fn merge_removed(state: &State, shown: &v1::HeldBefore, by: &NodeId) -> Resu
     if list.doc.cluster_id != cluster.0 {
         return Err(Refusal::credential("the revocations are another cluster's"));
     }
-    let mut ids: Vec<String> = list.doc.revoked.into_iter().map(|r| r.id).filter(|id| state.is_removable(id)).collect();
+    // Where keys are named, those alone do not count: the identity was released from its quarantine.
+    let revoked = list.doc.revoked.into_iter().filter(|r| r.spki_sha256.is_empty());
+    let mut ids: Vec<String> = revoked.map(|r| r.id).filter(|id| state.is_removable(id)).collect();
     ids.sort_unstable();
     ids.dedup();
     if ids.is_empty() {
