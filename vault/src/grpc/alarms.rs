@@ -35,6 +35,10 @@ const NOTICES: [(Notice, &str, &str); 3] = [
     ),
 ];
 
+/// What [`holdfast_types::any_unlocked`] comes to.
+const UNLOCKED: &str =
+    "the kernel locks no more memory for the vault, so keys could be swapped out: raise LimitMEMLOCK";
+
 /// Every alarm of this moment.
 pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Alarm> {
     let mut all = Vec::new();
@@ -48,8 +52,10 @@ pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Ala
     if view.lockdown {
         raise("lockdown", "the cluster is locked down: nothing new starts".into());
     }
-    if !cluster.weak.is_empty() {
-        raise("weak-confinement", cluster.weak.join("; "));
+    let unlocked = holdfast_types::any_unlocked().then_some(UNLOCKED);
+    let weak: Vec<&str> = cluster.weak.iter().copied().chain(unlocked).collect();
+    if !weak.is_empty() {
+        raise("weak-confinement", weak.join("; "));
     }
     for (code, text) in cluster.look(|s| committed(s, now)).unwrap_or_default() {
         raise(code, text);
