@@ -124,7 +124,7 @@ impl Step<'_> {
 
 /// The one root of an era that begins: its Bundle has epoch 1.
 pub(super) fn first_root(der: Vec<u8>, not_after: Millis, key: CaKey, since: Millis) -> RootRow {
-    RootRow { der, not_after, key, signer: true, since, added_epoch: 1, cross: Vec::new() }
+    RootRow { der, not_after, key, given: false, signer: true, since, added_epoch: 1, cross: Vec::new() }
 }
 
 pub(super) fn stk_row(f: StkFacts) -> StkRow {

@@ -113,10 +113,17 @@ impl Step<'_> {
         let (at, root) = (self.at, sha256(&[&n.der]));
         let leaf = Draft::new("root.add", "vault", root.hex()).with("ordered_by", by);
         self.leaf(leaf.with("key", n.key.word()).with("bundle_sha256", signed.sha256));
-        let (added_epoch, cross) = (signed.doc.epoch, Vec::new());
-        let row =
-            RootRow { der: n.der, not_after: n.not_after, key: n.key, signer: false, since: at, added_epoch, cross };
         let s = &mut *self.state;
+        let row = RootRow {
+            der: n.der,
+            not_after: n.not_after,
+            key: n.key,
+            given: s.rotation.target.as_ref().is_some_and(|t| t.given.is_some()),
+            signer: false,
+            since: at,
+            added_epoch: signed.doc.epoch,
+            cross: Vec::new(),
+        };
         s.roots.push(row);
         for (subject, x) in n.cross {
             if let Some(row) = s.roots.iter_mut().find(|r| r.sha256() == subject) {

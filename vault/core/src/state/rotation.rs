@@ -50,13 +50,26 @@ impl State {
     pub fn root_due(&self, now: Millis) -> bool {
         self.half_over().is_some_and(|at| at <= now)
     }
-    /// When half of the life of the only root is over, and no rotation was there for a while; none where its key is not the cluster's to replace.
+    /// When half of the life of the only root is over, and no rotation was there for a while; none where it is not the cluster's to
+    /// replace.
     fn half_over(&self) -> Option<Millis> {
-        let [root] = self.roots.as_slice() else { return None };
-        let ours = root.key != CaKey::Offline;
-        let half = root.since.plus(root.not_after.since(root.since) / 2);
         // Who aborted it has a week before it begins again.
-        ours.then(|| half.max(self.rotation.since.plus(QUIET)))
+        self.half_at(false).map(|half| half.max(self.rotation.since.plus(QUIET)))
+    }
+    /// When half of the life of the only root is over, if it is the operators' to replace, or the cluster's.
+    fn half_at(&self, theirs: bool) -> Option<Millis> {
+        let [root] = self.roots.as_slice() else { return None };
+        let half = root.since.plus(root.not_after.since(root.since) / 2);
+        ((root.given || root.key == CaKey::Offline) == theirs).then_some(half)
+    }
+    /// How long the only root has waited at `now` to be replaced by itself.
+    pub fn root_overdue(&self, now: Millis) -> Option<Duration> {
+        let due = self.half_over().filter(|at| *at <= now && self.rotation.target.is_none());
+        due.map(|at| now.since(at))
+    }
+    /// Whether half of the life of the only root is over, and operators are to bring or to order the next one: they brought this one.
+    pub fn root_to_bring(&self, now: Millis) -> bool {
+        self.rotation.target.is_none() && self.half_at(true).is_some_and(|at| at <= now)
     }
     /// The root that is to be made now: the one that was ordered, or one like the one that grows old.
     pub(crate) fn root_wanted(&self, now: Millis) -> Option<RootTarget> {

@@ -218,3 +218,49 @@ fn what_an_offline_root_was_not_asked_for_is_refused_with_the_reason() {
     drop(late);
     assert_eq!(r.w.state.to_ask(r.w.now), Some(root), "the statement key in it is over");
 }
+
+#[test]
+fn a_root_that_operators_brought_is_theirs_to_replace_and_they_are_told_in_time() {
+    let mut r = Roots::new();
+    let a = r.signer();
+    let (key, issuer) = (SoftKey::new(), SoftKey::new());
+    let cert = root_of(&r, &key, 8 * YEAR);
+    order_with_key(&mut r, &cert, key.pkcs8().expose()).unwrap();
+    let brought = r.target().unwrap().given.unwrap();
+    let name = prepare::issuer_name(r.w.now);
+    let at_rest = issuer.private();
+    let issuer_key = prepare::ca_key(&r.w.keys, &name, AtRest::Sealed(&at_rest), &mut r.w.entropy()).unwrap();
+    let old = [(a, r.key(&a))];
+    let made = RootMaterial {
+        signer: Some(&key),
+        der: Some(&cert),
+        key: brought.key,
+        issuer: &issuer,
+        issuer_key,
+        old: &old,
+        life: YEAR,
+    };
+    let p = prepare::add_root(&r.w.leader(), made, &mut r.w.entropy());
+    r.w.commit(p).unwrap();
+    let root = r.w.state.roots().last().unwrap().sha256();
+    r.w.propose(holdfast_vault_core::Command::RootSwitch { to: root }).result.unwrap();
+    r.w.issuer = Some(IssuerCa::open(&r.w.state.issuer().unwrap().der, issuer).unwrap());
+    r.report();
+    let signers = [r.key(&a)];
+    let p = prepare::drop_root(&r.w.state, &signers, &a, r.w.now, &mut r.w.entropy());
+    r.w.commit(p).unwrap();
+    assert_eq!(r.trusted(), [root]);
+    r.w.propose(holdfast_vault_core::Command::RootDestroyed { root: a }).result.unwrap();
+    let year = 365 * 24 * HOUR;
+    r.w.pass(4 * year - 24 * HOUR);
+    assert!(!r.w.state.root_to_bring(r.w.now));
+    r.w.pass(48 * HOUR);
+    assert!(r.w.state.root_to_bring(r.w.now), "half of its life is over");
+    r.w.pass(3 * year);
+    assert_eq!(r.w.state.root_step(r.w.now), RootStep::Nothing, "nobody is asked to make another one");
+    assert!(!r.w.state.root_due(r.w.now) && r.w.state.root_overdue(r.w.now).is_none());
+    // The cluster's own, as old: it replaces that one by itself, and tells nobody.
+    let mut r = Roots::new();
+    r.w.pass(6 * year);
+    assert!(r.w.state.root_due(r.w.now) && !r.w.state.root_to_bring(r.w.now));
+}
