@@ -11,6 +11,7 @@ mod identity;
 mod keyring;
 mod rejoin;
 mod reset;
+mod retired;
 mod roots;
 mod secrets;
 mod submit;

@@ -65,7 +65,11 @@ impl Step<'_> {
     }
 
     /// The last order is taken back: a root that is not made yet is not made, one that is trusted already is led away from.
-    pub(super) fn abort_root(&mut self, by: &By<'_>) -> Result<(), Refusal> {
+    /// Or the token with a dropped root's key is gone for good, and nothing else changes.
+    pub(super) fn abort_root(&mut self, by: &By<'_>, order: &v1::AbortRoot) -> Result<(), Refusal> {
+        if order.key_is_gone {
+            return self.forget_keys(by);
+        }
         let back = self.state.root_to_go_back_to()?;
         let s = &mut *self.state;
         if s.rotation.target.take().is_none() {
@@ -207,22 +211,6 @@ impl Step<'_> {
         r.to = r.to.filter(|to| *to != root && s.roots.len() > 1);
         r.asked = r.asked.take().filter(|a| a.root != root);
         self.next_bundle_is(raw);
-        Ok(())
-    }
-
-    /// Twice is as good as once: who destroys again finds nothing.
-    pub(super) fn root_destroyed(&mut self, root: Digest) -> Result<(), Refusal> {
-        let retired = self.state.rotation.retired.iter_mut().find(|r| r.sha256 == root);
-        let retired = retired.ok_or_else(|| Refusal::not_found("dropped root", root))?;
-        if retired.destroyed {
-            return Ok(());
-        }
-        (retired.key, retired.destroyed) = (CaKey::Offline, true);
-        retired.issuers.clear();
-        self.state.rotation.since = self.at;
-        self.state.keys_moved();
-        self.leaf(Draft::new("root.destroyed", "vault", root.hex()));
-        self.event(Event::Keys);
         Ok(())
     }
 

@@ -85,6 +85,13 @@ pub struct RetiredRoot {
     pub destroyed: bool,
 }
 
+impl RetiredRoot {
+    /// Whether something of its keys is in a token.
+    pub(crate) fn is_in_token(&self) -> bool {
+        matches!(self.key, CaKey::Token(_)) || !self.issuers.is_empty()
+    }
+}
+
 /// The rotation of the root. STORED with the state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rotation {

@@ -1,7 +1,7 @@
 //! What the rotation of the root comes to: the next step, as the driver takes it, and the progress, as operators see it.
 //! Both follow from what is stored, so that any leader goes on where the one before it stopped.
 
-use super::{Identity, IdentityState, RootKind, RootRow, RootStep, RootTarget, State, third_over};
+use super::{Identity, IdentityState, RetiredRoot, RootKind, RootRow, RootStep, RootTarget, State, third_over};
 use crate::command::CaKey;
 use crate::refusal::Refusal;
 use holdfast_types::{Digest, Millis, NodeId, Role};
@@ -110,13 +110,24 @@ impl State {
     pub fn to_destroy(&self) -> Vec<Digest> {
         self.rotation.retired.iter().filter(|r| !r.destroyed).map(|r| r.sha256).collect()
     }
+    /// Dropped roots of whose keys something is to be destroyed in a token.
+    pub(crate) fn keys_to_forget(&self) -> Result<Vec<Digest>, Refusal> {
+        let waits = |r: &&RetiredRoot| !r.destroyed && r.is_in_token();
+        let all: Vec<Digest> = self.rotation.retired.iter().filter(waits).map(|r| r.sha256).collect();
+        let none = || Refusal::changed("no dropped root's key is to be destroyed in a token");
+        if all.is_empty() { Err(none()) } else { Ok(all) }
+    }
+    /// Whether there is what is to be given up.
+    pub(crate) fn may_abort_root(&self, order: &v1::AbortRoot) -> Result<(), Refusal> {
+        if order.key_is_gone { self.keys_to_forget().map(drop) } else { self.root_to_go_back_to().map(drop) }
+    }
     /// Whether a root's key is in the voters' token, is to be made or found there, or is to be destroyed there.
     pub fn needs_token(&self) -> bool {
         let r = &self.rotation;
         let in_token = |k: &CaKey| matches!(k, CaKey::Token(_));
         let wanted = |t: &RootTarget| t.kind == RootKind::Token || t.given.as_ref().is_some_and(|g| in_token(&g.key));
         self.roots.iter().any(|r| in_token(&r.key))
-            || r.retired.iter().any(|r| in_token(&r.key) || !r.issuers.is_empty())
+            || r.retired.iter().any(RetiredRoot::is_in_token)
             || r.target.as_ref().is_some_and(wanted)
     }
     /// The trusted roots that do not sign.
@@ -182,6 +193,11 @@ impl State {
         let waits = match self.root_phase() {
             "distributing" => self.rotation.to.map(|to| self.switch_guard(&to)),
             "reissuing" => self.other_roots().first().map(|r| self.drop_guard(r, now)),
+            "retiring" if self.keys_to_forget().is_ok() => {
+                return "the key of the dropped root is to be destroyed in its token; if that one is gone for good: \
+                        holdfast root abort --key-is-gone"
+                    .to_owned();
+            }
             "retiring" => return "the key of the dropped root is to be destroyed".to_owned(),
             _ => None,
         };

@@ -1,10 +1,11 @@
 //! What of a root counts: certificates that come late, keys that are still in the token, identifiers that two would share.
 
-use super::world::{HOUR, Roots};
+use super::world::{ADMINS, HOUR, Roots};
 use holdfast_pki::given;
 use holdfast_types::VoterId;
 use holdfast_vault_core::{CaKey, Code, prepare};
 use holdfast_wire::v1;
+use v1::command::Action;
 
 #[test]
 fn what_was_signed_before_its_root_was_dropped_does_not_begin_to_count_after_it() {
@@ -92,4 +93,34 @@ fn two_roots_of_one_key_identifier_are_never_trusted() {
     };
     let no = r.add_edited(same).err().unwrap();
     assert!(no.code == Code::InvalidInput && no.reason.contains("subjectKeyIdentifier"), "{no}");
+}
+
+#[test]
+fn a_key_in_a_token_that_is_gone_for_good_is_forgotten_when_admins_say_so_and_not_before() {
+    let mut r = Roots::new();
+    let gone =
+        |r: &mut Roots, who: &[&str]| r.w.act(who, Action::AbortRoot(v1::AbortRoot { key_is_gone: true })).map(drop);
+    assert_eq!(gone(&mut r, ADMINS).err().unwrap().code, Code::Changed, "there is none");
+    let a = r.signer();
+    r.order("software").unwrap();
+    let b = r.add_edited(|n| n.issuer_key = CaKey::Token("issuer/b".into())).unwrap();
+    r.switch(b).unwrap();
+    r.report();
+    r.drop_root(a).unwrap();
+    assert_eq!(gone(&mut r, ADMINS).err().unwrap().code, Code::Changed, "that one is sealed here, and is destroyed");
+    r.w.propose(holdfast_vault_core::Command::RootDestroyed { root: a }).result.unwrap();
+    r.order("software").unwrap();
+    let c = r.add().unwrap();
+    r.switch(c).unwrap();
+    r.report();
+    r.drop_root(b).unwrap();
+    assert_eq!((r.w.state.root_phase(), r.w.state.needs_token()), ("retiring", true));
+    assert_eq!(r.abort().err().unwrap().code, Code::Changed, "nothing is forgotten unless it is said");
+    assert_eq!(gone(&mut r, &ADMINS[..1]).err().unwrap().code, Code::Threshold);
+    let from = r.w.leaves.len();
+    gone(&mut r, ADMINS).unwrap();
+    assert_eq!((r.w.state.root_phase(), r.w.state.needs_token()), ("stable", false));
+    assert_eq!(r.w.kinds_since(from), ["command"], "it is not said to be destroyed");
+    assert_eq!(r.trusted(), [c]);
+    assert_eq!(gone(&mut r, ADMINS).err().unwrap().code, Code::Changed, "once");
 }

@@ -86,7 +86,7 @@ impl Roots {
         self.w.act(ADMINS, rotate(kind)).map(drop)
     }
     pub fn abort(&mut self) -> Result<(), Refusal> {
-        self.w.act(ADMINS, Action::AbortRoot(v1::AbortRoot {})).map(drop)
+        self.w.act(ADMINS, Action::AbortRoot(v1::AbortRoot::default())).map(drop)
     }
     pub fn target(&self) -> Option<RootTarget> {
         if let RootStep::Make(t) = self.w.state.root_step(self.w.now) { Some(t) } else { None }
