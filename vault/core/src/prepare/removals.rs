@@ -24,7 +24,7 @@ const MAX_REVOKED: usize = 1 << 16;
 pub fn merge_removed(state: &State, shown: &v1::HeldBefore, by: &NodeId) -> Result<Option<Command>, Refusal> {
     let (Some(before), Some(st)) = (&state.before, &shown.revocations) else { return Ok(None) };
     let told: v1::Revocations = peek(st)?;
-    if told.era != before.era || told.epoch <= before.epoch {
+    if told.era != before.era || told.epoch <= before.epoch || state.is_before_over(state.last_at) {
         return Ok(None);
     }
     if shown.bundle_chain.len() > MAX_BUNDLES || told.revoked.len() > MAX_REVOKED {

@@ -143,6 +143,22 @@ fn where_the_keys_of_the_era_before_are_a_thiefs_they_remove_nobody() {
 }
 
 #[test]
+fn what_an_era_before_signed_removes_nobody_for_ever() {
+    let day = 24 * 3_600_000;
+    let (mut w, shown, node) = burnt(|w, node| {
+        remove(w, node);
+        held(w, &w.stk)
+    });
+    w.pass(119 * day);
+    w.propose(Command::Tick).result.unwrap();
+    assert!(merge(&w, &shown).unwrap().is_some(), "a machine may come back as late");
+    w.pass(2 * day);
+    w.propose(Command::Tick).result.unwrap();
+    assert_eq!(merge(&w, &shown).unwrap(), None);
+    assert_ne!(w.state_of(&node.id), "removed");
+}
+
+#[test]
 fn more_of_the_era_before_than_anybody_holds_is_refused() {
     let (w, shown, _) = burnt(|w, node| {
         remove(w, node);
