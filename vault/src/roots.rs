@@ -147,7 +147,7 @@ async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
             asked = ask(cluster, root).await;
         }
         match step {
-            RootStep::Nothing => return asked,
+            RootStep::Nothing => return ends::sweep(cluster).await.and(asked),
             RootStep::Renew => return calls::call(cluster, now).and(asked),
             RootStep::Make(target) => {
                 if let Err(e) = make(cluster, target).await {
@@ -374,7 +374,7 @@ async fn destroy(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
 /// Asks a root whose key is offline for an issuer and for the Bundle that lists the next statement key.
 async fn ask(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
     let p = with_keys(cluster, move |leader, opened, entropy| {
-        let (name, in_token) = (prepare::issuer_name(leader.now), opened.issuers_in_token);
+        let (name, in_token) = (prepare::issuer_name(leader.state, leader.now), opened.issuers_in_token);
         let (issuer, key) = new_key(leader, opened, Purpose::Issuer, &name, in_token, entropy)?;
         let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
         let (life, now) = (leader.lives.issuer, leader.now);

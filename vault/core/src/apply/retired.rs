@@ -26,6 +26,16 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Keys in the token that nothing used any more are gone.
+    pub(super) fn keys_destroyed(&mut self, names: &[String]) -> Result<(), Refusal> {
+        let gone: Vec<String> = self.state.spent_keys().into_iter().filter(|n| names.contains(n)).collect();
+        self.state.rotation.spent.retain(|n| !gone.contains(n));
+        for name in gone {
+            self.leaf(Draft::new("root.destroyed", "vault", name));
+        }
+        Ok(())
+    }
+
     /// Nothing is left of it that is ours; false: nothing was.
     fn key_ended(&mut self, root: Digest) -> Result<bool, Refusal> {
         let retired = self.state.rotation.retired.iter_mut().find(|r| r.sha256 == root);

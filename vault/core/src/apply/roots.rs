@@ -72,8 +72,9 @@ impl Step<'_> {
         }
         let back = self.state.root_to_go_back_to()?;
         let s = &mut *self.state;
-        if s.rotation.target.take().is_none() {
-            s.rotation.to = back;
+        match s.rotation.target.take() {
+            Some(order) => s.order_is_spent(&order),
+            None => s.rotation.to = back,
         }
         (s.rotation.proposed, s.rotation.since) = (None, self.at);
         s.keys_moved();
@@ -209,7 +210,9 @@ impl Step<'_> {
         }
         let r = &mut s.rotation;
         r.to = r.to.filter(|to| *to != root && s.roots.len() > 1);
-        r.asked = r.asked.take().filter(|a| a.root != root);
+        if let Some(void) = r.asked.take_if(|a| a.root == root) {
+            s.key_is_spent(&void.issuer_key);
+        }
         self.next_bundle_is(raw);
         Ok(())
     }
@@ -236,7 +239,8 @@ impl Step<'_> {
         self.live_ca_key(&a.issuer_key)?;
         self.live_record(&a.stk.key.record)?;
         self.leaf(Draft::new("root.ask", "vault", a.root.hex()).with("bundle_sha256", sha256(&[&a.bundle])));
-        self.state.rotation.asked = Some(a);
+        let void = self.state.rotation.asked.replace(a);
+        void.iter().for_each(|v| self.state.key_is_spent(&v.issuer_key));
         self.state.keys_moved();
         self.event(Event::Trust);
         Ok(())

@@ -18,6 +18,7 @@ mod rhythm;
 mod roots;
 mod rotation;
 mod rows;
+mod spent;
 mod standing;
 mod terms;
 mod unlock;

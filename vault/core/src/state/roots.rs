@@ -109,6 +109,8 @@ pub struct Rotation {
     pub proposed: Option<Box<NewRoot>>,
     /// Trusted roots whose keys are gone, as Admins said: nothing waits for them.
     pub gone: Vec<Digest>,
+    /// Names of keys in the token that nothing uses any more.
+    pub spent: Vec<String>,
 }
 
 /// What the leader does next for the rotation.

@@ -20,7 +20,7 @@ const MAX_NAMED: usize = 100;
 impl State {
     /// The key port's name of a root's key that is ordered at `at`: no other root's.
     pub(crate) fn root_name(&self, at: Millis) -> String {
-        let names = (at.0..).map(|n| format!("root/{n}"));
+        let names = (at.0..).map(|n| self.key_name("root", Millis(n)));
         names.take(16).find(|n| !self.names_root_key(n)).unwrap_or_default()
     }
     pub(crate) fn names_root_key(&self, name: &str) -> bool {
@@ -85,7 +85,7 @@ impl State {
             CaKey::Token(_) => RootKind::Token,
             CaKey::Offline => return None,
         };
-        let name = format!("root/{}", at.0);
+        let name = self.key_name("root", at);
         Some(RootTarget { kind, name, given: None, by: "vault".to_owned(), ordered: at, without_old: false })
     }
     /// What the leader does next for the rotation of the root.

@@ -3,7 +3,7 @@
 use super::world::{ADMINS, HOUR, Roots};
 use holdfast_pki::given;
 use holdfast_types::VoterId;
-use holdfast_vault_core::{CaKey, Code, prepare};
+use holdfast_vault_core::{CaKey, Code, Command, prepare};
 use holdfast_wire::v1;
 use v1::command::Action;
 
@@ -77,8 +77,36 @@ fn the_token_is_needed_until_the_last_key_in_it_is_destroyed_and_each_key_goes_f
     assert!(r.w.state.needs_token(), "a key of its issuer is there still");
     assert_eq!(r.w.state.to_destroy(), [a, b]);
     // One that cannot be destroyed now keeps none of the others.
-    r.w.propose(holdfast_vault_core::Command::RootDestroyed { root: b }).result.unwrap();
+    r.w.propose(Command::RootDestroyed { root: b }).result.unwrap();
     assert_eq!((r.w.state.to_destroy(), r.w.state.needs_token()), (vec![a], false));
+}
+
+#[test]
+fn keys_in_the_token_that_nothing_uses_any_more_are_named_until_they_are_destroyed() {
+    let mut r = Roots::new();
+    let cluster: String = r.w.cluster.hex().chars().take(16).collect();
+    // An order that was taken back: its key may have been made already.
+    r.order("hsm").unwrap();
+    let name = r.target().unwrap().name;
+    assert!(name.starts_with(&format!("root/{cluster}/")), "others share the token: {name}");
+    assert!(r.w.state.spent_keys().is_empty(), "it is to be found again");
+    r.abort().unwrap();
+    assert_eq!(r.w.state.spent_keys(), [name.clone(), format!("issuer/{name}")]);
+    // Issuers that are more than are kept.
+    let signer = r.signer();
+    for n in 0..5 {
+        r.w.pass(HOUR);
+        let (der, not_after) = (r.w.state.issuer().unwrap().der.clone(), r.w.now.plus(r.w.lives.issuer));
+        let key = CaKey::Token(format!("issuer/{n}"));
+        r.w.propose(Command::NewIssuer { root: signer, der, key, not_after }).result.unwrap();
+    }
+    assert_eq!(r.w.state.spent_keys()[2..], ["issuer/0"], "the oldest in the token; the first of all was sealed here");
+    // What is gone is named no more, and what is in use is never taken for it.
+    let from = r.w.leaves.len();
+    let gone = vec!["issuer/0".to_owned(), "issuer/4".to_owned(), name.clone()];
+    r.w.propose(Command::KeysDestroyed(gone)).result.unwrap();
+    assert_eq!(r.w.kinds_since(from), ["root.destroyed"; 2]);
+    assert_eq!(r.w.state.spent_keys(), [format!("issuer/{name}")]);
 }
 
 #[test]
@@ -108,7 +136,7 @@ fn a_key_in_a_token_that_is_gone_for_good_is_forgotten_when_admins_say_so_and_no
     r.report();
     r.drop_root(a).unwrap();
     assert_eq!(gone(&mut r, ADMINS).err().unwrap().code, Code::Changed, "that one is sealed here, and is destroyed");
-    r.w.propose(holdfast_vault_core::Command::RootDestroyed { root: a }).result.unwrap();
+    r.w.propose(Command::RootDestroyed { root: a }).result.unwrap();
     r.order("software").unwrap();
     let c = r.add().unwrap();
     r.switch(c).unwrap();

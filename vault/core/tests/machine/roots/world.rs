@@ -103,7 +103,7 @@ impl Roots {
         let mut entropy = self.w.entropy();
         let (pkcs8, issuer_pkcs8) = (root.private(), issuer.private());
         let key = prepare::ca_key(&self.w.keys, &t.name, AtRest::Sealed(&pkcs8), &mut entropy)?;
-        let name = prepare::issuer_name(Millis(self.w.now.0 + 1 + self.keys.len() as i64));
+        let name = prepare::issuer_name(&self.w.state, Millis(self.w.now.0 + 1 + self.keys.len() as i64));
         let issuer_key = prepare::ca_key(&self.w.keys, &name, AtRest::Sealed(&issuer_pkcs8), &mut entropy)?;
         let old: Vec<Digest> = if t.without_old { Vec::new() } else { self.trusted() };
         let old: Vec<(Digest, &dyn CertSigner)> = old.into_iter().map(|d| (d, self.key(&d))).collect();
