@@ -140,6 +140,11 @@ fn an_offline_root_signs_what_it_is_shown_and_takes_over() {
     r.w.propose(holdfast_vault_core::Command::RootSwitch { to: root }).result.unwrap();
     let no = r.w.act(ADMINS, Action::RotateKeyring(v1::RotateKeyring {})).err().unwrap();
     assert!(no.code == Code::Changed && no.reason.contains("--without-old-root"), "{no}");
+    // One that is due by itself waits, and that is known.
+    let ninety = 90 * Duration::from_secs(86_400);
+    assert!(!r.w.state.keyring_waits(r.w.now, ninety), "none is due");
+    let late = r.w.now.plus(ninety);
+    assert!(r.w.state.keyring_due(late, ninety) && r.w.state.keyring_waits(late, ninety));
     // Nothing that needs its key is tried without it; a third into the issuer's life it is asked again.
     r.w.pass(15 * 24 * HOUR);
     let life = r.w.lives.issuer;
