@@ -30,6 +30,7 @@ impl State {
         used.extend(r.retired.iter().flat_map(|root| root.issuers.iter().map(String::as_str)));
         used.extend(r.target.iter().map(|t| t.name.as_str()));
         used.extend(r.asked.iter().filter_map(|a| a.issuer_key.name()));
+        used.extend(r.proposed.iter().flat_map(|n| [n.key.name(), n.issuer_key.name()]).flatten());
         used
     }
     /// The key is used no more. One that is sealed here went with its record.
