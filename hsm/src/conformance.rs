@@ -100,7 +100,7 @@ fn an_unknown_key_is_reported_by_its_id<P: KeyPort>(port: &P) {
 }
 
 /// The suite of stores that wrap.
-pub fn wrapping<P: Wraps>(make: impl Fn() -> P) {
+pub fn wrapping<P: Wraps + KeyPort>(make: impl Fn() -> P) {
     let port = make();
     for plain in [b"x".as_slice(), &[0xa5; 32], &[0x5a; 256]] {
         let blob = port.wrap("conformance", plain, b"aad").unwrap();
@@ -124,4 +124,11 @@ pub fn wrapping<P: Wraps>(make: impl Fn() -> P) {
     let nobody = KeyId::wrapping("conformance nobody");
     assert_eq!(port.unwrap("conformance nobody", &blob, b"").unwrap_err(), KeyError::NotFound(nobody));
     assert!(matches!(port.wrap("conformance", &[0; 257], b""), Err(KeyError::Refused(_))));
+    let id = KeyId::wrapping("conformance");
+    assert_eq!(port.unwrap("conformance", &blob, b"").unwrap().expose(), b"x");
+    port.destroy(&id).unwrap();
+    port.destroy(&id).unwrap();
+    for unwrapped in [port.unwrap("conformance", &blob, b""), make().unwrap("conformance", &blob, b"")] {
+        assert_eq!(unwrapped.unwrap_err(), KeyError::NotFound(id), "a wrapping key that was destroyed is gone");
+    }
 }

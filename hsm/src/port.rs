@@ -109,7 +109,7 @@ pub trait KeyPort: Send + Sync {
     fn public(&self, id: &KeyId) -> Result<Vec<u8>, KeyError>;
     /// An ASN.1 DER ECDSA signature over SHA-256 of `msg`.
     fn sign_p256(&self, id: &KeyId, msg: &[u8]) -> Result<Vec<u8>, KeyError>;
-    /// Destroys the key for ever. A key that is not there is destroyed already: success.
+    /// Destroys the key for ever, one for wrapping too. A key that is not there is destroyed already: success.
     fn destroy(&self, id: &KeyId) -> Result<(), KeyError>;
     /// Every key in the store, in the order of their ids.
     fn list(&self) -> Result<Vec<KeyId>, KeyError>;

@@ -12,7 +12,7 @@ mod time;
 pub use digest::{Digest, sha256};
 pub use ids::{ClusterId, CommandId, GrantId, IdError, MandateId, NodeId, OperatorId, OrchId, TokenId, VoterId};
 pub use names::{NameError, Namespace, SecretName, SecretRef, ServiceName, ServiceRef, TaskId, TrustDomain, Zone};
-pub use secret::{Secret, SecretBytes, wipe_stack};
+pub use secret::{Secret, SecretBytes, any_unlocked, may_lock, wipe_stack};
 pub use spiffe::{Role, SpiffeError, SpiffeId};
 pub use time::{Millis, TimeError, parse_duration, parse_size, rough};
 

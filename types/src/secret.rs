@@ -7,20 +7,39 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 /// `N` secret bytes of one `Kind`, in memory that is locked (mlock), excluded from core dumps and fenced by guard pages.
 ///
-/// Falls back to plain heap memory, still wiped on drop, when the process may not lock more memory.
+/// Where the kernel locks no more for this process, the memory is fenced all the same and wiped on drop, but may be swapped out:
+/// [`Secret::is_locked`] says so, and [`any_unlocked`] for the whole process.
 pub struct Secret<Kind, const N: usize> {
     bytes: Store<N>,
     kind: PhantomData<fn() -> Kind>,
 }
 
 enum Store<const N: usize> {
-    Locked(NonNull<[u8; N]>),
+    /// Between guard pages.
+    Fenced {
+        at: NonNull<[u8; N]>,
+        locked: bool,
+    },
     Heap(Box<[u8; N]>),
+}
+
+/// Set with the first secret of this process that the kernel did not lock.
+static UNLOCKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a secret of this process lies, or lay, in memory that may be swapped out.
+pub fn any_unlocked() -> bool {
+    UNLOCKED.load(Ordering::Relaxed)
+}
+
+/// Whether the kernel locks memory for this process at all: tried with one page.
+pub fn may_lock() -> bool {
+    Secret::<(), 32>::take(&mut [0; 32]).is_locked()
 }
 
 // SAFETY: the allocation is owned by this value alone and holds plain bytes.
@@ -67,7 +86,7 @@ impl<Kind, const N: usize> Secret<Kind, N> {
     }
     /// Whether the bytes lie in locked memory.
     pub fn is_locked(&self) -> bool {
-        matches!(self.bytes, Store::Locked(_))
+        matches!(self.bytes, Store::Fenced { locked: true, .. })
     }
 }
 
@@ -75,27 +94,36 @@ impl<const N: usize> Store<N> {
     fn zeroed() -> Self {
         // SAFETY: `malloc` returns either null or a writable, exclusively owned allocation of the size of [u8; N];
         // it is initialised (zeroed) before it is read.
-        let locked = unsafe { memsec::malloc::<[u8; N]>() };
-        match locked {
-            Some(p) => {
-                // SAFETY: p is valid for N bytes of writing, see above.
-                unsafe { memsec::memzero(p.as_ptr().cast::<u8>(), N) };
-                Self::Locked(p)
+        let fenced = unsafe { memsec::malloc::<[u8; N]>() };
+        let store = match fenced {
+            Some(at) => {
+                let first = at.as_ptr().cast::<u8>();
+                // SAFETY: `at` is valid for N bytes of writing, see above.
+                unsafe { memsec::memzero(first, N) };
+                // `malloc` locks the pages, and does not say whether the kernel did. Locks do not add up: once more changes
+                // nothing where it did, and `free` undoes both.
+                // SAFETY: the N bytes lie in an allocation of ours; to lock them changes no byte.
+                let locked = unsafe { memsec::mlock(first, N) };
+                Self::Fenced { at, locked }
             }
             None => Self::Heap(Box::new([0; N])),
+        };
+        if !matches!(store, Self::Fenced { locked: true, .. }) {
+            UNLOCKED.store(true, Ordering::Relaxed);
         }
+        store
     }
     fn get(&self) -> &[u8; N] {
         match self {
             // SAFETY: the pointer is valid and initialised until drop, and shared access never writes.
-            Self::Locked(p) => unsafe { p.as_ref() },
+            Self::Fenced { at, .. } => unsafe { at.as_ref() },
             Self::Heap(b) => b,
         }
     }
     fn get_mut(&mut self) -> &mut [u8; N] {
         match self {
             // SAFETY: as in `get`, and `&mut self` makes the access exclusive.
-            Self::Locked(p) => unsafe { p.as_mut() },
+            Self::Fenced { at, .. } => unsafe { at.as_mut() },
             Self::Heap(b) => b,
         }
     }
@@ -105,9 +133,9 @@ impl<const N: usize> Drop for Store<N> {
     fn drop(&mut self) {
         match self {
             // SAFETY: allocated by `memsec::malloc` and freed once, here; `free` wipes before it unmaps.
-            Self::Locked(p) => unsafe {
-                memsec::memzero(p.as_ptr().cast::<u8>(), N);
-                memsec::free(*p);
+            Self::Fenced { at, .. } => unsafe {
+                memsec::memzero(at.as_ptr().cast::<u8>(), N);
+                memsec::free(*at);
             },
             Self::Heap(b) => b.zeroize(),
         }

@@ -118,7 +118,7 @@ pub struct Config {
     pub lives: Lives,
     /// How often a Status is signed.
     pub status_every: Duration,
-    /// Start although swap is not encrypted.
+    /// Start although swap is not encrypted, or no memory can be locked.
     pub allow_swap: bool,
     /// Give up rights at start (landlock, seccomp). Off only where the kernel lacks them.
     pub harden: bool,

@@ -294,7 +294,8 @@ pub async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failu
             // First the root: a key that nothing certifies would stay in the token, another one with each attempt.
             let root = opened.root()?;
             root.answers().map_err(roots::port)?;
-            let made = roots::generate(opened, Purpose::Issuer, &prepare::issuer_name(now), opened.issuers_in_token)?;
+            let name = prepare::issuer_name(leader.state, now);
+            let made = roots::generate(opened, Purpose::Issuer, &name, opened.issuers_in_token)?;
             let p =
                 prepare::new_issuer(leader.state, leader.keys, root, &made.signer, made.rests(), life, now, entropy);
             p.map_err(refused)

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A term that was not replaced for another reason is replaced after this time.
-const LIFE: Duration = Duration::from_secs(90 * 86_400);
+pub const LIFE: Duration = Duration::from_secs(90 * 86_400);
 /// Records in one entry.
 const BATCH: usize = 256;
 /// Of each look, this much goes to records at most: other writes go between.
@@ -51,27 +51,39 @@ impl Calls {
 
 /// The root that signs the Bundle which lists the next term's intake key.
 fn root_for_bundle(opened: &Opened) -> Result<&PortSigner, Failure> {
-    opened.root().map_err(|_| {
-        let what = "the next keyring term waits: it is listed in a bundle, and the key of the root that signs cannot be used here";
-        Failure::unavailable("unavailable", what).help("see docs/operations/rotate-root.md, a root that cannot sign")
-    })
+    opened.root().map_err(|_| waits())
+}
+
+fn waits() -> Failure {
+    let what =
+        "the next keyring term waits: it is listed in a bundle, and the key of the root that signs cannot be used here";
+    Failure::unavailable("unavailable", what).help("see docs/operations/rotate-root.md, a root that cannot sign")
+}
+
+/// Makes the next term.
+async fn next_term(cluster: &Arc<Cluster>) -> Result<(), Failure> {
+    let fresh = Secret::take(&mut random32()?);
+    let p = roots::with_keys(cluster, move |leader, opened, entropy| {
+        prepare::new_term(leader, root_for_bundle(opened)?, fresh, entropy).map_err(refused)
+    });
+    cluster.commit(p.await?).await?;
+    reopen(cluster)
 }
 
 /// One look of the leader at the keyring.
 pub async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     let now = cluster.now()?;
-    let (due, active) = cluster.look(|s| (s.keyring_due(now, LIFE), s.active_term()))?;
+    let (due, offline, active) =
+        cluster.look(|s| (s.keyring_due(now, LIFE), s.keyring_waits(now, LIFE), s.active_term()))?;
     if cluster.opened.load().keyring.active() != active {
         reopen(cluster)?;
     }
-    if due {
-        let fresh = Secret::take(&mut random32()?);
-        let p = roots::with_keys(cluster, move |leader, opened, entropy| {
-            prepare::new_term(leader, root_for_bundle(opened)?, fresh, entropy).map_err(refused)
-        });
-        cluster.commit(p.await?).await?;
-        reopen(cluster)?;
-    }
+    // One that cannot be made keeps records from no other term, and old terms from no end.
+    let made = match (due, offline) {
+        (false, _) => Ok(()),
+        (true, true) => Err(waits()),
+        (true, false) => next_term(cluster).await,
+    };
     let until = Instant::now() + SHARE;
     while Instant::now() < until {
         let Some(batch) = cluster.decide(|l, e| prepare::rewrap(l, BATCH, e))? else { break };
@@ -84,5 +96,5 @@ pub async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     if !over.is_empty() {
         cluster.propose(Command::KeyringDestroy(over)).await?;
     }
-    Ok(())
+    made
 }

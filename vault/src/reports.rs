@@ -247,6 +247,14 @@ impl Duty {
             if wrapped.map_err(broken)?.map_err(disk)? {
                 tracing::info!("this voter's disk opens by its token from now on");
             }
+        } else if let Some(token) = s.token.clone() {
+            let (cluster, voter) = (*s.disk_keys.cluster(), s.disk_keys.voter());
+            // Nobody waits for a token that does not answer.
+            tokio::task::spawn_blocking(move || {
+                if let Err(e) = hsm::forget(&cluster, voter, &*token) {
+                    tracing::warn!("a key in the token that once opened this voter's disk may be there still: {e}");
+                }
+            });
         }
         self.slots_due = false;
         Ok(())

@@ -147,7 +147,7 @@ async fn drive(cluster: &Arc<Cluster>) -> Result<(), Failure> {
             asked = ask(cluster, root).await;
         }
         match step {
-            RootStep::Nothing => return asked,
+            RootStep::Nothing => return ends::sweep(cluster).await.and(asked),
             RootStep::Renew => return calls::call(cluster, now).and(asked),
             RootStep::Make(target) => {
                 if let Err(e) = make(cluster, target).await {
@@ -302,6 +302,9 @@ fn given_key(
 }
 
 async fn drop_root(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
+    // The copy that is signed over does not know who is alive; what is refused costs no signature.
+    let now = cluster.now()?;
+    cluster.look(|s| s.drop_guard(&root, now))?.map_err(refused)?;
     let p = with_keys(cluster, move |leader, opened, entropy| dropped(leader, opened, &root, entropy));
     cluster.commit(p.await?).await?;
     tracing::info!(root = %root, "a root is trusted no more");
@@ -343,7 +346,7 @@ async fn destroy(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
 /// Asks a root whose key is offline for an issuer and for the Bundle that lists the next statement key.
 async fn ask(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
     let p = with_keys(cluster, move |leader, opened, entropy| {
-        let (name, in_token) = (prepare::issuer_name(leader.now), opened.issuers_in_token);
+        let (name, in_token) = (prepare::issuer_name(leader.state, leader.now), opened.issuers_in_token);
         let (issuer, key) = new_key(leader, opened, Purpose::Issuer, &name, in_token, entropy)?;
         let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
         let (life, now) = (leader.lives.issuer, leader.now);

@@ -12,6 +12,9 @@ pub enum RootVerb {
     Rotate(RotateRoot),
     /// Give up the rotation under way: the root from before signs again, the new one is dropped
     Abort {
+        /// Forget the key of a dropped root, where the token that has it is gone for good
+        #[arg(long)]
+        key_is_gone: bool,
         /// Return as soon as it is ordered
         #[arg(long)]
         detach: bool,

@@ -43,7 +43,7 @@ pub async fn run(app: &App, verb: RootVerb) -> Result<(), Failure> {
         }
         RootVerb::Rotate(a) => rotate(app, a).await,
         RootVerb::Approve { root, detach } => approve::approve(app, &root, detach).await,
-        RootVerb::Abort { detach } => abort(app, detach).await,
+        RootVerb::Abort { key_is_gone, detach } => abort(app, key_is_gone, detach).await,
         RootVerb::Export { format, out } => {
             let c = Cluster::connect(app).await?;
             give(app, out.as_deref(), &exported(c.trust.bundle(), format))
@@ -224,9 +224,13 @@ fn order(a: &RotateRoot, cert: Vec<u8>, box_sha256: Vec<u8>, now: Option<&str>) 
     Ok(v1::RotateRoot { kind: "given".to_owned(), cert, box_sha256, key: key.to_owned(), without_old })
 }
 
-async fn abort(app: &App, detach: bool) -> Result<(), Failure> {
+async fn abort(app: &App, key_is_gone: bool, detach: bool) -> Result<(), Failure> {
     let mut c = Cluster::connect(app).await?;
-    c.command(Action::AbortRoot(v1::AbortRoot {})).await?;
+    c.command(Action::AbortRoot(v1::AbortRoot { key_is_gone })).await?;
+    if key_is_gone {
+        let text = "the key of the dropped root is waited for no more; whoever finds its token has that key";
+        return app.out.done(&json!({"forgotten": true}), text);
+    }
     if detach {
         return app.out.done(&json!({"aborted": true}), "the rotation is given up: see `holdfast root status`");
     }

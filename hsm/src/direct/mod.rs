@@ -181,9 +181,12 @@ impl KeyPort for Token {
     fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
         let mut open = self.lock();
         open.private.remove(id);
+        open.wrapping.remove(id);
         // The private key first: a public key alone is destroyed by the next call.
-        for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
-            for key in open.of_class(class, KeyType::EC, id)? {
+        let of_pairs = [KeyType::EC, KeyType::RSA];
+        let pairs = of_pairs.into_iter().flat_map(|k| [(ObjectClass::PRIVATE_KEY, k), (ObjectClass::PUBLIC_KEY, k)]);
+        for (class, kind) in pairs.chain([(ObjectClass::SECRET_KEY, KeyType::AES)]) {
+            for key in open.of_class(class, kind, id)? {
                 open.session.destroy_object(key).map_err(|e| blame(&e))?;
             }
         }

@@ -188,7 +188,7 @@ async fn listed(bench: &Bench, scene: &Scene, below: u64) {
         cluster_id: scene.cluster.0.to_vec(),
         era: 1,
         epoch: 11,
-        revoked: vec![Revocation { id: ME.into(), not_before_seq: below }],
+        revoked: vec![Revocation { id: ME.into(), not_before_seq: below, ..Default::default() }],
         ..Revocations::default()
     };
     let list = signed(&list, &[who::STK]);

@@ -11,7 +11,7 @@ use holdfast_orchestrator_core::verify::{
     Accepted, Extended, Gap, News, NodeSelf, NodeTrust, Refusal, RunningTask, StopAllowed, TaskMemory, use_up,
     verify_assign, verify_lease_ext, verify_logs_request, verify_revoke, verify_stop,
 };
-use holdfast_pki::chain::{Anchors, ChainError};
+use holdfast_pki::chain::{Anchors, ChainError, Peer};
 use holdfast_transport::tls::TrustCell;
 use holdfast_types::{ClusterId, Digest, GrantId, Millis, NodeId, SpiffeId};
 use holdfast_wire::v1::{Assign, LogsRequest, Statement, Stop};
@@ -174,9 +174,9 @@ impl Believed {
     pub fn can_start(&self) -> bool {
         self.locked(|i| i.trust.status().is_some() && i.ring.newest().is_some())
     }
-    /// True if `peer` was revoked.
-    pub fn is_revoked(&self, peer: &SpiffeId) -> bool {
-        self.locked(|i| i.trust.is_revoked(&peer.name))
+    /// True if `peer` was revoked, or shows a key that it had before it was released from quarantine.
+    pub fn is_revoked(&self, peer: &Peer) -> bool {
+        self.locked(|i| i.trust.is_revoked_key(&peer.id.name, &peer.spki_sha256))
     }
 
     /// What the vault's Revocations say of this node itself.

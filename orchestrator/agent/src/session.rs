@@ -154,6 +154,7 @@ impl<G: Ground> Session<G> {
     async fn open(&self) -> Result<Open, Failure> {
         let node = &self.node;
         let link = self.dialer.dial().await?;
+        self.counts(&link)?;
         let (out, outgoing) = mpsc::channel(QUEUE);
         let reader = node.reports.reader();
         let hello = SessionHello { capacity: Some(node.capacity), tasks: node.reports.held() };
@@ -162,7 +163,12 @@ impl<G: Ground> Session<G> {
         let late = |_| Failure::unavailable("timed-out", format!("no answer within {ANSWER:?}"));
         let opened = timeout(ANSWER, client.session(ReceiverStream::new(outgoing))).await.map_err(late)??;
         tracing::info!(orchestrator = %self.peer.short(), addr = %link.addr, "session opened");
-        Ok(Open { orders: opened.into_inner(), out, reader, moved: CancellationToken::new(), _link: link })
+        Ok(Open { orders: opened.into_inner(), out, reader, moved: CancellationToken::new(), link })
+    }
+    /// Refuses an orchestrator that is revoked, and whoever shows a key that it had before it was released from quarantine.
+    fn counts(&self, link: &Link) -> Result<(), Failure> {
+        let revoked = self.node.believed.is_revoked(&link.server.peer);
+        if revoked { Err(Failure::refused("peer-revoked", "the orchestrator is revoked")) } else { Ok(()) }
     }
     /// The session after one that is served meanwhile: tried until there is one.
     async fn next(&self) -> Open {
@@ -180,6 +186,7 @@ impl<G: Ground> Session<G> {
     async fn serve(&self, open: &mut Open, leaving: &mut Option<Leaving>) -> Result<(), Failure> {
         let node = &self.node;
         let mut trust = node.believed.changes();
+        self.counts(&open.link)?;
         loop {
             tokio::select! {
                 order = open.orders.message() => match order? {
@@ -192,9 +199,7 @@ impl<G: Ground> Session<G> {
                     }
                 }
                 _ = trust.changed() => {
-                    if node.believed.is_revoked(&self.peer) {
-                        return Err(Failure::refused("peer-revoked", "the orchestrator is revoked"));
-                    }
+                    self.counts(&open.link)?;
                 }
                 order = left(leaving) => match (order, &*leaving) {
                     // Of what to start and to stop, the next session was told in its turn: it began with what is held.
@@ -260,7 +265,7 @@ struct Open {
     reader: Reader,
     /// Cancelled once another session has taken its place.
     moved: CancellationToken,
-    _link: Link,
+    link: Link,
 }
 
 /// A session that another one has taken the place of. Ends what follows output: whoever wants it asks again.

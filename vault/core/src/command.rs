@@ -339,6 +339,8 @@ pub enum Command {
     },
     /// Rotation of the root: one that was made without the old ones, whose Bundle Admins are to sign.
     RootPropose(Box<NewRoot>),
+    /// Keys in the token that nothing used any more are gone, by the key port's names.
+    KeysDestroyed(Vec<String>),
 }
 
 impl Command {

@@ -6,7 +6,7 @@ use super::DiskError;
 use super::duty;
 use super::keys::{DiskKey, DiskKeys, Generation};
 use super::slots::{Recipient, Slot, Slots};
-use holdfast_hsm::KeyError;
+use holdfast_hsm::{KeyError, KeyId, KeyPort};
 use holdfast_types::{ClusterId, SecretBytes, VoterId};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +31,11 @@ pub type OwnToken = Option<Arc<dyn SlotToken>>;
 pub fn label(cluster: &ClusterId, voter: VoterId) -> String {
     let short: String = cluster.hex().chars().take(16).collect();
     format!("holdfast-slot-{short}-{voter}")
+}
+
+/// Destroys the key that wrapped this disk's, in a token that is to open it no more: an old copy of the slots opens nothing then.
+pub fn forget(cluster: &ClusterId, voter: VoterId, token: &dyn KeyPort) -> Result<(), KeyError> {
+    token.destroy(&KeyId::wrapping(&label(cluster, voter)))
 }
 
 /// What a wrapped key is bound to.

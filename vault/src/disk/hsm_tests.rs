@@ -106,3 +106,33 @@ fn the_slot_goes_when_the_token_is_not_to_open_the_disk_any_more() {
     duty::bring_slots(dir.path(), &keys, &testing::wanted(), &None).unwrap();
     assert!(!has());
 }
+
+/// Keys of a token, of which it is seen which are destroyed.
+struct Seen(Mutex<Vec<KeyId>>);
+
+impl KeyPort for Seen {
+    fn generate(&self, _: holdfast_hsm::Purpose, _: &[u8]) -> Result<KeyId, KeyError> {
+        Err(KeyError::NotFound(KeyId([0; 16])))
+    }
+    fn public(&self, id: &KeyId) -> Result<Vec<u8>, KeyError> {
+        Err(KeyError::NotFound(*id))
+    }
+    fn sign_p256(&self, id: &KeyId, _: &[u8]) -> Result<Vec<u8>, KeyError> {
+        Err(KeyError::NotFound(*id))
+    }
+    fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
+        self.0.lock().unwrap().push(*id);
+        Ok(())
+    }
+    fn list(&self) -> Result<Vec<KeyId>, KeyError> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn what_wrapped_the_disk_key_is_destroyed_for_that_disk_alone() {
+    let token = Seen(Mutex::default());
+    forget(&CLUSTER, VOTER, &token).unwrap();
+    assert_eq!(*token.0.lock().unwrap(), [KeyId::wrapping(&label(&CLUSTER, VOTER))]);
+    assert_ne!(label(&CLUSTER, VOTER), label(&CLUSTER, VoterId(2)));
+}

@@ -2,6 +2,7 @@
 
 use crate::clock::complaint;
 use crate::cluster::Cluster;
+use crate::keyring;
 use crate::members;
 use crate::roots;
 use holdfast_types::{Millis, VoterId};
@@ -35,6 +36,14 @@ const NOTICES: [(Notice, &str, &str); 3] = [
     ),
 ];
 
+/// What [`holdfast_types::any_unlocked`] comes to.
+const UNLOCKED: &str =
+    "the kernel locks no more memory for the vault, so keys could be swapped out: raise LimitMEMLOCK";
+
+/// What [`State::keyring_waits`] comes to.
+const KEYRING_WAITS: &str = "the next term of the keyring is due and waits for a root that signs here: whoever held the one in use, an \
+                             evicted voter too, can read what comes; rotate with: holdfast root rotate --software --without-old-root";
+
 /// Every alarm of this moment.
 pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Alarm> {
     let mut all = Vec::new();
@@ -48,8 +57,10 @@ pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Ala
     if view.lockdown {
         raise("lockdown", "the cluster is locked down: nothing new starts".into());
     }
-    if !cluster.weak.is_empty() {
-        raise("weak-confinement", cluster.weak.join("; "));
+    let unlocked = holdfast_types::any_unlocked().then_some(UNLOCKED);
+    let weak: Vec<&str> = cluster.weak.iter().copied().chain(unlocked).collect();
+    if !weak.is_empty() {
+        raise("weak-confinement", weak.join("; "));
     }
     for (code, text) in cluster.look(|s| committed(s, now)).unwrap_or_default() {
         raise(code, text);
@@ -117,6 +128,9 @@ fn unfinished(unlock: &v1::UnlockView, keyring: &v1::KeyringView, now: Millis) -
 fn committed(s: &State, now: Millis) -> Vec<(&'static str, String)> {
     let mut all = unfinished(&s.unlock_view(), &s.keyring_view(), now);
     all.extend(roots::alarms(s, now));
+    if s.keyring_waits(now, keyring::LIFE) {
+        all.push(("keyring-late", KEYRING_WAITS.to_owned()));
+    }
     all.extend(even(s.voters().count()));
     for (what, code, text) in NOTICES {
         let ids: Vec<String> = s.noticed(what, now).into_iter().map(str::to_owned).collect();

@@ -33,6 +33,12 @@ pub enum HardenError {
         "swap on {0} is not encrypted, so keys could reach a disk in clear: turn it off, encrypt it, or set allow_swap = true"
     )]
     Swap(String),
+    /// Keys could be swapped out.
+    #[error(
+        "the kernel locks no memory for this process, so keys could be swapped out: raise its limit (LimitMEMLOCK= of the unit, \
+         ulimit -l), or set allow_swap = true"
+    )]
+    Unlocked,
     /// A directory that the vault needs cannot be opened.
     #[error("cannot confine the process to {path}: {why}")]
     Path {

@@ -1,6 +1,7 @@
-//! Swap that could carry keys to a disk in clear: found by [`unencrypted_swap`], judged here.
+//! Swap that could carry keys to a disk in clear: found by [`unencrypted_swap`], judged here; and whether keys can be locked in
+//! memory at all.
 //!
-//! Must never: go on over swap in clear that the configuration does not allow.
+//! Must never: go on over swap in clear, or with keys that may be swapped out, unless the configuration allows it.
 
 use super::{HardenError, Unprivileged};
 use holdfast_transport::daemon::unencrypted_swap;
@@ -22,8 +23,11 @@ pub struct SwapChecked {
 }
 
 impl Unprivileged {
-    /// Third step: refuses to go on over unencrypted swap unless `allow_swap`.
+    /// Third step: refuses to go on over unencrypted swap, and where no memory can be locked, unless `allow_swap`.
     pub fn check_swap(self, allow_swap: bool) -> Result<SwapChecked, HardenError> {
+        if !holdfast_types::may_lock() && !allow_swap {
+            return Err(HardenError::Unlocked);
+        }
         let found = unencrypted_swap().map_err(|source| HardenError::Kernel { step: "read /proc/swaps", source })?;
         Ok(SwapChecked { swap: judge(found, allow_swap)? })
     }

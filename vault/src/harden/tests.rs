@@ -48,6 +48,30 @@ fn unencrypted_swap_is_refused_unless_allowed_by_name() {
 }
 
 #[test]
+fn where_no_memory_can_be_locked_no_key_is_said_to_be_and_the_start_is_refused_unless_allowed() {
+    if let Some(status) =
+        in_child("where_no_memory_can_be_locked_no_key_is_said_to_be_and_the_start_is_refused_unless_allowed")
+    {
+        assert!(status.success());
+        return;
+    }
+    assert!(holdfast_types::may_lock() && !holdfast_types::any_unlocked(), "the control: it can be locked here");
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(rustix::process::Resource::Memlock, none).unwrap();
+    // Root locks whatever the limit says.
+    let nothing = rustix::thread::CapabilitySet::empty();
+    let sets = rustix::thread::CapabilitySets { effective: nothing, permitted: nothing, inheritable: nothing };
+    rustix::thread::set_capabilities(None, sets).unwrap();
+    let key = crate::disk::keys::generate().unwrap();
+    assert!(!key.is_locked() && holdfast_types::any_unlocked());
+    assert!(key.ct_eq(&key.duplicate()), "it is kept all the same");
+    let refused = forbid_dumps().unwrap().forbid_new_privileges().unwrap().check_swap(false).unwrap_err();
+    assert!(matches!(refused, HardenError::Unlocked), "{refused}");
+    assert!(refused.to_string().contains("LimitMEMLOCK"));
+    let _kept = forbid_dumps().unwrap().forbid_new_privileges().unwrap().check_swap(true).unwrap();
+}
+
+#[test]
 fn files_outside_the_given_directories_are_out_of_reach() {
     if let Some(status) = in_child("files_outside_the_given_directories_are_out_of_reach") {
         assert!(status.success());

@@ -16,6 +16,19 @@ pub fn alarms(s: &State, now: Millis) -> Vec<(&'static str, String)> {
     if let Some(root) = s.signing_root() {
         all.extend(ends(root.not_after, now).map(|text| ("root-ends", text)));
     }
+    if s.root_to_bring(now) {
+        let text = "half of the life of the root that operators brought is over, and it is theirs to replace: \
+                    see `holdfast root rotate`";
+        all.push(("root-ends", text.to_owned()));
+    }
+    if let Some(late) = s.root_overdue(now).filter(|late| *late >= LATE) {
+        let text = format!(
+            "the root that signs should have been replaced by itself {} ago, and no other one could be made: see \
+             `holdfast root status`",
+            rough(late)
+        );
+        all.push(("root-rotation-late", text));
+    }
     if s.rotation().asked.is_some() {
         let text = "a root whose key is offline is to sign: fetch what with `holdfast root csr`";
         all.push(("root-to-sign", text.to_owned()));

@@ -326,7 +326,7 @@ fn swept(kind: RootKind, abort: bool) {
         let mut v = Vault::founded(kind);
         let (first, keys) = (v.state.roots_der().remove(0), v.token_keys());
         v.until(dies);
-        let aborted = abort && v.submit(Vault::fresh16(), Action::AbortRoot(v1::AbortRoot {}), &[]).is_ok();
+        let aborted = abort && v.submit(Vault::fresh16(), Action::AbortRoot(v1::AbortRoot::default()), &[]).is_ok();
         assert_eq!(aborted, abort && dies < Dies::Dropped, "{dies:?}: what can be taken back is, and nothing else");
         v.settle();
         let all = v.state.roots_der();

@@ -13,7 +13,7 @@ use holdfast_wire::charter::{CharterChain, NewCharter};
 use holdfast_wire::merkle::verify_consistency;
 use holdfast_wire::note::{Checkpoint, origin};
 use holdfast_wire::statement::{self, News};
-use holdfast_wire::v1::{Bundle, Holder, PublicKey, Revocations, Statement, Status, Stk};
+use holdfast_wire::v1::{Bundle, Holder, PublicKey, Revocation, Revocations, Statement, Status, Stk};
 
 /// A node's believed state.
 #[derive(Debug, Clone)]
@@ -313,13 +313,20 @@ impl NodeTrust {
         self.revocations.as_ref().filter(|(st, _)| *listed == sha256(&[&st.payload]).0).map(|(_, r)| r)
     }
     /// True if the identity `id` is in the Revocations. The list holds only identities whose certificates might still be
-    /// alive; a certificate does not tell its generation, so any entry counts.
+    /// alive; a certificate does not tell its generation, so any entry counts that names no keys.
     pub fn is_revoked(&self, id: &str) -> bool {
         self.revoked_below(id).is_some()
     }
-    /// The generation that a certificate of `id` must have at least to count again, by the Revocations; `None`: all count.
+    /// True if a certificate of `id` for the key `spki` does not count: `id` is revoked, or was released and had this key before.
+    pub fn is_revoked_key(&self, id: &str, spki: &Digest) -> bool {
+        let named = |e: &Revocation| e.id == id && e.spki_sha256.iter().any(|k| *k == spki.0);
+        self.is_revoked(id) || self.revocations().is_some_and(|r| r.revoked.iter().any(named))
+    }
+    /// The generation that a certificate of `id` must have at least to count again, by the Revocations; `None`: all count, but
+    /// for those of keys that are named.
     pub fn revoked_below(&self, id: &str) -> Option<u64> {
-        self.revocations()?.revoked.iter().filter(|e| e.id == id).map(|e| e.not_before_seq).max()
+        let listed = self.revocations()?.revoked.iter().filter(|e| e.id == id && e.spki_sha256.is_empty());
+        listed.map(|e| e.not_before_seq).max()
     }
     /// Who holds the lease of `namespace`, by the newest Status.
     pub(crate) fn holder(&self, namespace: &str) -> Option<&Holder> {

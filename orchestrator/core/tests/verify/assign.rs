@@ -38,7 +38,9 @@ fn check_1_only_the_grants_own_unrevoked_orchestrator_delivers_it() {
         let r = s.verify().unwrap_err();
         assert_eq!((r.check, r.code), (1, "peer"), "{uri}");
     }
-    let revoked = |r: &mut v1::Revocations| r.revoked = vec![v1::Revocation { id: ORCH.into(), not_before_seq: 2 }];
+    let revoked = |r: &mut v1::Revocations| {
+        r.revoked = vec![v1::Revocation { id: ORCH.into(), not_before_seq: 2, ..Default::default() }]
+    };
     refused(World { edit_revocations: revoked, ..World::default() }, 1, "peer-revoked");
 }
 

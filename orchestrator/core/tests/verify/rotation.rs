@@ -3,6 +3,7 @@
 use crate::world::*;
 use holdfast_orchestrator_core::verify::NodeTrust;
 use holdfast_pki::keys::{CertSigner, RootStatementSigner};
+use holdfast_types::Digest;
 use holdfast_wire::keys::StatementSigner;
 use holdfast_wire::statement::sign;
 use holdfast_wire::v1;
@@ -92,10 +93,31 @@ fn a_chain_with_a_gap_or_a_strangers_link_leads_nowhere() {
 
 #[test]
 fn a_list_tells_from_which_generation_on_an_identity_counts() {
-    let listed = |r: &mut v1::Revocations| r.revoked = vec![v1::Revocation { id: ME.into(), not_before_seq: 5 }];
+    let listed = |r: &mut v1::Revocations| {
+        r.revoked = vec![v1::Revocation { id: ME.into(), not_before_seq: 5, ..Default::default() }]
+    };
     let s = World { edit_revocations: listed, ..World::default() }.build();
     assert_eq!((s.trust.revoked_below(ME), s.trust.revoked_below(ORCH)), (Some(5), None));
     assert!(s.trust.is_revoked(ME) && !s.trust.is_revoked(ORCH));
+}
+
+#[test]
+fn of_an_identity_that_was_released_the_keys_of_before_do_not_count_and_no_others() {
+    let (stolen, own) = (Digest([7; 32]), Digest([8; 32]));
+    let listed = |r: &mut v1::Revocations| {
+        r.revoked = vec![v1::Revocation { id: ORCH.into(), not_before_seq: 3, spki_sha256: vec![vec![7; 32]] }];
+    };
+    let s = World { edit_revocations: listed, ..World::default() }.build();
+    assert!(s.trust.is_revoked_key(ORCH, &stolen));
+    assert!(!s.trust.is_revoked_key(ORCH, &own) && !s.trust.is_revoked(ORCH));
+    assert!(!s.trust.is_revoked_key(ME, &stolen), "another's key is another's");
+    s.verify().unwrap();
+    // The control: while no key is named, none counts.
+    let listed = |r: &mut v1::Revocations| {
+        r.revoked = vec![v1::Revocation { id: ORCH.into(), not_before_seq: 3, ..Default::default() }];
+    };
+    let s = World { edit_revocations: listed, ..World::default() }.build();
+    assert!(s.trust.is_revoked_key(ORCH, &own));
 }
 
 /// A link that Admins signed, because no root could, is judged by the charter in force when it was shown: whoever was one before

@@ -229,7 +229,7 @@ fn revocations_count_only_when_the_status_names_them() {
         cluster_id: s.cluster.0.to_vec(),
         era: 1,
         epoch: 11,
-        revoked: vec![v1::Revocation { id: ORCH.into(), not_before_seq: 1 }],
+        revoked: vec![v1::Revocation { id: ORCH.into(), not_before_seq: 1, ..Default::default() }],
         denied_digests: vec![],
     };
     let st = signed(&r, &[who::STK]);

@@ -57,6 +57,7 @@ impl Step<'_> {
             der: k.root_der,
             not_after: k.root_not_after,
             key: k.root_key,
+            given: false,
             signer: true,
             since: at,
             added_epoch: 1,
@@ -96,11 +97,14 @@ impl Step<'_> {
         let (s, root) = (&mut *self.state, issuer.root);
         s.issuers.push(issuer);
         let mut surplus = s.issuers.iter().filter(|i| i.root == root).count().saturating_sub(KEEP_ISSUERS);
+        let mut spent = Vec::new();
         s.issuers.retain(|i| {
             let goes = i.root == root && surplus > 0;
             surplus -= usize::from(goes);
+            spent.extend(goes.then(|| i.key.clone()));
             !goes
         });
+        spent.iter().for_each(|key| s.key_is_spent(key));
         s.keys_moved();
     }
 

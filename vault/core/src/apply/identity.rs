@@ -176,17 +176,33 @@ impl Step<'_> {
         if self.state.identities.get(id).and_then(Identity::certificate).is_some_and(|c| c.serial == serial) {
             return Ok(());
         }
-        let mut seq = 0;
+        let (mut seq, mut before) = (0, None);
         self.with_identity(id, |row| match &row.pending {
             Some(p) if p.serial == serial => {
                 seq = p.seq;
-                row.activate(at);
+                before = row.activate(at);
                 Ok(())
             }
             Some(_) | None => Err(Refusal::changed("this certificate is not the pending one any more; renew again")),
         })?;
         self.leaf(Draft::new("node.activate", id, id).with("seq", seq));
+        if let Some(keys) = before {
+            self.list_keys_of(id, keys);
+        }
         Ok(())
+    }
+
+    /// It was released: on the list of revocations stay the keys of before, as long as a certificate for one of them lasts.
+    fn list_keys_of(&mut self, id: &str, keys: Vec<Digest>) {
+        let Some(mut listed) = self.state.revoked.remove(id) else { return };
+        listed.released = true;
+        listed.keys.extend(keys);
+        listed.keys.sort_unstable();
+        listed.keys.dedup();
+        if !listed.keys.is_empty() {
+            self.state.revoked.insert(id.to_owned(), listed);
+        }
+        self.next_epoch();
     }
 
     pub(super) fn fork(&mut self, id: &str, detail: &str) -> Result<(), Refusal> {
@@ -215,10 +231,13 @@ impl Step<'_> {
     pub(super) fn revoke_identity(&mut self, id: &str) {
         let Some(row) = self.state.identities.get(id) else { return };
         let certs = row.current.iter().chain(&row.pending).chain(&row.retired);
-        let until = certs.map(|c| c.not_after).max().unwrap_or(self.at);
+        // What a release forgot may still last.
+        let listed = self.state.revoked.get(id);
+        let until = certs.map(|c| c.not_after).chain(listed.map(|r| r.until)).max().unwrap_or(self.at);
+        let keys = listed.map(|r| r.keys.clone()).unwrap_or_default();
         // Of one that was removed no certificate ever counts again, and its node ends what it runs.
         let not_before_seq = if row.state == IdentityState::Removed { u64::MAX } else { row.next_seq() };
-        let revoked = Revoked { not_before_seq, until };
+        let revoked = Revoked { not_before_seq, until, keys, released: false };
         self.state.revoked.insert(id.to_owned(), revoked);
         for lease in self.state.leases.values_mut().filter(|l| l.orch.as_str() == id) {
             lease.until = lease.until.min(self.at);

@@ -11,6 +11,7 @@ mod identity;
 mod keyring;
 mod rejoin;
 mod reset;
+mod retired;
 mod roots;
 mod secrets;
 mod submit;
@@ -210,6 +211,7 @@ impl Step<'_> {
             Command::Concurrent { id, detail } => self.concurrent(&id, &detail),
             Command::RootAsk(a) => self.root_ask(*a),
             Command::RootPropose(r) => self.root_propose(*r),
+            Command::KeysDestroyed(names) => self.keys_destroyed(&names),
             Command::MergeRemoved { ids, shown_by, sha256 } => self.merge_removed(&ids, &shown_by, &sha256),
         }
     }

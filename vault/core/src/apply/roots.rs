@@ -65,11 +65,16 @@ impl Step<'_> {
     }
 
     /// The last order is taken back: a root that is not made yet is not made, one that is trusted already is led away from.
-    pub(super) fn abort_root(&mut self, by: &By<'_>) -> Result<(), Refusal> {
+    /// Or the token with a dropped root's key is gone for good, and nothing else changes.
+    pub(super) fn abort_root(&mut self, by: &By<'_>, order: &v1::AbortRoot) -> Result<(), Refusal> {
+        if order.key_is_gone {
+            return self.forget_keys(by);
+        }
         let back = self.state.root_to_go_back_to()?;
         let s = &mut *self.state;
-        if s.rotation.target.take().is_none() {
-            s.rotation.to = back;
+        match s.rotation.target.take() {
+            Some(order) => s.order_is_spent(&order),
+            None => s.rotation.to = back,
         }
         (s.rotation.proposed, s.rotation.since) = (None, self.at);
         s.keys_moved();
@@ -113,10 +118,17 @@ impl Step<'_> {
         let (at, root) = (self.at, sha256(&[&n.der]));
         let leaf = Draft::new("root.add", "vault", root.hex()).with("ordered_by", by);
         self.leaf(leaf.with("key", n.key.word()).with("bundle_sha256", signed.sha256));
-        let (added_epoch, cross) = (signed.doc.epoch, Vec::new());
-        let row =
-            RootRow { der: n.der, not_after: n.not_after, key: n.key, signer: false, since: at, added_epoch, cross };
         let s = &mut *self.state;
+        let row = RootRow {
+            der: n.der,
+            not_after: n.not_after,
+            key: n.key,
+            given: s.rotation.target.as_ref().is_some_and(|t| t.given.is_some()),
+            signer: false,
+            since: at,
+            added_epoch: signed.doc.epoch,
+            cross: Vec::new(),
+        };
         s.roots.push(row);
         for (subject, x) in n.cross {
             if let Some(row) = s.roots.iter_mut().find(|r| r.sha256() == subject) {
@@ -198,24 +210,10 @@ impl Step<'_> {
         }
         let r = &mut s.rotation;
         r.to = r.to.filter(|to| *to != root && s.roots.len() > 1);
-        r.asked = r.asked.take().filter(|a| a.root != root);
-        self.next_bundle_is(raw);
-        Ok(())
-    }
-
-    /// Twice is as good as once: who destroys again finds nothing.
-    pub(super) fn root_destroyed(&mut self, root: Digest) -> Result<(), Refusal> {
-        let retired = self.state.rotation.retired.iter_mut().find(|r| r.sha256 == root);
-        let retired = retired.ok_or_else(|| Refusal::not_found("dropped root", root))?;
-        if retired.destroyed {
-            return Ok(());
+        if let Some(void) = r.asked.take_if(|a| a.root == root) {
+            s.key_is_spent(&void.issuer_key);
         }
-        (retired.key, retired.destroyed) = (CaKey::Offline, true);
-        retired.issuers.clear();
-        self.state.rotation.since = self.at;
-        self.state.keys_moved();
-        self.leaf(Draft::new("root.destroyed", "vault", root.hex()));
-        self.event(Event::Keys);
+        self.next_bundle_is(raw);
         Ok(())
     }
 
@@ -241,7 +239,8 @@ impl Step<'_> {
         self.live_ca_key(&a.issuer_key)?;
         self.live_record(&a.stk.key.record)?;
         self.leaf(Draft::new("root.ask", "vault", a.root.hex()).with("bundle_sha256", sha256(&[&a.bundle])));
-        self.state.rotation.asked = Some(a);
+        let void = self.state.rotation.asked.replace(a);
+        void.iter().for_each(|v| self.state.key_is_spent(&v.issuer_key));
         self.state.keys_moved();
         self.event(Event::Trust);
         Ok(())

@@ -212,7 +212,7 @@ impl Step<'_> {
             Action::RotateKeyring(_) => self.order_keyring(by),
             Action::RotateDiskKeys(_) => self.order_disk_keys(by),
             Action::RotateRoot(r) => self.rotate_root(by, &r, sealed),
-            Action::AbortRoot(_) => self.abort_root(by),
+            Action::AbortRoot(a) => self.abort_root(by, &a),
             Action::InstallIssuer(i) => self.install_issuer(by, &i),
         }
     }

@@ -42,6 +42,9 @@ impl Step<'_> {
         }
         s.budgets.retain(|id, _| s.mandates.get(id).is_some_and(|m| at < m.not_after));
         s.rotation.retired.retain(|r| !r.destroyed || r.not_after > at);
+        if s.before.is_some() && s.is_before_over(at) {
+            s.before = None;
+        }
         let listed = s.revoked.len();
         s.revoked.retain(|_, r| r.until > at);
         if s.revoked.len() < listed {

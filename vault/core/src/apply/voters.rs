@@ -59,7 +59,12 @@ impl Step<'_> {
             row.state = VoterState::Evicted;
             row.terms.clear();
             row.exposed = exposed;
-            revoked = row.cert.as_ref().map(|c| Revoked { not_before_seq: c.seq + 1, until: c.not_after });
+            revoked = row.cert.as_ref().map(|c| Revoked {
+                not_before_seq: c.seq + 1,
+                until: c.not_after,
+                keys: Vec::new(),
+                released: false,
+            });
             let key = row.spki;
             self.forget_applicant(key);
         }

@@ -24,7 +24,7 @@ const MAX_REVOKED: usize = 1 << 16;
 pub fn merge_removed(state: &State, shown: &v1::HeldBefore, by: &NodeId) -> Result<Option<Command>, Refusal> {
     let (Some(before), Some(st)) = (&state.before, &shown.revocations) else { return Ok(None) };
     let told: v1::Revocations = peek(st)?;
-    if told.era != before.era || told.epoch <= before.epoch {
+    if told.era != before.era || told.epoch <= before.epoch || state.is_before_over(state.last_at) {
         return Ok(None);
     }
     if shown.bundle_chain.len() > MAX_BUNDLES || told.revoked.len() > MAX_REVOKED {
@@ -47,7 +47,9 @@ pub fn merge_removed(state: &State, shown: &v1::HeldBefore, by: &NodeId) -> Resu
     if list.doc.cluster_id != cluster.0 {
         return Err(Refusal::credential("the revocations are another cluster's"));
     }
-    let mut ids: Vec<String> = list.doc.revoked.into_iter().map(|r| r.id).filter(|id| state.is_removable(id)).collect();
+    // Where keys are named, those alone do not count: the identity was released from its quarantine.
+    let revoked = list.doc.revoked.into_iter().filter(|r| r.spki_sha256.is_empty());
+    let mut ids: Vec<String> = revoked.map(|r| r.id).filter(|id| state.is_removable(id)).collect();
     ids.sort_unstable();
     ids.dedup();
     if ids.is_empty() {

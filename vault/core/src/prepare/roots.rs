@@ -135,7 +135,8 @@ fn certified(
 }
 
 /// The end of a root: the Bundle without it, which it signs itself where its key can be used. What the Bundle is told of
-/// cross-certificates by roots that are no more goes with it.
+/// cross-certificates by roots that are no more goes with it. Over a frozen copy the guard lets everything pass: the caller asks
+/// the state itself.
 pub fn drop_root(
     state: &State,
     signers: &[&dyn CertSigner],

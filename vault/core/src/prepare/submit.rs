@@ -326,8 +326,8 @@ impl Leader<'_> {
             Action::UnlockFinalize(_) | Action::AutolockOff(_) | Action::RotateDiskKeys(_) => Ok(unlock::slots_wish()),
             Action::RotateKeyring(_) => unlock::keyring_wish(self.state),
             Action::RotateRoot(r) => self.root_wish(r),
-            Action::AbortRoot(_) => {
-                self.state.root_to_go_back_to()?;
+            Action::AbortRoot(a) => {
+                self.state.may_abort_root(a)?;
                 cluster(A::RotateRoot)
             }
             Action::InstallIssuer(i) => {

@@ -35,7 +35,11 @@ fn revocation_list(state: &State) -> Result<v1::Revocations, Refusal> {
         revoked: state
             .revoked
             .iter()
-            .map(|(id, r)| v1::Revocation { id: id.clone(), not_before_seq: r.not_before_seq })
+            .map(|(id, r)| v1::Revocation {
+                id: id.clone(),
+                not_before_seq: r.not_before_seq,
+                spki_sha256: r.keys.iter().filter(|_| r.released).map(|k| k.to_vec()).collect(),
+            })
             .collect(),
         denied_digests: state.denied_digests.iter().map(|d| d.to_vec()).collect(),
     })

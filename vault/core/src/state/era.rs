@@ -1,7 +1,7 @@
 //! What the beginning of an era leaves: grants of the era before, until their lease and grace are over, and by whom that era's
 //! statements were signed.
 
-use super::{IdentityState, State};
+use super::{IdentityState, REJOIN_MOST, State};
 use crate::Command;
 use holdfast_types::{GrantId, Millis, NodeId, Role};
 use holdfast_wire::{statement, v1};
@@ -10,6 +10,10 @@ use std::time::Duration;
 
 /// The longest lease and the longest grace after it that a charter may allow: a day, and three.
 const LONGEST: Duration = Duration::from_secs(96 * 3600);
+
+/// How long after an era began a machine that lived in the one before may still come: the longest life of a certificate, and the
+/// longest window after it.
+const MAY_COME: Duration = Duration::from_secs(30 * 86_400 + REJOIN_MOST.as_secs());
 
 /// The era before, as it was in the backup, or on the disk, that this one began with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,11 +36,19 @@ impl State {
     /// ended it, or it was granted after the backup that the era began with. No task has more left than any may
     /// have. (`a_task_of_the_era_before_is_left_to_its_lease_and_no_longer_than_any_may_last`)
     pub fn is_left_from_before(&self, id: &GrantId, now: Millis) -> bool {
-        let Some(st) = self.resets.last().and_then(|b| Command::statement(b)) else { return false };
-        let Ok(reset) = statement::peek::<v1::Reset>(&st) else { return false };
-        let began = Millis(reset.issued_at_ms);
+        let Some(began) = self.era_began() else { return false };
         // What was taken back before the era began stays taken back.
         let by_reset = self.grant(id).is_none_or(|g| g.issued < began && g.over.is_some_and(|over| over >= began));
         by_reset && now < began.plus(LONGEST)
+    }
+    /// When its operators began this era; none in the first.
+    fn era_began(&self) -> Option<Millis> {
+        let st = self.resets.last().and_then(|b| Command::statement(b))?;
+        Some(Millis(statement::peek::<v1::Reset>(&st).ok()?.issued_at_ms))
+    }
+    /// Whether what the era before signed removes nobody any more: no machine that lived then, and may come back, has not come by
+    /// `now`, and keys of that era are lost or stolen some day. (`what_an_era_before_signed_removes_nobody_for_ever`)
+    pub(crate) fn is_before_over(&self, now: Millis) -> bool {
+        self.era_began().is_some_and(|began| now >= began.plus(MAY_COME))
     }
 }

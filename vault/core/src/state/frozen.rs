@@ -1,10 +1,11 @@
-//! A copy of the state that a snapshot is made of.
+//! A copy of the state that a snapshot is made of, and that keys in a token sign over.
 
 use super::{Index, State};
 
 impl State {
-    /// A copy to be encoded, and for nothing else: without what is derived, which is as large as the directory and not stored.
-    /// Entries wait while it is made.
+    /// A copy to be encoded, or to prepare a change of the keys over: without what is derived, which is as large as the directory
+    /// and not stored. Entries wait while it is made. Must never: be asked who is alive. In a copy nobody is, so that guards of a
+    /// rotation look at the state itself, before a change is prepared and again where it is applied.
     pub fn frozen(&self) -> Self {
         Self {
             founded: self.founded.clone(),

@@ -170,19 +170,34 @@ impl Identity {
         let forgotten: Vec<CertRow> = self.retired.drain(..surplus).collect();
         self.remember(forgotten);
     }
-    /// R4: the pending certificate becomes the current one; the old one is retired at once.
-    pub(crate) fn activate(&mut self, now: Millis) {
-        let Some(next) = self.pending.take() else { return };
+    /// R4: the pending certificate becomes the current one; the old one is retired at once. Where this ends a quarantine, it
+    /// tells the keys of certificates of before that are not over.
+    pub(crate) fn activate(&mut self, now: Millis) -> Option<Vec<Digest>> {
+        let next = self.pending.take()?;
         self.forget_ended(now);
-        if self.released == Some(next.spki) {
-            // A quarantine ends with the first use of the key that operators named.
+        let own = next.spki;
+        let released = self.released == Some(own);
+        let before = std::mem::replace(&mut self.current, vec![next]);
+        let mut keys = None;
+        if released {
+            // A quarantine ends with the first use of the key that operators named. Two holders of the keys of before are what
+            // it was for: whoever shows one from now on is a stranger, or a thief would bring the quarantine back at will.
             self.released = None;
             self.state = IdentityState::Ready;
+            self.remember(before);
+            // Certificates for the named key are more than one where a reply was lost.
+            let (same, other): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.retired).into_iter().partition(|c| c.spki == own);
+            self.retired = same;
+            self.remember(other);
+            let past = std::mem::take(&mut self.past);
+            keys = Some(past.into_iter().filter(|k| k.ended > now).map(|k| k.spki).collect());
+        } else {
+            self.retire(before);
         }
-        let before = std::mem::replace(&mut self.current, vec![next]);
-        self.retire(before);
         self.applicant = None;
         let keep = self.hpke.len().saturating_sub(2);
         self.hpke.drain(..keep);
+        keys
     }
 }

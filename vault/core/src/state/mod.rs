@@ -18,6 +18,7 @@ mod rhythm;
 mod roots;
 mod rotation;
 mod rows;
+mod spent;
 mod standing;
 mod terms;
 mod unlock;
@@ -149,6 +150,10 @@ pub(crate) struct AcceptedRow {
 pub(crate) struct Revoked {
     pub not_before_seq: u64,
     pub until: Millis,
+    /// Keys that it had before a release.
+    pub keys: Vec<Digest>,
+    /// It was released: what does not count any more is the certificates for `keys`.
+    pub released: bool,
 }
 
 impl State {

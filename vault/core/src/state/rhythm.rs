@@ -33,6 +33,12 @@ impl State {
         self.is_founded() && (self.keyring_ordered || now >= self.term_since.plus(life))
     }
 
+    /// Whether a new term is due and waits: a Bundle lists its intake key, a root signs that, and the key of the one that signs is
+    /// offline. A statement key signs no Bundle, or whoever has one would say which roots are trusted.
+    pub fn keyring_waits(&self, now: Millis, life: Duration) -> bool {
+        self.keyring_due(now, life) && !self.root_at_hand()
+    }
+
     /// Whether a new statement key is to be made, where each lives for `life`. The newest counts, also while its window has
     /// not opened yet: its life began when it was made.
     pub fn stk_due(&self, now: Millis, life: Duration) -> bool {

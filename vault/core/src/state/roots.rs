@@ -85,6 +85,13 @@ pub struct RetiredRoot {
     pub destroyed: bool,
 }
 
+impl RetiredRoot {
+    /// Whether something of its keys is in a token.
+    pub(crate) fn is_in_token(&self) -> bool {
+        matches!(self.key, CaKey::Token(_)) || !self.issuers.is_empty()
+    }
+}
+
 /// The rotation of the root. STORED with the state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rotation {
@@ -102,6 +109,8 @@ pub struct Rotation {
     pub proposed: Option<Box<NewRoot>>,
     /// Trusted roots whose keys are gone, as Admins said: nothing waits for them.
     pub gone: Vec<Digest>,
+    /// Names of keys in the token that nothing uses any more.
+    pub spent: Vec<String>,
 }
 
 /// What the leader does next for the rotation.

@@ -1,7 +1,7 @@
 //! What the rotation of the root comes to: the next step, as the driver takes it, and the progress, as operators see it.
 //! Both follow from what is stored, so that any leader goes on where the one before it stopped.
 
-use super::{Identity, IdentityState, RootKind, RootRow, RootStep, RootTarget, State, third_over};
+use super::{Identity, IdentityState, RetiredRoot, RootKind, RootRow, RootStep, RootTarget, State, third_over};
 use crate::command::CaKey;
 use crate::refusal::Refusal;
 use holdfast_types::{Digest, Millis, NodeId, Role};
@@ -20,7 +20,7 @@ const MAX_NAMED: usize = 100;
 impl State {
     /// The key port's name of a root's key that is ordered at `at`: no other root's.
     pub(crate) fn root_name(&self, at: Millis) -> String {
-        let names = (at.0..).map(|n| format!("root/{n}"));
+        let names = (at.0..).map(|n| self.key_name("root", Millis(n)));
         names.take(16).find(|n| !self.names_root_key(n)).unwrap_or_default()
     }
     pub(crate) fn names_root_key(&self, name: &str) -> bool {
@@ -46,14 +46,26 @@ impl State {
         }
         Ok(())
     }
-    /// When half of the life of the only root is over, and no rotation was there for a while: then one begins by itself. None
-    /// where its key is not the cluster's to replace.
+    /// When half of the life of the only root is over, and no rotation was there for a while; none where it is not the cluster's to
+    /// replace.
     fn half_over(&self) -> Option<Millis> {
-        let [root] = self.roots.as_slice() else { return None };
-        let ours = root.key != CaKey::Offline;
-        let half = root.since.plus(root.not_after.since(root.since) / 2);
         // Who aborted it has a week before it begins again.
-        ours.then(|| half.max(self.rotation.since.plus(QUIET)))
+        self.half_at(false).map(|half| half.max(self.rotation.since.plus(QUIET)))
+    }
+    /// When half of the life of the only root is over, if it is the operators' to replace, or the cluster's.
+    fn half_at(&self, theirs: bool) -> Option<Millis> {
+        let [root] = self.roots.as_slice() else { return None };
+        let half = root.since.plus(root.not_after.since(root.since) / 2);
+        ((root.given || root.key == CaKey::Offline) == theirs).then_some(half)
+    }
+    /// How long the only root has waited at `now` to be replaced by itself.
+    pub fn root_overdue(&self, now: Millis) -> Option<Duration> {
+        let due = self.half_over().filter(|at| *at <= now && self.rotation.target.is_none());
+        due.map(|at| now.since(at))
+    }
+    /// Whether half of the life of the only root is over, and operators are to bring or to order the next one: they brought this one.
+    pub fn root_to_bring(&self, now: Millis) -> bool {
+        self.rotation.target.is_none() && self.half_at(true).is_some_and(|at| at <= now)
     }
     /// The root that is to be made now: the one that was ordered, or one like the one that grows old.
     pub(crate) fn root_wanted(&self, now: Millis) -> Option<RootTarget> {
@@ -69,7 +81,7 @@ impl State {
             CaKey::Token(_) => RootKind::Token,
             CaKey::Offline => return None,
         };
-        let name = format!("root/{}", at.0);
+        let name = self.key_name("root", at);
         Some(RootTarget { kind, name, given: None, by: "vault".to_owned(), ordered: at, without_old: false })
     }
     /// What the leader does next for the rotation of the root.
@@ -94,13 +106,24 @@ impl State {
     pub fn to_destroy(&self) -> Vec<Digest> {
         self.rotation.retired.iter().filter(|r| !r.destroyed).map(|r| r.sha256).collect()
     }
+    /// Dropped roots of whose keys something is to be destroyed in a token.
+    pub(crate) fn keys_to_forget(&self) -> Result<Vec<Digest>, Refusal> {
+        let waits = |r: &&RetiredRoot| !r.destroyed && r.is_in_token();
+        let all: Vec<Digest> = self.rotation.retired.iter().filter(waits).map(|r| r.sha256).collect();
+        let none = || Refusal::changed("no dropped root's key is to be destroyed in a token");
+        if all.is_empty() { Err(none()) } else { Ok(all) }
+    }
+    /// Whether there is what is to be given up.
+    pub(crate) fn may_abort_root(&self, order: &v1::AbortRoot) -> Result<(), Refusal> {
+        if order.key_is_gone { self.keys_to_forget().map(drop) } else { self.root_to_go_back_to().map(drop) }
+    }
     /// Whether a root's key is in the voters' token, is to be made or found there, or is to be destroyed there.
     pub fn needs_token(&self) -> bool {
         let r = &self.rotation;
         let in_token = |k: &CaKey| matches!(k, CaKey::Token(_));
         let wanted = |t: &RootTarget| t.kind == RootKind::Token || t.given.as_ref().is_some_and(|g| in_token(&g.key));
         self.roots.iter().any(|r| in_token(&r.key))
-            || r.retired.iter().any(|r| in_token(&r.key) || !r.issuers.is_empty())
+            || r.retired.iter().any(RetiredRoot::is_in_token)
             || r.target.as_ref().is_some_and(wanted)
     }
     /// The trusted roots that do not sign.
@@ -166,6 +189,11 @@ impl State {
         let waits = match self.root_phase() {
             "distributing" => self.rotation.to.map(|to| self.switch_guard(&to)),
             "reissuing" => self.other_roots().first().map(|r| self.drop_guard(r, now)),
+            "retiring" if self.keys_to_forget().is_ok() => {
+                return "the key of the dropped root is to be destroyed in its token; if that one is gone for good: \
+                        holdfast root abort --key-is-gone"
+                    .to_owned();
+            }
             "retiring" => return "the key of the dropped root is to be destroyed".to_owned(),
             _ => None,
         };

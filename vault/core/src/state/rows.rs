@@ -16,6 +16,8 @@ pub struct RootRow {
     pub not_after: Millis,
     /// Its private key.
     pub key: CaKey,
+    /// Operators brought it: it is theirs to replace, wherever its key is.
+    pub given: bool,
     /// True for the one that signs.
     pub signer: bool,
     /// Since when it is trusted.

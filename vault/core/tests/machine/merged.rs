@@ -70,11 +70,15 @@ fn only_what_the_era_before_signed_after_the_backup_removes_anybody() {
     lie.bundle_chain.push(forged);
     assert!(merge(&w, &lie).is_err(), "no root of that era signed it");
     assert_ne!(w.state_of(&node.id), "removed");
+    // It was released from quarantine: some of its keys do not count, and it does.
+    let mut released = list.clone();
+    released.revoked.iter_mut().for_each(|r| r.spki_sha256 = vec![vec![1; 32]]);
+    assert_eq!(merge(&w, &with(&released, &w.stk)).unwrap(), None);
 
     // The truth, with names that nobody has here: those add nothing.
     let mut more = list.clone();
     for id in ["n-unknown", "op/ada", "vault/1"] {
-        more.revoked.push(v1::Revocation { id: id.into(), not_before_seq: 9 });
+        more.revoked.push(v1::Revocation { id: id.into(), not_before_seq: 9, ..Default::default() });
     }
     let command = merge(&w, &with(&more, &w.stk)).unwrap().unwrap();
     let from = w.leaves.len();
@@ -124,7 +128,7 @@ fn where_the_keys_of_the_era_before_are_a_thiefs_they_remove_nobody() {
     // Whoever has the statement key says that everybody was removed, later than anybody knows.
     let list = v1::Revocations {
         epoch: u64::MAX - 1,
-        revoked: vec![v1::Revocation { id: node.id.clone(), not_before_seq: u64::MAX }],
+        revoked: vec![v1::Revocation { id: node.id.clone(), not_before_seq: u64::MAX, ..Default::default() }],
         ..statement::peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap()
     };
     let lie = v1::HeldBefore { revocations: Some(signed(&list, &w.stk)), bundle_chain: w.state.bundle_chain() };
@@ -135,6 +139,22 @@ fn where_the_keys_of_the_era_before_are_a_thiefs_they_remove_nobody() {
     w.leaves.truncate(leaves);
     reset_from_a_thief(&mut w);
     assert_eq!(merge(&w, &lie).unwrap(), None);
+    assert_ne!(w.state_of(&node.id), "removed");
+}
+
+#[test]
+fn what_an_era_before_signed_removes_nobody_for_ever() {
+    let day = 24 * 3_600_000;
+    let (mut w, shown, node) = burnt(|w, node| {
+        remove(w, node);
+        held(w, &w.stk)
+    });
+    w.pass(119 * day);
+    w.propose(Command::Tick).result.unwrap();
+    assert!(merge(&w, &shown).unwrap().is_some(), "a machine may come back as late");
+    w.pass(2 * day);
+    w.propose(Command::Tick).result.unwrap();
+    assert_eq!(merge(&w, &shown).unwrap(), None);
     assert_ne!(w.state_of(&node.id), "removed");
 }
 

@@ -258,6 +258,12 @@ fn pin(w: &World, m: &Machine, serial: &str, spki: &Digest) -> Pin {
     prepare::pin(&w.state, Role::Node, &m.id, serial, spki, w.now)
 }
 
+/// What the list of revocations says of it.
+fn listed(w: &World, m: &Machine) -> Option<v1::Revocation> {
+    let list: v1::Revocations = statement::peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap();
+    list.revoked.into_iter().find(|r| r.id == m.id)
+}
+
 #[test]
 fn a_quarantined_machine_goes_on_with_the_key_that_operators_name_and_with_no_other() {
     let mut w = World::new();
@@ -274,6 +280,7 @@ fn a_quarantined_machine_goes_on_with_the_key_that_operators_name_and_with_no_ot
         assert_eq!(release(&mut w, &["ada", "ben"], &node, known).err().unwrap().code, Code::InvalidInput);
     }
     release(&mut w, &["ada", "ben"], &node, &next.spki).unwrap();
+    assert!(listed(&w, &node).unwrap().spki_sha256.is_empty(), "no key of it counts until the named one is used");
     // It may renew with that key, and nothing else; nor may the thief, who is not taken for a second fork.
     assert_eq!(pin(&w, &node, &first, &node.spki), Pin::Released);
     assert_eq!(pin(&w, &node, &stolen, &thief.spki), Pin::Released);
@@ -287,13 +294,28 @@ fn a_quarantined_machine_goes_on_with_the_key_that_operators_name_and_with_no_ot
     assert!(uses(&mut w, &node, &next));
     assert_eq!((w.state_of(&node.id).as_str(), view(&w, &node).seq), ("ready", 3));
     assert!(w.state.noticed(Notice::Fork, w.now).is_empty());
-    // The list that nodes and orchestrators have names the older ones alone.
-    let listed: v1::Revocations = statement::peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap();
-    assert!(listed.revoked.iter().any(|r| r.id == node.id && r.not_before_seq == 3));
-    // Whoever still has an older one brings the quarantine back.
-    assert!(!w.show(Role::Node, &node.id, &stolen, &thief.spki));
+    // The list that nodes and orchestrators have names the older ones alone, by their keys.
+    let entry = listed(&w, &node).unwrap();
+    let mut keys = vec![node.spki.to_vec(), thief.spki.to_vec()];
+    keys.sort_unstable();
+    assert_eq!((entry.not_before_seq, entry.spki_sha256), (3, keys));
+    // Whoever still has an older one is a stranger: it is refused, and brings no quarantine back.
+    for (serial, spki) in [(&stolen, &thief.spki), (&first, &node.spki)] {
+        assert_eq!(pin(&w, &node, serial, spki), Pin::Unknown);
+        assert!(!w.show(Role::Node, &node.id, serial, spki));
+    }
+    for known in [&node.key, &thief.pair] {
+        assert_eq!(comes_back(&mut w, &node.id, known, &key()).err().unwrap().code, Code::BadCredential);
+    }
+    assert_eq!(w.state_of(&node.id), "ready");
+    // The release was for that once: two holders of the keys since then are a fork as ever.
+    let (third, fourth) = (key(), key());
+    w.renew(&node.id, &third.csr, &HPKE).unwrap().unwrap();
+    assert!(w.renew(&node.id, &fourth.csr, &HPKE).unwrap().is_none(), "two keys ask");
     assert_eq!(w.state_of(&node.id), "quarantined");
-    assert!(matches!(pin(&w, &node, &first, &node.spki), Pin::State(_)), "the release was for that once");
+    let own = view(&w, &node).serial;
+    assert!(matches!(pin(&w, &node, &own, &next.spki), Pin::State(_)));
+    assert!(listed(&w, &node).unwrap().spki_sha256.is_empty(), "and no key of it counts again");
 }
 
 #[test]

@@ -200,6 +200,7 @@ fn samples() -> Vec<Command> {
     let (ids, shown_by) = (vec!["n-gone".to_owned()], NodeId::parse("n-1").unwrap());
     all.push(Command::MergeRemoved { ids, shown_by, sha256: sha256(&[b"revocations"]) });
     all.push(Command::RootPropose(Box::new(new_root())));
+    all.push(Command::KeysDestroyed(vec!["issuer/1".into()]));
     all
 }
 
@@ -239,6 +240,7 @@ fn variant(c: &Command) -> usize {
         Command::RootAsk(_) => 30,
         Command::MergeRemoved { .. } => 31,
         Command::RootPropose(_) => 32,
+        Command::KeysDestroyed(_) => 33,
     }
 }
 
@@ -286,7 +288,7 @@ fn stored_commands_and_states_are_read_as_they_were_written() {
     let mut variants: Vec<usize> = read.iter().map(|c| variant(&c.command)).collect();
     variants.sort_unstable();
     variants.dedup();
-    assert_eq!(variants, (0..33).collect::<Vec<_>>(), "each variant has a sample");
+    assert_eq!(variants, (0..34).collect::<Vec<_>>(), "each variant has a sample");
 
     // The first line is the state; the others are the log that led to it: old logs replay to the same state for ever.
     let stored = lines("state.hex");

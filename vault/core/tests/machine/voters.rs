@@ -222,7 +222,7 @@ fn an_evicted_voter_is_believed_nothing_and_given_nothing() {
     assert!(row.state == VoterState::Evicted && row.terms.is_empty());
     assert_eq!(w.state.voters().map(|(id, _)| id).collect::<Vec<_>>(), [VoterId(1)]);
     let list: v1::Revocations = peek(&prepare::revocations(&w.state, &w.stk).unwrap()).unwrap();
-    assert_eq!(list.revoked, [v1::Revocation { id: "vault/2".into(), not_before_seq: 3 }]);
+    assert_eq!(list.revoked, [v1::Revocation { id: "vault/2".into(), not_before_seq: 3, ..Default::default() }]);
     assert_eq!(code(w.evict(second, false)), Code::Changed);
     assert_eq!(code(w.evict(9, false)), Code::NotFound);
 }

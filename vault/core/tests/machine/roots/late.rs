@@ -1,10 +1,11 @@
 //! What of a root counts: certificates that come late, keys that are still in the token, identifiers that two would share.
 
-use super::world::{HOUR, Roots};
+use super::world::{ADMINS, HOUR, Roots};
 use holdfast_pki::given;
 use holdfast_types::VoterId;
-use holdfast_vault_core::{CaKey, Code, prepare};
+use holdfast_vault_core::{CaKey, Code, Command, prepare};
 use holdfast_wire::v1;
+use v1::command::Action;
 
 #[test]
 fn what_was_signed_before_its_root_was_dropped_does_not_begin_to_count_after_it() {
@@ -76,8 +77,36 @@ fn the_token_is_needed_until_the_last_key_in_it_is_destroyed_and_each_key_goes_f
     assert!(r.w.state.needs_token(), "a key of its issuer is there still");
     assert_eq!(r.w.state.to_destroy(), [a, b]);
     // One that cannot be destroyed now keeps none of the others.
-    r.w.propose(holdfast_vault_core::Command::RootDestroyed { root: b }).result.unwrap();
+    r.w.propose(Command::RootDestroyed { root: b }).result.unwrap();
     assert_eq!((r.w.state.to_destroy(), r.w.state.needs_token()), (vec![a], false));
+}
+
+#[test]
+fn keys_in_the_token_that_nothing_uses_any_more_are_named_until_they_are_destroyed() {
+    let mut r = Roots::new();
+    let cluster: String = r.w.cluster.hex().chars().take(16).collect();
+    // An order that was taken back: its key may have been made already.
+    r.order("hsm").unwrap();
+    let name = r.target().unwrap().name;
+    assert!(name.starts_with(&format!("root/{cluster}/")), "others share the token: {name}");
+    assert!(r.w.state.spent_keys().is_empty(), "it is to be found again");
+    r.abort().unwrap();
+    assert_eq!(r.w.state.spent_keys(), [name.clone(), format!("issuer/{name}")]);
+    // Issuers that are more than are kept.
+    let signer = r.signer();
+    for n in 0..5 {
+        r.w.pass(HOUR);
+        let (der, not_after) = (r.w.state.issuer().unwrap().der.clone(), r.w.now.plus(r.w.lives.issuer));
+        let key = CaKey::Token(format!("issuer/{n}"));
+        r.w.propose(Command::NewIssuer { root: signer, der, key, not_after }).result.unwrap();
+    }
+    assert_eq!(r.w.state.spent_keys()[2..], ["issuer/0"], "the oldest in the token; the first of all was sealed here");
+    // What is gone is named no more, and what is in use is never taken for it.
+    let from = r.w.leaves.len();
+    let gone = vec!["issuer/0".to_owned(), "issuer/4".to_owned(), name.clone()];
+    r.w.propose(Command::KeysDestroyed(gone)).result.unwrap();
+    assert_eq!(r.w.kinds_since(from), ["root.destroyed"; 2]);
+    assert_eq!(r.w.state.spent_keys(), [format!("issuer/{name}")]);
 }
 
 #[test]
@@ -92,4 +121,34 @@ fn two_roots_of_one_key_identifier_are_never_trusted() {
     };
     let no = r.add_edited(same).err().unwrap();
     assert!(no.code == Code::InvalidInput && no.reason.contains("subjectKeyIdentifier"), "{no}");
+}
+
+#[test]
+fn a_key_in_a_token_that_is_gone_for_good_is_forgotten_when_admins_say_so_and_not_before() {
+    let mut r = Roots::new();
+    let gone =
+        |r: &mut Roots, who: &[&str]| r.w.act(who, Action::AbortRoot(v1::AbortRoot { key_is_gone: true })).map(drop);
+    assert_eq!(gone(&mut r, ADMINS).err().unwrap().code, Code::Changed, "there is none");
+    let a = r.signer();
+    r.order("software").unwrap();
+    let b = r.add_edited(|n| n.issuer_key = CaKey::Token("issuer/b".into())).unwrap();
+    r.switch(b).unwrap();
+    r.report();
+    r.drop_root(a).unwrap();
+    assert_eq!(gone(&mut r, ADMINS).err().unwrap().code, Code::Changed, "that one is sealed here, and is destroyed");
+    r.w.propose(Command::RootDestroyed { root: a }).result.unwrap();
+    r.order("software").unwrap();
+    let c = r.add().unwrap();
+    r.switch(c).unwrap();
+    r.report();
+    r.drop_root(b).unwrap();
+    assert_eq!((r.w.state.root_phase(), r.w.state.needs_token()), ("retiring", true));
+    assert_eq!(r.abort().err().unwrap().code, Code::Changed, "nothing is forgotten unless it is said");
+    assert_eq!(gone(&mut r, &ADMINS[..1]).err().unwrap().code, Code::Threshold);
+    let from = r.w.leaves.len();
+    gone(&mut r, ADMINS).unwrap();
+    assert_eq!((r.w.state.root_phase(), r.w.state.needs_token()), ("stable", false));
+    assert_eq!(r.w.kinds_since(from), ["command"], "it is not said to be destroyed");
+    assert_eq!(r.trusted(), [c]);
+    assert_eq!(gone(&mut r, ADMINS).err().unwrap().code, Code::Changed, "once");
 }

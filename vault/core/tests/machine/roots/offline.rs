@@ -97,7 +97,7 @@ fn ask(r: &mut Roots, root: &Digest) -> SoftKey {
     let (issuer, now, life) = (SoftKey::new(), r.w.now, r.w.lives.issuer);
     let stk = crate::world::named_key(&format!("asked at {}", now.0));
     let mut entropy = r.w.entropy();
-    let name = prepare::issuer_name(now);
+    let name = prepare::issuer_name(&r.w.state, now);
     let key = prepare::ca_key(&r.w.keys, &name, AtRest::Sealed(&issuer.private()), &mut entropy).unwrap();
     let p = prepare::ask_offline(&r.w.state, &r.w.keys, root, &issuer, key, &stk, life, now, &mut entropy);
     r.w.commit(p).unwrap();
@@ -140,6 +140,11 @@ fn an_offline_root_signs_what_it_is_shown_and_takes_over() {
     r.w.propose(holdfast_vault_core::Command::RootSwitch { to: root }).result.unwrap();
     let no = r.w.act(ADMINS, Action::RotateKeyring(v1::RotateKeyring {})).err().unwrap();
     assert!(no.code == Code::Changed && no.reason.contains("--without-old-root"), "{no}");
+    // One that is due by itself waits, and that is known.
+    let ninety = 90 * Duration::from_secs(86_400);
+    assert!(!r.w.state.keyring_waits(r.w.now, ninety), "none is due");
+    let late = r.w.now.plus(ninety);
+    assert!(r.w.state.keyring_due(late, ninety) && r.w.state.keyring_waits(late, ninety));
     // Nothing that needs its key is tried without it; a third into the issuer's life it is asked again.
     r.w.pass(15 * 24 * HOUR);
     let life = r.w.lives.issuer;
@@ -215,4 +220,50 @@ fn what_an_offline_root_was_not_asked_for_is_refused_with_the_reason() {
     r.w.pass(40 * 24 * HOUR);
     assert!(r.w.now > r.w.state.rotation().asked.as_ref().unwrap().stk.until);
     assert_eq!(r.w.state.to_ask(r.w.now), Some(root), "the statement key in it is over");
+}
+
+#[test]
+fn a_root_that_operators_brought_is_theirs_to_replace_and_they_are_told_in_time() {
+    let mut r = Roots::new();
+    let a = r.signer();
+    let (key, issuer) = (SoftKey::new(), SoftKey::new());
+    let cert = root_of(&r, &key, 8 * YEAR);
+    order_with_key(&mut r, &cert, key.pkcs8().expose()).unwrap();
+    let brought = r.target().unwrap().given.unwrap();
+    let name = prepare::issuer_name(&r.w.state, r.w.now);
+    let at_rest = issuer.private();
+    let issuer_key = prepare::ca_key(&r.w.keys, &name, AtRest::Sealed(&at_rest), &mut r.w.entropy()).unwrap();
+    let old = [(a, r.key(&a))];
+    let made = RootMaterial {
+        signer: Some(&key),
+        der: Some(&cert),
+        key: brought.key,
+        issuer: &issuer,
+        issuer_key,
+        old: &old,
+        life: YEAR,
+    };
+    let p = prepare::add_root(&r.w.leader(), made, &mut r.w.entropy());
+    r.w.commit(p).unwrap();
+    let root = r.w.state.roots().last().unwrap().sha256();
+    r.w.propose(holdfast_vault_core::Command::RootSwitch { to: root }).result.unwrap();
+    r.w.issuer = Some(IssuerCa::open(&r.w.state.issuer().unwrap().der, issuer).unwrap());
+    r.report();
+    let signers = [r.key(&a)];
+    let p = prepare::drop_root(&r.w.state, &signers, &a, r.w.now, &mut r.w.entropy());
+    r.w.commit(p).unwrap();
+    assert_eq!(r.trusted(), [root]);
+    r.w.propose(holdfast_vault_core::Command::RootDestroyed { root: a }).result.unwrap();
+    let year = 365 * 24 * HOUR;
+    r.w.pass(4 * year - 24 * HOUR);
+    assert!(!r.w.state.root_to_bring(r.w.now));
+    r.w.pass(48 * HOUR);
+    assert!(r.w.state.root_to_bring(r.w.now), "half of its life is over");
+    r.w.pass(3 * year);
+    assert_eq!(r.w.state.root_step(r.w.now), RootStep::Nothing, "nobody is asked to make another one");
+    assert_eq!(r.w.state.root_overdue(r.w.now), None);
+    // The cluster's own, as old: it replaces that one by itself, and tells nobody.
+    let mut r = Roots::new();
+    r.w.pass(6 * year);
+    assert!(r.w.state.root_overdue(r.w.now).is_some() && !r.w.state.root_to_bring(r.w.now));
 }

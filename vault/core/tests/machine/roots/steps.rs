@@ -233,15 +233,18 @@ fn an_old_root_is_replaced_by_itself_and_who_aborts_that_has_a_week() {
     r.w.pass(6 * DAY);
     let t = r.target().unwrap();
     assert_eq!((t.kind, t.by.as_str()), (RootKind::Software, "vault"));
+    let late = |r: &Roots| r.w.state.root_overdue(r.w.now).map(|d| d.as_secs() / 3600);
+    let before = late(&r).unwrap();
     r.w.pass(HOUR);
     assert_eq!(r.target(), Some(t), "the same name: a key that was made already is found again");
+    assert_eq!(late(&r), Some(before + 1), "as long as it cannot be made");
     r.keep_issuer();
     let b = r.add().unwrap();
     r.abort().unwrap();
     r.report();
     assert_eq!(r.w.state.root_step(r.w.now), RootStep::Drop(b));
     r.settle(&mut []);
-    assert!(r.target().is_none());
+    assert!(r.target().is_none() && late(&r).is_none());
     r.w.pass(8 * DAY);
     assert!(r.target().is_some());
 }

@@ -86,7 +86,7 @@ impl Roots {
         self.w.act(ADMINS, rotate(kind)).map(drop)
     }
     pub fn abort(&mut self) -> Result<(), Refusal> {
-        self.w.act(ADMINS, Action::AbortRoot(v1::AbortRoot {})).map(drop)
+        self.w.act(ADMINS, Action::AbortRoot(v1::AbortRoot::default())).map(drop)
     }
     pub fn target(&self) -> Option<RootTarget> {
         if let RootStep::Make(t) = self.w.state.root_step(self.w.now) { Some(t) } else { None }
@@ -100,7 +100,7 @@ impl Roots {
         let wanted = self.w.state.rotation().target.clone().or_else(|| self.target());
         let Some(t) = wanted else { return Err(Refusal::new(Code::Changed, "no root is wanted")) };
         let (root, issuer) = (SoftKey::new(), SoftKey::new());
-        let name = prepare::issuer_name(Millis(self.w.now.0 + 1 + self.keys.len() as i64));
+        let name = prepare::issuer_name(&self.w.state, Millis(self.w.now.0 + 1 + self.keys.len() as i64));
         let old: Vec<Digest> = if t.without_old { Vec::new() } else { self.trusted() };
         let old: Vec<(Digest, &dyn CertSigner)> = old.into_iter().map(|d| (d, self.key(&d))).collect();
         let mut command = self.w.root_to_add(&t, (&root, &issuer), &name, &old)?.command;

@@ -59,7 +59,7 @@ impl Play {
             self.root_step(at_once);
         }
         if self.draw.one_in(12) {
-            drop(self.w.act(ADMINS, Action::AbortRoot(v1::AbortRoot {})));
+            drop(self.w.act(ADMINS, Action::AbortRoot(v1::AbortRoot::default())));
             self.observe();
         }
     }
