@@ -20,13 +20,13 @@ const NOTICES: [(Notice, &str, &str); 3] = [
     (
         Notice::Fork,
         "identity-fork",
-        "are quarantined, since two keys claimed each: the log says from where. Release it with the key on the right machine's \
+        "are quarantined, since two keys claimed each, from the addresses that are named. Release it with the key on the right machine's \
          console (holdfast node release), or remove it",
     ),
     (
         Notice::Concurrent,
         "identity-concurrent",
-        "had two sessions at a time within the day, from two addresses, as the log says: one of them may be a thief's",
+        "had two sessions at a time within the day, from the addresses that are named: one of them may be a thief's",
     ),
     (
         Notice::Rejoin,
@@ -119,8 +119,9 @@ fn committed(s: &State, now: Millis) -> Vec<(&'static str, String)> {
     all.extend(roots::alarms(s, now));
     all.extend(even(s.voters().count()));
     for (what, code, text) in NOTICES {
-        let ids: Vec<String> = s.noticed(what, now).into_iter().map(str::to_owned).collect();
-        all.extend(told(code, &ids, text));
+        let seen: Vec<String> =
+            s.noticed_of(what, now).into_iter().map(|(id, detail)| with_detail(id, detail)).collect();
+        all.extend(told(code, &seen, text));
     }
     let open: Vec<_> =
         s.compromised_voters().iter().map(|(id, left)| format!("voter {id} ({})", left.join(", "))).collect();
@@ -151,6 +152,11 @@ fn committed(s: &State, now: Millis) -> Vec<(&'static str, String)> {
         "and nothing of a service is started or extended after that; sign it anew with: holdfast service deploy",
     ));
     all
+}
+
+/// A machine, with what was seen of it.
+fn with_detail(id: &str, detail: &str) -> String {
+    if detail.is_empty() { id.to_owned() } else { format!("{id} ({detail})") }
 }
 
 fn ends(what: impl std::fmt::Display, end: Option<Millis>) -> String {

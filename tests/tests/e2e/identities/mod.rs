@@ -27,8 +27,14 @@ fn works(w: &World) -> bool {
 
 /// Whether `status` has this alarm.
 fn alarmed(w: &World, code: &str) -> bool {
+    alarm(w, code).is_some()
+}
+
+/// What `status` says in this alarm.
+fn alarm(w: &World, code: &str) -> Option<String> {
     let status = w.json(&["status"]);
-    status["alarms"].as_array().unwrap().iter().any(|a| a["code"] == code)
+    let alarm = status["alarms"].as_array().unwrap().iter().find(|a| a["code"] == code)?;
+    Some(alarm["text"].as_str().unwrap().to_owned())
 }
 
 /// The newest entries of the log.

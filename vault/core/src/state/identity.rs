@@ -170,10 +170,11 @@ impl Identity {
         let forgotten: Vec<CertRow> = self.retired.drain(..surplus).collect();
         self.remember(forgotten);
     }
-    /// R4: the pending certificate becomes the current one; the old one is retired at once.
-    pub(crate) fn activate(&mut self, now: Millis) {
+    /// R4: the pending certificate becomes the current one; the old one is retired at once. Keys whose certificates ended
+    /// before `known` are forgotten.
+    pub(crate) fn activate(&mut self, now: Millis, known: Millis) {
         let Some(next) = self.pending.take() else { return };
-        self.forget_ended(now);
+        self.forget_ended(now, known);
         if self.released == Some(next.spki) {
             // A quarantine ends with the first use of the key that operators named.
             self.released = None;
