@@ -33,7 +33,7 @@ use tonic::Streaming;
 /// For each answer of the handshake; the vault has as much patience with us.
 pub(crate) const ANSWER: Duration = Duration::from_secs(20);
 /// Largest answer of somebody who has proved nothing.
-const MAX_TRUST: usize = 16 << 20;
+pub(crate) const MAX_TRUST: usize = 16 << 20;
 /// Between two questions whether an operator has approved us.
 const POLL: Duration = Duration::from_secs(2);
 
