@@ -267,7 +267,7 @@ async fn greet(link: &Link, token_id: Vec<u8>) -> Result<(Talk<JoinRequest>, Cha
     let (steps, outgoing) = questions();
     let hello = JoinRequest { step: Some(join_request::Step::Hello(Hello { token_id })) };
     steps.try_send(hello).map_err(|_| ended())?;
-    let mut client = JoinClient::new(link.channel.clone());
+    let mut client = JoinClient::new(link.channel.clone()).max_decoding_message_size(MAX_TRUST);
     let replies = timeout(ANSWER, client.join(outgoing)).await.map_err(late)??.into_inner();
     let mut talk = Talk { steps, replies };
     let challenge = talk.challenge().await?;
