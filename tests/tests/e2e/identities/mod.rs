@@ -4,6 +4,7 @@ mod away;
 mod leases;
 mod removal;
 pub mod thief;
+mod unreached;
 
 use crate::world::World;
 use serde_json::Value;
