@@ -20,8 +20,8 @@ const NOTICES: [(Notice, &str, &str); 3] = [
     (
         Notice::Fork,
         "identity-fork",
-        "are quarantined, since two keys claimed each, from the addresses that are named. Release it with the key on the right machine's \
-         console (holdfast node release), or remove it",
+        "are quarantined, since two keys claimed each, from the addresses that are named. Release it with the key on the right \
+         machine's console (holdfast node release), or remove it",
     ),
     (
         Notice::Concurrent,

@@ -5,8 +5,8 @@ use holdfast_types::{Digest, Millis, Role};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// A key is remembered for this long after its certificate ended, of the time in which a vault ran: the longest time for which an identity can come back by it,
-/// or be seen to have two holders.
+/// A key is remembered for this long after its certificate ended, of the time in which a vault ran: the longest time for which
+/// an identity can come back by it, or be seen to have two holders.
 pub const REJOIN_MOST: Duration = Duration::from_secs(90 * 86_400);
 /// Most keys remembered of one identity beside those of its certificates.
 const MAX_PAST: usize = 128;
