@@ -196,6 +196,12 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_is_named_with_what_was_seen_of_it() {
+        assert_eq!(with_detail("node-1", ""), "node-1");
+        assert_eq!(with_detail("node-1", "from 10.0.0.1 and 10.0.0.2"), "node-1 (from 10.0.0.1 and 10.0.0.2)");
+    }
+
+    #[test]
     fn an_alarm_names_ten_things_and_counts_the_others() {
         assert_eq!(told("x", &[], "are so"), None);
         let names: Vec<String> = (0..12).map(|n| n.to_string()).collect();
