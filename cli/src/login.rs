@@ -25,6 +25,8 @@ use v1::login_request::Step;
 
 /// A certificate that ends sooner than this is not used any more.
 const SPARE: Duration = Duration::from_secs(300);
+/// Largest answer: the challenge shows every Bundle since the first.
+const MAX_CHALLENGE: usize = 16 << 20;
 const KEY: &str = "login.key";
 /// STORED: what the vault issued; golden file `cli/golden/login.hex`. One that cannot be read is fetched anew.
 const CERTIFICATE: &str = "login.pb";
@@ -112,7 +114,8 @@ async fn exchange(
         send.send(v1::LoginRequest { step: Some(step) }).await.map_err(gone).map_err(tonic::Status::from)
     };
     say(Step::Hello(v1::LoginHello { operator_id: op.id.clone() })).await?;
-    let mut replies = JoinClient::new(channel).login(ReceiverStream::new(requests)).await?.into_inner();
+    let mut client = JoinClient::new(channel).max_decoding_message_size(MAX_CHALLENGE);
+    let mut replies = client.login(ReceiverStream::new(requests)).await?.into_inner();
     let Some(Reply::Challenge(challenge)) = replies.message().await?.and_then(|r| r.step) else {
         return Err(out_of_order());
     };

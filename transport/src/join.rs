@@ -33,7 +33,7 @@ use tonic::Streaming;
 /// For each answer of the handshake; the vault has as much patience with us.
 pub(crate) const ANSWER: Duration = Duration::from_secs(20);
 /// Largest answer of somebody who has proved nothing.
-const MAX_TRUST: usize = 16 << 20;
+pub(crate) const MAX_TRUST: usize = 16 << 20;
 /// Between two questions whether an operator has approved us.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -273,7 +273,7 @@ async fn greet(link: &Link, token_id: Vec<u8>) -> Result<(Talk<JoinRequest>, Cha
     let (steps, outgoing) = questions();
     let hello = JoinRequest { step: Some(join_request::Step::Hello(Hello { token_id })) };
     steps.try_send(hello).map_err(|_| ended())?;
-    let mut client = JoinClient::new(link.channel.clone());
+    let mut client = JoinClient::new(link.channel.clone()).max_decoding_message_size(MAX_TRUST);
     let replies = timeout(ANSWER, client.join(outgoing)).await.map_err(late)??.into_inner();
     let mut talk = Talk { steps, replies };
     let challenge = talk.challenge().await?;

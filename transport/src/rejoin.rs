@@ -8,7 +8,7 @@
 
 use crate::client::{Dialer, Link};
 use crate::failure::Failure;
-use crate::join::{ANSWER, Talk, ended, late, out_of_turn, questions};
+use crate::join::{ANSWER, MAX_TRUST, Talk, ended, late, out_of_turn, questions};
 use crate::keys::PrivateKey;
 use crate::rpc::join_client::JoinClient;
 use holdfast_types::sha256;
@@ -50,7 +50,8 @@ impl Rejoin {
         let (steps, outgoing) = questions();
         let hello = RejoinRequest { step: Some(rejoin_request::Step::Hello(RejoinHello { id: id.to_owned() })) };
         steps.try_send(hello).map_err(|_| ended())?;
-        let mut client = JoinClient::new(link.channel.clone());
+        // The challenge shows every Bundle since the first, as `ask_trust` does.
+        let mut client = JoinClient::new(link.channel.clone()).max_decoding_message_size(MAX_TRUST);
         let replies = timeout(ANSWER, client.rejoin(outgoing)).await.map_err(late)??.into_inner();
         let mut talk = Talk { steps, replies };
         let challenge = talk.challenge().await?;

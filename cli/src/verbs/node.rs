@@ -153,6 +153,8 @@ async fn rm(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
     if n.state != REMOVED {
         c.command(Action::RemoveNode(v1::RemoveNode { id: n.id.clone() })).await?;
     }
+    // The log may be long: what is done, and what is known at once, is said before it is read.
+    app.out.note(&removed(&n.id, &lately(c, &n.id).await));
     let given = exposure(app, c, &n.id).await.map_err(|f| unlisted(&n.id, f))?;
     let secrets: Vec<Value> = given.iter().map(|(s, v)| json!({"secret": s, "version": v})).collect();
     app.out.show(&json!({"id": n.id, "removed": true, "secrets": secrets}), || {
@@ -162,6 +164,22 @@ async fn rm(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
         }
         format!("{} is removed; it had been given\n\n{}", n.id, app.out.table(&["secret", "version"], rows))
     })
+}
+
+/// The secret versions of the grants of `node` that the vault still has, as it says without a proof; none if it says nothing.
+async fn lately(c: &Cluster, node: &str) -> BTreeSet<String> {
+    let grants = grants(c, node).await.unwrap_or_default();
+    grants.iter().flat_map(|g| &g.secrets).map(|s| format!("{}@{}", s.name, s.version)).collect()
+}
+
+/// What is said of a removal at once.
+fn removed(id: &str, lately: &BTreeSet<String>) -> String {
+    let had = if lately.is_empty() {
+        String::new()
+    } else {
+        format!("; its last tasks had {}", lately.iter().map(String::as_str).collect::<Vec<_>>().join(", "))
+    };
+    format!("{id} is removed{had}; the log is read for everything that it was ever given")
 }
 
 /// The node is removed, and what it was given cannot be told.
@@ -205,6 +223,14 @@ mod tests {
             assert_eq!(fingerprint(&shown), Some(d), "{shown}");
         }
         assert_eq!(fingerprint("abcd"), None);
+    }
+
+    #[test]
+    fn a_removal_is_said_with_what_the_last_tasks_had() {
+        let none = removed("node-1", &BTreeSet::new());
+        assert_eq!(none, "node-1 is removed; the log is read for everything that it was ever given");
+        let two = removed("node-1", &BTreeSet::from(["shop/a@1".to_owned(), "shop/b@3".to_owned()]));
+        assert!(two.starts_with("node-1 is removed; its last tasks had shop/a@1, shop/b@3; the log"), "{two}");
     }
 
     #[test]

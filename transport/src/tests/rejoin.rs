@@ -17,7 +17,7 @@ use holdfast_pki::keys::SubjectKey;
 use holdfast_types::{Digest, Role, sha256};
 use holdfast_wire::v1::{
     Ack, AwaitReply, AwaitRequest, Challenge, Issued, JoinReply, JoinRequest, LoginReply, LoginRequest, RejoinProof,
-    RejoinRequest, TrustView, join_reply, rejoin_request,
+    RejoinRequest, Statement, TrustView, join_reply, rejoin_request,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +36,7 @@ struct Desk {
     ca: Arc<Ca>,
     calls: Arc<AtomicUsize>,
     said: mpsc::UnboundedSender<(String, RejoinProof)>,
+    bundles: Vec<Statement>,
 }
 
 fn not_here<T>() -> Result<T, Status> {
@@ -63,7 +64,9 @@ impl Join for Desk {
     async fn rejoin(&self, request: Request<Streaming<RejoinRequest>>) -> Result<Response<Self::RejoinStream>, Status> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let (desk, mut steps) = (self.clone(), request.into_inner());
-        let challenge = join_reply::Step::Challenge(Challenge { nonce: NONCE.to_vec(), ..Challenge::default() });
+        let bundle_chain = self.bundles.clone();
+        let challenge = Challenge { nonce: NONCE.to_vec(), bundle_chain, ..Challenge::default() };
+        let challenge = join_reply::Step::Challenge(challenge);
         let answer = async move {
             let Some(rejoin_request::Step::Hello(hello)) = steps.message().await?.and_then(|r| r.step) else {
                 return Err(Status::invalid_argument("no hello"));
@@ -89,9 +92,13 @@ struct Listening {
 }
 
 async fn desk(ca: &Arc<Ca>) -> Listening {
+    desk_with(ca, Vec::new()).await
+}
+
+async fn desk_with(ca: &Arc<Ca>, bundles: Vec<Statement>) -> Listening {
     let (sender, said) = mpsc::unbounded_channel();
     let calls = Arc::new(AtomicUsize::new(0));
-    let desk = Desk { ca: ca.clone(), calls: calls.clone(), said: sender };
+    let desk = Desk { ca: ca.clone(), calls: calls.clone(), said: sender, bundles };
     let tls = ServerTls::server_only(ca.cell(Role::Vault, "1"));
     let server = start_with(tls, Routes::new(JoinServer::new(desk)), Connections::new(), Limits::default()).await;
     Listening { server, calls, said }
@@ -117,6 +124,16 @@ async fn a_rejoin_proves_the_old_key_over_the_nonce_the_name_and_the_request() {
     let message = [b"holdfast/v1/rejoin".to_vec(), NONCE.to_vec(), h(b"node-a"), h(&csr), h(&[9; 32])].concat();
     let public = SubjectKey::from_spki(&proof.spki).unwrap().sec1().unwrap().to_vec();
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public).verify(&message, &proof.signature).unwrap();
+}
+
+/// Who slept for long is shown every Bundle since the first.
+#[tokio::test]
+async fn a_challenge_with_as_many_bundles_as_the_trust_that_is_asked_for_is_read() {
+    let ca = Arc::new(Ca::new("one"));
+    let shown = vec![Statement { payload: vec![1; 1 << 20], ..Statement::default() }; 12];
+    let at = desk_with(&ca, shown.clone()).await;
+    let open = within(Rejoin::open(&dialer(&ca, &at.server), "node-a")).await.unwrap();
+    assert!(open.challenge().bundle_chain == shown);
 }
 
 #[tokio::test]

@@ -21,13 +21,13 @@ const NOTICES: [(Notice, &str, &str); 3] = [
     (
         Notice::Fork,
         "identity-fork",
-        "are quarantined, since two keys claimed each: the log says from where. Release it with the key on the right machine's \
-         console (holdfast node release), or remove it",
+        "are quarantined, since two keys claimed each, from the addresses that are named. Release it with the key on the right \
+         machine's console (holdfast node release), or remove it",
     ),
     (
         Notice::Concurrent,
         "identity-concurrent",
-        "had two sessions at a time within the day, from two addresses, as the log says: one of them may be a thief's",
+        "had two sessions at a time within the day, from the addresses that are named: one of them may be a thief's",
     ),
     (
         Notice::Rejoin,
@@ -133,8 +133,9 @@ fn committed(s: &State, now: Millis) -> Vec<(&'static str, String)> {
     }
     all.extend(even(s.voters().count()));
     for (what, code, text) in NOTICES {
-        let ids: Vec<String> = s.noticed(what, now).into_iter().map(str::to_owned).collect();
-        all.extend(told(code, &ids, text));
+        let seen: Vec<String> =
+            s.noticed_of(what, now).into_iter().map(|(id, detail)| with_detail(id, detail)).collect();
+        all.extend(told(code, &seen, text));
     }
     let open: Vec<_> =
         s.compromised_voters().iter().map(|(id, left)| format!("voter {id} ({})", left.join(", "))).collect();
@@ -165,6 +166,11 @@ fn committed(s: &State, now: Millis) -> Vec<(&'static str, String)> {
         "and nothing of a service is started or extended after that; sign it anew with: holdfast service deploy",
     ));
     all
+}
+
+/// A machine, with what was seen of it.
+fn with_detail(id: &str, detail: &str) -> String {
+    if detail.is_empty() { id.to_owned() } else { format!("{id} ({detail})") }
 }
 
 fn ends(what: impl std::fmt::Display, end: Option<Millis>) -> String {
@@ -201,6 +207,12 @@ mod tests {
         // Terms may wait for nodes that are away: that is no work left undone.
         let waits = v1::KeyringView { left: 0, ..keyring };
         assert!(codes(i64::MAX, &done, &waits).is_empty());
+    }
+
+    #[test]
+    fn a_machine_is_named_with_what_was_seen_of_it() {
+        assert_eq!(with_detail("node-1", ""), "node-1");
+        assert_eq!(with_detail("node-1", "from 10.0.0.1 and 10.0.0.2"), "node-1 (from 10.0.0.1 and 10.0.0.2)");
     }
 
     #[test]

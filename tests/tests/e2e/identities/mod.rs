@@ -2,5 +2,7 @@
 
 mod away;
 mod leases;
+mod off;
 mod removal;
 pub mod thief;
+mod unreached;

@@ -84,7 +84,8 @@ fn a_copied_disk_shows_at_once_both_addresses_are_named_and_the_owner_is_let_go_
     assert!(text.contains("identity.concurrent"), "{text}");
     let fork = text.lines().find(|line| line.contains("identity.fork")).expect("a fork in the log");
     assert!(fork.contains(ELSEWHERE) && fork.contains("127.0.0.1"), "{fork}");
-    eventually("the alarm", || alarm(&w, "identity-fork"));
+    let told = eventually("the alarm", || alarm(&w, "identity-fork"));
+    assert!(told.contains(ELSEWHERE) && told.contains("127.0.0.1"), "{told}");
 
     // Its operator saw to it: the machine goes on with a key that nobody has had.
     let id = shown(&w, "node")["id"].as_str().unwrap().to_owned();

@@ -172,7 +172,7 @@ impl Step<'_> {
 
     /// R4. Whoever comes second with the same certificate finds it current already: nothing left to do.
     pub(super) fn activate(&mut self, id: &str, serial: &str) -> Result<(), Refusal> {
-        let at = self.at;
+        let (at, known) = (self.at, self.state.keys_since(self.at));
         if self.state.identities.get(id).and_then(Identity::certificate).is_some_and(|c| c.serial == serial) {
             return Ok(());
         }
@@ -180,7 +180,7 @@ impl Step<'_> {
         self.with_identity(id, |row| match &row.pending {
             Some(p) if p.serial == serial => {
                 seq = p.seq;
-                before = row.activate(at);
+                before = row.activate(at, known);
                 Ok(())
             }
             Some(_) | None => Err(Refusal::changed("this certificate is not the pending one any more; renew again")),
@@ -207,7 +207,7 @@ impl Step<'_> {
 
     pub(super) fn fork(&mut self, id: &str, detail: &str) -> Result<(), Refusal> {
         self.quarantine(id, Draft::new("identity.fork", "vault", id).with("detail", detail))?;
-        self.notice(id, Notice::Fork)
+        self.notice(id, Notice::Fork, detail)
     }
 
     /// All certificates of `id` stop counting; it gets nothing new. Its sensitive tasks are taken back, the others have

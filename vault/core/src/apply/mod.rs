@@ -141,7 +141,7 @@ impl State {
     /// Applies a committed command. A refused one changes nothing but the time and, where it says so, the log.
     pub fn apply(&mut self, stamped: Stamped) -> Applied {
         let at = self.time(stamped.at);
-        self.last_at = at;
+        self.heard_at(at);
         let mut step = Step {
             frontier: self.frontier(),
             state: self,

@@ -20,7 +20,7 @@ impl Step<'_> {
         from: &str,
     ) -> Result<(), Refusal> {
         self.live_hpke(hpke.as_ref())?;
-        let (at, newest) = (self.at, self.state.bundle_epoch());
+        let (at, newest, known) = (self.at, self.state.bundle_epoch(), self.state.keys_since(self.at));
         let (mut subject, mut ended, mut used) = (String::new(), Millis(0), None);
         let next = cert.clone();
         self.with_identity(id, |row| {
@@ -30,10 +30,10 @@ impl Step<'_> {
             if before == Before::Unused {
                 // It proved the key of the certificate that it had and never used (R4).
                 used = row.pending.as_ref().map(|p| p.seq);
-                row.activate(at);
+                row.activate(at, known);
             }
             row.acked = row.acked.max(acked.min(newest));
-            row.noticed = Some(Noticed { what: Notice::Rejoin, at });
+            row.noticed = Some(Noticed::new(Notice::Rejoin, at, ""));
             row.offer(cert, hpke);
             Ok(())
         })?;
@@ -49,18 +49,19 @@ impl Step<'_> {
     /// Two sessions of one identity at a time: written down, and spoken of. Both are told to renew, and if they are two
     /// holders, that shows which.
     pub(super) fn concurrent(&mut self, id: &str, detail: &str) -> Result<(), Refusal> {
-        self.notice(id, Notice::Concurrent)?;
+        self.notice(id, Notice::Concurrent, detail)?;
         self.leaf(Draft::new("identity.concurrent", "vault", id).with("detail", detail));
         Ok(())
     }
 
-    pub(super) fn notice(&mut self, id: &str, what: Notice) -> Result<(), Refusal> {
+    pub(super) fn notice(&mut self, id: &str, what: Notice, detail: &str) -> Result<(), Refusal> {
         let at = self.at;
         self.with_identity(id, |row| {
             // A fork is spoken of until somebody sees to it, whatever else is noticed of it meanwhile.
-            let open = row.state == IdentityState::Quarantined && row.noticed.is_some_and(|n| n.what == Notice::Fork);
+            let open =
+                row.state == IdentityState::Quarantined && row.noticed.as_ref().is_some_and(|n| n.what == Notice::Fork);
             if !open || what == Notice::Fork {
-                row.noticed = Some(Noticed { what, at });
+                row.noticed = Some(Noticed::new(what, at, detail));
             }
             Ok(())
         })

@@ -92,15 +92,15 @@ fn unknown() -> Refusal {
     Refusal::credential("no machine with this id and key is waited for here; it joins again with a new token")
 }
 
-/// A certificate that ended too long ago is no credential any more.
+/// A certificate that ended too long ago is no credential any more. Time in which no vault ran does not count: who could not
+/// come back is not late.
 fn in_time(leader: &Leader<'_>, row: &Identity, proven: &Digest) -> Result<(), Refusal> {
-    let off = row.ends_with(proven).map_or(leader.lives.rejoin, |end| leader.now.since(end));
-    if off <= leader.lives.rejoin {
-        return Ok(());
-    }
+    let since = leader.state.ran_since(leader.now, leader.lives.rejoin);
+    let Some(end) = row.ends_with(proven).filter(|end| *end < since) else { return Ok(()) };
     let why = format!(
-        "its certificate ended {} ago, and a machine comes back within {}; it joins again with a new token",
-        rough(off),
+        "its certificate ended {} ago, and a machine comes back within {} in which a vault runs; it joins again with a new \
+         token",
+        rough(leader.now.since(end)),
         rough(leader.lives.rejoin)
     );
     Err(Refusal::credential(why))

@@ -42,6 +42,7 @@ impl State {
             epoch: self.epoch,
             rev: self.rev,
             last_at: self.last_at,
+            silences: self.silences.clone(),
             last_prune: self.last_prune,
             log_size: self.log_size,
             log_peaks: self.log_peaks.clone(),

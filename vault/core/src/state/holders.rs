@@ -5,11 +5,13 @@ use holdfast_types::{Digest, Millis, Role};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// A key is remembered for this long after its certificate ended: the longest time for which an identity can come back by it,
-/// or be seen to have two holders.
+/// A key is remembered for this long after its certificate ended, of the time in which a vault ran: the longest time for which
+/// an identity can come back by it, or be seen to have two holders.
 pub const REJOIN_MOST: Duration = Duration::from_secs(90 * 86_400);
 /// Most keys remembered of one identity beside those of its certificates.
 const MAX_PAST: usize = 128;
+/// Longest text kept of what was noticed, in characters.
+const MAX_DETAIL: usize = 800;
 /// How long a session in two places, or a return, is spoken of.
 const NOTICED: Duration = Duration::from_secs(86_400);
 
@@ -25,12 +27,20 @@ pub enum Notice {
 }
 
 /// The last thing that was noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Noticed {
     /// What.
     pub what: Notice,
     /// When.
     pub at: Millis,
+    /// Where both holders were, of a fork and of two sessions at a time, as the log has it; its begin, if it is long.
+    pub detail: String,
+}
+
+impl Noticed {
+    pub(crate) fn new(what: Notice, at: Millis, detail: &str) -> Self {
+        Self { what, at, detail: detail.chars().take(MAX_DETAIL).collect() }
+    }
 }
 
 /// The key of a certificate that is over and retired.
@@ -75,13 +85,13 @@ impl Identity {
     pub fn shown_state(&self, now: Millis) -> &'static str {
         if self.is_expired(now) { "expired" } else { self.state.as_str() }
     }
-    /// Forgets what is retired and over, but for the keys.
-    pub(crate) fn forget_ended(&mut self, now: Millis) {
+    /// Forgets what is retired and over, but for the keys of what ended at `known` or later.
+    pub(crate) fn forget_ended(&mut self, now: Millis, known: Millis) {
         let (live, over): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.retired).into_iter().partition(|c| c.not_after > now);
         self.retired = live;
         self.remember(over);
-        self.past.retain(|k| now.since(k.ended) <= REJOIN_MOST);
+        self.past.retain(|k| k.ended >= known);
     }
     /// Remembers the keys of certificates that are not kept any more.
     pub(crate) fn remember(&mut self, certs: impl IntoIterator<Item = CertRow>) {
@@ -97,18 +107,27 @@ impl Identity {
 }
 
 impl State {
+    /// Keys whose certificates ended before this are known no more at `now`.
+    pub(crate) fn keys_since(&self, now: Millis) -> Millis {
+        self.ran_since(now, REJOIN_MOST)
+    }
     /// Machines of which `what` is to be spoken at `now`: forks until somebody sees to them, the others for a day.
     pub fn noticed(&self, what: Notice, now: Millis) -> Vec<&str> {
-        let spoken = |i: &Identity| {
-            i.noticed.is_some_and(|n| n.what == what)
+        self.noticed_of(what, now).into_iter().map(|(id, _)| id).collect()
+    }
+    /// The same, each with where its holders were.
+    pub fn noticed_of(&self, what: Notice, now: Millis) -> Vec<(&str, &str)> {
+        let spoken = |i: &Identity, n: &Noticed| {
+            n.what == what
                 && match what {
                     Notice::Fork => i.state == IdentityState::Quarantined,
                     Notice::Concurrent | Notice::Rejoin => {
-                        i.state != IdentityState::Removed && i.noticed.is_some_and(|n| now.since(n.at) <= NOTICED)
+                        i.state != IdentityState::Removed && now.since(n.at) <= NOTICED
                     }
                 }
         };
         let machines = self.identities.iter().filter(|(_, i)| !matches!(i.role, Role::Op | Role::Vault));
-        machines.filter(|(_, i)| spoken(i)).map(|(id, _)| id.as_str()).collect()
+        let noticed = machines.filter_map(|(id, i)| i.noticed.as_ref().map(|n| (id, i, n)));
+        noticed.filter(|(_, i, n)| spoken(i, n)).map(|(id, _, n)| (id.as_str(), n.detail.as_str())).collect()
     }
 }

@@ -171,10 +171,10 @@ impl Identity {
         self.remember(forgotten);
     }
     /// R4: the pending certificate becomes the current one; the old one is retired at once. Where this ends a quarantine, it
-    /// tells the keys of certificates of before that are not over.
-    pub(crate) fn activate(&mut self, now: Millis) -> Option<Vec<Digest>> {
+    /// tells the keys of certificates of before that are not over. Keys whose certificates ended before `known` are forgotten.
+    pub(crate) fn activate(&mut self, now: Millis, known: Millis) -> Option<Vec<Digest>> {
         let next = self.pending.take()?;
-        self.forget_ended(now);
+        self.forget_ended(now, known);
         let own = next.spki;
         let released = self.released == Some(own);
         let before = std::mem::replace(&mut self.current, vec![next]);

@@ -128,7 +128,7 @@ impl State {
         self.grants.remove(id);
         self.index = ix;
     }
-    /// True if a `Tick` would change something at `now`.
+    /// True if a `Tick` would change something at `now`, or nothing was written for long.
     pub fn is_due(&self, now: Millis) -> bool {
         let grants = self.index.due.first().is_some_and(|(t, _)| *t <= now);
         let used = !(self.commands.is_empty()
@@ -137,7 +137,7 @@ impl State {
             && self.tokens.is_empty()
             && self.denials.is_empty()
             && self.revoked.is_empty());
-        grants || (used && now.0.saturating_sub(self.last_prune.0) >= PRUNE_EVERY_MS)
+        grants || self.is_quiet(now) || (used && now.0.saturating_sub(self.last_prune.0) >= PRUNE_EVERY_MS)
     }
     /// Extends the leases of which a quarter is over, `most` at a time. A lease runs on only where its node `hears` of it:
     /// a node out of contact comes to the end of its lease, and then of its grace.

@@ -18,6 +18,7 @@ mod rhythm;
 mod roots;
 mod rotation;
 mod rows;
+mod silence;
 mod spent;
 mod standing;
 mod terms;
@@ -41,6 +42,7 @@ pub(crate) use grants::Denials;
 pub(crate) use index::Index;
 pub(crate) use live::Live;
 pub(crate) use placements::Placement;
+pub(crate) use silence::Silence;
 pub(crate) use terms::UnderTerms;
 
 use holdfast_types::{
@@ -62,7 +64,7 @@ pub enum StateError {
     Inconsistent(&'static str),
 }
 
-const FORMAT: u8 = 5;
+const FORMAT: u8 = 6;
 
 /// Everything the voters agree on.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -106,6 +108,8 @@ pub struct State {
     pub(crate) epoch: u64,
     pub(crate) rev: u64,
     pub(crate) last_at: Millis,
+    /// When no vault ran, oldest first, as far back as it matters to anybody.
+    pub(crate) silences: Vec<Silence>,
     pub(crate) last_prune: Millis,
     pub(crate) log_size: u64,
     pub(crate) log_peaks: Vec<Digest>,

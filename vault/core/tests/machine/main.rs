@@ -31,6 +31,7 @@ mod renewal;
 mod reset;
 mod rhythm;
 mod roots;
+mod silence;
 mod standing;
 mod stored;
 mod tokens;

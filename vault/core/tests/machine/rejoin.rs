@@ -1,9 +1,9 @@
 //! Coming back by the known key after a certificate was over, and the end of a quarantine.
 
 use crate::world::{Machine, World, csr};
-use holdfast_types::{Digest, Role, sha256};
+use holdfast_types::{Digest, Millis, Role, sha256};
 use holdfast_vault_core::prepare::{self, Pin};
-use holdfast_vault_core::{Code, Command, Notice, Refusal};
+use holdfast_vault_core::{Code, Command, Notice, Refusal, State};
 use holdfast_wire::{statement, v1};
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 use v1::command::Action;
@@ -13,13 +13,13 @@ const HOUR: i64 = 3_600_000;
 /// A node's certificate is over after this time.
 const AWAY: i64 = 73 * HOUR;
 
-struct Key {
+pub struct Key {
     pair: KeyPair,
     csr: Vec<u8>,
     spki: Digest,
 }
 
-fn key() -> Key {
+pub fn key() -> Key {
     let (pair, csr) = csr();
     let spki = spki(&pair);
     Key { pair, csr, spki }
@@ -40,11 +40,27 @@ fn proof(nonce: &[u8; 32], id: &str, old: &KeyPair, next: &Key) -> v1::RejoinPro
 }
 
 /// Comes back with `next`, proving `old`; `None`: it was a fork.
-fn comes_back(w: &mut World, id: &str, old: &KeyPair, next: &Key) -> Result<Option<v1::Issued>, Refusal> {
+pub fn comes_back(w: &mut World, id: &str, old: &KeyPair, next: &Key) -> Result<Option<v1::Issued>, Refusal> {
     let nonce = w.entropy().draw("nonce");
     let proof = proof(&nonce, id, old, next);
     let p = prepare::rejoin(&w.leader(), &nonce, id, &proof, "10.0.0.9:1", &mut w.entropy());
     w.commit(p).map(|(issued, _)| issued)
+}
+
+/// A vault runs for `ms`, and writes something each hour.
+pub fn runs(w: &mut World, ms: i64) {
+    let until = w.now.0 + ms;
+    while w.now.0 < until {
+        w.pass(HOUR.min(until - w.now.0));
+        w.propose(Command::Tick).result.unwrap();
+    }
+}
+
+/// The window is over for this machine.
+pub fn is_late(w: &mut World, m: &Machine) {
+    let refused = comes_back(w, &m.id, &m.key, &key()).err().unwrap();
+    assert_eq!(refused.code, Code::BadCredential);
+    assert!(refused.reason.contains("comes back within"), "{refused}");
 }
 
 fn view(w: &World, m: &Machine) -> v1::NodeView {
@@ -87,16 +103,15 @@ fn a_machine_that_was_away_comes_back_by_its_key() {
 #[test]
 fn nobody_comes_back_after_the_window_or_with_a_key_of_before() {
     let mut w = World::new();
-    let node = w.node();
-    let old = view(&w, &node).not_after_ms;
-    w.now = holdfast_types::Millis(old + w.lives.rejoin.as_millis() as i64 + 1);
-    let late = comes_back(&mut w, &node.id, &node.key, &key()).err().unwrap();
-    assert_eq!(late.code, Code::BadCredential);
-    assert!(late.reason.contains("comes back within"), "{late}");
-    w.now = holdfast_types::Millis(old + 1);
+    let (node, late) = (w.node(), w.node());
+    let old = view(&w, &node).not_after_ms.max(view(&w, &late).not_after_ms);
+    w.now = Millis(old + 1);
     let same = Key { csr: crate::world::csr_of(&node.key), spki: node.spki, pair: key().pair };
     assert_eq!(comes_back(&mut w, &node.id, &node.key, &same).err().unwrap().code, Code::InvalidInput);
     assert!(comes_back(&mut w, &node.id, &node.key, &key()).unwrap().is_some(), "and in time it does");
+    let window = w.lives.rejoin.as_millis() as i64;
+    runs(&mut w, window + HOUR);
+    is_late(&mut w, &late);
 }
 
 #[test]
@@ -340,4 +355,17 @@ fn a_fork_is_spoken_of_until_somebody_sees_to_it_whatever_else_is_noticed() {
     w.propose(Command::Fork { id: m.id.clone(), detail: detail() }).result.unwrap();
     w.propose(Command::Concurrent { id: m.id.clone(), detail: detail() }).result.unwrap();
     assert_eq!(w.state.noticed(Notice::Fork, w.now), [m.id.as_str()]);
+}
+
+#[test]
+fn what_was_seen_of_a_fork_is_kept_for_its_alarm_in_bounds() {
+    let mut w = World::new();
+    let m = w.node();
+    let from = "a retired certificate was used from 10.0.0.2:7; before, it called from 10.0.0.1:5";
+    w.propose(Command::Fork { id: m.id.clone(), detail: from.to_owned() }).result.unwrap();
+    w.state = State::decode(&w.state.encode()).unwrap();
+    assert_eq!(w.state.noticed_of(Notice::Fork, w.now), [(m.id.as_str(), from)]);
+    w.propose(Command::Fork { id: m.id.clone(), detail: "é".repeat(10_000) }).result.unwrap();
+    let kept = w.state.noticed_of(Notice::Fork, w.now)[0].1.to_owned();
+    assert!(!kept.is_empty() && kept.len() < 4_000, "{}", kept.len());
 }

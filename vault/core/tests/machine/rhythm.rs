@@ -29,7 +29,8 @@ fn listed(w: &World) -> Vec<v1::Stk> {
     statement::peek::<v1::Bundle>(w.state.bundle_chain().last().unwrap()).unwrap().stks
 }
 
-fn made_issuer(w: &mut World) {
+/// The leader makes the next issuer.
+pub fn made_issuer(w: &mut World) {
     let key = SoftKey::new();
     let pkcs8 = key.private();
     let life = w.lives.issuer;
