@@ -53,13 +53,9 @@ impl Token {
     /// Whether the session is there and logged in.
     pub fn check(&self) -> Result<(), KeyError> {
         let open = self.lock();
-        let state = open.session.get_session_info().map_err(|e| blame(&e))?.session_state();
-        let info = open.pkcs11.get_token_info(open.slot).map_err(|e| blame(&e))?;
-        if state == SessionState::RwUser || !info.login_required() {
-            Ok(())
-        } else {
-            Err(KeyError::Unavailable("the token has logged the session out".to_owned()))
-        }
+        // Asked also of a session that is logged in: whether the token itself is there.
+        open.pkcs11.get_token_info(open.slot).map_err(|e| blame(&e))?;
+        open.logged_in()
     }
     /// An ASN.1 DER ECDSA signature over this SHA-256 digest.
     pub fn sign_digest(&self, id: &KeyId, digest: &[u8; 32]) -> Result<Vec<u8>, KeyError> {
@@ -81,8 +77,22 @@ impl Token {
 }
 
 impl Open {
+    /// Whether the token shows this session what is private.
+    fn logged_in(&self) -> Result<(), KeyError> {
+        let state = self.session.get_session_info().map_err(|e| blame(&e))?.session_state();
+        if state == SessionState::RwUser
+            || !self.pkcs11.get_token_info(self.slot).map_err(|e| blame(&e))?.login_required()
+        {
+            Ok(())
+        } else {
+            Err(KeyError::Unavailable("the token has logged the session out".to_owned()))
+        }
+    }
+    /// The objects that fit. A token that has logged the session out hides private keys without a word, and a key that is
+    /// hidden must not be taken for one that is not there: so it is asked afterwards.
     fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, KeyError> {
-        self.session.find_objects(template).map_err(|e| blame(&e))
+        let found = self.session.find_objects(template).map_err(|e| blame(&e))?;
+        self.logged_in().map(|()| found)
     }
     fn of_class(&self, class: ObjectClass, kind: KeyType, id: &KeyId) -> Result<Vec<ObjectHandle>, KeyError> {
         self.find(&[
