@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should stop there")]
 
+mod plain;
+
 use holdfast_hsm::conformance::{conformance, wrapping};
 use holdfast_hsm::{Keeper, KeeperOptions, KeyError, KeyId, KeyPort as _, Pkcs11Port, Purpose, TokenState, Uri};
 use holdfast_hsm_shim::tokens::{PIN, TestToken};
