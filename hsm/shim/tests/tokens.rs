@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should stop there")]
 
+mod bad;
 mod plain;
 
 use holdfast_hsm::conformance::{conformance, wrapping};

@@ -11,6 +11,7 @@ pub use wrapping::mechanism_of;
 
 use crate::port::{KeyError, KeyId, KeyPort, Purpose};
 use cryptoki::context::Pkcs11;
+use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismInfo, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState};
@@ -133,6 +134,8 @@ impl Open {
         sec1(&point.ok_or_else(corrupt)?).ok_or_else(corrupt)
     }
     fn make(&self, purpose: Purpose, id: &KeyId) -> Result<(), KeyError> {
+        self.must_have(MechanismType::ECC_KEY_PAIR_GEN, "CKM_EC_KEY_PAIR_GEN", MechanismInfo::generate_key_pair)?;
+        self.must_have(MechanismType::ECDSA, "CKM_ECDSA", MechanismInfo::sign)?;
         // A public key alone is what is left of a generation or destruction that was cut short.
         for half in self.of_class(ObjectClass::PUBLIC_KEY, KeyType::EC, id)? {
             self.session.destroy_object(half).map_err(|e| blame(&e))?;
@@ -162,6 +165,21 @@ impl Open {
             drop(self.session.destroy_object(public));
         })
     }
+    /// That the token says it has this mechanism: found out before a key is made that could do nothing.
+    fn must_have(
+        &self,
+        mechanism: MechanismType,
+        name: &str,
+        does: fn(&MechanismInfo) -> bool,
+    ) -> Result<(), KeyError> {
+        match self.pkcs11.get_mechanism_info(self.slot, mechanism) {
+            Ok(info) if does(&info) => Ok(()),
+            Ok(_) | Err(Error::Pkcs11(RvError::MechanismInvalid, _)) => {
+                Err(KeyError::Refused(format!("the token has no {name}, which a key on P-256 needs")))
+            }
+            Err(e) => Err(blame(&e)),
+        }
+    }
     /// What the token says that a mechanism can do; `None` if it does not have it.
     fn mechanism(&self, mechanism: MechanismType) -> Option<MechanismInfo> {
         self.pkcs11.get_mechanism_info(self.slot, mechanism).ok()
@@ -174,10 +192,6 @@ impl KeyPort for Token {
         let mut open = self.lock();
         let mut found = open.private(&id);
         if matches!(found, Err(KeyError::NotFound(_))) {
-            // A public key alone is what a generation left that was cut short: it belongs to no key.
-            for half in open.of_class(ObjectClass::PUBLIC_KEY, KeyType::EC, &id)? {
-                open.session.destroy_object(half).map_err(|e| blame(&e))?;
-            }
             open.make(purpose, &id)?;
             // Finds also that somebody else made one at the same time.
             found = open.private(&id);
