@@ -2,10 +2,12 @@
 
 mod faults;
 mod founding;
+mod given;
 mod lead;
 mod lost;
 mod moving;
 mod pages;
+mod pins;
 mod probe;
 mod shimmed;
 mod slot;
