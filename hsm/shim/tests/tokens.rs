@@ -5,7 +5,7 @@
 mod bad;
 mod plain;
 
-use holdfast_hsm::conformance::{conformance, wrapping};
+use holdfast_hsm::conformance::{conformance, lasting, wrapping};
 use holdfast_hsm::{Keeper, KeeperOptions, KeyError, KeyId, KeyPort as _, Pkcs11Port, Purpose, TokenState, Uri};
 use holdfast_hsm_shim::tokens::{PIN, TestToken};
 use holdfast_types::SecretBytes;
@@ -45,6 +45,13 @@ fn softhsm_conforms() {
     let dir = tempfile::tempdir().unwrap();
     let token = TestToken::softhsm(dir.path());
     conformance(|| port(&token, &token.uri(), PIN, LONG));
+    lasting(
+        || port(&token, &token.uri(), PIN, LONG),
+        |old| {
+            drop(old);
+            port(&token, &token.uri(), PIN, LONG)
+        },
+    );
     wrapping(|| port(&token, &token.uri(), PIN, LONG));
 }
 
@@ -53,6 +60,13 @@ fn nss_conforms() {
     let dir = tempfile::tempdir().unwrap();
     let token = TestToken::nss(dir.path());
     conformance(|| port(&token, &token.uri(), PIN, LONG));
+    lasting(
+        || port(&token, &token.uri(), PIN, LONG),
+        |old| {
+            drop(old);
+            port(&token, &token.uri(), PIN, LONG)
+        },
+    );
     wrapping(|| port(&token, &token.uri(), PIN, LONG));
 }
 
