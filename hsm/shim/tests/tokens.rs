@@ -47,7 +47,7 @@ fn softhsm_conforms() {
     conformance(|| port(&token, &token.uri(), PIN, LONG));
     lasting(
         || port(&token, &token.uri(), PIN, LONG),
-        |old| {
+        |old: Pkcs11Port| {
             drop(old);
             port(&token, &token.uri(), PIN, LONG)
         },
@@ -62,7 +62,7 @@ fn nss_conforms() {
     conformance(|| port(&token, &token.uri(), PIN, LONG));
     lasting(
         || port(&token, &token.uri(), PIN, LONG),
-        |old| {
+        |old: Pkcs11Port| {
             drop(old);
             port(&token, &token.uri(), PIN, LONG)
         },
