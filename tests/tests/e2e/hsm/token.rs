@@ -139,8 +139,13 @@ pub fn behind_the_shim(w: &World) -> Token {
 
 /// Starts the vault with its token in reach.
 pub fn start(w: &mut World, token: &Token) {
-    w.start_vault_with(|name| {
-        let mut c = Command::new(program(name).unwrap());
+    start_by(w, token, &|| Command::new(program("holdfast-vault").unwrap()));
+}
+
+/// The same by a command of the test's, which becomes the vault.
+pub fn start_by(w: &mut World, token: &Token, command: &dyn Fn() -> Command) {
+    w.start_vault_with(|_| {
+        let mut c = command();
         c.envs(token.env());
         c
     });
