@@ -6,7 +6,7 @@ mod offline;
 mod phases;
 mod quiet;
 mod running;
-mod served;
+pub mod served;
 mod sweep;
 mod voters;
 
