@@ -2,6 +2,7 @@
 
 mod faults;
 mod founding;
+mod killed;
 mod lead;
 mod lost;
 mod moving;
