@@ -3,6 +3,7 @@
 mod faults;
 mod founding;
 mod given;
+mod killed;
 mod lead;
 mod lost;
 mod moving;

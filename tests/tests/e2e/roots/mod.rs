@@ -5,6 +5,7 @@ mod given;
 mod offline;
 mod phases;
 mod quiet;
+mod refusing;
 mod running;
 pub mod served;
 mod sweep;
