@@ -189,7 +189,7 @@ pub fn words(w: &World) -> Value {
 
 /// How often the log says that an issuer was made.
 pub fn issuers(w: &World) -> usize {
-    let log = w.json(&["log", "tail", "-n", "200"]);
+    let log = w.json(&["log", "tail", "-n", "5000"]);
     log["entries"].as_array().unwrap().iter().filter(|e| e["kind"] == "issuer.create").count()
 }
 

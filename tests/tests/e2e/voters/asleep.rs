@@ -43,11 +43,11 @@ fn three_voters_that_were_off_until_everything_was_over_come_up_by_unlocking_the
     args.extend(sockets.iter().map(String::as_str));
     v.w.ok(&args);
     v.all.iter().for_each(|voter| voter.becomes("ready"));
-    v.settle();
     // Each has a certificate that is good now, by the root that everybody knew.
     for voter in &v.all {
         eventually(&format!("voter {} to be believed", voter.id), || openssl_believes(voter.join, root.as_ref()).ok());
     }
+    v.settle();
     eventually("the node to be back", || works(&v.w).then_some(()));
     eventually("the orchestrator to be back", || is(&v.w, "orchestrator", "ready").then_some(()));
     v.w.ok(&["service", "scale", "shop/web=2", "--timeout", "30s"]);
