@@ -99,6 +99,26 @@ fn an_unknown_key_is_reported_by_its_id<P: KeyPort>(port: &P) {
     assert_eq!(error.to_string(), format!("the key store has no key {id}"));
 }
 
+/// The name of the key that [`lasting`] makes, for [`Purpose::Root`].
+pub const LASTING: &[u8] = b"conformance lasting";
+
+/// The suite of what outlives the store: `again` closes it and opens it anew, as the next start of a vault does.
+pub fn lasting<P: KeyPort>(make: impl Fn() -> P, again: impl Fn(P) -> P) {
+    let port = make();
+    let id = port.generate(Purpose::Root, LASTING).unwrap();
+    let public = port.public(&id).unwrap();
+    let port = again(port);
+    // By its id alone, which whoever opens the store has.
+    assert!(verifies(&public, b"to be signed", &port.sign_p256(&id, b"to be signed").unwrap()));
+    assert!(port.list().unwrap().contains(&id));
+    assert_eq!(port.generate(Purpose::Root, LASTING).unwrap(), id);
+    assert_eq!(port.public(&id).unwrap(), public, "another key was made in its place");
+    port.destroy(&id).unwrap();
+    let port = again(port);
+    assert_eq!(port.public(&id), Err(KeyError::NotFound(id)), "a destroyed key came back");
+    assert!(!port.list().unwrap().contains(&id));
+}
+
 /// The suite of stores that wrap.
 pub fn wrapping<P: Wraps + KeyPort>(make: impl Fn() -> P) {
     let port = make();

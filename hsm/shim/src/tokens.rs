@@ -60,6 +60,10 @@ impl TestToken {
             env: Vec::new(),
         }
     }
+    /// Its module, without the shim.
+    pub fn module(&self) -> &Path {
+        &self.module
+    }
     /// Its URI.
     pub fn uri(&self) -> String {
         self.uri_by(&self.module)

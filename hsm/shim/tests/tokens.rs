@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should stop there")]
 
-use holdfast_hsm::conformance::{conformance, wrapping};
+mod bad;
+mod plain;
+
+use holdfast_hsm::conformance::{conformance, lasting, wrapping};
 use holdfast_hsm::{Keeper, KeeperOptions, KeyError, KeyId, KeyPort as _, Pkcs11Port, Purpose, Uri};
 use holdfast_hsm_shim::tokens::{PIN, TestToken};
 use holdfast_types::SecretBytes;
@@ -23,14 +26,14 @@ fn port(token: &TestToken, uri: &str, pin: &str, deadline: Duration) -> Pkcs11Po
 
 /// A token of SoftHSM behind the shim.
 struct Faulty {
-    _dir: TempDir,
+    dir: TempDir,
     token: TestToken,
 }
 impl Faulty {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let token = TestToken::softhsm(dir.path());
-        Self { _dir: dir, token }
+        Self { dir, token }
     }
     fn port(&self, pin: &str, deadline: Duration) -> Pkcs11Port {
         port(&self.token, &self.token.uri_by_shim(), pin, deadline)
@@ -42,6 +45,13 @@ fn softhsm_conforms() {
     let dir = tempfile::tempdir().unwrap();
     let token = TestToken::softhsm(dir.path());
     conformance(|| port(&token, &token.uri(), PIN, LONG));
+    lasting(
+        || port(&token, &token.uri(), PIN, LONG),
+        |old: Pkcs11Port| {
+            drop(old);
+            port(&token, &token.uri(), PIN, LONG)
+        },
+    );
     wrapping(|| port(&token, &token.uri(), PIN, LONG));
 }
 
@@ -50,6 +60,13 @@ fn nss_conforms() {
     let dir = tempfile::tempdir().unwrap();
     let token = TestToken::nss(dir.path());
     conformance(|| port(&token, &token.uri(), PIN, LONG));
+    lasting(
+        || port(&token, &token.uri(), PIN, LONG),
+        |old: Pkcs11Port| {
+            drop(old);
+            port(&token, &token.uri(), PIN, LONG)
+        },
+    );
     wrapping(|| port(&token, &token.uri(), PIN, LONG));
 }
 
@@ -108,6 +125,31 @@ fn a_lost_session_is_made_anew_and_the_call_succeeds() {
         faulty.token.faults(&[]);
         port.sign_p256(&id, b"m").unwrap();
     }
+}
+
+#[test]
+fn a_token_that_logs_out_under_us_is_logged_in_anew_and_no_key_is_taken_for_missing() {
+    let faulty = Faulty::new();
+    let id = faulty.port(PIN, LONG).generate(Purpose::Root, b"a").unwrap();
+    let public = faulty.port(PIN, LONG).public(&id).unwrap();
+    // Each by a session that is logged in and has not looked for the key yet, while the token logs out in the midst of it.
+    let meets = |call: &str, then: &dyn Fn(&Pkcs11Port)| {
+        let port = faulty.port(PIN, LONG);
+        port.check().unwrap();
+        let logins = faulty.token.calls("C_Login");
+        faulty.token.faults(&[&format!("{call} logout")]);
+        then(&port);
+        assert_eq!(faulty.token.calls("C_Login"), logins + 1, "{call}");
+    };
+    meets("C_GetSessionInfo", &|port| port.check().unwrap());
+    meets("C_FindObjectsInit", &|port| assert_eq!(port.list(), Ok(vec![id])));
+    meets("C_FindObjectsInit", &|port| assert_eq!(port.generate(Purpose::Root, b"a"), Ok(id)));
+    meets("C_FindObjectsInit", &|port| assert_eq!(port.public(&id).as_ref(), Ok(&public)));
+    meets("C_FindObjectsInit", &|port| drop(port.sign_p256(&id, b"m").unwrap()));
+    meets("C_SignInit", &|port| drop(port.sign_p256(&id, b"m").unwrap()));
+    assert_eq!(objects(faulty.dir.path()).len(), 2, "one pair, and whole");
+    meets("C_FindObjectsInit", &|port| port.destroy(&id).unwrap());
+    assert_eq!(objects(faulty.dir.path()), Vec::<PathBuf>::new(), "a key that was hidden was taken for destroyed");
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub use wrapping::mechanism_of;
 
 use crate::port::{KeyError, KeyId, KeyPort, Purpose};
 use cryptoki::context::Pkcs11;
+use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismInfo, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState};
@@ -53,13 +54,9 @@ impl Token {
     /// Whether the session is there and logged in.
     pub fn check(&self) -> Result<(), KeyError> {
         let open = self.lock();
-        let state = open.session.get_session_info().map_err(|e| blame(&e))?.session_state();
-        let info = open.pkcs11.get_token_info(open.slot).map_err(|e| blame(&e))?;
-        if state == SessionState::RwUser || !info.login_required() {
-            Ok(())
-        } else {
-            Err(KeyError::Unavailable("the token has logged the session out".to_owned()))
-        }
+        // Asked also of a session that is logged in: whether the token itself is there.
+        open.pkcs11.get_token_info(open.slot).map_err(|e| blame(&e))?;
+        open.logged_in()
     }
     /// An ASN.1 DER ECDSA signature over this SHA-256 digest.
     pub fn sign_digest(&self, id: &KeyId, digest: &[u8; 32]) -> Result<Vec<u8>, KeyError> {
@@ -81,8 +78,22 @@ impl Token {
 }
 
 impl Open {
+    /// Whether the token shows this session what is private.
+    fn logged_in(&self) -> Result<(), KeyError> {
+        let state = self.session.get_session_info().map_err(|e| blame(&e))?.session_state();
+        if state == SessionState::RwUser
+            || !self.pkcs11.get_token_info(self.slot).map_err(|e| blame(&e))?.login_required()
+        {
+            Ok(())
+        } else {
+            Err(KeyError::Unavailable("the token has logged the session out".to_owned()))
+        }
+    }
+    /// The objects that fit. A token that has logged the session out hides private keys without a word, and a key that is
+    /// hidden must not be taken for one that is not there: so it is asked afterwards.
     fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, KeyError> {
-        self.session.find_objects(template).map_err(|e| blame(&e))
+        let found = self.session.find_objects(template).map_err(|e| blame(&e))?;
+        self.logged_in().map(|()| found)
     }
     fn of_class(&self, class: ObjectClass, kind: KeyType, id: &KeyId) -> Result<Vec<ObjectHandle>, KeyError> {
         self.find(&[
@@ -123,6 +134,8 @@ impl Open {
         sec1(&point.ok_or_else(corrupt)?).ok_or_else(corrupt)
     }
     fn make(&self, purpose: Purpose, id: &KeyId) -> Result<(), KeyError> {
+        self.must_have(MechanismType::ECC_KEY_PAIR_GEN, "CKM_EC_KEY_PAIR_GEN", MechanismInfo::generate_key_pair)?;
+        self.must_have(MechanismType::ECDSA, "CKM_ECDSA", MechanismInfo::sign)?;
         // A public key alone is what is left of a generation or destruction that was cut short.
         for half in self.of_class(ObjectClass::PUBLIC_KEY, KeyType::EC, id)? {
             self.session.destroy_object(half).map_err(|e| blame(&e))?;
@@ -151,6 +164,21 @@ impl Open {
             drop(self.session.destroy_object(private));
             drop(self.session.destroy_object(public));
         })
+    }
+    /// That the token says it has this mechanism: found out before a key is made that could do nothing.
+    fn must_have(
+        &self,
+        mechanism: MechanismType,
+        name: &str,
+        does: fn(&MechanismInfo) -> bool,
+    ) -> Result<(), KeyError> {
+        match self.pkcs11.get_mechanism_info(self.slot, mechanism) {
+            Ok(info) if does(&info) => Ok(()),
+            Ok(_) | Err(Error::Pkcs11(RvError::MechanismInvalid, _)) => {
+                Err(KeyError::Refused(format!("the token has no {name}, which a key on P-256 needs")))
+            }
+            Err(e) => Err(blame(&e)),
+        }
     }
     /// What the token says that a mechanism can do; `None` if it does not have it.
     fn mechanism(&self, mechanism: MechanismType) -> Option<MechanismInfo> {

@@ -47,6 +47,10 @@ impl Token {
             ),
             slot: slot.id(),
         };
+        // Some never set the flag; those have a label all the same.
+        if !info.token_initialized() && info.label().trim_end_matches([' ', '\0']).is_empty() {
+            return Err(KeyError::Refused(format!("the token in slot {} is not initialised", slot.id())));
+        }
         let session = pkcs11.open_rw_session(slot).map_err(|e| blame(&e))?;
         if let Some(pin) = pin {
             may_be_tried(&info, trust)?;

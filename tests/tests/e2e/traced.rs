@@ -53,6 +53,10 @@ pub struct Counted {
 impl Counted {
     /// Every thread is under it when this returns, unless the process is over.
     pub fn begin(pid: u32, killed_at: usize) -> Self {
+        Self::when(pid, move |seen| seen == killed_at)
+    }
+    /// The same, killed behind the first step at which `dies` says so, told how many there were.
+    pub fn when(pid: u32, mut dies: impl FnMut(usize) -> bool + Send + 'static) -> Self {
         // Whoever has waited stands still for a moment: the next step does not begin before the signal is there.
         let mut c = strace(pid, "delay_exit=20000");
         let mut strace = c.stderr(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("strace: {e}"));
@@ -63,7 +67,7 @@ impl Counted {
             for line in told.lines().map_while(Result::ok) {
                 if line.contains("sync") && line.contains("= 0") {
                     seen += 1;
-                    if seen == killed_at && kill_process(process, Signal::KILL).is_err() {
+                    if dies(seen) && kill_process(process, Signal::KILL).is_err() {
                         break;
                     }
                 }
@@ -81,7 +85,7 @@ impl Counted {
 }
 
 /// Whether each thread of a process is traced, or over.
-fn is_traced(pid: u32) -> bool {
+pub fn is_traced(pid: u32) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     tasks.flatten().all(|task| {
         // One that has ended meanwhile needs no tracer.

@@ -32,6 +32,8 @@ pub struct Token {
     dir: PathBuf,
     /// Calls go through a module of the tests', which writes them down and fails where that is ordered.
     shim: bool,
+    /// Ends the names of the files of those orders and calls.
+    of: String,
 }
 
 impl Token {
@@ -50,7 +52,22 @@ impl Token {
     }
     /// The one that lies there already.
     pub fn at(dir: PathBuf) -> Self {
-        Self { dir, shim: false }
+        Self { dir, shim: false, of: String::new() }
+    }
+    /// The same behind the shim, with faults and calls of its own for the voter `of`.
+    pub fn shimmed(self, of: &str) -> Self {
+        Self { shim: true, of: format!("-{of}"), ..self }
+    }
+    /// What a voter is started through that uses it.
+    pub fn through(&self) -> Vec<String> {
+        let set = self.env().into_iter().map(|(name, value)| format!("{name}={}", value.display()));
+        std::iter::once("env".to_owned()).chain(set).collect()
+    }
+    fn faults_file(&self) -> PathBuf {
+        self.dir.join(format!("faults{}", self.of))
+    }
+    fn calls_file(&self) -> PathBuf {
+        self.dir.join(format!("calls{}", self.of))
     }
     /// SoftHSM's configuration, which its environment names.
     pub fn conf(&self) -> PathBuf {
@@ -66,7 +83,7 @@ impl Token {
     /// What the environment of a vault has that uses it.
     fn env(&self) -> Vec<(&'static str, PathBuf)> {
         let real = PathBuf::from(module());
-        let (faults, calls) = (self.dir.join("faults"), self.dir.join("calls"));
+        let (faults, calls) = (self.faults_file(), self.calls_file());
         vec![
             ("SOFTHSM2_CONF", self.conf()),
             ("HOLDFAST_SHIM_MODULE", real),
@@ -76,12 +93,13 @@ impl Token {
     }
     /// Orders this fault of the shim in place of any other; nothing: none.
     pub fn fault(&self, line: &str) {
-        fs::write(self.dir.join("faults.new"), line).unwrap();
-        fs::rename(self.dir.join("faults.new"), self.dir.join("faults")).unwrap();
+        let new = self.dir.join(format!("faults{}.new", self.of));
+        fs::write(&new, line).unwrap();
+        fs::rename(new, self.faults_file()).unwrap();
     }
     /// How often the shim was called for this.
     pub fn calls(&self, function: &str) -> usize {
-        fs::read_to_string(self.dir.join("calls")).unwrap_or_default().lines().filter(|l| *l == function).count()
+        fs::read_to_string(self.calls_file()).unwrap_or_default().lines().filter(|l| *l == function).count()
     }
     /// The section of a vault's configuration.
     pub fn section(&self, more: &str) -> String {
@@ -139,8 +157,13 @@ pub fn behind_the_shim(w: &World) -> Token {
 
 /// Starts the vault with its token in reach.
 pub fn start(w: &mut World, token: &Token) {
-    w.start_vault_with(|name| {
-        let mut c = Command::new(program(name).unwrap());
+    start_by(w, token, &|| Command::new(program("holdfast-vault").unwrap()));
+}
+
+/// The same by a command of the test's, which becomes the vault.
+pub fn start_by(w: &mut World, token: &Token, command: &dyn Fn() -> Command) {
+    w.start_vault_with(|_| {
+        let mut c = command();
         c.envs(token.env());
         c
     });

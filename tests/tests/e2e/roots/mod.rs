@@ -5,8 +5,9 @@ mod given;
 mod offline;
 mod phases;
 mod quiet;
+mod refusing;
 mod running;
-mod served;
+pub mod served;
 mod sweep;
 mod voters;
 

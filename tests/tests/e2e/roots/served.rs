@@ -14,7 +14,7 @@ use std::sync::Arc;
 mod gullible;
 
 /// The chain shown on listener J, leaf first.
-fn chain(port: u16) -> Result<Vec<Vec<u8>>, String> {
+pub fn chain(port: u16) -> Result<Vec<Vec<u8>>, String> {
     let provider =
         CryptoProvider { kx_groups: vec![aws_lc_rs::kx_group::X25519MLKEM768], ..aws_lc_rs::default_provider() };
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))

@@ -3,6 +3,7 @@
 mod histories;
 mod late;
 mod lost;
+mod lying;
 mod offline;
 mod steps;
 mod world;

@@ -1,0 +1,114 @@
+//! A PKCS#11 program that knows nothing of the rest, for tests: it shows what a token says of its slots and keys, and plants
+//! keys that no vault would make.
+//!
+//! `slots MODULE`, `keys MODULE TOKEN PIN`, `pair MODULE TOKEN PIN ID SENSITIVE EXTRACTABLE`, and `aes` likewise.
+#![allow(clippy::unwrap_used, reason = "a program of tests that meets the unexpected stops there")]
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeInfo, AttributeType, ObjectClass};
+use cryptoki::session::{Session, UserType};
+use cryptoki::types::AuthPin;
+use std::io::Write as _;
+
+/// 1.2.840.10045.3.1.7.
+const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let text = match args.as_slice() {
+        ["slots", module] => slots(&load(module)),
+        ["keys", module, token, pin] => keys(&session(&load(module), token, pin)),
+        [kind, module, token, pin, id, sensitive, extractable] => {
+            let kept = [Attribute::Sensitive(*sensitive == "true"), Attribute::Extractable(*extractable == "true")];
+            plant(&session(&load(module), token, pin), *kind == "pair", &bytes(id), &kept);
+            String::new()
+        }
+        _ => "what?\n".to_owned(),
+    };
+    std::io::stdout().write_all(text.as_bytes()).unwrap();
+}
+
+fn load(module: &str) -> Pkcs11 {
+    let pkcs11 = Pkcs11::new(module).unwrap();
+    pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    pkcs11
+}
+
+/// A session of the token with this label, logged in.
+fn session(pkcs11: &Pkcs11, token: &str, pin: &str) -> Session {
+    let slots = pkcs11.get_slots_with_token().unwrap().into_iter();
+    let mut named = slots.filter(|slot| pkcs11.get_token_info(*slot).is_ok_and(|info| info.label().trim() == token));
+    let session = pkcs11.open_rw_session(named.next().unwrap()).unwrap();
+    session.login(UserType::User, Some(&AuthPin::new(pin.into()))).unwrap();
+    session
+}
+
+/// A line for each slot with a token: its number, whether the token is initialised, the token's serial number.
+fn slots(pkcs11: &Pkcs11) -> String {
+    let line = |slot| {
+        let info = pkcs11.get_token_info(slot).unwrap();
+        format!("{} {} {}\n", slot.id(), info.token_initialized(), info.serial_number().trim())
+    };
+    pkcs11.get_slots_with_token().unwrap().into_iter().map(line).collect()
+}
+
+/// A line for each private or secret key: its id, and what the token says of it.
+fn keys(session: &Session) -> String {
+    let mut lines = String::new();
+    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::SECRET_KEY] {
+        for key in session.find_objects(&[Attribute::Class(class)]).unwrap() {
+            let asked = [
+                AttributeType::Id,
+                AttributeType::Sensitive,
+                AttributeType::Extractable,
+                AttributeType::AlwaysSensitive,
+                AttributeType::NeverExtractable,
+            ];
+            let said = session.get_attributes(key, &asked).unwrap();
+            let id = said.iter().find_map(|a| if let Attribute::Id(id) = a { Some(hex(id)) } else { None });
+            let values = [AttributeType::Value, AttributeType::PrivateExponent];
+            let values = session.get_attribute_info(key, &values).unwrap();
+            lines += &format!(
+                "{} sensitive={} extractable={} always-sensitive={} never-extractable={} readable={}\n",
+                id.unwrap(),
+                said.contains(&Attribute::Sensitive(true)),
+                !said.contains(&Attribute::Extractable(false)),
+                said.contains(&Attribute::AlwaysSensitive(true)),
+                said.contains(&Attribute::NeverExtractable(true)),
+                values.iter().any(|v| matches!(v, AttributeInfo::Available(_))),
+            );
+        }
+    }
+    lines
+}
+
+/// Makes a P-256 key pair, or an AES key, of this id.
+fn plant(session: &Session, pair: bool, id: &[u8], kept: &[Attribute]) {
+    let mut private = vec![Attribute::Token(true), Attribute::Private(true), Attribute::Id(id.to_vec())];
+    private.extend_from_slice(kept);
+    if pair {
+        private.push(Attribute::Sign(true));
+        let public = [
+            Attribute::Token(true),
+            Attribute::Private(false),
+            Attribute::Verify(true),
+            Attribute::EcParams(P256.to_vec()),
+            Attribute::Id(id.to_vec()),
+        ];
+        session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).unwrap();
+    } else {
+        private.extend([Attribute::Encrypt(true), Attribute::Decrypt(true), Attribute::ValueLen(32.into())]);
+        session.generate_key(&Mechanism::AesKeyGen, &private).unwrap();
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = (0..hex.len()).step_by(2).filter_map(|at| hex.get(at..at + 2));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}

@@ -1,0 +1,79 @@
+//! What lies in the token, by a plain PKCS#11 program: our keys cannot be got out, and one that could is none of ours.
+
+use crate::{Faulty, LONG, objects};
+use holdfast_hsm::{KeyError, KeyId, KeyPort as _, Purpose};
+use holdfast_hsm_shim::tokens::{PIN, TestToken};
+use std::process::Command;
+
+/// What the program prints about the token of SoftHSM.
+pub fn plain(token: &TestToken, what: &str, more: &[&str]) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_holdfast-hsm-plain"));
+    let done = program.arg(what).arg(token.module()).args(more).envs(token.env()).output().unwrap();
+    assert!(done.status.success(), "{what}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+fn plant(token: &TestToken, kind: &str, id: &KeyId, sensitive: &str, extractable: &str) {
+    plain(token, kind, &["holdfast", PIN, &id.to_string(), sensitive, extractable]);
+}
+
+#[test]
+fn every_key_that_is_made_is_sensitive_and_not_extractable_from_its_first_moment() {
+    let faulty = Faulty::new();
+    let port = faulty.port(PIN, LONG);
+    let mut ids = vec![
+        port.generate(Purpose::Root, b"a").unwrap(),
+        port.generate(Purpose::Issuer, b"a").unwrap(),
+        KeyId::wrapping("by aes"),
+        KeyId::wrapping("by rsa"),
+    ];
+    port.wrap("by aes", b"x", b"").unwrap();
+    faulty.token.faults(&["C_GetMechanismInfo hide 0x1087", "C_GetMechanismInfo hide 0x210a"]);
+    port.wrap("by rsa", b"x", b"").unwrap();
+    ids.sort_unstable();
+    let kept = "sensitive=true extractable=false always-sensitive=true never-extractable=true readable=false";
+    let expected: Vec<_> = ids.iter().map(|id| format!("{id} {kept}")).collect();
+    let said = plain(&faulty.token, "keys", &["holdfast", PIN]);
+    let mut said: Vec<_> = said.lines().collect();
+    said.sort_unstable();
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_key_of_our_id_that_the_token_would_give_away_is_refused_and_left_alone() {
+    let (id, wrapping) = (KeyId::of(Purpose::Root, b"a"), KeyId::wrapping("a"));
+    let refused = |id: &KeyId| KeyError::Refused(format!("the token would give the key {id} away"));
+    assert_eq!(refused(&id).word(), "token-refused");
+    for (sensitive, extractable) in [("true", "true"), ("false", "false"), ("false", "true")] {
+        let faulty = Faulty::new();
+        plant(&faulty.token, "pair", &id, sensitive, extractable);
+        plant(&faulty.token, "aes", &wrapping, sensitive, extractable);
+        let before = plain(&faulty.token, "keys", &["holdfast", PIN]);
+        assert_eq!(before.lines().filter(|l| l.contains(&format!("extractable={extractable} "))).count(), 2);
+        let port = faulty.port(PIN, LONG);
+        assert_eq!(port.generate(Purpose::Root, b"a"), Err(refused(&id)));
+        assert_eq!(port.sign_p256(&id, b"m"), Err(refused(&id)));
+        assert_eq!(port.public(&id), Err(refused(&id)));
+        assert_eq!(port.wrap("a", b"x", b""), Err(refused(&wrapping)));
+        assert_eq!(plain(&faulty.token, "keys", &["holdfast", PIN]), before);
+        assert_eq!(objects(faulty.dir.path()).len(), 3, "two of the pair, one that wraps");
+        // It spoils no other.
+        let other = port.generate(Purpose::Root, b"b").unwrap();
+        port.sign_p256(&other, b"m").unwrap();
+    }
+}
+
+#[test]
+fn two_keys_of_one_id_are_refused_both() {
+    let faulty = Faulty::new();
+    let port = faulty.port(PIN, LONG);
+    let id = KeyId::of(Purpose::Root, b"a");
+    plant(&faulty.token, "pair", &id, "true", "false");
+    port.sign_p256(&id, b"m").unwrap();
+    plant(&faulty.token, "pair", &id, "true", "false");
+    let port = faulty.port(PIN, LONG);
+    let refused = KeyError::Refused(format!("the token holds several keys {id}"));
+    assert_eq!(port.sign_p256(&id, b"m"), Err(refused.clone()));
+    assert_eq!(port.generate(Purpose::Root, b"a"), Err(refused));
+    assert_eq!(objects(faulty.dir.path()).len(), 4);
+}
