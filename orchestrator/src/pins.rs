@@ -154,10 +154,12 @@ impl Admission for Pins {
     fn admit(&self, peer: &Peer, _from: SocketAddr) -> Result<(), Refused> {
         match peer.id.role {
             Role::Node if self.known().counts(peer) => Ok(()),
-            Role::Node => Err(Refused("the directory does not show this certificate".to_owned())),
+            Role::Node => Err(Refused::Unsaid("the directory does not show this certificate".to_owned())),
             // The directory has no operators; what one asks for is signed, and nodes judge it.
             Role::Op => Ok(()),
-            Role::Vault | Role::Orch | Role::Svc => Err(Refused("only nodes and operators connect here".to_owned())),
+            Role::Vault | Role::Orch | Role::Svc => {
+                Err(Refused::Unsaid("only nodes and operators connect here".to_owned()))
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use holdfast_transport::check_clock;
 use holdfast_transport::client::{Dialer, Link, Timing};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
-use holdfast_transport::rejoin::Rejoin;
+use holdfast_transport::rejoin::{Answer, Rejoin};
 use holdfast_transport::renew::{Authority, Renewed};
 use holdfast_transport::rpc::identity_client::IdentityClient;
 use holdfast_transport::tls::{ClientTls, TrustCell};
@@ -57,7 +57,13 @@ impl Authority for Vault {
         let dialer = Dialer::new(self.join_addrs.iter().cloned(), tls, Timing::default());
         let rejoin = Rejoin::open(&dialer, &self.id).await?;
         rejoin.challenge().status.as_ref().map_or(Ok(()), check_clock)?;
-        let issued = rejoin.prove(&old, csr, Vec::new(), self.epoch()).await?;
+        let issued = match rejoin.prove(&old, csr, Vec::new(), self.epoch()).await? {
+            Answer::Issued(issued) => issued,
+            Answer::Removed(_) => {
+                return Err(Failure::refused("identity-refused", "this identity is removed")
+                    .help("the machine joins again, with an empty state directory and a new token"));
+            }
+        };
         tracing::info!(id = %self.id, "the vault took us back by our key");
         Ok(renewed(issued))
     }

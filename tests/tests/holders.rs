@@ -17,8 +17,8 @@ use holdfast_transport::keys::PrivateKey;
 use holdfast_transport::renew::{FileStore, KeyStore as _, Stored, pending_key};
 use holdfast_transport::tls::LocalIdentity;
 use holdfast_types::{Digest, Millis, Role};
-use holdfast_vault_core::prepare::{self, JoinOutcome};
-use holdfast_vault_core::{Prepared, Refusal, State};
+use holdfast_vault_core::prepare::{self, Back, JoinOutcome};
+use holdfast_vault_core::{IdentityState, Prepared, Refusal, State};
 use holdfast_wire::v1;
 use std::collections::BTreeSet;
 use std::fs;
@@ -185,7 +185,11 @@ impl Lab {
         let signature = old.sign(&prepare::rejoin_message(&nonce, &self.id, &csr, &HPKE)).unwrap();
         let spki = old.spki_der().to_vec();
         let proof = v1::RejoinProof { csr, hpke_pub: HPKE.to_vec(), spki, signature, bundle_epoch: 1 };
-        let p = prepare::rejoin(&self.w.leader(), &nonce, &self.id, &proof, "10.0.0.1:1", &mut self.w.entropy());
+        let back = prepare::rejoin(&self.w.leader(), &nonce, &self.id, &proof, "10.0.0.1:1", &mut self.w.entropy());
+        let p = back.and_then(|back| match back {
+            Back::Comes(p) => Ok(*p),
+            Back::Removed => Err(IdentityState::Removed.into()),
+        });
         self.answer(h, p, cut)
     }
     fn answer(&mut self, h: &Holder, p: Result<Prepared<Option<v1::Issued>>, Refusal>, cut: Cut) -> Met {

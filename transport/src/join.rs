@@ -120,7 +120,7 @@ impl Applicant<'_> {
         match talk.hear().await? {
             join_reply::Step::Issued(issued) => Ok((believed, Admitted::Issued(issued))),
             join_reply::Step::Pending(pending) => Ok((believed, Admitted::Pending(pending))),
-            join_reply::Step::Challenge(_) => Err(out_of_turn()),
+            join_reply::Step::Challenge(_) | join_reply::Step::Removed(_) => Err(out_of_turn()),
         }
     }
 }

@@ -12,11 +12,22 @@ use crate::join::{ANSWER, MAX_TRUST, Talk, ended, late, out_of_turn, questions};
 use crate::keys::PrivateKey;
 use crate::rpc::join_client::JoinClient;
 use holdfast_types::sha256;
-use holdfast_wire::v1::{Challenge, Issued, RejoinHello, RejoinProof, RejoinRequest, join_reply, rejoin_request};
+use holdfast_wire::v1::{
+    Challenge, Issued, RejoinHello, RejoinProof, RejoinRequest, Removed, join_reply, rejoin_request,
+};
 use tokio::time::timeout;
 
 /// Followers that may point to somebody else before the leader answers.
 const HOPS: usize = 3;
+
+/// What the vault makes of the proof.
+#[derive(Debug)]
+pub enum Answer {
+    /// The next certificate.
+    Issued(Issued),
+    /// The identity was removed; what is signed says so to whoever believes the vault's keys.
+    Removed(Removed),
+}
 
 /// A rejoin under way, after the server has shown its documents.
 pub struct Rejoin {
@@ -71,14 +82,15 @@ impl Rejoin {
         csr: Vec<u8>,
         hpke_pub: Vec<u8>,
         bundle_epoch: u64,
-    ) -> Result<Issued, Failure> {
+    ) -> Result<Answer, Failure> {
         let nonce: [u8; 32] = self.challenge.nonce.as_slice().try_into().map_err(|_| out_of_turn())?;
         let message = rejoin_message(&nonce, &self.id, &csr, &hpke_pub);
         let signature = old.sign(&message).map_err(|e| Failure::failed("join-key", e.to_string()))?;
         let proof = RejoinProof { csr, hpke_pub, spki: old.spki_der().to_vec(), signature, bundle_epoch };
         self.talk.say(RejoinRequest { step: Some(rejoin_request::Step::Proof(proof)) })?;
         match self.talk.hear().await? {
-            join_reply::Step::Issued(issued) => Ok(issued),
+            join_reply::Step::Issued(issued) => Ok(Answer::Issued(issued)),
+            join_reply::Step::Removed(removed) => Ok(Answer::Removed(removed)),
             join_reply::Step::Challenge(_) | join_reply::Step::Pending(_) => Err(out_of_turn()),
         }
     }

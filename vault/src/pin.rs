@@ -3,8 +3,8 @@
 use crate::cluster::Cluster;
 use holdfast_transport::tls::{Admission, Peer, Refused};
 use holdfast_types::Millis;
-use holdfast_vault_core::State;
 use holdfast_vault_core::prepare::{self, Pin};
+use holdfast_vault_core::{IdentityState, State};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ impl Admission for RegistryPin {
             // This voter may not know the newest certificates; each call is told where the leader is, and no more.
             return Ok(());
         }
-        let no = |why: String| Err(Refused(why));
+        let no = |why: String| Err(Refused::Unsaid(why));
         match self.0.pin(peer) {
             // A retired certificate gets in, so that the call can record the fork and refuse.
             // So does the one of an identity that operators released: it may renew, and nothing else.
@@ -26,6 +26,7 @@ impl Admission for RegistryPin {
                 tokio::spawn(async move { cluster.unknown_certificate(&peer).await });
                 no("certificate is not in the registry".to_owned())
             }
+            Ok(Pin::State(IdentityState::Removed)) => Err(Refused::Removed),
             Ok(Pin::State(s)) => no(format!("identity is {}", s.as_str())),
             Err(e) => no(e.to_string()),
         }

@@ -16,7 +16,7 @@ use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::renew::Renewals;
 use holdfast_transport::tls::{ClientTls, IdentityCell};
 use holdfast_types::{Digest, Millis, NodeId};
-use holdfast_wire::v1::{Bundle, Revocation, Revocations, Revoke, TaskReport, TrustView};
+use holdfast_wire::v1::{Bundle, Removed, Revocation, Revocations, Revoke, Statement, TaskReport, TrustView};
 
 #[path = "../../core/tests/verify/world/mod.rs"]
 #[allow(dead_code, reason = "the world of another crate's tests, of which these need a part")]
@@ -182,19 +182,26 @@ async fn a_grant_that_was_revoked_before_it_came_is_never_started() {
     assert!(next.ground.diary().is_empty());
 }
 
-/// The vault's list names this node: its certificates of generations before `below` do not count.
-async fn listed(bench: &Bench, scene: &Scene, below: u64) {
+/// A list that names `id`, whose certificates of generations before `below` do not count, and the status of `ms` later that
+/// names the list.
+fn list(scene: &Scene, id: &str, below: u64, ms: i64, signer: u8) -> [Statement; 2] {
     let list = Revocations {
         cluster_id: scene.cluster.0.to_vec(),
         era: 1,
         epoch: 11,
-        revoked: vec![Revocation { id: ME.into(), not_before_seq: below, ..Default::default() }],
+        revoked: vec![Revocation { id: id.into(), not_before_seq: below, ..Default::default() }],
         ..Revocations::default()
     };
-    let list = signed(&list, &[who::STK]);
+    let list = signed(&list, &[signer]);
     let named = hash(&list).to_vec();
     let status =
-        scene.status(|s| (s.epoch, s.issued_at_ms, s.revocations_sha256) = (11, s.issued_at_ms + 1, named.clone()));
+        scene.status(|s| (s.epoch, s.issued_at_ms, s.revocations_sha256) = (11, s.issued_at_ms + ms, named.clone()));
+    [status, list]
+}
+
+/// The vault's list names this node.
+async fn listed(bench: &Bench, scene: &Scene, below: u64) {
+    let [status, list] = list(scene, ME, below, 1, who::STK);
     for document in [Document::Status(status), Document::Revocations(list)] {
         assert!(bench.node.believed.observe(document).await.unwrap());
     }
@@ -215,6 +222,36 @@ async fn a_node_that_was_removed_ends_its_tasks_and_starts_nothing_ever_again() 
     let next = bench.next_agent();
     assert_eq!(next.node.believed.standing(), Standing::Removed);
     assert_eq!(next.assign(&scene).await.check, "node-removed");
+}
+
+#[tokio::test]
+async fn a_removal_that_is_heard_of_late_is_obeyed_if_it_is_signed_and_of_this_node() {
+    let scene = scene();
+    let bench = Bench::new(&scene);
+    assert!(bench.assign(&scene).await.accepted);
+    bench.until_running().await;
+    let said = |id: &str, below: u64, ms: i64, signer: u8| {
+        let [status, list] = list(&scene, id, below, ms, signer);
+        Removed { status: Some(status), revocations: Some(list) }
+    };
+    let good = || said(ME, u64::MAX, 6, who::STK);
+    let bad = [
+        Removed::default(),
+        said("node-2", u64::MAX, 1, who::STK),
+        said(ME, SEQ + 1, 2, who::STK),
+        said(ME, u64::MAX, 3, who::STRANGER),
+        // A list that is left out, and one that no status of the vault's names.
+        Removed { revocations: None, ..said(ME, u64::MAX, 4, who::STK) },
+        Removed { status: said("node-2", u64::MAX, 5, who::STK).status, ..good() },
+    ];
+    for said in bad {
+        assert_eq!(removal::hear(&bench.node, said).await.code, "cluster-not-believed");
+        assert_eq!(bench.states(), ["running"]);
+    }
+    assert!(bench.ground.runs("shop.web.2.7.0"));
+    assert_eq!(removal::hear(&bench.node, good()).await.code, "identity-refused");
+    assert_eq!(bench.until("stopped").await.detail, "its node was removed");
+    assert_eq!(bench.next_agent().node.believed.standing(), Standing::Removed);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! Nothing proves who answers there. What counts is signatures: those of roots that are believed already
 //! ([`Believed::catch_up`]), or the operators' ([`Believed::begin_era`]).
 
-use crate::believed::Believed;
+use crate::believed::{Believed, Standing};
 use crate::node::Node;
 use crate::state::StateDir;
 use crate::tasks::ground::Ground;
@@ -55,6 +55,10 @@ impl Eras {
             if self.is_due(true) {
                 node.renewals.wanted.notify_one();
             }
+            return;
+        }
+        // Who was removed for ever has nothing to follow, but into a new era, where no voter of this one is believed.
+        if failure.code == "certificate-refused" && node.believed.standing() == Standing::Removed {
             return;
         }
         if !failure.leader_addrs().is_empty() || !self.is_due(failure.code == "server-not-trusted") {

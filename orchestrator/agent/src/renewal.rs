@@ -2,17 +2,21 @@
 //!
 //! When, and the rules of the chain (the key persisted before the request, the same request after a lost reply), are
 //! `holdfast_transport::renew`'s; here is through which connection, and what a node gets beside a certificate. A node whose
-//! certificate is over first follows the bundles that it slept through, then comes back by its key at the join listener.
+//! certificate is over first follows the bundles that it slept through, then comes back by its key at the join listener. There it
+//! hears, too, that it was removed while it was cut off.
 
-use crate::believed::{Believed, Denied, Document};
+use crate::believed::{Denied, Document, Standing};
 use crate::era::Eras;
+use crate::node::Node;
+use crate::removal;
 use crate::state::{NodeFile, StateDir};
+use crate::tasks::ground::Ground;
 use holdfast_pki::csr::Request;
 use holdfast_transport::check_clock;
 use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::keys::PrivateKey;
-use holdfast_transport::rejoin::Rejoin;
+use holdfast_transport::rejoin::{Answer, Rejoin};
 use holdfast_transport::renew::{Authority, Renewed};
 use holdfast_transport::rpc::identity_client::IdentityClient;
 use holdfast_transport::tls::ClientTls;
@@ -27,47 +31,54 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The vault's `Identity` service, over connections that present our current certificate; and its join listener, where that
 /// is over.
-pub struct Vault {
-    /// Dials the vault.
-    pub dialer: Arc<Dialer>,
-    /// Holds the keys for boxes.
-    pub believed: Arc<Believed>,
+pub struct Vault<G: Ground> {
+    /// The node: what it believes, its keys for boxes, and the way to the vault.
+    pub node: Arc<Node<G>>,
     /// Where the vault's addresses are kept.
     pub state: Arc<StateDir>,
     /// The way to what was missed.
     pub eras: Arc<Eras>,
 }
 
-impl Authority for Vault {
+impl<G: Ground> Authority for Vault<G> {
     async fn renew(&self, csr: Vec<u8>) -> Result<Renewed, Failure> {
         let (spki, hpke_pub) = self.offer(&csr).await?;
-        let request = RenewRequest { csr, hpke_pub, bundle_epoch: self.believed.versions().0 };
+        let request = RenewRequest { csr, hpke_pub, bundle_epoch: self.node.believed.versions().0 };
         let op = |channel| {
             let request = request.clone();
             async move { IdentityClient::new(channel).renew(request).await }
         };
-        let issued = self.dialer.call(PATIENCE, op).await?;
+        let issued = self.node.vault.call(PATIENCE, op).await?;
         self.settle(spki, issued).await
     }
 
     async fn rejoin(&self, csr: Vec<u8>, old: PrivateKey) -> Result<Renewed, Failure> {
+        let believed = &self.node.believed;
+        // What it has seen signed it need not be told again.
+        if believed.standing() == Standing::Removed {
+            return Err(removal::refusal());
+        }
         let (spki, hpke_pub) = self.offer(&csr).await?;
-        self.eras.follow(&self.believed, &self.dialer).await;
+        self.eras.follow(believed, &self.node.vault).await;
         let addrs = self.eras.addrs().await;
-        let dialer = Dialer::new(addrs, ClientTls::rejoin(self.believed.tls()), Timing::default());
-        let rejoin = Rejoin::open(&dialer, self.believed.node_id().as_str()).await?;
+        let dialer = Dialer::new(addrs, ClientTls::rejoin(believed.tls()), Timing::default());
+        let rejoin = Rejoin::open(&dialer, believed.node_id().as_str()).await?;
         self.believe(rejoin.challenge()).await?;
-        let issued = rejoin.prove(&old, csr, hpke_pub, self.believed.versions().0).await?;
-        tracing::info!("the vault took this node back by its key");
-        self.settle(spki, issued).await
+        match rejoin.prove(&old, csr, hpke_pub, believed.versions().0).await? {
+            Answer::Issued(issued) => {
+                tracing::info!("the vault took this node back by its key");
+                self.settle(spki, issued).await
+            }
+            Answer::Removed(said) => Err(removal::hear(&self.node, said).await),
+        }
     }
 }
 
-impl Vault {
+impl<G: Ground> Vault<G> {
     /// The HPKE key that goes with the key of `csr`.
     async fn offer(&self, csr: &[u8]) -> Result<(Digest, Vec<u8>), Failure> {
         let spki = Request::parse(csr).map_err(|e| lost(&e))?.spki_sha256();
-        Ok((spki, self.believed.offer_key(spki).await.map_err(|e| lost(&e))?.to_vec()))
+        Ok((spki, self.node.believed.offer_key(spki).await.map_err(|e| lost(&e))?.to_vec()))
     }
 
     /// The documents of a server that TLS believes: those that continue ours count, and a Status of now.
@@ -80,23 +91,23 @@ impl Vault {
             bundle_chain: shown.bundle_chain.clone(),
             ..TrustView::default()
         };
-        self.believed.catch_up(chains).await.map_err(refused)?;
+        self.node.believed.catch_up(chains).await.map_err(refused)?;
         if let Some(status) = status {
-            self.believed.observe(Document::Status(status.clone())).await.map_err(refused)?;
+            self.node.believed.observe(Document::Status(status.clone())).await.map_err(refused)?;
         }
         Ok(())
     }
 
     /// Keeps what came with the certificate. Before the certificate is promoted: a crash in between asks again, with the same keys.
     async fn settle(&self, spki: Digest, issued: Issued) -> Result<Renewed, Failure> {
-        if issued.id != self.believed.node_id().as_str() {
+        if issued.id != self.node.believed.node_id().as_str() {
             return Err(Failure::refused("certificate-not-ours", "the vault renewed somebody else's certificate"));
         }
-        self.believed.accept_key(spki, issued.seq, issued.node_psk).await.map_err(|e| lost(&e))?;
+        self.node.believed.accept_key(spki, issued.seq, issued.node_psk).await.map_err(|e| lost(&e))?;
         let (service_addrs, join_addrs) = (issued.service_addrs, issued.join_addrs);
         let node = NodeFile { id: issued.id, service_addrs, seq: issued.seq, join_addrs };
         if !node.service_addrs.is_empty() {
-            self.dialer.set_addrs(node.service_addrs.clone());
+            self.node.vault.set_addrs(node.service_addrs.clone());
         }
         let state = self.state.clone();
         let kept = tokio::task::spawn_blocking(move || state.save_node(&node)).await;

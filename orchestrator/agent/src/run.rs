@@ -132,7 +132,7 @@ async fn renew(
     stop: CancellationToken,
 ) {
     let store = Arc::new(FileStore::new(&state.identity()));
-    let vault = Vault { dialer: node.vault.clone(), believed: node.believed.clone(), state, eras };
+    let vault = Vault { node: node.clone(), state, eras };
     let renewer = Renewer::new(store, node.identity.clone(), node.believed.tls(), vault);
     renewer.run(&node.renewals, at_once, &stop).await;
 }

@@ -137,8 +137,12 @@ impl<G: Ground> VaultSync<G> {
     }
     fn disconnected(&self) {
         metrics::gauge!("holdfast_agent_vault_connected").set(0.0);
-        self.readiness.not_ready("no stream to the vault");
-        systemd::status("no stream to the vault; tasks run on");
+        let (obstacle, status) = match self.node.believed.standing() {
+            Standing::Removed => ("this node was removed from its cluster", "removed from its cluster; nothing runs"),
+            Standing::Counts | Standing::Revoked => ("no stream to the vault", "no stream to the vault; tasks run on"),
+        };
+        self.readiness.not_ready(obstacle);
+        systemd::status(status);
     }
 
     /// A new stream, begun with everything that the node runs.

@@ -35,6 +35,9 @@ impl Caller {
     }
 }
 
+/// The vault tells it so, who proved its key; to an orchestrator it is one that the directory does not show.
+const REMOVED: &str = "a node that was removed";
+
 /// A node that joined, whose agent is gone, and whose key is ours now.
 fn stolen_node(w: &mut World) -> LocalIdentity {
     let n = w.start_joining("eu");
@@ -71,7 +74,7 @@ fn world_of_callers() -> (World, Vec<Caller>) {
         Caller::good("an operator", operator(&w)),
         Caller::bad("a node of another cluster", foreign, "certificate-refused"),
         Caller::bad("a node whose certificate has ended", expired, "certificate-refused"),
-        Caller::bad("a node that was removed", removed, "identity-refused"),
+        Caller::bad(REMOVED, removed, "certificate-refused"),
     ];
     (w, callers)
 }
@@ -96,6 +99,7 @@ fn on_service(caller: &Caller, rpc: &str) -> &'static str {
 fn on_orchestrator(caller: &Caller, rpc: &str) -> &'static str {
     let row = rights::TABLE.iter().find(|(_, path, ..)| *path == rpc);
     match (caller.role, row) {
+        (Err(_), _) if caller.name == REMOVED => "identity-refused",
         (Err(word), _) => word,
         (Ok(Role::Orch), _) => "identity-refused",
         (Ok(_), None) => "unimplemented",

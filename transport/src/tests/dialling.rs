@@ -110,7 +110,7 @@ async fn after_a_renewal_no_call_goes_over_a_connection_of_the_old_certificate()
 struct Switch(AtomicBool);
 impl Admission for Switch {
     fn admit(&self, _: &Peer, _: SocketAddr) -> Result<(), Refused> {
-        if self.0.load(Ordering::SeqCst) { Ok(()) } else { Err(Refused("not yet".to_owned())) }
+        if self.0.load(Ordering::SeqCst) { Ok(()) } else { Err(Refused::Unsaid("not yet".to_owned())) }
     }
 }
 

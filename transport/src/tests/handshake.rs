@@ -87,7 +87,7 @@ async fn a_node_cannot_pose_as_a_server() {
 struct AllBut(&'static str);
 impl Admission for AllBut {
     fn admit(&self, peer: &Peer, _: SocketAddr) -> Result<(), Refused> {
-        if peer.id.name == self.0 { Err(Refused("another certificate is pinned".to_owned())) } else { Ok(()) }
+        if peer.id.name == self.0 { Err(Refused::Unsaid("another certificate is pinned".to_owned())) } else { Ok(()) }
     }
 }
 
@@ -101,6 +101,24 @@ async fn a_good_certificate_that_is_not_pinned_is_refused() {
     assert!(!failure.message.contains("pinned"), "the reason is for the server's log only");
     assert!(server.connections.is_empty());
     assert!(whoami(server.addr, ca.client(Role::Node, "node-a")).await.is_ok());
+}
+
+/// Refuses everybody for ever.
+struct Gone;
+impl Admission for Gone {
+    fn admit(&self, _: &Peer, _: SocketAddr) -> Result<(), Refused> {
+        Err(Refused::Removed)
+    }
+}
+
+#[tokio::test]
+async fn an_identity_that_is_gone_for_ever_is_told_so_and_another_one_no_more_than_no() {
+    let ca = Ca::new("one");
+    let server = start(ca.vault(Arc::new(Gone)), Echo::default(), Connections::new(), Limits::default()).await;
+    let failure = whoami(server.addr, ca.client(Role::Node, "node-a")).await.unwrap_err();
+    assert_eq!((failure.kind, failure.code.as_ref()), (FailureKind::Refused, "certificate-refused"));
+    assert!(failure.message.contains("for ever"), "{failure}");
+    assert!(server.connections.is_empty());
 }
 
 #[tokio::test]

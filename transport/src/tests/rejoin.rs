@@ -5,7 +5,7 @@ use crate::client::{Dialer, Timing};
 use crate::failure::Failure;
 use crate::keys::PrivateKey;
 use crate::now;
-use crate::rejoin::Rejoin;
+use crate::rejoin::{Answer, Rejoin};
 use crate::renew::{Authority, FileStore, KeyStore, Renewals, Renewed, Renewer, pending_key};
 use crate::rpc::join_server::{Join, JoinServer};
 use crate::server::{Connections, Limits};
@@ -17,7 +17,7 @@ use holdfast_pki::keys::SubjectKey;
 use holdfast_types::{Digest, Role, sha256};
 use holdfast_wire::v1::{
     Ack, AwaitReply, AwaitRequest, Challenge, Issued, JoinReply, JoinRequest, LoginReply, LoginRequest, RejoinProof,
-    RejoinRequest, Statement, TrustView, join_reply, rejoin_request,
+    RejoinRequest, Removed, Statement, TrustView, join_reply, rejoin_request,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,6 +37,8 @@ struct Desk {
     calls: Arc<AtomicUsize>,
     said: mpsc::UnboundedSender<(String, RejoinProof)>,
     bundles: Vec<Statement>,
+    /// What everybody is told instead.
+    removed: Option<Removed>,
 }
 
 fn not_here<T>() -> Result<T, Status> {
@@ -77,6 +79,9 @@ impl Join for Desk {
             let chain =
                 desk.ca.chain(Csr::parse(&proof.csr).unwrap().spki_der(), &desk.ca.id(Role::Node, &hello.id), DAY);
             desk.said.send((hello.id.clone(), proof)).unwrap();
+            if let Some(removed) = desk.removed {
+                return Ok(JoinReply { step: Some(join_reply::Step::Removed(removed)) });
+            }
             let issued = Issued { id: hello.id, chain, ..Issued::default() };
             Ok(JoinReply { step: Some(join_reply::Step::Issued(issued)) })
         };
@@ -92,13 +97,13 @@ struct Listening {
 }
 
 async fn desk(ca: &Arc<Ca>) -> Listening {
-    desk_with(ca, Vec::new()).await
+    desk_with(ca, Vec::new(), None).await
 }
 
-async fn desk_with(ca: &Arc<Ca>, bundles: Vec<Statement>) -> Listening {
+async fn desk_with(ca: &Arc<Ca>, bundles: Vec<Statement>, removed: Option<Removed>) -> Listening {
     let (sender, said) = mpsc::unbounded_channel();
     let calls = Arc::new(AtomicUsize::new(0));
-    let desk = Desk { ca: ca.clone(), calls: calls.clone(), said: sender, bundles };
+    let desk = Desk { ca: ca.clone(), calls: calls.clone(), said: sender, bundles, removed };
     let tls = ServerTls::server_only(ca.cell(Role::Vault, "1"));
     let server = start_with(tls, Routes::new(JoinServer::new(desk)), Connections::new(), Limits::default()).await;
     Listening { server, calls, said }
@@ -116,7 +121,8 @@ async fn a_rejoin_proves_the_old_key_over_the_nonce_the_name_and_the_request() {
     let csr = new.csr().unwrap();
     let open = within(Rejoin::open(&dialer(&ca, &at.server), "node-a")).await.unwrap();
     assert_eq!(open.challenge().nonce, NONCE);
-    let issued = within(open.prove(&old, csr.clone(), vec![9; 32], 12)).await.unwrap();
+    let answer = within(open.prove(&old, csr.clone(), vec![9; 32], 12)).await.unwrap();
+    let Answer::Issued(issued) = answer else { panic!("no certificate: {answer:?}") };
     assert_eq!(LocalIdentity::new(&issued.chain, &new).unwrap().id().name, "node-a");
     let (id, proof) = at.said.recv().await.unwrap();
     assert_eq!((id.as_str(), proof.bundle_epoch, proof.spki.as_slice()), ("node-a", 12, old.spki_der()));
@@ -126,12 +132,26 @@ async fn a_rejoin_proves_the_old_key_over_the_nonce_the_name_and_the_request() {
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public).verify(&message, &proof.signature).unwrap();
 }
 
+/// It is the caller's to judge what it is told: what counts is signed.
+#[tokio::test]
+async fn who_was_removed_is_told_so_once_it_has_proved_its_key() {
+    let ca = Arc::new(Ca::new("one"));
+    let told = Removed { status: Some(Statement::default()), revocations: Some(Statement::default()) };
+    let mut at = desk_with(&ca, Vec::new(), Some(told.clone())).await;
+    let (old, new) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+    let open = within(Rejoin::open(&dialer(&ca, &at.server), "node-a")).await.unwrap();
+    assert!(at.said.try_recv().is_err(), "nothing is proven yet");
+    let answer = within(open.prove(&old, new.csr().unwrap(), vec![9; 32], 12)).await.unwrap();
+    assert!(matches!(&answer, Answer::Removed(removed) if *removed == told), "{answer:?}");
+    assert_eq!(at.said.recv().await.unwrap().1.spki, old.spki_der());
+}
+
 /// Who slept for long is shown every Bundle since the first.
 #[tokio::test]
 async fn a_challenge_with_as_many_bundles_as_the_trust_that_is_asked_for_is_read() {
     let ca = Arc::new(Ca::new("one"));
     let shown = vec![Statement { payload: vec![1; 1 << 20], ..Statement::default() }; 12];
-    let at = desk_with(&ca, shown.clone()).await;
+    let at = desk_with(&ca, shown.clone(), None).await;
     let open = within(Rejoin::open(&dialer(&ca, &at.server), "node-a")).await.unwrap();
     assert!(open.challenge().bundle_chain == shown);
 }

@@ -138,11 +138,14 @@ pub(crate) fn refusal_by_alert(alert: AlertDescription) -> Option<Failure> {
             Failure::refused("identity-refused", "the server knows this certificate's name but does not accept it")
                 .help("the identity was removed, quarantined, or has a newer certificate; ask `holdfast node inspect`"),
         ),
+        AlertDescription::CertificateRevoked => Some(
+            Failure::refused("certificate-refused", "the server has revoked this identity's certificates for ever")
+                .help("it was removed: the machine joins again, with an empty state directory and a new token"),
+        ),
         AlertDescription::CertificateRequired
         | AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::CertificateExpired
-        | AlertDescription::CertificateRevoked
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::UnknownCA => {
             Some(Failure::refused("certificate-refused", "the server does not believe this certificate").help(

@@ -24,10 +24,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-/// Why a peer with a good certificate may not connect; said in the server's log, not to the peer.
+/// Why a peer with a good certificate may not connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(pub String);
+pub enum Refused {
+    /// Said in the server's log, not to the peer.
+    #[error("{0}")]
+    Unsaid(String),
+    /// Its identity is gone for ever, which it is told: it asks by its key, then, what is signed about that.
+    #[error("its identity was removed")]
+    Removed,
+}
 
 /// Whether a peer may connect: the registry pin (protocol, registry pin), or the pins from the directory.
 pub trait Admission: Send + Sync {
@@ -206,10 +212,18 @@ impl Gate {
         match &self.belief {
             Belief::Chain(_, admission) => admission.admit(peer, self.from)?,
             Belief::Voter(tls) if tls.still(peer) => {}
-            Belief::Voter(_) => return Err(Refused("it is no voter any more".to_owned())),
+            Belief::Voter(_) => return Err(Refused::Unsaid("it is no voter any more".to_owned())),
         }
         Ok(registration)
     }
+}
+
+/// `access_denied` says no, not why; `certificate_revoked`, to whoever proved the key, that it is for ever.
+fn alert(refused: &Refused) -> rustls::Error {
+    rustls::Error::InvalidCertificate(match refused {
+        Refused::Unsaid(_) => CertificateError::ApplicationVerificationFailure,
+        Refused::Removed => CertificateError::Revoked,
+    })
 }
 
 impl ClientCertVerifier for Gate {
@@ -249,11 +263,9 @@ impl ClientCertVerifier for Gate {
         let valid = verify_handshake(message, cert, dss)?;
         let peer = self.believed.get().ok_or(rustls::Error::NoCertificatesPresented)?;
         let verdict = self.judge(peer);
-        let admitted = verdict.is_ok();
+        let answer = verdict.as_ref().map(|_| valid).map_err(alert);
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
-        // The alert is `access_denied`: it says no, not why.
-        let no = rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
-        if admitted { Ok(valid) } else { Err(no) }
+        answer
     }
 }
 

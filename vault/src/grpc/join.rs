@@ -2,15 +2,15 @@
 
 use super::{Answers, present};
 use crate::cluster::Cluster;
-use crate::failure::fork;
+use crate::failure::{fork, refused};
 use crate::keystore::random32;
 use crate::seen::{addr_of, from as from_addr};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::join_server::Join;
 use holdfast_transport::server::{ConnPeer, Limits, PerSource};
-use holdfast_types::{Millis, TokenId};
+use holdfast_types::{Millis, Role, TokenId};
 use holdfast_vault_core::NoteKind;
-use holdfast_vault_core::prepare::{self, Approved, JoinOutcome};
+use holdfast_vault_core::prepare::{self, Approved, Back, JoinOutcome};
 use holdfast_wire::v1::{self, await_reply, join_reply, join_request, login_reply, login_request, rejoin_request};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -88,21 +88,22 @@ fn asked_before() -> Failure {
     .help("nothing, if this machine's clock was just set back: it is asked again")
 }
 
-/// The next certificate of a machine that proves its old key.
+/// What a machine that proves its old key is given: its next certificate, or the word that it was removed.
 async fn comes_back(
     cluster: &Cluster,
     (nonce, addr): ([u8; 32], Option<SocketAddr>),
     id: &str,
     proof: &v1::RejoinProof,
-) -> Result<v1::Issued, Failure> {
+) -> Result<join_reply::Step, Failure> {
     let place = format!("{}; {}", from_addr(addr), cluster.seen.elsewhere(id, "", None));
     let decided = match cluster.certify(|l, e| prepare::rejoin(l, &nonce, id, proof, &place, e)) {
         // The proof was good: only now does it count as this machine's.
-        Ok(p) => cluster.may_have_certificate(id).map(|()| p),
+        Ok(Back::Comes(p)) => cluster.may_have_certificate(id).map(|()| p),
+        Ok(Back::Removed) => return hears_of_its_removal(cluster, id, addr).await,
         Err(f) => Err(f),
     };
     let committed = match decided {
-        Ok(p) => cluster.commit(p).await.map(|(issued, _)| issued).map_err(|f| cluster.on_join(f)),
+        Ok(p) => cluster.commit(*p).await.map(|(issued, _)| issued).map_err(|f| cluster.on_join(f)),
         Err(f) => Err(f),
     };
     let issued = match committed {
@@ -121,7 +122,27 @@ async fn comes_back(
             return Err(f);
         }
     };
-    issued.ok_or_else(fork)
+    issued.map(join_reply::Step::Issued).ok_or_else(fork)
+}
+
+/// It was cut off when it was removed, or off. Of a node, which asks once, it is written down that it is there again.
+async fn hears_of_its_removal(
+    cluster: &Cluster,
+    id: &str,
+    addr: Option<SocketAddr>,
+) -> Result<join_reply::Step, Failure> {
+    cluster.may_have_certificate(id)?;
+    let said = {
+        let (opened, now, life) = (cluster.opened.load(), cluster.clock.now(), cluster.config.lives.status);
+        cluster.look(|s| prepare::removal(s, &opened.stk, id, s.time(now), life))?.map_err(refused)?
+    };
+    let source = addr.map_or_else(String::new, |a| a.ip().to_string());
+    let is_node = cluster.look(|s| s.role_of(id) == Some(Role::Node))?;
+    if is_node && cluster.strangers.allows(&format!("removed/{source}"), cluster.clock.now()) {
+        let detail = "it was removed, proves its key, and is told so".to_owned();
+        cluster.note(NoteKind::UnknownCert, format!("peer/{}", from_addr(addr)), id.to_owned(), detail).await;
+    }
+    Ok(join_reply::Step::Removed(said))
 }
 
 type Sent<T> = tokio::sync::mpsc::Sender<Result<T, Status>>;
@@ -222,8 +243,8 @@ impl Join for JoinService {
             let Some(rejoin_request::Step::Proof(proof)) = next(&mut inbound).await?.step else {
                 return Err(Failure::invalid("invalid-input", "a challenge is answered by a proof"));
             };
-            let issued = comes_back(&cluster, (nonce, addr), &hello.id, &proof).await?;
-            send(&tx, v1::JoinReply { step: Some(join_reply::Step::Issued(issued)) }).await
+            let step = comes_back(&cluster, (nonce, addr), &hello.id, &proof).await?;
+            send(&tx, v1::JoinReply { step: Some(step) }).await
         }))
     }
 

@@ -1,7 +1,8 @@
 //! Machines, and a whole cluster, that were off for longer than their certificates live.
 
+use super::deploy;
 use crate::seen::{alarm, is, log, shown, works};
-use crate::shims::assert_running;
+use crate::shims::{assert_running, shims};
 use crate::world::{World, eventually};
 use std::time::{Duration, Instant};
 
@@ -34,13 +35,17 @@ fn a_removed_node_that_slept_does_not_come_back() {
     w.add_orchestrator();
     w.add_node("eu");
     let id = shown(&w, "node")["id"].as_str().unwrap().to_owned();
+    deploy(&w, "stays", "");
+    assert_running(&w, 1);
     w.agents[0].kill();
     eventually("its certificate to be over", || is(&w, "node", "expired").then_some(()));
     w.ok(&["node", "rm", &id]);
+    assert_running(&w, 1);
     w.start_agent(0, &[]);
     eventually("the refusal on its console", || {
         w.agents[0].log_text().contains("this identity is removed").then_some(())
     });
+    eventually("what ran there to be ended", || shims(&w, 0).is_empty().then_some(()));
     assert!(!log(&w).contains("identity.rejoin"));
 }
 

@@ -6,3 +6,15 @@ mod off;
 mod removal;
 pub mod thief;
 mod unreached;
+
+use crate::world::World;
+
+/// A service that stays, without a secret, and says this besides.
+fn deploy(w: &World, name: &str, more: &str) {
+    let image = w.busybox();
+    let text = format!(
+        "name = {name:?}\nnamespace = \"shop\"\nimage = {image:?}\n{more}\n\
+         command = [\"/bin/busybox\", \"sleep\", \"3600\"]\n"
+    );
+    w.ok(&["service", "deploy", "-f", &w.write_spec(name, &text)]);
+}

@@ -55,7 +55,7 @@ fn what_runs_on_a_removed_node_is_gone_within_two_seconds_and_said_to_be() {
     w.agents[0].kill();
     w.start_agent(0, &[]);
     within(Duration::from_secs(20), "the agent to meet its refusal", || {
-        w.agents[0].log_text().contains("identity-refused").then_some(())
+        w.agents[0].log_text().contains("certificate-refused").then_some(())
     });
     assert!(shims(&w, 0).is_empty());
 }

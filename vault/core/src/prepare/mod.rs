@@ -22,13 +22,13 @@ pub use identity::{
     AWAIT_SKEW, Approved, JoinOutcome, Pin, approved, await_message, join, kept_from_before, login, pin, renew,
 };
 pub use keyring::{new_term, rewrap};
-pub use rejoin::{rejoin, rejoin_message};
+pub use rejoin::{Back, rejoin, rejoin_message};
 pub use removals::merge_removed;
 pub use reset::{PlannedReset, Resetting, plan_reset};
 pub use roots::{AtRest, ROOT_KEY, RootMaterial, add_root, ask_offline, ca_key, drop_root, given_root};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
-pub use trust::{checkpoint, lease_ext, revocations, revoke, status};
+pub use trust::{checkpoint, lease_ext, removal, revocations, revoke, status};
 pub use voters::{Admission, PeerPin, peer_pin, progress, voter_said};
 
 use crate::command::{CertFacts, Command, HpkeFacts, Stamped};

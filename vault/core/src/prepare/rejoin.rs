@@ -1,7 +1,7 @@
 //! An identity whose certificate is over comes back by the key that the registry knows (protocol, bound-key rejoin).
 //!
 //! Whoever asks has no certificate. Nothing is verified for an id and key that the registry does not know, and every refusal
-//! before the proof is one and the same.
+//! before the proof is one and the same. One that was removed does not come back; while it could have, it is told so.
 
 use super::identity::{issued, parse_csr};
 use super::{Leader, prepared};
@@ -20,13 +20,21 @@ const MAX_SPKI: usize = 512;
 /// Longest text about where somebody spoke from.
 const MAX_FROM: usize = 600;
 
+/// What is answered to whoever proved a key of a machine.
+pub enum Back {
+    /// Its next certificate, once that is committed; `None`: it has two holders.
+    Comes(Box<Prepared<Option<v1::Issued>>>),
+    /// It was removed: [`removal`](super::removal) tells it.
+    Removed,
+}
+
 /// The bytes that the old key signs: `"holdfast/v1/rejoin" ‖ nonce ‖ H(id) ‖ H(csr) ‖ H(hpke_pub)`.
 pub fn rejoin_message(nonce: &[u8; 32], id: &str, csr: &[u8], hpke_pub: &[u8]) -> Vec<u8> {
     let hashes = [id.as_bytes(), csr, hpke_pub].map(|part| sha256(&[part]).0);
     [b"holdfast/v1/rejoin".as_slice(), nonce, hashes.as_flattened()].concat()
 }
 
-/// Judges the proof of the old key, and gives a certificate for a new one; `None` if the key is one that was retired, so that
+/// Judges the proof of the old key, and gives a certificate for a new one; or none if the key is one that was retired, so that
 /// the identity has two holders. `from`: where the caller is, for the log.
 ///
 /// Whether its certificate is over already is not asked: whose clock is ahead comes back all the same, and proves no less than
@@ -38,7 +46,7 @@ pub fn rejoin(
     proof: &v1::RejoinProof,
     from: &str,
     entropy: &mut Entropy,
-) -> Result<Prepared<Option<v1::Issued>>, Refusal> {
+) -> Result<Back, Refusal> {
     let row = leader.state.identities.get(id).filter(|i| matches!(i.role, Role::Node | Role::Orch));
     let row = row.ok_or_else(unknown)?;
     if proof.csr.len() > MAX_CSR || proof.spki.len() > MAX_SPKI || proof.hpke_pub.len() > MAX_SPKI {
@@ -55,6 +63,9 @@ pub fn rejoin(
         return Err(unknown());
     }
     // From here on the caller is known to hold a key that was this identity's.
+    if row.state == IdentityState::Removed {
+        return in_time(leader, row, &proven).map(|()| Back::Removed).map_err(|_| unknown());
+    }
     let request = parse_csr(&proof.csr)?;
     let spki = request.spki_sha256();
     let released = row.is_released(&spki);
@@ -67,7 +78,7 @@ pub fn rejoin(
     // Whatever it asks for: a stale copy may ask with the very key that the other holder has moved on to (R5).
     if presented == Presented::Retired && !released {
         let what = "a key that was replaced was used to come back";
-        return Ok(prepared(leader.now, entropy, fork(what), None));
+        return Ok(comes(prepared(leader.now, entropy, fork(what), None)));
     }
     if spki == proven || matches!(row.proven(&spki), Presented::Current | Presented::Retired) {
         return Err(Refusal::invalid("a machine comes back with a new key, not with one that it had"));
@@ -76,7 +87,7 @@ pub fn rejoin(
         Some(p) if p.spki == spki => p.seq,
         Some(_) if presented == Presented::Current && !released => {
             let what = "two different keys ask for the next certificate";
-            return Ok(prepared(leader.now, entropy, fork(what), None));
+            return Ok(comes(prepared(leader.now, entropy, fork(what), None)));
         }
         Some(_) | None => row.next_seq(),
     };
@@ -85,7 +96,11 @@ pub fn rejoin(
     let cert = m.facts.clone();
     let reply = issued(leader, id, m, hpke.as_ref())?;
     let command = Command::Rejoin { id: id.to_owned(), cert, hpke, acked: proof.bundle_epoch, from };
-    Ok(prepared(leader.now, entropy, command, Some(reply)))
+    Ok(comes(prepared(leader.now, entropy, command, Some(reply))))
+}
+
+fn comes(p: Prepared<Option<v1::Issued>>) -> Back {
+    Back::Comes(Box::new(p))
 }
 
 fn unknown() -> Refusal {

@@ -3,7 +3,7 @@
 //! Status and checkpoints are functions of committed state and add no authority, so they need no commit of their own.
 
 use crate::refusal::{Code, Refusal};
-use crate::state::State;
+use crate::state::{IdentityState, State};
 use holdfast_types::{GrantId, Millis, NodeId, sha256};
 use holdfast_wire::keys::StatementSigner;
 use holdfast_wire::note::{Checkpoint, origin};
@@ -45,8 +45,45 @@ fn revocation_list(state: &State) -> Result<v1::Revocations, Refusal> {
     })
 }
 
+/// What tells the holder of a key of `id` that it was removed: a Status of now, and the Revocations that it names.
+///
+/// LAW: the list is the whole one, and `id` besides if it is on it no more; whoever else is shown it believes no less than by the
+/// one in force (`what_tells_a_machine_of_its_removal_is_the_whole_list_and_no_less`).
+///
+/// # Errors
+/// `id` was not removed.
+pub fn removal(
+    state: &State,
+    stk: &dyn StatementSigner,
+    id: &str,
+    now: Millis,
+    life: Duration,
+) -> Result<v1::Removed, Refusal> {
+    if !state.identities.get(id).is_some_and(|i| i.state == IdentityState::Removed) {
+        return Err(Refusal::changed(format!("{id} was not removed")));
+    }
+    let mut list = revocation_list(state)?;
+    if !list.revoked.iter().any(|r| r.id == id && r.not_before_seq == u64::MAX) {
+        list.revoked.push(v1::Revocation { id: id.to_owned(), not_before_seq: u64::MAX, spki_sha256: Vec::new() });
+    }
+    Ok(v1::Removed {
+        status: Some(status_naming(state, stk, &list, now, life)?),
+        revocations: Some(statement::sign(&list, &[stk]).map_err(unsigned)?),
+    })
+}
+
 /// The freshness heartbeat.
 pub fn status(state: &State, stk: &dyn StatementSigner, now: Millis, life: Duration) -> Result<v1::Statement, Refusal> {
+    status_naming(state, stk, &revocation_list(state)?, now, life)
+}
+
+fn status_naming(
+    state: &State,
+    stk: &dyn StatementSigner,
+    list: &v1::Revocations,
+    now: Millis,
+    life: Duration,
+) -> Result<v1::Statement, Refusal> {
     use prost::Message as _;
     let c = state.cluster()?;
     let st = v1::Status {
@@ -57,7 +94,7 @@ pub fn status(state: &State, stk: &dyn StatementSigner, now: Millis, life: Durat
         expires_at_ms: now.plus(life).0,
         charter_version: state.charter.version,
         bundle_sha256: state.bundle_sha256().map(|d| d.to_vec()).unwrap_or_default(),
-        revocations_sha256: sha256(&[&revocation_list(state)?.encode_to_vec()]).to_vec(),
+        revocations_sha256: sha256(&[&list.encode_to_vec()]).to_vec(),
         policy_version: c.policy_version,
         holders: state
             .leases

@@ -27,6 +27,7 @@ mod preconditions;
 mod progress;
 mod rejoin;
 mod removal;
+mod removed;
 mod renewal;
 mod reset;
 mod rhythm;

@@ -2,21 +2,21 @@
 
 use crate::world::{Machine, World, csr};
 use holdfast_types::{Digest, Millis, Role, sha256};
-use holdfast_vault_core::prepare::{self, Pin};
-use holdfast_vault_core::{Code, Command, Notice, Refusal, State};
+use holdfast_vault_core::prepare::{self, Back, Pin};
+use holdfast_vault_core::{Code, Command, IdentityState, Notice, Refusal, State};
 use holdfast_wire::{statement, v1};
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 use v1::command::Action;
 
-const HPKE: [u8; 32] = [3; 32];
+pub const HPKE: [u8; 32] = [3; 32];
 const HOUR: i64 = 3_600_000;
 /// A node's certificate is over after this time.
 const AWAY: i64 = 73 * HOUR;
 
 pub struct Key {
-    pair: KeyPair,
-    csr: Vec<u8>,
-    spki: Digest,
+    pub pair: KeyPair,
+    pub csr: Vec<u8>,
+    pub spki: Digest,
 }
 
 pub fn key() -> Key {
@@ -39,12 +39,20 @@ fn proof(nonce: &[u8; 32], id: &str, old: &KeyPair, next: &Key) -> v1::RejoinPro
     }
 }
 
-/// Comes back with `next`, proving `old`; `None`: it was a fork.
-pub fn comes_back(w: &mut World, id: &str, old: &KeyPair, next: &Key) -> Result<Option<v1::Issued>, Refusal> {
+/// Asks to come back with `next`, proving `old`.
+pub fn asks(w: &World, id: &str, old: &KeyPair, next: &Key) -> Result<Back, Refusal> {
     let nonce = w.entropy().draw("nonce");
     let proof = proof(&nonce, id, old, next);
-    let p = prepare::rejoin(&w.leader(), &nonce, id, &proof, "10.0.0.9:1", &mut w.entropy());
-    w.commit(p).map(|(issued, _)| issued)
+    prepare::rejoin(&w.leader(), &nonce, id, &proof, "10.0.0.9:1", &mut w.entropy())
+}
+
+/// Comes back with `next`, proving `old`; `None`: it was a fork.
+pub fn comes_back(w: &mut World, id: &str, old: &KeyPair, next: &Key) -> Result<Option<v1::Issued>, Refusal> {
+    let p = match asks(w, id, old, next)? {
+        Back::Comes(p) => *p,
+        Back::Removed => return Err(IdentityState::Removed.into()),
+    };
+    w.commit(Ok(p)).map(|(issued, _)| issued)
 }
 
 /// A vault runs for `ms`, and writes something each hour.
@@ -68,7 +76,7 @@ fn view(w: &World, m: &Machine) -> v1::NodeView {
 }
 
 /// Uses the certificate that waits to be used.
-fn uses(w: &mut World, m: &Machine, key: &Key) -> bool {
+pub fn uses(w: &mut World, m: &Machine, key: &Key) -> bool {
     let serial = view(w, m).pending_serial;
     w.show(Role::Node, &m.id, &serial, &key.spki)
 }
