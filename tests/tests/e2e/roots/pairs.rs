@@ -139,7 +139,7 @@ struct Met {
 
 /// Judges each pair whose two hold what they held at the look before: between the two looks they held it at the same time.
 fn judge(all: &[Party], before: &[Party], met: &Mutex<Met>) {
-    let steady = || all.iter().filter(|p| before.contains(p));
+    let steady = move || all.iter().filter(move |p| before.contains(p));
     for client in steady() {
         for server in steady().filter(|p| client.dials(p)) {
             let wrong = client.refusals(server);
