@@ -154,7 +154,7 @@ fn judge(all: &[Party], before: &[Party], met: &Mutex<Met>) {
 /// Looks again and again until `over`.
 fn probe(v: &Voters, over: &AtomicBool, met: &Mutex<Met>) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let mut before = Vec::new();
+    let mut before: Vec<Party> = Vec::new();
     while !over.load(Ordering::Relaxed) {
         let all = parties(v, &runtime);
         judge(&all, &before, met);
