@@ -208,7 +208,7 @@ fn every_pair_of_live_identities_believes_each_other_at_every_moment_of_two_rota
         w.ok(&["root", "csr", "--out", &request]);
         w.ok(&["root", "sign", &request, "--ca-cert", &cert, "--ca-key", &key, "--out", &signed]);
         w.agents[1].signal(Signal::STOP);
-        w.ok(&["root", "install", &signed]);
+        w.ok(&["root", "install", &signed, "--detach"]);
         in_phase("reissuing");
         w.agents[1].signal(Signal::CONT);
         let third = stable(w);
