@@ -1,9 +1,11 @@
 //! More ways for a chain to be wrong: keys, names, and what is said by an issuer. Each is refused for its reason.
 
 use crate::world::{
-    Ca, Change, DAY, Key, NOW, OUT_OF_TIME, World, chain, critical, forge, forge_under, id, trust_domain, uri, valid,
+    Ca, Change, DAY, Key, NOW, OUT_OF_TIME, World, chain, critical, forge, forge_under, id, name_of, new_ca_issuer,
+    new_ca_root, trust_domain, uri, valid,
 };
 use holdfast_pki::chain::{Anchors, ChainError, Usage, read_leaf, verify_peer};
+use holdfast_pki::issue::ROOT_LIFE;
 use holdfast_pki::names::NameError;
 use holdfast_types::SpiffeId;
 use rcgen::{
@@ -103,6 +105,72 @@ fn a_leaf_below_a_forged_issuer_is_refused_for_what_is_wrong_with_the_issuer() {
     assert_eq!(below(|_| {}), Ok(id("node/n1")), "the unchanged forgery is good: the changes make the difference");
     for (what, change, expected) in OUT_OF_TIME.iter().chain(FORGED_ISSUERS) {
         assert_eq!(below(*change).as_ref(), Err(expected), "{what}");
+    }
+}
+
+/// What makes a forged leaf a forged root of the name that all roots have, or that root's certificate by another one.
+fn as_root(p: &mut CertificateParams, name: &Ca) {
+    as_issuer(p);
+    p.key_usages.push(KeyUsagePurpose::CrlSign);
+    p.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    p.distinguished_name = name_of(&name.der);
+}
+
+#[test]
+fn a_root_with_a_weak_key_anchors_nothing() {
+    let ours = new_ca_root(NOW, ROOT_LIFE);
+    let below = |root: &[u8], key: &KeyPair| {
+        let issuer = Key::new();
+        let der = forge_under(root, key, &issuer, as_issuer);
+        let leaf = forge_under(&der, &issuer, &Key::new(), |_| {});
+        let anchors = Anchors::new(&[root], trust_domain()).unwrap();
+        let chain = chain(&[&leaf, &der]);
+        verify_peer(&chain, &anchors, NOW, Usage::Client).map(|peer| peer.id)
+    };
+    let table = [
+        ("P-256", &PKCS_ECDSA_P256_SHA256, Ok(id("node/n1"))),
+        ("P-384", &PKCS_ECDSA_P384_SHA384, Err(ChainError::WeakKey)),
+        ("RSA 2048", &PKCS_RSA_SHA256, Err(ChainError::WeakKey)),
+        ("Ed25519", &PKCS_ED25519, Err(ChainError::WeakKey)),
+    ];
+    for (what, algorithm, expected) in table {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let root = forge_under(&ours.der, &key, &key, |p| as_root(p, &ours));
+        assert_eq!(below(&root, &key), expected, "{what}");
+    }
+}
+
+/// Beside [`OUT_OF_TIME`]: what the holder of an old root's key could make of a cross-certificate. The old root has the name of
+/// the new one, and has not signed the issuer: that weighs more than most of what is wrong with the path over it.
+const FORGED_CROSSES: &[Change] = &[
+    (
+        "for servers only",
+        |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth],
+        ChainError::BadSignature,
+    ),
+    ("an unknown critical extension", |p| p.custom_extensions.push(critical()), ChainError::BadSignature),
+    ("path length 0", |p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), ChainError::BadSignature),
+    ("no CA", |p| p.is_ca = IsCa::ExplicitNoCa, ChainError::BadSignature),
+    ("no keyCertSign", |p| p.key_usages = vec![KeyUsagePurpose::CrlSign], ChainError::NotCa),
+    ("no key usage", |p| p.key_usages.clear(), ChainError::NotCa),
+    ("serial 0", |p| p.serial_number = Some(vec![0].into()), ChainError::ZeroSerial),
+];
+
+#[test]
+fn a_forged_cross_certificate_leads_nobody_to_the_old_root() {
+    let (old, new) = (new_ca_root(NOW, ROOT_LIFE), new_ca_root(NOW, ROOT_LIFE));
+    let issuer = new_ca_issuer(&new, NOW);
+    let leaf = forge(&issuer, &Key::new(), |_| {});
+    let over = |change: fn(&mut CertificateParams)| {
+        let cross = forge(&old, &new.key, |p| {
+            as_root(p, &new);
+            change(p);
+        });
+        judge(&old, &[&leaf, &issuer.der, &cross, &new.der])
+    };
+    assert_eq!(over(|_| {}), Ok(id("node/n1")), "the unchanged forgery is good: the changes make the difference");
+    for (what, change, expected) in OUT_OF_TIME.iter().chain(FORGED_CROSSES) {
+        assert_eq!(over(*change).as_ref(), Err(expected), "{what}");
     }
 }
 

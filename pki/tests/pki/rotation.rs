@@ -1,14 +1,15 @@
 //! A rotation of the root, seen by every verifier at each of its steps: ours, webpki alone, OpenSSL and GnuTLS.
 //!
-//! The chain is served as the vault serves it: leaf, issuer, the signing root certified by each other root (the oldest of
+//! The chain is as the vault gives it to everybody: leaf, issuer, the signing root certified by each other root (the oldest of
 //! those first), then the roots themselves.
 
 use crate::interop::{path, run, wall_clock, write};
-use crate::world::{CLUSTER, Ca, DAY, Key, id, new_ca_issuer, new_ca_root, serial, trust_domain};
+use crate::world::{CLUSTER, Ca, DAY, Key, given_root, id, new_ca_issuer, new_ca_root, private, serial, trust_domain};
 use holdfast_pki::chain::{Anchors, ChainError, MAX_CHAIN, Usage, verify_by_anchor, verify_peer};
 use holdfast_pki::export;
 use holdfast_pki::issue::{IssuerCa, ROOT_LIFE, RootCa};
 use holdfast_types::{Millis, sha256};
+use rcgen::{BasicConstraints, IsCa, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::fs;
 use std::time::Duration;
@@ -18,25 +19,30 @@ fn cross(of: &Ca, by: &Ca, now: Millis) -> Vec<u8> {
     RootCa::open(&by.der, &by.key).unwrap().cross(&of.der, serial(4), now).unwrap().der
 }
 
-/// A vault's leaf below `root`, and its issuer.
-fn leaf_and_issuer(root: &Ca, now: Millis) -> [Vec<u8>; 2] {
+/// The leaf of `who` below `root`, and its issuer.
+fn leaf_and_issuer(who: &str, root: &Ca, now: Millis) -> [Vec<u8>; 2] {
     let issuer = new_ca_issuer(root, now);
     let ca = IssuerCa::open(&issuer.der, &issuer.key).unwrap();
-    let leaf = ca.leaf(&Key::new().subject(), &id("vault/1"), serial(5), now, DAY).unwrap().der;
+    let leaf = ca.leaf(&Key::new().subject(), &id(who), serial(5), now, DAY).unwrap().der;
     [leaf, issuer.der]
 }
 
-/// What is served below `signer`: `by` certified it, and `roots` follow.
-fn served(signer: &Ca, by: &[&Ca], roots: &[&Ca], now: Millis) -> Vec<Vec<u8>> {
-    let mut chain = leaf_and_issuer(signer, now).to_vec();
+/// What `who` shows below `signer`: `by` certified it, and `roots` follow.
+fn shown(who: &str, signer: &Ca, by: &[&Ca], roots: &[&Ca], now: Millis) -> Vec<Vec<u8>> {
+    let mut chain = leaf_and_issuer(who, signer, now).to_vec();
     chain.extend(by.iter().map(|r| cross(signer, r, now)));
     chain.extend(roots.iter().map(|r| r.der.clone()));
     chain
 }
 
+/// The same of a vault.
+fn served(signer: &Ca, by: &[&Ca], roots: &[&Ca], now: Millis) -> Vec<Vec<u8>> {
+    shown("vault/1", signer, by, roots, now)
+}
+
 type Roots = Vec<Vec<u8>>;
 
-/// One step: what is served, who has to believe it, who must not.
+/// One step: what is shown, who has to believe it, who must not.
 struct Step {
     name: &'static str,
     chain: Vec<Vec<u8>>,
@@ -53,27 +59,27 @@ fn step(name: &'static str, chain: Vec<Vec<u8>>, believers: &[&[&Ca]], strangers
     Step { name, chain, believers: each(believers), strangers: each(strangers) }
 }
 
-/// From root `a` to `b`, and to `c` before the first was finished; `d` is never one of them.
-fn steps(now: Millis) -> Vec<Step> {
-    let [a, b, c, d] = [0; 4].map(|_| new_ca_root(now, ROOT_LIFE));
+/// From root `a` to `b`, and to `c` before the first was finished, with what `who` shows; `d` is never one of them.
+fn steps(who: &str, [a, b, c, d]: [&Ca; 4], now: Millis) -> Vec<Step> {
+    let shown = |signer: &Ca, by: &[&Ca], roots: &[&Ca]| shown(who, signer, by, roots, now);
     vec![
-        step("stable", served(&a, &[], &[&a], now), &[&[&a]], &[&[&b], &[&d]]),
-        step("distributing", served(&a, &[&b], &[&a, &b], now), &[&[&a], &[&a, &b], &[&b]], &[&[&d]]),
-        step("reissuing", served(&b, &[&a], &[&b, &a], now), &[&[&a], &[&a, &b], &[&b]], &[&[&d]]),
-        step("not yet reissued", served(&a, &[], &[&a, &b], now), &[&[&a], &[&a, &b]], &[&[&d]]),
+        step("stable", shown(a, &[], &[a]), &[&[a]], &[&[b], &[d]]),
+        step("distributing", shown(a, &[b], &[a, b]), &[&[a], &[a, b], &[b]], &[&[d]]),
+        step("reissuing", shown(b, &[a], &[b, a]), &[&[a], &[a, b], &[b]], &[&[d]]),
+        step("not yet reissued", shown(a, &[], &[a, b]), &[&[a], &[a, b]], &[&[d]]),
         step(
             "second rotation midway",
-            served(&c, &[&a, &b], &[&c, &a, &b], now),
-            &[&[&a], &[&a, &b], &[&a, &b, &c], &[&b, &c], &[&c]],
-            &[&[&d]],
+            shown(c, &[a, b], &[c, a, b]),
+            &[&[a], &[a, b], &[a, b, c], &[b, c], &[c]],
+            &[&[d]],
         ),
-        step("finished", served(&c, &[&a, &b], &[&c, &a, &b], now), &[&[&c], &[&a]], &[&[&d]]),
-        step("left behind", served(&a, &[], &[&a], now), &[&[&a]], &[&[&b], &[&c], &[&b, &c]]),
+        step("finished", shown(c, &[a, b], &[c, a, b]), &[&[c], &[a]], &[&[d]]),
+        step("left behind", shown(a, &[], &[a]), &[&[a]], &[&[b], &[c], &[b, c]]),
     ]
 }
 
-/// Who is asked, and what he says of the chain under these roots, in words if he refuses it.
-type Verifier = fn(&[Vec<u8>], &[Vec<u8>], Millis) -> Result<(), String>;
+/// Who is asked, and what he says of the chain under these roots in this use, in words if he refuses it.
+type Verifier = fn(&[Vec<u8>], &[Vec<u8>], Millis, Usage) -> Result<(), String>;
 
 const VERIFIERS: [(&str, Verifier); 4] =
     [("ours", ours), ("webpki", webpki_alone), ("openssl", openssl), ("gnutls", gnutls)];
@@ -82,23 +88,26 @@ fn certs(ders: &[Vec<u8>]) -> Vec<CertificateDer<'_>> {
     ders.iter().map(|d| CertificateDer::from(d.as_slice())).collect()
 }
 
-fn ours(chain: &[Vec<u8>], roots: &[Vec<u8>], now: Millis) -> Result<(), String> {
+fn ours(chain: &[Vec<u8>], roots: &[Vec<u8>], now: Millis, usage: Usage) -> Result<(), String> {
     let anchors = Anchors::new(roots, trust_domain()).unwrap();
-    verify_peer(&certs(chain), &anchors, now, Usage::Server).map(drop).map_err(|e| e.to_string())
+    verify_peer(&certs(chain), &anchors, now, usage).map(drop).map_err(|e| e.to_string())
 }
 
-fn webpki_alone(chain: &[Vec<u8>], roots: &[Vec<u8>], now: Millis) -> Result<(), String> {
+fn webpki_alone(chain: &[Vec<u8>], roots: &[Vec<u8>], now: Millis, usage: Usage) -> Result<(), String> {
     let (chain, roots) = (certs(chain), certs(roots));
     let anchors: Vec<_> = roots.iter().map(|r| webpki::anchor_from_trusted_cert(r).unwrap()).collect();
     let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.secs()).unwrap()));
     let algorithms = [webpki::aws_lc_rs::ECDSA_P256_SHA256];
     let leaf = webpki::EndEntityCert::try_from(&chain[0]).unwrap();
-    let usage = webpki::KeyUsage::server_auth();
+    let usage = match usage {
+        Usage::Client => webpki::KeyUsage::client_auth(),
+        Usage::Server => webpki::KeyUsage::server_auth(),
+    };
     let found = leaf.verify_for_usage(&algorithms, &anchors, &chain[1..], time, usage, None, None);
     found.map(drop).map_err(|e| e.to_string())
 }
 
-fn openssl(chain: &[Vec<u8>], roots: &[Vec<u8>], _: Millis) -> Result<(), String> {
+fn openssl(chain: &[Vec<u8>], roots: &[Vec<u8>], _: Millis, usage: Usage) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     // The trusted roots as they are exported.
     let trusted = dir.path().join("trusted.pem");
@@ -106,37 +115,88 @@ fn openssl(chain: &[Vec<u8>], roots: &[Vec<u8>], _: Millis) -> Result<(), String
     let above: Vec<&[u8]> = chain[1..].iter().map(Vec::as_slice).collect();
     let above = write(dir.path(), "above.pem", &above);
     let leaf = write(dir.path(), "leaf.pem", &[&chain[0]]);
-    let args = ["verify", "-x509_strict", "-check_ss_sig", "-purpose", "sslserver"];
+    let purpose = match usage {
+        Usage::Client => "sslclient",
+        Usage::Server => "sslserver",
+    };
+    let args = ["verify", "-x509_strict", "-check_ss_sig", "-purpose", purpose];
     let files = ["-CAfile", path(&trusted), "-untrusted", path(&above), path(&leaf)];
     let (good, text) = run("openssl", &[&args[..], &files].concat(), "apt-get install openssl");
     if good { Ok(()) } else { Err(text) }
 }
 
-fn gnutls(chain: &[Vec<u8>], roots: &[Vec<u8>], _: Millis) -> Result<(), String> {
+fn gnutls(chain: &[Vec<u8>], roots: &[Vec<u8>], _: Millis, usage: Usage) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let trusted = dir.path().join("trusted.pem");
     fs::write(&trusted, export::pem(roots)).unwrap();
     let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
     let chain = write(dir.path(), "chain.pem", &chain);
-    let args = ["--verify", "--load-ca-certificate", path(&trusted), "--infile", path(&chain)];
+    // RFC 5280, section 4.2.1.12.
+    let purpose = match usage {
+        Usage::Client => "--verify-purpose=1.3.6.1.5.5.7.3.2",
+        Usage::Server => "--verify-purpose=1.3.6.1.5.5.7.3.1",
+    };
+    let args = ["--verify", purpose, "--load-ca-certificate", path(&trusted), "--infile", path(&chain)];
     let (good, text) = run("certtool", &args, "apt-get install gnutls-bin");
     if good && text.contains("Verified") { Ok(()) } else { Err(text) }
+}
+
+/// Has each verifier judge what `who` shows at each step, in this use.
+fn judged(who: &str, usage: Usage, roots: [&Ca; 4], now: Millis) {
+    for Step { name, chain, believers, strangers } in steps(who, roots, now) {
+        assert!(chain.len() <= MAX_CHAIN, "{name}");
+        for (by, judge) in VERIFIERS {
+            for (i, roots) in believers.iter().enumerate() {
+                assert_eq!(judge(&chain, roots, now, usage), Ok(()), "{who}, {name}: {by}, believer {i}");
+            }
+            for (i, roots) in strangers.iter().enumerate() {
+                assert!(judge(&chain, roots, now, usage).is_err(), "{who}, {name}: {by}, stranger {i}");
+            }
+        }
+    }
 }
 
 #[test]
 fn every_step_of_a_rotation_is_believed_by_those_who_trust_a_root_of_it_and_by_nobody_else() {
     // The tools go by the machine's clock.
     let now = wall_clock();
-    for Step { name, chain, believers, strangers } in steps(now) {
-        assert!(chain.len() <= MAX_CHAIN, "{name}");
-        for (who, judge) in VERIFIERS {
-            for (i, roots) in believers.iter().enumerate() {
-                assert_eq!(judge(&chain, roots, now), Ok(()), "{name}: {who}, believer {i}");
-            }
-            for (i, roots) in strangers.iter().enumerate() {
-                assert!(judge(&chain, roots, now).is_err(), "{name}: {who}, stranger {i}");
-            }
+    let roots = [0; 4].map(|_| new_ca_root(now, ROOT_LIFE));
+    for who in ["vault/1", "orch/o1"] {
+        judged(who, Usage::Server, roots.each_ref(), now);
+    }
+}
+
+#[test]
+fn every_step_of_a_rotation_is_believed_of_those_who_dial() {
+    let now = wall_clock();
+    let roots = [0; 4].map(|_| new_ca_root(now, ROOT_LIFE));
+    for who in ["node/n1", "orch/o1", "op/ann"] {
+        judged(who, Usage::Client, roots.each_ref(), now);
+    }
+    // Who has no open port is nobody's server, by whichever root.
+    let [a, b, ..] = &roots;
+    for who in ["node/n1", "op/ann"] {
+        let chain = shown(who, b, &[a], &[b, a], now);
+        for ((by, judge), root) in VERIFIERS.into_iter().flat_map(|v| [a, b].map(|root| (v, root))) {
+            assert!(judge(&chain, std::slice::from_ref(&root.der), now, Usage::Server).is_err(), "{who}: {by}");
         }
+    }
+}
+
+#[test]
+fn every_step_to_and_from_a_given_root_is_believed_like_those_between_our_own() {
+    let now = wall_clock();
+    let wide = given_root(now, |p| {
+        p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        p.key_usages.push(KeyUsagePurpose::DigitalSignature);
+        p.use_authority_key_identifier_extension = true;
+        p.custom_extensions.push(private());
+    });
+    let long = given_root(now, |p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(3)));
+    let [first, second] = [0; 2].map(|_| new_ca_root(now, ROOT_LIFE));
+    for roots in [[&wide, &first, &long, &second], [&first, &wide, &second, &long]] {
+        judged("vault/1", Usage::Server, roots, now);
+        judged("node/n1", Usage::Client, roots, now);
     }
 }
 
@@ -161,10 +221,10 @@ fn what_is_over_in_a_chain_does_not_hurt_who_needs_it_not() {
     let now = wall_clock();
     let (old, new) = (new_ca_root(now.minus(10 * DAY), 5 * DAY), new_ca_root(now.minus(10 * DAY), ROOT_LIFE));
     let over = cross(&new, &old, now.minus(8 * DAY));
-    let [leaf, issuer] = leaf_and_issuer(&new, now);
+    let [leaf, issuer] = leaf_and_issuer("vault/1", &new, now);
     let chain = [leaf, issuer, over, new.der.clone(), old.der.clone()];
-    assert_eq!(ours(&chain, std::slice::from_ref(&new.der), now), Ok(()));
-    assert_eq!(ours(&chain, &[old.der.clone(), new.der.clone()], now), Ok(()));
+    assert_eq!(ours(&chain, std::slice::from_ref(&new.der), now, Usage::Server), Ok(()));
+    assert_eq!(ours(&chain, &[old.der.clone(), new.der.clone()], now, Usage::Server), Ok(()));
     let anchors = Anchors::new(&[&old.der], trust_domain()).unwrap();
     let refused = verify_peer(&certs(&chain), &anchors, now, Usage::Server).unwrap_err();
     assert!(matches!(refused, ChainError::NoLiveRoot { .. }), "{refused}");
@@ -181,9 +241,9 @@ fn no_path_leads_over_two_cross_certificates() {
     let [a, b, c] = [0; 3].map(|_| new_ca_root(now, ROOT_LIFE));
     let mut chain = served(&c, &[&b], &[], now);
     chain.push(cross(&b, &a, now));
-    assert_eq!(ours(&chain, std::slice::from_ref(&b.der), now), Ok(()));
-    assert!(ours(&chain, std::slice::from_ref(&a.der), now).is_err());
-    assert!(webpki_alone(&chain, std::slice::from_ref(&a.der), now).is_err());
+    assert_eq!(ours(&chain, std::slice::from_ref(&b.der), now, Usage::Server), Ok(()));
+    assert!(ours(&chain, std::slice::from_ref(&a.der), now, Usage::Server).is_err());
+    assert!(webpki_alone(&chain, std::slice::from_ref(&a.der), now, Usage::Server).is_err());
 }
 
 #[test]

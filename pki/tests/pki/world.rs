@@ -3,6 +3,7 @@
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use holdfast_pki::chain::ChainError;
+use holdfast_pki::given::check_root;
 use holdfast_pki::issue::{ISSUER_LIFE, Issued, IssuerCa, ROOT_LIFE, RootCa, new_root};
 use holdfast_pki::keys::{CertSigner, SubjectKey};
 use holdfast_types::{ClusterId, Millis, SpiffeId, TrustDomain};
@@ -90,6 +91,21 @@ impl World {
 pub fn new_ca_root(at: Millis, life: Duration) -> Ca {
     let key = Key::new();
     let der = new_root(&key, &CLUSTER, serial(1), at, life).unwrap().der;
+    Ca { key, der }
+}
+
+/// A root as operators bring one: with the name of ours, and changed by `change`.
+pub fn given_root(at: Millis, change: impl FnOnce(&mut CertificateParams)) -> Ca {
+    let key = Key::new();
+    let mut p = CertificateParams::default();
+    p.distinguished_name = name_of(&new_ca_root(at, ROOT_LIFE).der);
+    p.serial_number = Some(vec![7; 9].into());
+    valid(&mut p, at.minus(DAY), at.plus(ROOT_LIFE));
+    p.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+    p.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(2));
+    change(&mut p);
+    let der = p.self_signed(&key).unwrap().der().to_vec();
+    check_root(&der, &CLUSTER, at).unwrap();
     Ca { key, der }
 }
 

@@ -1,11 +1,12 @@
 //! A root of the operators' own whose key lies in the token: made and certified there by them, found by its public half.
 
 use super::token::{PIN, Token, fresh, issuers, root_key, start, with_token};
-use crate::roots::served::openssl_believes;
+use crate::roots::served::others_believe;
 use crate::world::{World, eventually, write_key};
 use holdfast_hsm::{Keeper, KeeperOptions, KeyId, KeyPort as _, Pkcs11Port, Purpose, Uri};
 use holdfast_pki::issue::{ROOT_LIFE, new_root};
 use holdfast_pki::keys::CertSigner;
+use holdfast_transport::tls::Alpn;
 use holdfast_types::{ClusterId, Millis, SecretBytes, sha256};
 use holdfast_wire::keys::SignError;
 use std::fs;
@@ -73,7 +74,7 @@ fn a_root_of_the_operators_own_signs_out_of_the_token_outlives_a_restart_and_sta
     let done = w.json(&["root", "rotate", "--ca-cert", &cert, "--hsm"]);
     assert_eq!((done["signer"].as_str(), root_key(&w).as_str()), (Some(own.as_str()), "hsm"), "{done}");
     assert_eq!(token.objects(), 2, "another key was made beside theirs");
-    openssl_believes(w.join, w.path("own.pem").as_path()).unwrap();
+    others_believe(w.join, Alpn::Join, w.path("own.pem").as_path()).unwrap();
     // A new process finds the key by the certificate alone: the next issuer is signed by it.
     w.kill_vault();
     start(&mut w, &token);
@@ -81,7 +82,7 @@ fn a_root_of_the_operators_own_signs_out_of_the_token_outlives_a_restart_and_sta
     let (before, had) = (issuers(&w), serial(&w));
     eventually("the token to sign another issuer", || (issuers(&w) > before).then_some(()));
     eventually("the node to renew", || (serial(&w) != had).then_some(()));
-    openssl_believes(w.join, w.path("own.pem").as_path()).unwrap();
+    others_believe(w.join, Alpn::Join, w.path("own.pem").as_path()).unwrap();
     // Away from it again: what operators made is theirs to destroy.
     let done = w.json(&["root", "rotate", "--software"]);
     assert_eq!((done["trusted"].as_array().unwrap().len(), root_key(&w).as_str()), (1, "software"), "{done}");

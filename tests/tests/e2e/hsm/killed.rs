@@ -6,7 +6,7 @@
 //! node was stopped. Wherever it stands, the leader is killed, another one leads, and the killed one is started again.
 
 use super::token::{Token, root_key, words};
-use crate::roots::served::{chain, openssl_believes};
+use crate::roots::served::{others_believe, shown};
 use crate::roots::{roots, signer, stable, trusted};
 use crate::traced::{Counted, Traced, is_traced};
 use crate::voters::world::{Voter, Voters};
@@ -15,6 +15,7 @@ use holdfast_pki::bundle::{Admins, verify_bundle_chain};
 use holdfast_pki::chain::{Anchors, Usage, verify_peer};
 use holdfast_transport::join::ask_trust;
 use holdfast_transport::now;
+use holdfast_transport::tls::Alpn;
 use holdfast_wire::charter::CharterChain;
 use holdfast_wire::{statement, v1};
 use rustix::process::Signal;
@@ -126,7 +127,7 @@ impl Cluster {
             let what = format!("{point}: what voter {} shows", voter.id);
             let (shown, certificates) = eventually(&what, || {
                 let shown = runtime.block_on(ask_trust([format!("127.0.0.1:{}", voter.join)])).pop()?;
-                Some((shown, chain(voter.join).ok().filter(|c| !c.is_empty())?))
+                Some((shown, shown(voter.join, Alpn::Join).ok().filter(|c| !c.is_empty())?))
             });
             let charters = CharterChain::verify(&shown.charter_chain).unwrap();
             let (admins, cluster) = (Admins::ever(&charters), charters.cluster());
@@ -150,7 +151,7 @@ impl Cluster {
         let pem = self.v.w.text("new.pem");
         self.v.w.ok(&["root", "export", "--out", &pem]);
         for voter in &self.v.all {
-            openssl_believes(voter.join, pem.as_ref()).unwrap();
+            others_believe(voter.join, Alpn::Join, pem.as_ref()).unwrap();
         }
         self.v.verifies();
     }

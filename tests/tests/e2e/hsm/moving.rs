@@ -1,9 +1,10 @@
 //! The root moves into the token by a rotation, and out of it, under nodes that notice nothing.
 
 use super::token::{behind_the_shim, found, fresh, issuers, root_key, start, with_token};
-use crate::roots::served::openssl_believes;
+use crate::roots::served::others_believe;
 use crate::seen::{alarm, connected};
 use crate::world::eventually;
+use holdfast_transport::tls::Alpn;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ fn issuers_are_made_in_the_token_where_that_is_configured() {
     // What it signed is believed by others too, by the token's root alone.
     let roots = w.text("roots.pem");
     w.ok(&["root", "export", "--out", &roots]);
-    openssl_believes(w.join, Path::new(&roots)).unwrap();
+    others_believe(w.join, Alpn::Join, Path::new(&roots)).unwrap();
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! A root that operators made themselves, with OpenSSL: taken if it would work, refused with the reason if it would not.
 
+use super::served::others_believe;
 use super::{signer, trusted};
 use crate::seen::connected;
 use crate::world::World;
+use holdfast_transport::tls::Alpn;
 use holdfast_types::sha256;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -55,11 +57,23 @@ fn operators_bring_a_root_of_their_own_and_what_would_not_work_is_refused_with_t
     assert!(w.refused(&["root", "rotate", "--ca-cert", &cert, "--hsm"], 2).contains("no voter has a token"));
     assert_eq!(trusted(&super::roots(&w)), 1, "something that was refused changed something");
 
+    let before = w.text("before.pem");
+    w.ok(&["root", "export", "--out", &before]);
     let done = w.json(&["root", "rotate", "--ca-cert", &cert, "--ca-key", &w.text("own.key")]);
     let der = Command::new("openssl").args(["x509", "-in", &cert, "-outform", "DER"]).output().unwrap().stdout;
     assert_eq!((done["signer"].as_str(), trusted(&done)), (Some(sha256(&[&der]).hex().as_str()), 1), "{done}");
     connected(&w);
+    let doors = [(w.join, Alpn::Join), (w.service, Alpn::Service), (w.session, Alpn::Orchestrator)];
+    let believed = |roots: &str| {
+        for (port, alpn) in doors {
+            others_believe(port, alpn, roots.as_ref()).unwrap_or_else(|e| panic!("{alpn:?} by {roots}: {e}"));
+        }
+    };
+    // By the root from before, and by the file that the operators hold.
+    believed(&before);
+    believed(&cert);
     // And away from it again.
     let done = w.json(&["root", "rotate", "--software"]);
     assert_eq!((trusted(&done), signer(&w) == sha256(&[&der]).hex()), (1, false), "{done}");
+    believed(&cert);
 }

@@ -3,6 +3,7 @@
 mod age;
 mod given;
 mod offline;
+mod pairs;
 mod phases;
 mod quiet;
 mod refusing;

@@ -2,7 +2,7 @@
 //! strangers, operators and machines connect all the time and a service answers requests.
 //!
 //! Machines connect as themselves: each gets another certificate in the midst of it, and a link with it. A copy of one's key in
-//! the hands of the test would be a thief's.
+//! the hands of the test would be a thief's. Whether each would believe each other one is judged in `pairs`.
 
 use super::{signer, trusted};
 use crate::beside::Stop;
@@ -19,6 +19,8 @@ use std::thread;
 
 /// The programs of the operator that run beside each other here, and take over each other's login.
 const TOOLS: usize = 3;
+/// How many clients of the service ask it at once.
+const CLIENTS: usize = 3;
 /// What a listener says of a peer that it did not believe.
 const REFUSED: &str = "connection refused";
 /// What a daemon says of a stream that ended by itself, or of a peer that it did not believe.
@@ -72,7 +74,7 @@ fn answerer(w: &World) -> u32 {
     })
 }
 
-/// One request, from within the container's network.
+/// One request, from within the container's network: there is no way into it from outside.
 fn request(pid: u32) -> Result<(), String> {
     let mut c = Command::new("nsenter");
     c.args(["-t", &pid.to_string(), "-n", "/bin/busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/index.html"]);
@@ -123,7 +125,7 @@ fn no_stream_breaks_no_handshake_fails_and_no_request_is_lost_while_the_root_is_
     let joins: Vec<u16> = v.all.iter().map(|voter| voter.join).collect();
     let over = AtomicBool::new(false);
     let (done, load, strangers, operators) = thread::scope(|s| {
-        let load = s.spawn(|| again_and_again(&over, || request(pid)));
+        let load: Vec<_> = (0..CLIENTS).map(|_| s.spawn(|| again_and_again(&over, || request(pid)))).collect();
         // Who trusts the old root alone, to each voter.
         let strangers = s.spawn(|| {
             let mut next = joins.iter().cycle();
@@ -144,12 +146,14 @@ fn no_stream_breaks_no_handshake_fails_and_no_request_is_lost_while_the_root_is_
         });
         connected(&v.w);
         drop(stop);
-        (done, load.join().unwrap(), strangers.join().unwrap(), operators.join().unwrap())
+        let load: Vec<_> = load.into_iter().map(|client| client.join().unwrap()).collect();
+        (done, load, strangers.join().unwrap(), operators.join().unwrap())
     });
     assert_eq!((trusted(&done), done["signer"] == before.as_str()), (1, false), "{done}");
-    for (who, (times, failed)) in [("requests", load), ("strangers", strangers), ("operators", operators)] {
+    let clients = load.into_iter().map(|client| ("requests", 5, client));
+    for (who, least, (times, failed)) in clients.chain([("strangers", 5, strangers), ("operators", 3, operators)]) {
         assert!(failed.is_empty(), "{who}: of {times} failed {failed:#?}");
-        assert!(times >= 3, "{who}: {times} times");
+        assert!(times >= least, "{who}: {times} times");
     }
     let (mut broken, mut refused) = (Vec::new(), 0);
     for ((who, from), (_, text)) in log.iter().zip(logs(&v)) {

@@ -4,10 +4,11 @@
 //! One voter, which does every step itself. A run of all tests tries a few steps; with `HOLDFAST_SWEEP=every` each step that
 //! there is.
 
-use super::served::openssl_believes;
+use super::served::others_believe;
 use super::{roots, signer, stable, trusted};
 use crate::traced::Counted;
 use crate::voters::world::Voters;
+use holdfast_transport::tls::Alpn;
 use std::time::Duration;
 
 /// The steps at which it is killed unless every one is tried: within the rotation, and within what comes after the first kill.
@@ -57,7 +58,7 @@ fn one(v: &mut Voters, k: usize, again: usize, give_up: bool) -> bool {
     // Stable is more than one trusted root: of the other one no key is left.
     let done = stable(&v.w);
     assert_eq!((trusted(&done), done["signer"] == before.as_str()), (1, given_up), "{done}");
-    openssl_believes(v.all[0].join, pem.as_ref()).unwrap();
+    others_believe(v.all[0].join, Alpn::Join, pem.as_ref()).unwrap();
     v.put("shop/a", b"value");
     first
 }

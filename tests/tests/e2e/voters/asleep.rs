@@ -1,9 +1,10 @@
 //! Three voters that were off, with everybody else, until no certificate of anybody was good any more.
 
 use super::world::{Voter, Voters};
-use crate::roots::served::openssl_believes;
+use crate::roots::served::others_believe;
 use crate::seen::{is, works};
 use crate::world::{World, eventually};
+use holdfast_transport::tls::Alpn;
 use std::time::{Duration, Instant};
 
 /// Longer than anything lives here.
@@ -45,7 +46,9 @@ fn three_voters_that_were_off_until_everything_was_over_come_up_by_unlocking_the
     v.all.iter().for_each(|voter| voter.becomes("ready"));
     // Each has a certificate that is good now, by the root that everybody knew.
     for voter in &v.all {
-        eventually(&format!("voter {} to be believed", voter.id), || openssl_believes(voter.join, root.as_ref()).ok());
+        eventually(&format!("voter {} to be believed", voter.id), || {
+            others_believe(voter.join, Alpn::Join, root.as_ref()).ok()
+        });
     }
     v.settle();
     eventually("the node to be back", || works(&v.w).then_some(()));

@@ -5,11 +5,12 @@ use super::world::{HOUR, Roots, Standing, believes};
 use holdfast_pki::bundle::{Admins, verify_bundle_chain};
 use holdfast_pki::chain::Usage;
 use holdfast_pki::given::not_after;
-use holdfast_types::{Digest, Millis};
+use holdfast_types::{Digest, Millis, Role};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-const NODES: usize = 3;
+/// Nodes, and an orchestrator behind them.
+const MACHINES: usize = 4;
 /// So much time passes at once.
 const PASS: i64 = 30 * HOUR;
 
@@ -53,9 +54,9 @@ fn op() -> impl Strategy<Value = Op> {
 
 struct Play {
     r: Roots,
-    nodes: Vec<Standing>,
-    /// Who trusts which Bundle, and which leaf it believed already.
-    seen: BTreeSet<(Digest, Vec<u8>)>,
+    machines: Vec<Standing>,
+    /// Who trusts which Bundle, and which leaf it believed already, as a server's or a client's.
+    seen: BTreeSet<(Digest, Vec<u8>, bool)>,
     epoch: u64,
 }
 
@@ -64,15 +65,18 @@ impl Play {
         let mut r = Roots::new();
         // The laws of the world cost a copy of the state at each step; they have histories of their own.
         r.w.checked = false;
-        let nodes = (0..NODES).map(|_| r.node()).collect();
-        Self { r, nodes, seen: BTreeSet::new(), epoch: 0 }
+        // Who is up renews before as much time passes at once as an orchestrator's certificate lives.
+        r.w.lives.orch = r.w.lives.node;
+        let mut machines: Vec<Standing> = (1..MACHINES).map(|_| r.node()).collect();
+        machines.push(r.orchestrator());
+        Self { r, machines, seen: BTreeSet::new(), epoch: 0 }
     }
     fn root(&self, n: u8) -> Digest {
         let all = self.r.trusted();
         all[usize::from(n) % all.len()]
     }
     fn play(&mut self, op: Op) {
-        let i = |n: u8| usize::from(n) % NODES;
+        let i = |n: u8| usize::from(n) % MACHINES;
         let r = &mut self.r;
         match op {
             Op::Order => drop(r.order("software")),
@@ -90,16 +94,16 @@ impl Play {
                 r.step();
             }
             Op::Report => r.report(),
-            Op::Deliver(n) if self.nodes[i(n)].online => r.deliver(&mut self.nodes[i(n)]),
-            Op::Ack(n) if self.nodes[i(n)].online => r.ack(&self.nodes[i(n)]),
-            Op::Renew(n) if self.nodes[i(n)].online && r.is_live(&self.nodes[i(n)]) => {
-                r.renew(&mut self.nodes[i(n)]);
+            Op::Deliver(n) if self.machines[i(n)].online => r.deliver(&mut self.machines[i(n)]),
+            Op::Ack(n) if self.machines[i(n)].online => r.ack(&self.machines[i(n)]),
+            Op::Renew(n) if self.machines[i(n)].online && r.is_live(&self.machines[i(n)]) => {
+                r.renew(&mut self.machines[i(n)]);
             }
-            Op::Show(n) if self.nodes[i(n)].online => {
-                r.show(&mut self.nodes[i(n)]);
+            Op::Show(n) if self.machines[i(n)].online => {
+                r.show(&mut self.machines[i(n)]);
             }
-            Op::Off(n) => self.nodes[i(n)].online = false,
-            Op::On(n) => self.nodes[i(n)].online = true,
+            Op::Off(n) => self.machines[i(n)].online = false,
+            Op::On(n) => self.machines[i(n)].online = true,
             Op::Pass => self.pass(),
             Op::Deliver(_) | Op::Ack(_) | Op::Renew(_) | Op::Show(_) => {}
         }
@@ -115,7 +119,7 @@ impl Play {
     }
     /// Who is up, with a certificate that is good still and ends at a time that is `due`, renews, and uses what it gets.
     fn renew_all(&mut self, due: impl Fn(Millis, Millis) -> bool) {
-        for s in self.nodes.iter_mut().filter(|s| s.online) {
+        for s in self.machines.iter_mut().filter(|s| s.online) {
             if self.r.is_live(s) && self.r.cert_end(s).is_some_and(|end| due(end, self.r.w.now)) {
                 assert!(self.r.renew(s) && self.r.show(s), "who is up is refused its next certificate");
             }
@@ -138,7 +142,7 @@ impl Play {
             assert_eq!(newest.doc.roots, state.roots_der());
         }
         self.epoch = epoch;
-        let live: Vec<&Standing> = self.nodes.iter().filter(|s| self.r.is_live(s)).collect();
+        let live: Vec<&Standing> = self.machines.iter().filter(|s| self.r.is_live(s)).collect();
         for s in &live {
             // INV3.
             assert!(
@@ -146,14 +150,16 @@ impl Play {
                 "a live certificate needs a dropped root"
             );
         }
-        // INV1: each with each, the vault among them.
-        let chains = live.iter().map(|s| (&s.chain, Usage::Client)).chain([(&self.r.vault, Usage::Server)]);
+        // INV1: each with each, the vault among them. An orchestrator is dialled as well.
+        let servers = live.iter().filter(|s| s.m.role == Role::Orch).map(|s| &s.chain).chain([&self.r.vault]);
+        let servers = servers.map(|chain| (chain, Usage::Server));
+        let chains = live.iter().map(|s| (&s.chain, Usage::Client)).chain(servers);
         let trusts = live.iter().map(|s| s.trust.doc.roots.clone()).chain([state.roots_der()]);
         let chains: Vec<_> = chains.collect();
         for trust in trusts {
             let key = holdfast_types::sha256(&trust.iter().map(Vec::as_slice).collect::<Vec<_>>());
             for (chain, usage) in &chains {
-                if self.seen.insert((key, chain[0].clone())) {
+                if self.seen.insert((key, chain[0].clone(), *usage == Usage::Server)) {
                     let peer = believes(&trust, chain, &domain, now, *usage);
                     peer.unwrap_or_else(|e| panic!("INV1: who trusts {} roots refuses: {e}", trust.len()));
                     // INV9.
@@ -177,17 +183,17 @@ proptest! {
         }
         // And every state can still reach a stable one: who is off expires, and holds up nothing.
         p.r.w.checked = true;
-        for s in p.nodes.iter_mut().filter(|s| !s.online || !p.r.is_live(s)) {
+        for s in p.machines.iter_mut().filter(|s| !s.online || !p.r.is_live(s)) {
             s.online = false;
         }
         for _ in 0..3 {
             p.pass();
             p.check();
         }
-        p.r.settle(&mut p.nodes);
+        p.r.settle(&mut p.machines);
         p.check();
         let all = p.r.trusted();
         prop_assert_eq!(all.len(), 1);
-        prop_assert!(p.nodes.iter().filter(|s| s.online).all(|s| p.r.cert_root(s) == Some(all[0])));
+        prop_assert!(p.machines.iter().filter(|s| s.online).all(|s| p.r.cert_root(s) == Some(all[0])));
     }
 }

@@ -166,6 +166,14 @@ impl Roots {
     /// A node that has renewed once: its chain is known.
     pub fn node(&mut self) -> Standing {
         let m = self.w.node();
+        self.standing(m)
+    }
+    /// An orchestrator that has renewed once.
+    pub fn orchestrator(&mut self) -> Standing {
+        let m = self.w.orchestrator();
+        self.standing(m)
+    }
+    fn standing(&mut self, m: Machine) -> Standing {
         let mut s = Standing { m, trust: self.trust(), chain: Vec::new(), next: None, online: true };
         self.deliver(&mut s);
         self.ack(&s);
