@@ -33,6 +33,7 @@ mod rhythm;
 mod roots;
 mod standing;
 mod stored;
+mod strangers;
 mod tokens;
 mod unlock;
 mod voter_histories;
