@@ -2,5 +2,6 @@
 
 mod away;
 mod leases;
+mod pushed;
 mod removal;
 pub mod thief;
