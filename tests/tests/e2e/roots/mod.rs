@@ -1,6 +1,7 @@
 //! The root of every certificate is replaced under a cluster that works: nothing that runs notices.
 
 mod age;
+mod bar;
 mod given;
 mod offline;
 mod phases;
