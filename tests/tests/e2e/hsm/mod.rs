@@ -9,4 +9,4 @@ mod pages;
 mod probe;
 mod shimmed;
 mod slot;
-mod token;
+pub mod token;

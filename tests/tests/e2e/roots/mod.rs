@@ -2,7 +2,7 @@
 
 mod age;
 mod bar;
-mod given;
+pub mod given;
 mod offline;
 mod phases;
 mod quiet;
