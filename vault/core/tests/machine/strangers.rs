@@ -34,7 +34,7 @@ fn a_join_with_a_bad_mac_and_a_broken_request_is_refused_for_the_mac() {
         assert_eq!(no.code, Code::InvalidInput, "by whoever has the token the request is looked at: {no}");
     }
     // Too long to be looked at by anybody, and of a token that nobody knows.
-    let long = w.proof(&token, &NONCE, &vec![0x30; holdfast_pki::csr::MAX_CSR + 1], &hpke);
+    let long = w.proof(&token, &NONCE, &[0x30; holdfast_pki::csr::MAX_CSR + 1], &hpke);
     assert_eq!(join(&w, &long).code, Code::BadCredential);
     let unknown = holdfast_types::TokenId::from_slice(&[9; 8]).unwrap();
     let proof = w.proof(&token, &NONCE, b"no request", &hpke);
