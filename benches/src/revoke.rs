@@ -5,8 +5,8 @@ use crate::fleet::{self, Fleet};
 use crate::line::{Goal, Line};
 use std::time::{Duration, Instant};
 
-pub const HOW: &str = "median of 11 of 1000 simulated nodes with an open mTLS session and stream each: from the start of `holdfast node rm` \
-     until that node sees its connection end; beside: a call of the CLI that changes nothing";
+pub const HOW: &str = "the longest of 11 of 1000 simulated nodes with an open mTLS session and stream each: from the start of `holdfast node rm` \
+     until that node sees its connection end; beside: the longest of as many calls of the CLI that change nothing";
 
 const NODES: usize = 1000;
 const REMOVED: usize = 11;
@@ -24,11 +24,10 @@ pub fn one_of_a_thousand() -> Result<Line, Failed> {
         w.ok(&["node", "rm", id]);
         took.push(fleet.ended(id, start)?.duration_since(start));
     }
-    let (value, beside) = (median_ms(took)?, median_ms(beside)?);
+    let (value, beside) = (longest_ms(&took)?, longest_ms(&beside)?);
     Ok(Line { value, unit: "ms", beside, goal: Goal::AtMost(1_000.0) })
 }
 
-fn median_ms(mut all: Vec<Duration>) -> Result<f64, Failed> {
-    all.sort_unstable();
-    Ok(all.get(all.len() / 2).ok_or("nothing was measured")?.as_secs_f64() * 1e3)
+fn longest_ms(all: &[Duration]) -> Result<f64, Failed> {
+    Ok(all.iter().max().ok_or("nothing was measured")?.as_secs_f64() * 1e3)
 }

@@ -25,13 +25,19 @@ pub struct NewFile {
     done: bool,
 }
 
+/// Refuses a file that is there: asked before anything is done that would be for nothing.
+pub fn must_be_new(path: &Path) -> Result<(), Failure> {
+    if path.exists() {
+        let what = format!("{} exists already", path.display());
+        return Err(Failure::new(Code::InvalidInput, what, "choose another file: nothing is overwritten"));
+    }
+    Ok(())
+}
+
 impl NewFile {
     /// Begins `path`, which must not exist.
     pub fn create(path: &Path) -> Result<Self, Failure> {
-        if path.exists() {
-            let what = format!("{} exists already", path.display());
-            return Err(Failure::new(Code::InvalidInput, what, "choose another file: nothing is overwritten"));
-        }
+        must_be_new(path)?;
         let mut beside = path.as_os_str().to_owned();
         beside.push(".partial");
         let beside = PathBuf::from(beside);

@@ -7,6 +7,7 @@
 //! A certificate that is over opens no connection: we come back by its key, at the join listener. The bundles that we slept
 //! through are followed by [`crate::trust`], which asks for them while there is no connection.
 
+use crate::trust::Told;
 use holdfast_transport::check_clock;
 use holdfast_transport::client::{Dialer, Link, Timing};
 use holdfast_transport::failure::Failure;
@@ -36,6 +37,8 @@ pub struct Vault {
     pub join_addrs: Vec<String>,
     /// The roots that we believe.
     pub trust: Arc<TrustCell>,
+    /// Where the vault is, as it said with the newest certificate: [`crate::trust`] keeps it.
+    pub told: watch::Sender<Told>,
 }
 
 impl Authority for Vault {
@@ -49,12 +52,15 @@ impl Authority for Vault {
             let answer = IdentityClient::new(link.channel.clone()).renew(request).await;
             answer.map(tonic::Response::into_inner).map_err(|status| link.explain(status))
         });
-        Ok(renewed(issued.await.map_err(late)??))
+        Ok(self.settle(issued.await.map_err(late)??))
     }
 
     async fn rejoin(&self, csr: Vec<u8>, old: PrivateKey) -> Result<Renewed, Failure> {
         let tls = ClientTls::rejoin(self.trust.clone());
-        let dialer = Dialer::new(self.join_addrs.iter().cloned(), tls, Timing::default());
+        let mut addrs = self.told.borrow().join_addrs.clone();
+        let older: Vec<String> = self.join_addrs.iter().filter(|a| !addrs.contains(a)).cloned().collect();
+        addrs.extend(older);
+        let dialer = Dialer::new(addrs, tls, Timing::default());
         let rejoin = Rejoin::open(&dialer, &self.id).await?;
         rejoin.challenge().status.as_ref().map_or(Ok(()), check_clock)?;
         let issued = match rejoin.prove(&old, csr, Vec::new(), self.epoch()).await? {
@@ -65,7 +71,7 @@ impl Authority for Vault {
             }
         };
         tracing::info!(id = %self.id, "the vault took us back by our key");
-        Ok(renewed(issued))
+        Ok(self.settle(issued))
     }
 }
 
@@ -73,9 +79,11 @@ impl Vault {
     fn epoch(&self) -> u64 {
         *self.bundle.borrow()
     }
-}
 
-fn renewed(issued: Issued) -> Renewed {
-    let renew_after = u64::try_from(issued.renew_after_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
-    Renewed { chain: issued.chain, renew_after }
+    /// Passes on what came with the certificate.
+    fn settle(&self, issued: Issued) -> Renewed {
+        self.told.send_replace(Told { service_addrs: issued.service_addrs, join_addrs: issued.join_addrs });
+        let renew_after = u64::try_from(issued.renew_after_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
+        Renewed { chain: issued.chain, renew_after }
+    }
 }

@@ -7,7 +7,7 @@ use crate::pins::Pins;
 use crate::scheduler::Scheduler;
 use crate::session::SessionService;
 use crate::state::StateDir;
-use crate::trust::{Believed, Way};
+use crate::trust::{Believed, Told, Way};
 use crate::vault::Vault;
 use crate::{join, renewal};
 use holdfast_transport::client::{Dialer, Timing};
@@ -150,15 +150,17 @@ impl Parts {
             status,
         };
         let control = Control::new(Scheduler::new(self.config.settings), inputs, to_vault, self.readiness, self.heart);
+        let (told, told_since) = watch::channel(Told::default());
         let authority = renewal::Vault {
             link: link.clone(),
             bundle: self.believed.epoch(),
             id,
             join_addrs: self.joins.clone(),
             trust: trust.clone(),
+            told,
         };
         let renewer = Renewer::new(Arc::new(self.state.identity()), cell.clone(), trust.clone(), authority);
-        let way = Way { link, dialer, configured: self.joins };
+        let way = Way { link, dialer, configured: self.joins, told: told_since };
         let tasks = [
             tokio::spawn(vault.run(stop.clone())),
             tokio::spawn(control.run(stop.clone())),

@@ -53,6 +53,17 @@ pub struct Way {
     pub dialer: Arc<Dialer>,
     /// Join listeners of the configuration, beside those that we joined at.
     pub configured: Vec<String>,
+    /// What came with each renewal.
+    pub told: watch::Receiver<Told>,
+}
+
+/// Where the vault says that its voters are, with each certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Service listeners.
+    pub service_addrs: Vec<String>,
+    /// Join listeners.
+    pub join_addrs: Vec<String>,
 }
 
 /// The documents in force, on disk and in TLS.
@@ -93,9 +104,17 @@ impl Believed {
     pub async fn follow(mut self, mut hints: watch::Receiver<Option<Statement>>, way: Way, stop: CancellationToken) {
         let rounds = async {
             let mut again = Backoff::new(REST.0, REST.1);
+            let mut told = way.told.clone();
             loop {
                 let changed = tokio::select! {
                     changed = hints.changed() => changed,
+                    Ok(()) = told.changed() => {
+                        let newest = told.borrow_and_update().clone();
+                        if let Err(failure) = self.learn(&newest, &way.dialer) {
+                            tracing::warn!(code = %failure.code, "the vault's addresses were not kept: {failure}");
+                        }
+                        continue;
+                    }
                     () = tokio::time::sleep(LOST) => {
                         if way.link.borrow().is_none() {
                             self.look_around(&way).await;
@@ -121,6 +140,23 @@ impl Believed {
             () = stop.cancelled() => {}
             () = rounds => {}
         }
+    }
+
+    /// Keeps where the vault is, on disk too: voters come and go while we are up, and we may start again long after.
+    fn learn(&mut self, told: &Told, dialer: &Dialer) -> Result<(), Failure> {
+        let mut file = self.file.clone();
+        for (kept, newest) in [(&mut file.service_addrs, &told.service_addrs), (&mut file.join_addrs, &told.join_addrs)]
+        {
+            if !newest.is_empty() {
+                *kept = newest.iter().take(4 * MOST_ADDRS).cloned().collect();
+            }
+        }
+        dialer.prefer(file.service_addrs.iter().cloned());
+        if file != self.file {
+            self.state.save(&file)?;
+            self.file = file;
+        }
+        Ok(())
     }
 
     /// True if `hint` names a bundle that we have never seen.

@@ -62,3 +62,22 @@ fn only_a_status_that_names_a_bundle_never_seen_is_a_hint() {
     // Regression: one from before the bundle in force made us fetch the documents again and again.
     assert!(chain.iter().all(|bundle| !believed.is_behind(&naming(bundle))));
 }
+
+#[test]
+fn where_the_vault_says_that_it_is_with_a_renewal_is_kept_and_dialled_first() {
+    let (dir, scene) = (tempfile::tempdir().unwrap(), Scene::honest());
+    let mut believed = joined(dir.path(), &scene);
+    let tls = ClientTls::rejoin(believed.tls());
+    let dialer = Dialer::new(["old:7401".to_owned()], tls, Timing::default());
+    let told = |service: &[&str], join: &[&str]| Told {
+        service_addrs: service.iter().map(|a| (*a).to_owned()).collect(),
+        join_addrs: join.iter().map(|a| (*a).to_owned()).collect(),
+    };
+    believed.learn(&told(&["a:7401", "b:7401"], &["a:7400"]), &dialer).unwrap();
+    assert_eq!(dialer.addrs(), ["a:7401", "b:7401", "old:7401"]);
+    // A vault that knows of none says none, and that is no news.
+    believed.learn(&told(&["b:7401"], &[]), &dialer).unwrap();
+    drop(believed);
+    let file = StateDir::open(dir.path()).unwrap().load().unwrap().unwrap();
+    assert_eq!((file.service_addrs, file.join_addrs), (vec!["b:7401".to_owned()], vec!["a:7400".to_owned()]));
+}

@@ -23,10 +23,10 @@ pub enum GivenError {
     #[error(transparent)]
     Cert(#[from] CertError),
     /// Not ECDSA P-256.
-    #[error("the certificate's key is not ECDSA P-256 with an uncompressed point")]
+    #[error("the certificate's key is not ECDSA P-256 with an uncompressed point; make a key of that kind")]
     Key,
     /// Not a CA.
-    #[error("the certificate is not a CA certificate (basicConstraints with cA)")]
+    #[error("the certificate is not a CA certificate; make it with basicConstraints cA")]
     NotCa,
     /// No room for the issuer.
     #[error("the root's path length must be 1 at least: an issuer stands between it and the leaves")]
@@ -38,22 +38,26 @@ pub enum GivenError {
     #[error("the root has an extended key usage, which would bind all certificates under it; leave it out")]
     ExtendedKeyUsage,
     /// No subjectKeyIdentifier.
-    #[error("the root has no subjectKeyIdentifier, by which OpenSSL and others find it")]
+    #[error("the root has no subjectKeyIdentifier, by which OpenSSL and others find it; add one")]
     KeyIdentifier,
     /// A critical extension that verifiers do not understand.
-    #[error("the root has a critical extension that verifiers here do not understand: {0}")]
+    #[error("the root has a critical extension that verifiers here do not understand: {0}; leave it out")]
     Extension(String),
     /// Another name than every root of the cluster has.
     #[error("the root's subject must be CN={ROOT_NAME}, serialNumber={0}, and nothing else: it names the cluster")]
     Subject(String),
     /// Issued by somebody else.
-    #[error("the root is not self-signed: subject and issuer differ, or the signature is not its own")]
+    #[error(
+        "the root is not self-signed: subject and issuer differ, or the signature is not its own; sign it with its own key"
+    )]
     NotSelfSigned,
     /// Serial number 0.
-    #[error("the certificate's serial number is 0")]
+    #[error("the certificate's serial number is 0; give it another")]
     ZeroSerial,
     /// Its validity has not begun.
-    #[error("the certificate is not valid before {0}")]
+    #[error(
+        "the certificate is not valid before {0}; wait for it, or set the clock of whoever made it and make it anew"
+    )]
     NotYetValid(Millis),
     /// It ends too early.
     #[error("the root ends at {0}; it must live for two years at least")]
@@ -62,16 +66,16 @@ pub enum GivenError {
     #[error("the issuer is not for the key in the request that was shown; sign that request")]
     OtherKey,
     /// The issuer is not signed by the root that was asked.
-    #[error("the issuer is not signed by the root that was asked")]
+    #[error("the issuer is not signed by the root that was asked; sign it with that root's key")]
     OtherRoot,
     /// The issuer is not of the form that is signed here.
-    #[error("the issuer is not as holdfast root sign makes it: {0}")]
+    #[error("the issuer is not as holdfast root sign makes it, so make it with that: {0}")]
     Issuer(String),
     /// The issuer is over.
-    #[error("the issuer ended at {0}")]
+    #[error("the issuer ended at {0}; sign the request anew")]
     Over(Millis),
     /// The issuer outlives its root.
-    #[error("the issuer ends after its root")]
+    #[error("the issuer ends after its root; sign it for a shorter time")]
     Outlives,
 }
 

@@ -10,7 +10,7 @@ use crate::args::{KeyInput, Recover};
 use crate::context::{self, Context, ContextDir};
 use crate::errors::{Code, Failure};
 use crate::founding::Key;
-use crate::framed::{Frames, NewFile, refuse};
+use crate::framed::{Frames, NewFile, must_be_new, refuse};
 use crate::keyin::Given;
 use crate::login;
 use crate::needed::RecoveryKey;
@@ -32,6 +32,7 @@ type Parts = mpsc::Sender<v1::RecoverPart>;
 
 /// Runs the verb.
 pub async fn run(app: &App, a: Recover) -> Result<(), Failure> {
+    a.unlock_key_out.as_deref().map_or(Ok(()), must_be_new)?;
     if a.from_survivor {
         return survivor::run(app, a).await;
     }

@@ -66,12 +66,24 @@ async fn rotate(app: &App, new: KeyOutput, sockets: &[PathBuf]) -> Result<(), Fa
     let key = NewKey::make(SlotKind::Recovery, version, &c.ctx.cluster, scheme)?;
     let files = key.hand_over(app, new.key_out.as_deref())?;
     KnownKeys::remember(&c.ctx.dir, key.known(&[]))?;
-    c.sign_and_submit(&next_charter(head, payload, &key)).await?;
-    let missing = wait_for_voters(app, &c, version).await?;
-    let proven = Proof::gather(app, &c, sockets).await?.prove(&c, &key.slot, version)?;
+    let follow = async {
+        c.sign_and_submit(&next_charter(head, payload, &key)).await?;
+        let missing = wait_for_voters(app, &c, version).await?;
+        Ok::<_, Failure>((missing, Proof::gather(app, &c, sockets).await?.prove(&c, &key.slot, version)?))
+    };
+    let (missing, proven) = follow.await.map_err(|f| unfinished(f, version))?;
     let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
     let doc = json!({"charter_version": version, "proven_by": proven, "missing": missing, "key_files": files});
     app.out.show(&doc, || said(version, &proven, &missing))
+}
+
+/// The new key was handed over, and whether it counts may be unknown: the same command once more would make another one.
+fn unfinished(f: Failure, version: u64) -> Failure {
+    let help = format!(
+        "keep both keys, and do not repeat the command, which would make another: `holdfast recovery-key status` says charter \
+         {version} once the new key counts; as long as it does not, the old one does"
+    );
+    Failure { help, ..f }.with("charter_version", version)
 }
 
 fn said(version: u64, proven: &[u64], missing: &[u64]) -> String {
@@ -166,6 +178,15 @@ mod tests {
         let recovery = chain.head().recovery.clone().unwrap();
         assert_eq!((recovery.k, recovery.n, recovery.share_digests.len()), (2, 3, 3));
         assert_eq!(recovery.public_key, key.slot.public);
+    }
+
+    #[test]
+    fn a_rotation_whose_answer_is_lost_says_where_to_look_and_not_to_repeat_it() {
+        let lost = Failure::new(Code::TimedOut, "no answer", "repeat the command");
+        let told = unfinished(lost, 7);
+        assert_eq!((&*told.code, told.message.as_str()), (Code::TimedOut.word(), "no answer"));
+        assert!(told.help.contains("keep both keys") && told.help.contains("do not repeat"), "{}", told.help);
+        assert!(told.help.contains("recovery-key status") && told.help.contains("charter 7"), "{}", told.help);
     }
 
     #[test]

@@ -10,10 +10,12 @@ use crate::args::{ExportFormat, RootVerb, RotateRoot};
 use crate::client::{Cluster, NewCommand};
 use crate::clock;
 use crate::errors::{Code, Failure};
+use crate::framed::must_be_new;
 use crate::output::{age, time};
 use crate::pems;
 use data_encoding::HEXLOWER;
 use holdfast_pki::export;
+use holdfast_transport::files::{PUBLIC, replace_among_others};
 use holdfast_types::sha256;
 use holdfast_wire::v1;
 use serde_json::{Value, json};
@@ -46,7 +48,7 @@ pub async fn run(app: &App, verb: RootVerb) -> Result<(), Failure> {
         RootVerb::Abort { key_is_gone, detach } => abort(app, key_is_gone, detach).await,
         RootVerb::Export { format, out } => {
             let c = Cluster::connect(app).await?;
-            give(app, out.as_deref(), &exported(c.trust.bundle(), format))
+            give(app, out.as_deref(), &exported(c.trust.bundle(), format), Existing::Replaced)
         }
         RootVerb::Csr { out } => offline::csr(app, out.as_deref()).await,
         RootVerb::Sign(a) => offline::sign(app, &a),
@@ -58,12 +60,41 @@ async fn view(c: &Cluster) -> Result<v1::RootsView, Failure> {
     c.read(async |mut r| r.get_roots(v1::Ack {}).await).await
 }
 
+/// What becomes of a file that is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    /// It is of an earlier run: whoever reads it meets the old text or the new one, whole.
+    Replaced,
+    /// It is kept; it may have what is written in it already.
+    Kept,
+}
+
 /// Text to a file, or to standard output as it is.
-fn give(app: &App, out: Option<&Path>, text: &str) -> Result<(), Failure> {
+fn give(app: &App, out: Option<&Path>, text: &str, existing: Existing) -> Result<(), Failure> {
     let Some(path) = out else { return app.out.raw(text) };
-    std::fs::write(path, text).map_err(|e| Failure::io("write", path, &e))?;
-    app.out.note(&format!("written to {}", path.display()));
+    write(path, text.as_bytes(), existing)?;
+    let file = path.display().to_string();
+    if app.out.is_json() {
+        return app.out.show(&json!({"file": file}), String::new);
+    }
+    app.out.note(&format!("written to {file}"));
     Ok(())
+}
+
+fn write(path: &Path, text: &[u8], existing: Existing) -> Result<(), Failure> {
+    let failed = |e: std::io::Error| Failure::io("write", path, &e);
+    match std::fs::metadata(path) {
+        // A pipe or a terminal: nothing takes its place.
+        Ok(is) if !is.is_file() => std::fs::write(path, text).map_err(failed),
+        Ok(_) if existing == Existing::Kept && std::fs::read(path).map_err(failed)? == text => Ok(()),
+        Ok(_) if existing == Existing::Kept => must_be_new(path),
+        Ok(_) => {
+            // Where a link leads, so that the link stays.
+            let file = std::fs::canonicalize(path).map_err(failed)?;
+            replace_among_others(&file, text, PUBLIC).map_err(failed)
+        }
+        Err(_) => replace_among_others(path, text, PUBLIC).map_err(failed),
+    }
 }
 
 /// The roots of a bundle that was verified on this machine.
@@ -267,6 +298,25 @@ async fn wait(app: &App, c: &mut Cluster, is_done: impl Fn(&v1::RootsView) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_takes_no_file_away_but_that_of_an_earlier_export() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("file"), dir.path().join("link"));
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let now = || std::fs::read_to_string(&path).unwrap();
+        write(&path, b"one", Existing::Kept).unwrap();
+        write(&path, b"one", Existing::Kept).unwrap();
+        let no = write(&path, b"two", Existing::Kept).unwrap_err();
+        assert!(no.message.contains("exists already") && now() == "one", "{}", no.message);
+        write(&path, b"two", Existing::Replaced).unwrap();
+        write(&link, b"three", Existing::Replaced).unwrap();
+        assert_eq!(now(), "three");
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        write(Path::new("/dev/null"), b"four", Existing::Replaced).unwrap();
+        assert!(!std::fs::metadata("/dev/null").unwrap().is_file(), "no file takes the place of a device");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside them");
+    }
 
     fn asked() -> RotateRoot {
         let (ca_cert, ca_key) = (None, None);

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::output::{age, time};
 use data_encoding::HEXLOWER;
+use holdfast_transport::failure::FailureKind;
 use holdfast_wire::v1;
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
@@ -129,11 +130,17 @@ async fn evict(app: &App, voter: u64, compromised: bool, yes: bool) -> Result<()
     let row = all.iter().find(|v| v.id == voter);
     let row = row.ok_or_else(|| Failure::not_found(format!("voter: {voter}"), "list them with `holdfast voter ls`"))?;
     let before = is_evicted(row);
-    if !before {
-        if !yes {
-            confirm(voter)?;
+    if !before && !yes {
+        confirm(voter)?;
+    }
+    if !before || compromised {
+        let evict = Action::EvictVoter(v1::EvictVoter { voter_id: voter, compromised });
+        match c.command(evict).await {
+            // It was evicted as compromised before: what it could read is listed once more.
+            Err(f) if before && f.kind == FailureKind::Changed => {}
+            Err(f) => return Err(f),
+            Ok(_) => {}
         }
-        c.command(Action::EvictVoter(v1::EvictVoter { voter_id: voter, compromised })).await?;
     }
     until_gone(app, &c, voter).await?;
     if compromised {
@@ -145,7 +152,6 @@ async fn evict(app: &App, voter: u64, compromised: bool, yes: bool) -> Result<()
 }
 
 /// What a voter could read that counts as compromised, and what is left to do. The vault replaces its own keys by itself.
-/// Of one that was evicted `before` it is not known here whether that was as compromised.
 async fn exposed(app: &App, c: &Cluster, voter: u64, before: bool) -> Result<(), Failure> {
     let unlisted = |f: Failure| Failure {
         message: format!("voter {voter} is evicted, but what it could read cannot be listed: {}", f.message),
@@ -163,14 +169,15 @@ async fn exposed(app: &App, c: &Cluster, voter: u64, before: bool) -> Result<(),
     if !secrets.is_empty() {
         todo.push("change every secret that is listed at its source, and put the new value with `holdfast secret put`");
     }
+    todo.push("if the vault keeps the root's key itself, replace the root: docs/operations/voters.md says how");
     todo.push("look at `holdfast status`: the alarm `compromised` ends when nothing is left in use");
     let all: Vec<Value> = secrets.iter().map(|s| json!({"secret": named(s), "version": s.version})).collect();
     let doc = json!({"voter": voter, "evicted": true, "compromised": true, "secrets": all, "todo": todo});
     app.out.show(&doc, || {
         let mut text = if before {
             format!(
-                "voter {voter} was evicted before\n\
-                 if that was with --compromised, keyring, statement key and issuer are replaced by the vault itself\n"
+                "voter {voter} was evicted before, and what it held counts as known\n\
+                 keyring, statement key and issuer are replaced by the vault itself\n"
             )
         } else {
             format!(

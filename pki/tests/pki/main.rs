@@ -11,6 +11,7 @@ mod bundle;
 mod chain;
 mod csr;
 mod export;
+mod given;
 mod interop;
 mod issue;
 mod refused;

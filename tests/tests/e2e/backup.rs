@@ -52,6 +52,11 @@ fn a_cluster_comes_back_from_its_backup_on_an_empty_machine_and_what_was_removed
     burn(&mut w);
     let (unlock, out) = (w.text("new-unlock.key"), "--unlock-key-out");
     let recover = ["recover", "--backup", &file, "--key-file", key, "--vault-socket", &socket, out, &unlock];
+    fs::write(&unlock, "another key").unwrap();
+    for more in [vec![], vec!["--dry-run"]] {
+        assert!(w.refused(&[&recover[..], &more[..]].concat(), 2).contains("exists already"));
+    }
+    fs::remove_file(&unlock).unwrap();
     let shown = w.json(&[&recover[..], &["--dry-run"]].concat());
     assert_eq!((&shown["changed"], &shown["era"]), (&Value::Bool(false), &Value::from(2)));
     assert_eq!(shown["found"]["secrets"], "1");

@@ -1,10 +1,15 @@
 //! What `--json` prints: the fields of each verb's document, as `docs/reference/json.md` lists them.
 
+use super::hsm::token::Token;
+use super::roots::given::{CA, made_by_openssl, name_of_roots};
+use super::roots::stable;
 use super::world::{World, eventually};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::process::Command;
+use suite::programs::program;
 
 const PAGE: &str = "docs/reference/json.md";
 /// Objects whose keys are data: counts by state, variables, fields of an entry.
@@ -91,6 +96,32 @@ fn of_autolock(w: &World, all: &mut Vec<(&'static str, Value)>) {
     all.push(("voter rotate-disk-keys`", w.json(&["voter", "rotate-disk-keys"])));
 }
 
+/// Those about a root whose key is offline. One that is given up, and one that signs.
+fn of_roots(w: &World, all: &mut Vec<(&'static str, Value)>) {
+    let (dir, name) = (w.dir.path(), name_of_roots(w));
+    let (given_up, _) = made_by_openssl(dir, "given-up", &name, CA);
+    let (cert, key) = made_by_openssl(dir, "offline", &name, CA);
+    w.json(&["root", "rotate", "--ca-cert", &given_up, "--offline"]);
+    all.push(("root abort`", w.json(&["root", "abort"])));
+    stable(w);
+    w.json(&["root", "rotate", "--ca-cert", &cert, "--offline"]);
+    let (pem, request, signed) = (w.text("roots.pem"), w.text("request.json"), w.text("signed.json"));
+    all.push(("root export` (with `--out`)", w.json(&["root", "export", "--out", &pem])));
+    all.push(("root csr` (with `--out`)", w.json(&["root", "csr", "--out", &request])));
+    let sign = ["root", "sign", &request, "--ca-cert", &cert, "--ca-key", &key, "--out", &signed];
+    all.push(("root sign` (with `--out`)", w.json(&sign)));
+    all.push(("root install`", w.json(&["root", "install", &signed])));
+}
+
+fn of_a_token(w: &World) -> Value {
+    let token = Token::new(w.path("hsm"));
+    let mut probe = Command::new(program("holdfast").unwrap());
+    probe.args(["hsm", "probe", &token.uri(), "--json", "--pin-file"]).arg(token.pin_file());
+    let shown = probe.env("SOFTHSM2_CONF", token.conf()).output().unwrap();
+    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    serde_json::from_slice(&shown.stdout).unwrap()
+}
+
 /// The documents of one life of a cluster, each under the verb that printed it.
 fn documents() -> Vec<(&'static str, Value)> {
     let w = World::empty();
@@ -147,6 +178,10 @@ fn documents() -> Vec<(&'static str, Value)> {
     all.push(("node ls`", nodes));
     let (waiting, its_key) = applicant(&mut w);
     all.push(("node approve`", w.json(&["node", "approve", &waiting, "--key", &its_key])));
+    all.push(("node quarantine`", w.json(&["node", "quarantine", &waiting])));
+    all.push(("node release`", w.json(&["node", "release", &waiting, "--key", &"ab".repeat(32)])));
+    // It does not have that key, and would keep a rotation of the root waiting.
+    w.ok(&["node", "rm", &waiting]);
     all.push(("scan`", w.json(&["scan", &example])));
     of_keys(&mut w, &mut all);
     all.push(("seal`", w.json(&["seal"])));
@@ -155,6 +190,8 @@ fn documents() -> Vec<(&'static str, Value)> {
     w.start_vault();
     all.push(("unlock`", w.json(&["unlock", "--key-file", &key(&w)])));
     of_autolock(&w, &mut all);
+    of_roots(&w, &mut all);
+    all.push(("hsm probe`", of_a_token(&w)));
     all
 }
 

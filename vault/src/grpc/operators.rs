@@ -7,7 +7,7 @@ use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::rpc::command_plane_server::CommandPlane;
 use holdfast_transport::rpc::read_server::Read;
 use holdfast_types::{Millis, NodeId, SecretRef, ServiceRef, VoterId};
-use holdfast_vault_core::{NoteKind, State, prepare};
+use holdfast_vault_core::{NoteKind, State, VoterState, prepare};
 use holdfast_wire::statement::peek;
 use holdfast_wire::v1;
 use holdfast_wire::v1::command::Action;
@@ -63,7 +63,12 @@ impl CommandPlane for OperatorService {
 /// An eviction takes those who stay, and a root in a token takes a token: the committed state knows of neither.
 fn can_be_done(cluster: &Cluster, st: &v1::Statement) -> Result<(), Failure> {
     match peek::<v1::Command>(st).ok().and_then(|c| c.action) {
-        Some(Action::EvictVoter(e)) => members::can_do_without(cluster, VoterId(e.voter_id)),
+        Some(Action::EvictVoter(e)) => {
+            // Who is evicted already takes nobody along any more; operators may say since that others had it.
+            let id = VoterId(e.voter_id);
+            let is_out = cluster.look(|s| s.voter(id).is_some_and(|v| v.state == VoterState::Evicted))?;
+            if is_out { Ok(()) } else { members::can_do_without(cluster, id) }
+        }
         Some(Action::RotateRoot(r)) if (r.kind == "hsm" || r.key == "hsm") && cluster.token_words().is_empty() => {
             Err(Failure::invalid("invalid-input", "no voter has a token that the root's key could be in")
                 .help("see docs/operations/hsm.md"))

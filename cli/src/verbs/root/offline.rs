@@ -1,7 +1,7 @@
 //! A root whose key is nowhere near the cluster: what it is to sign is carried to it in a file, and what it signed is carried
 //! back in another. Both are documents that can be read before they are signed.
 
-use super::{give, hex, is_stable, show, view, wait};
+use super::{Existing, give, hex, is_stable, show, view, wait};
 use crate::app::App;
 use crate::args::SignIssuer;
 use crate::client::Cluster;
@@ -66,7 +66,7 @@ pub async fn csr(app: &App, out: Option<&Path>) -> Result<(), Failure> {
         issuer_request: BASE64.encode(&v.issuer_csr),
         next_bundle: BASE64.encode(&bundle.encode_to_vec()),
     };
-    give(app, out, &text(&document)?)
+    give(app, out, &text(&document)?, Existing::Kept)
 }
 
 /// `root sign`: needs nothing but its files.
@@ -79,7 +79,7 @@ pub fn sign(app: &App, a: &SignIssuer) -> Result<(), Failure> {
     let signed = signed(&asked, &root, &RootKey(key), life, clock::random()?)?;
     let bundle: v1::Bundle = strict::decode(&decoded(&asked.next_bundle)?, usize::MAX).map_err(damaged)?;
     told(&bundle, &root).iter().for_each(|line| app.out.note(line));
-    give(app, a.out.as_deref(), &text(&signed)?)
+    give(app, a.out.as_deref(), &text(&signed)?, Existing::Kept)
 }
 
 /// What was signed, in words: whoever asked for it may be a thief, and a root that is listed is trusted by everybody.

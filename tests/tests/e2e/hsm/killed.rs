@@ -54,8 +54,8 @@ struct Cluster {
 impl Cluster {
     fn founded() -> Self {
         let v = Voters::founded_at(3, place);
-        let shown = Runtime::new().unwrap().block_on(ask_trust([format!("127.0.0.1:{}", v.all[0].join)]));
-        let first = statement::peek::<v1::Bundle>(&shown[0].bundle_chain[0]).unwrap().roots;
+        let told = Runtime::new().unwrap().block_on(ask_trust([format!("127.0.0.1:{}", v.all[0].join)]));
+        let first = statement::peek::<v1::Bundle>(&told[0].bundle_chain[0]).unwrap().roots;
         assert_eq!(first.len(), 1);
         let all_ok = |said: &Value| said.as_array().is_some_and(|a| a.len() == 3 && a.iter().all(is_ok));
         eventually("every voter to reach the token", || all_ok(&words(&v.w)).then_some(()));
@@ -125,13 +125,13 @@ impl Cluster {
         let mut most = 0;
         for voter in &self.v.all {
             let what = format!("{point}: what voter {} shows", voter.id);
-            let (shown, certificates) = eventually(&what, || {
-                let shown = runtime.block_on(ask_trust([format!("127.0.0.1:{}", voter.join)])).pop()?;
-                Some((shown, shown(voter.join, Alpn::Join).ok().filter(|c| !c.is_empty())?))
+            let (told, certificates) = eventually(&what, || {
+                let told = runtime.block_on(ask_trust([format!("127.0.0.1:{}", voter.join)])).pop()?;
+                Some((told, shown(voter.join, Alpn::Join).ok().filter(|c| !c.is_empty())?))
             });
-            let charters = CharterChain::verify(&shown.charter_chain).unwrap();
+            let charters = CharterChain::verify(&told.charter_chain).unwrap();
             let (admins, cluster) = (Admins::ever(&charters), charters.cluster());
-            let bundle = verify_bundle_chain(&shown.bundle_chain, &self.first, admins, cluster);
+            let bundle = verify_bundle_chain(&told.bundle_chain, &self.first, admins, cluster);
             let newest = bundle.unwrap_or_else(|e| panic!("{what}: {e}")).doc.roots;
             most = most.max(newest.len());
             let anchors = Anchors::new(&newest, charters.trust_domain().clone()).unwrap();

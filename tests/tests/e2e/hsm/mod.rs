@@ -13,4 +13,4 @@ mod pins;
 mod probe;
 mod shimmed;
 mod slot;
-mod token;
+pub mod token;

@@ -3,6 +3,7 @@
 mod away;
 mod leases;
 mod off;
+mod pushed;
 mod removal;
 pub mod thief;
 mod unreached;

@@ -46,8 +46,16 @@ impl Step<'_> {
     /// The voter takes part no more, and gets no keyring term that is made from now on: a new one is ordered.
     pub(super) fn evict_voter(&mut self, by: &By<'_>, e: &v1::EvictVoter) -> Result<(), Refusal> {
         let id = VoterId(e.voter_id);
-        if self.state.known_voter(id)?.state == VoterState::Evicted {
-            return Err(Refusal::changed(format!("voter {id} was evicted before")));
+        let row = self.state.known_voter(id)?;
+        if row.state == VoterState::Evicted {
+            return match (e.compromised, row.exposed.is_some()) {
+                (true, false) => {
+                    self.found_compromised(by, id);
+                    Ok(())
+                }
+                (true, true) => Err(Refusal::changed(format!("voter {id} was evicted as compromised before"))),
+                (false, _) => Err(Refusal::changed(format!("voter {id} was evicted before"))),
+            };
         }
         if !self.state.voters().any(|(other, v)| other != id && v.has_been_up()) {
             let why = format!("without voter {id} nobody is left to decide anything; admit another voter first");
@@ -72,12 +80,28 @@ impl Step<'_> {
             self.state.revoked.insert(name(id), r);
         }
         self.state.keyring_ordered = true;
-        let open = self.state.compromised_voters().into_iter().find(|(v, _)| *v == id).map(|(_, left)| left.join(", "));
-        let leaf = by.draft("voter.evict", name(id)).with("compromised", e.compromised);
-        self.leaf(open.into_iter().fold(leaf, |leaf, left| leaf.with("open", left)));
+        self.evict_leaf(by, id, e.compromised);
         self.next_epoch();
         self.event(Event::Voters);
         Ok(())
+    }
+
+    /// Of a voter that was evicted before it is known now that others had it, and nobody knows since when: all that is in use
+    /// counts as known to them.
+    fn found_compromised(&mut self, by: &By<'_>, id: VoterId) {
+        let exposed = self.state.held_now();
+        if let Some(row) = self.state.voters.get_mut(&id) {
+            row.exposed = Some(exposed);
+        }
+        self.state.keyring_ordered = true;
+        self.evict_leaf(by, id, true);
+        self.event(Event::Voters);
+    }
+
+    fn evict_leaf(&mut self, by: &By<'_>, id: VoterId, compromised: bool) {
+        let open = self.state.compromised_voters().into_iter().find(|(v, _)| *v == id).map(|(_, left)| left.join(", "));
+        let leaf = by.draft("voter.evict", name(id)).with("compromised", compromised);
+        self.leaf(open.into_iter().fold(leaf, |leaf, left| leaf.with("open", left)));
     }
 
     /// An admitted applicant collects its first certificate; again, if the answer was lost on its way.

@@ -9,6 +9,7 @@ use crate::state::{Identity, IdentityState, Presented, State, VoterState};
 use holdfast_pki::csr::{MAX_CSR, Request};
 use holdfast_pki::keys::SubjectKey;
 use holdfast_types::{Digest, Millis, NodeId, OrchId, Role, Secret, TokenId, VoterId, rough};
+use holdfast_wire::statement;
 use holdfast_wire::token::join_mac_matches;
 use holdfast_wire::v1;
 use prost::Message as _;
@@ -157,6 +158,9 @@ fn asked_in_time(now: Millis, at: Millis) -> Result<(), Refusal> {
 }
 
 /// An operator proves a charter key and gets a certificate of a few hours.
+///
+/// What was signed for another session is refused before anything asymmetric, and the request is looked at last: an
+/// unauthenticated caller costs one verification at most.
 pub fn login(
     leader: &Leader<'_>,
     nonce: &[u8; 32],
@@ -164,16 +168,20 @@ pub fn login(
     entropy: &mut Entropy,
 ) -> Result<Prepared<v1::Issued>, Refusal> {
     let st = proof.login.as_ref().ok_or_else(|| Refusal::invalid("the login statement is missing"))?;
+    let bad = || Refusal::credential("the login statement is for another cluster, session, key or operator");
+    let claimed = statement::peek::<v1::Login>(st)?;
+    let for_this = claimed.cluster_id == leader.state.cluster()?.id.0
+        && claimed.nonce == nonce
+        && claimed.csr_sha256 == holdfast_types::sha256(&[&proof.csr]).0;
+    if !for_this {
+        return Err(bad());
+    }
     let (v, signers) = leader.state.signed_by_operators::<v1::Login>(st)?;
     let l = v.doc;
-    let request = parse_csr(&proof.csr)?;
-    let right = l.cluster_id == leader.state.cluster()?.id.0
-        && l.nonce == nonce
-        && l.csr_sha256 == holdfast_types::sha256(&[&proof.csr]).0
-        && signers.iter().any(|o| o.id == l.operator_id);
-    if !right {
-        return Err(Refusal::credential("the login statement is for another cluster, session, key or operator"));
+    if !signers.iter().any(|o| o.id == l.operator_id) {
+        return Err(bad());
     }
+    let request = parse_csr(&proof.csr)?;
     let seq = leader.state.identities.get(&l.operator_id).map_or(1, Identity::next_seq);
     let m = leader.mint(request.key(), Role::Op, &l.operator_id, seq, entropy)?;
     let facts = m.facts.clone();

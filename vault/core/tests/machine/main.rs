@@ -35,6 +35,7 @@ mod roots;
 mod silence;
 mod standing;
 mod stored;
+mod strangers;
 mod tokens;
 mod unlock;
 mod voter_histories;

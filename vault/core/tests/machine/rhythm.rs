@@ -4,9 +4,10 @@ use super::keyring::add_term;
 use crate::world::{SoftKey, World, csr, named_key};
 use holdfast_pki::issue::IssuerCa;
 use holdfast_types::{Millis, VoterId};
-use holdfast_vault_core::prepare;
+use holdfast_vault_core::{Code, prepare};
 use holdfast_wire::{statement, v1};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const HALF_DAY: i64 = 12 * 3_600_000;
 const DAY: i64 = 2 * HALF_DAY;
@@ -122,9 +123,22 @@ fn a_third_of_a_life_is_told_by_its_own_begin_and_end() {
 
 #[test]
 fn what_a_compromised_voter_held_is_replaced_at_once_and_listed_no_more() {
+    replaces_what_was_held(false);
+}
+
+#[test]
+fn what_a_voter_held_that_was_found_to_be_compromised_after_it_was_evicted_is_replaced_as_well() {
+    replaces_what_was_held(true);
+}
+
+fn replaces_what_was_held(found_later: bool) {
     let mut w = World::new();
     let (out, _) = w.voter();
     let (exposed, issuer) = (w.state.stk(w.now).unwrap().public, w.state.issuer().unwrap().der.clone());
+    if found_later {
+        w.evict(out, false).unwrap();
+        add_term(&mut w).unwrap();
+    }
     w.evict(out, true).unwrap();
     let life = w.lives.issuer;
     assert!(
@@ -149,4 +163,22 @@ fn who_was_evicted_and_is_not_compromised_moves_no_key_but_the_keyring() {
     w.evict(out, false).unwrap();
     add_term(&mut w).unwrap();
     assert!(!w.state.stk_due(w.now, w.lives.issuer) && !w.state.issuer_due(w.now));
+}
+
+#[test]
+fn of_a_voter_that_was_evicted_before_operators_may_say_once_that_it_was_compromised() {
+    let mut w = World::new();
+    let (out, _) = w.voter();
+    w.evict(out, false).unwrap();
+    add_term(&mut w).unwrap();
+    assert!(w.state.compromised_voters().is_empty() && !w.state.keyring_due(w.now, Duration::MAX));
+    let (from, epoch) = (w.leaves.len(), w.state.bundle_epoch());
+    w.evict(out, true).unwrap();
+    assert_eq!(w.kinds_since(from), ["voter.evict"]);
+    assert_eq!(w.state.compromised_voters(), [(VoterId(out), vec!["keyring", "statement key", "issuer"])]);
+    assert!(w.state.keyring_due(w.now, Duration::MAX), "the keyring is the first to be replaced");
+    assert_eq!(w.state.bundle_epoch(), epoch, "it was revoked when it went");
+    for compromised in [false, true] {
+        assert_eq!(w.evict(out, compromised).err().unwrap().code, Code::Changed);
+    }
 }
