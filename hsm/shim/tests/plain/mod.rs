@@ -21,7 +21,7 @@ fn plant(token: &TestToken, kind: &str, id: &KeyId, sensitive: &str, extractable
 fn every_key_that_is_made_is_sensitive_and_not_extractable_from_its_first_moment() {
     let faulty = Faulty::new();
     let port = faulty.port(PIN, LONG);
-    let mut ids = vec![
+    let mut ids = [
         port.generate(Purpose::Root, b"a").unwrap(),
         port.generate(Purpose::Issuer, b"a").unwrap(),
         KeyId::wrapping("by aes"),
