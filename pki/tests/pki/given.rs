@@ -145,7 +145,7 @@ fn signed(root: &Ca, key: &Key) -> Vec<u8> {
 }
 
 /// A certificate, the request it is for, when it is shown, why it is refused, and in which words.
-type Row<'a> = (&'a str, &'a [u8], &'a [u8], Millis, GivenError, &'a str);
+type IssuerRow<'a> = (&'a str, &'a [u8], &'a [u8], Millis, GivenError, &'a str);
 
 #[test]
 fn an_issuer_that_would_not_work_is_refused_for_its_own_reason_in_words_that_say_what_to_do() {
@@ -158,7 +158,7 @@ fn an_issuer_that_would_not_work_is_refused_for_its_own_reason_in_words_that_say
     assert_eq!(check_issuer(&good, &root.der, &csr, last), Ok(end));
     let begin = NOW.minus(BACKDATE);
     let (for_another, by_another, outlives) = (asked().1, signed(&other, &key), outliving(&root, &key));
-    let table: [Row<'_>; 5] = [
+    let table: [IssuerRow<'_>; 5] = [
         ("for another key", &good, &for_another, NOW, GivenError::OtherKey, "sign that request"),
         ("by another root", &by_another, &csr, NOW, GivenError::OtherRoot, "with that root's key"),
         ("over", &good, &csr, end, GivenError::Over(end), "sign the request anew"),
