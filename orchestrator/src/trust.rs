@@ -142,16 +142,15 @@ impl Believed {
         }
     }
 
-    /// Keeps where the vault is, on disk too: voters come and go while we are up, and we may start again long after.
+    /// Keeps where the vault is, on disk too: voters come and go while we are up, and we may start again long after. Nobody signs
+    /// it: what was known before is dialled after it, and no answer drives all of that out.
     fn learn(&mut self, told: &Told, dialer: &Dialer) -> Result<(), Failure> {
         let mut file = self.file.clone();
         for (kept, newest) in [(&mut file.service_addrs, &told.service_addrs), (&mut file.join_addrs, &told.join_addrs)]
         {
-            if !newest.is_empty() {
-                *kept = newest.iter().take(4 * MOST_ADDRS).cloned().collect();
-            }
+            learn_addrs(kept, newest.get(..MOST_ADDRS).unwrap_or(newest), 4 * MOST_ADDRS);
         }
-        dialer.prefer(file.service_addrs.iter().cloned());
+        dialer.prefer(told.service_addrs.iter().take(MOST_ADDRS).cloned());
         if file != self.file {
             self.state.save(&file)?;
             self.file = file;

@@ -69,15 +69,23 @@ fn where_the_vault_says_that_it_is_with_a_renewal_is_kept_and_dialled_first() {
     let mut believed = joined(dir.path(), &scene);
     let tls = ClientTls::rejoin(believed.tls());
     let dialer = Dialer::new(["old:7401".to_owned()], tls, Timing::default());
-    let told = |service: &[&str], join: &[&str]| Told {
-        service_addrs: service.iter().map(|a| (*a).to_owned()).collect(),
-        join_addrs: join.iter().map(|a| (*a).to_owned()).collect(),
-    };
+    let named = |addrs: &[&str]| addrs.iter().map(|a| (*a).to_owned()).collect::<Vec<String>>();
+    let told = |service: &[&str], join: &[&str]| Told { service_addrs: named(service), join_addrs: named(join) };
     believed.learn(&told(&["a:7401", "b:7401"], &["a:7400"]), &dialer).unwrap();
     assert_eq!(dialer.addrs(), ["a:7401", "b:7401", "old:7401"]);
+    let kept = |dir: &std::path::Path| StateDir::open(dir).unwrap().load().unwrap().unwrap();
     // A vault that knows of none says none, and that is no news.
     believed.learn(&told(&["b:7401"], &[]), &dialer).unwrap();
     drop(believed);
-    let file = StateDir::open(dir.path()).unwrap().load().unwrap().unwrap();
-    assert_eq!((file.service_addrs, file.join_addrs), (vec!["b:7401".to_owned()], vec!["a:7400".to_owned()]));
+    let file = kept(dir.path());
+    assert_eq!((file.service_addrs, file.join_addrs), (named(&["b:7401", "a:7401"]), named(&["a:7400"])));
+    // A voter in other hands names none that is of the vault: those that are known stay, to be dialled after them.
+    let mut believed = opened(dir.path());
+    let lies: Vec<String> = (0..100).map(|n| format!("thief-{n}:7401")).collect();
+    believed.learn(&Told { service_addrs: lies.clone(), join_addrs: lies }, &dialer).unwrap();
+    drop(believed);
+    let file = kept(dir.path());
+    assert!(file.service_addrs.ends_with(&named(&["b:7401", "a:7401"])), "{:?}", file.service_addrs);
+    assert!(file.join_addrs.ends_with(&named(&["a:7400"])), "{:?}", file.join_addrs);
+    assert!(dialer.addrs().ends_with(&named(&["b:7401", "a:7401", "old:7401"])), "{:?}", dialer.addrs());
 }

@@ -3,7 +3,7 @@
 use super::{no_token, port};
 use crate::cluster::Cluster;
 use crate::keystore::Opened;
-use holdfast_hsm::{KeyId, KeyPort, Purpose};
+use holdfast_hsm::{KeyError, KeyId, KeyPort, Purpose};
 use holdfast_transport::failure::Failure;
 use holdfast_vault_core::{CaKey, Command, RetiredRoot, State};
 use std::sync::Arc;
@@ -38,14 +38,23 @@ pub(super) async fn sweep(cluster: &Arc<Cluster>) -> Result<(), Failure> {
     cluster.propose(Command::KeysDestroyed(gone)).await.map(drop)
 }
 
-/// Those of `names` of which nothing is left in the token.
+/// Those of `names` of which nothing is left in the token. One that it will not destroy keeps no other; once it does not answer
+/// it is asked no more.
 fn destroy_spent(token: &dyn KeyPort, names: Vec<String>) -> Vec<String> {
-    let gone = |name: &String| {
+    let mut gone = Vec::new();
+    for name in names {
         let purpose = if name.starts_with("root/") { Purpose::Root } else { Purpose::Issuer };
-        let done = token.destroy(&KeyId::of(purpose, name.as_bytes()));
-        done.inspect_err(|e| tracing::debug!(name, "a key that nothing uses is not destroyed yet: {e}")).is_ok()
-    };
-    names.into_iter().take_while(gone).collect()
+        match token.destroy(&KeyId::of(purpose, name.as_bytes())) {
+            Ok(()) => gone.push(name),
+            Err(e) => {
+                tracing::debug!(name, "a key that nothing uses is not destroyed yet: {e}");
+                if !matches!(e, KeyError::Refused(_)) {
+                    break;
+                }
+            }
+        }
+    }
+    gone
 }
 
 #[cfg(test)]
@@ -62,5 +71,35 @@ mod tests {
         let names = ["root/c/1", "issuer/c/2", "issuer/root/c/1"].map(str::to_owned).to_vec();
         assert_eq!(destroy_spent(&token, names.clone()), names, "one that was never made is gone as well");
         assert_eq!(token.list().unwrap(), [kept]);
+    }
+
+    /// A token that says this of one key, and destroys all others.
+    struct Keeps(KeyId, KeyError);
+
+    impl KeyPort for Keeps {
+        fn generate(&self, _: Purpose, _: &[u8]) -> Result<KeyId, KeyError> {
+            Err(self.1.clone())
+        }
+        fn public(&self, _: &KeyId) -> Result<Vec<u8>, KeyError> {
+            Err(self.1.clone())
+        }
+        fn sign_p256(&self, _: &KeyId, _: &[u8]) -> Result<Vec<u8>, KeyError> {
+            Err(self.1.clone())
+        }
+        fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
+            if *id == self.0 { Err(self.1.clone()) } else { Ok(()) }
+        }
+        fn list(&self) -> Result<Vec<KeyId>, KeyError> {
+            Err(self.1.clone())
+        }
+    }
+
+    #[test]
+    fn a_key_that_the_token_will_not_destroy_keeps_no_other_and_a_token_that_is_away_is_asked_once() {
+        let kept = KeyId::of(Purpose::Issuer, b"issuer/c/2");
+        let names = ["root/c/1", "issuer/c/2", "issuer/c/3"].map(str::to_owned).to_vec();
+        let left = |says: KeyError| destroy_spent(&Keeps(kept, says), names.clone());
+        assert_eq!(left(KeyError::Refused("not this one".to_owned())), ["root/c/1", "issuer/c/3"]);
+        assert_eq!(left(KeyError::Unavailable("away".to_owned())), ["root/c/1"]);
     }
 }

@@ -1,7 +1,7 @@
 //! What the beginning of an era leaves: grants of the era before, until their lease and grace are over, and by whom that era's
 //! statements were signed.
 
-use super::{IdentityState, REJOIN_MOST, State};
+use super::{IdentityState, State};
 use crate::Command;
 use holdfast_types::{GrantId, Millis, NodeId, Role};
 use holdfast_wire::{statement, v1};
@@ -11,9 +11,8 @@ use std::time::Duration;
 /// The longest lease and the longest grace after it that a charter may allow: a day, and three.
 const LONGEST: Duration = Duration::from_secs(96 * 3600);
 
-/// How long after an era began a machine that lived in the one before may still come: the longest life of a certificate, and the
-/// longest window after it.
-const MAY_COME: Duration = Duration::from_secs(30 * 86_400 + REJOIN_MOST.as_secs());
+/// The longest life of a certificate: for so long after an era began a machine may have had one of the era before.
+const LONGEST_LIFE: Duration = Duration::from_secs(30 * 86_400);
 
 /// The era before, as it was in the backup, or on the disk, that this one began with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,8 +46,9 @@ impl State {
         Some(Millis(statement::peek::<v1::Reset>(&st).ok()?.issued_at_ms))
     }
     /// Whether what the era before signed removes nobody any more: no machine that lived then, and may come back, has not come by
-    /// `now`, and keys of that era are lost or stolen some day. (`what_an_era_before_signed_removes_nobody_for_ever`)
+    /// `now`, and keys of that era are lost or stolen some day. Time in which no vault ran does not count, as for who comes back.
+    /// (`what_an_era_before_signed_removes_nobody_for_ever`, `what_an_era_before_signed_counts_for_as_long_as_machines_may_come_back`)
     pub(crate) fn is_before_over(&self, now: Millis) -> bool {
-        self.era_began().is_some_and(|began| now >= began.plus(MAY_COME))
+        self.era_began().is_some_and(|began| self.keys_since(now) >= began.plus(LONGEST_LIFE))
     }
 }

@@ -1,5 +1,6 @@
 //! Removals that a node kept of the era before: they count if that era signed them, and nothing else does.
 
+use super::rejoin::runs;
 use super::reset::{reset, reset_from_a_thief};
 use crate::world::{Machine, SoftKey, World, named_key};
 use holdfast_pki::keys::RootStatementSigner;
@@ -149,13 +150,28 @@ fn what_an_era_before_signed_removes_nobody_for_ever() {
         remove(w, node);
         held(w, &w.stk)
     });
-    w.pass(119 * day);
-    w.propose(Command::Tick).result.unwrap();
+    runs(&mut w, 119 * day);
     assert!(merge(&w, &shown).unwrap().is_some(), "a machine may come back as late");
-    w.pass(2 * day);
-    w.propose(Command::Tick).result.unwrap();
+    runs(&mut w, 2 * day);
     assert_eq!(merge(&w, &shown).unwrap(), None);
     assert_ne!(w.state_of(&node.id), "removed");
+}
+
+#[test]
+fn what_an_era_before_signed_counts_for_as_long_as_machines_may_come_back() {
+    let day = 24 * 3_600_000;
+    let (mut w, shown, _) = burnt(|w, node| {
+        remove(w, node);
+        held(w, &w.stk)
+    });
+    // Off for so long, or started with a clock that was so far ahead: nobody came meanwhile.
+    w.pass(400 * day);
+    w.propose(Command::Tick).result.unwrap();
+    assert!(merge(&w, &shown).unwrap().is_some());
+    runs(&mut w, 89 * day);
+    assert!(merge(&w, &shown).unwrap().is_some(), "a machine may come back as late");
+    runs(&mut w, 2 * day);
+    assert_eq!(merge(&w, &shown).unwrap(), None);
 }
 
 #[test]
