@@ -30,7 +30,7 @@ codes! {
     RuntimeDir = "runtime-dir", Failed, "An agent's runtime directory cannot be used.";
     Address = "address", Failed, "A listener's address cannot be had.";
     Clock = "clock", Failed, "This machine's clock and the vault's are too far apart, or a vault's is days behind its own log.";
-    Harden = "harden", Failed, "The vault could not give up rights, so it did not start.";
+    Harden = "harden", Failed, "The vault could not give up rights, or would keep keys where they may be swapped out, so it did not start.";
     Corrupt = "corrupt", Failed, "What is stored is not what was written.";
     WrongCluster = "wrong-cluster", Failed, "A voter's disk belongs to another cluster.";
     WrongVoter = "wrong-voter", Failed, "A voter's disk belongs to another voter.";
@@ -63,7 +63,7 @@ codes! {
     NotAvailableYet = "not-available-yet", Invalid, "This version does not do that yet.";
     NoContext = "no-context", Invalid, "The context does not exist or is incomplete.";
     ContextExists = "context-exists", Invalid, "The context exists already; its keys are never overwritten.";
-    InvalidInput = "invalid-input", Invalid, "A value or request makes no sense.";
+    InvalidInput = "invalid-input", Invalid, "A value or request makes no sense, or a file that is to be new is there already.";
     TooLong = "too-long", Invalid, "A command is larger than the log takes.";
     NoAddress = "no-address", Invalid, "No address of a vault is known.";
     NotJoined = "not-joined", Invalid, "This node or orchestrator has not joined a cluster, and was given no token.";
@@ -86,7 +86,7 @@ codes! {
     CertificateNotOurs = "certificate-not-ours", Refused, "The vault gave a certificate that is not for us.";
     UnknownCertificate = "unknown-certificate", Refused, "The certificate is not the one in the registry.";
     IdentityRefused = "identity-refused", Refused, "The server knows the name but does not accept it any more.";
-    IdentityFork = "identity-fork", Refused, "A key was used by two; both are quarantined.";
+    IdentityFork = "identity-fork", Refused, "Two keys claimed this node or orchestrator; it is quarantined.";
     PeerRevoked = "peer-revoked", Refused, "The other side was revoked.";
     BudgetExhausted = "budget-exhausted", Exhausted, "A budget or rate limit is used up.";
     TooManyAttempts = "too-many-attempts", Exhausted, "Too many attempts to unlock within a minute.";

@@ -87,7 +87,7 @@ pub enum VoterVerb {
     Evict {
         /// Its number
         voter: u64,
-        /// What it held counts as known to others
+        /// What it held counts as known to others; also of one that was evicted before
         #[arg(long)]
         compromised: bool,
         /// Do not ask

@@ -12,7 +12,7 @@ pub enum RootVerb {
     Rotate(RotateRoot),
     /// Give up the rotation under way: the root from before signs again, the new one is dropped
     Abort {
-        /// Forget the key of a dropped root, where the token that has it is gone for good
+        /// Give nothing up, but forget the key of a dropped root whose token is gone for good
         #[arg(long)]
         key_is_gone: bool,
         /// Return as soon as it is ordered
@@ -33,13 +33,13 @@ pub enum RootVerb {
         /// How they are written
         #[arg(long, value_enum, default_value_t = ExportFormat::Pem)]
         format: ExportFormat,
-        /// Write to this file [default: standard output]
+        /// Write to this file, in the place of one that is there [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
     /// Write what an offline root is to sign: the issuer's request and the next bundle
     Csr {
-        /// Write to this file [default: standard output]
+        /// Write to this new file [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
@@ -95,7 +95,7 @@ pub struct SignIssuer {
     /// How long the issuer may sign
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub days: u32,
-    /// Write to this file [default: standard output]
+    /// Write to this new file [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
