@@ -42,7 +42,7 @@ use holdfast_wire::v1::Resources;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 /// The daemon from its arguments to its exit code.
@@ -132,7 +132,7 @@ async fn renew(
     stop: CancellationToken,
 ) {
     let store = Arc::new(FileStore::new(&state.identity()));
-    let vault = Vault { node: node.clone(), state, eras };
+    let vault = Vault { node: node.clone(), state, eras, asked: Mutex::default() };
     let renewer = Renewer::new(store, node.identity.clone(), node.believed.tls(), vault);
     renewer.run(&node.renewals, at_once, &stop).await;
 }

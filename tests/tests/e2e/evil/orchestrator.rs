@@ -12,7 +12,7 @@ use holdfast_wire::v1::directory_event::Event;
 use holdfast_wire::v1::session_report::Report;
 use holdfast_wire::v1::{
     Assign, AssignResult, GrantIssued, GrantRequest, KeepLeaseRequest, LeaseState, RequestGrantsRequest,
-    ServiceVersion, SessionOrder, SessionReport, Stop, TaskReport, WatchDirectoryRequest, grant_result, session_order,
+    ServiceVersion, SessionOrder, SessionReport, Stop, WatchDirectoryRequest, grant_result, session_order,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -181,13 +181,6 @@ impl Evil {
     /// Orders a task to be stopped.
     pub fn stop(&self, node: &str, stop: Stop) {
         self.order(node, session_order::Order::Stop(stop));
-    }
-    /// What the node has told of a grant, so far and last.
-    pub fn last_report(&self, grant: &[u8]) -> Option<TaskReport> {
-        self.nodes.lock().unwrap().said.iter().rev().find_map(|(_, report)| {
-            let Report::Task(task) = report else { return None };
-            (task.grant_id == grant).then(|| task.clone())
-        })
     }
 }
 

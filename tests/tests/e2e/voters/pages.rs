@@ -12,6 +12,8 @@ struct Reader {
     newcomer: Option<(Voter, String, String)>,
     /// The voter that is to be evicted.
     gone: usize,
+    /// The number of the one that was.
+    evicted: u64,
 }
 
 impl Reader {
@@ -21,7 +23,7 @@ impl Reader {
     }
 
     fn type_in(&mut self, line: &str) -> String {
-        let number = self.v.all.get(self.gone).map_or(0, |v| v.id).to_string();
+        let number = self.v.all.get(self.gone).map_or(self.evicted, |v| v.id).to_string();
         let mut line = line.replace(" NUMBER", &format!(" {number}"));
         if let Some((_, id, key)) = &self.newcomer {
             line = line.replace(" ID", &format!(" {id}")).replace(" FINGERPRINT", &format!(" {key}"));
@@ -72,8 +74,10 @@ impl Reader {
                 self.v.all.push(voter);
                 self.v.settle();
             }
+            // Said once more of one that is gone.
+            ["holdfast", "voter", "evict", ..] if self.gone == usize::MAX => {}
             ["holdfast", "voter", "evict", ..] => {
-                drop(self.v.all.remove(self.gone));
+                self.evicted = self.v.all.remove(self.gone).id;
                 self.gone = usize::MAX;
             }
             _ => {}
@@ -92,7 +96,7 @@ impl Reader {
 fn a_voter_is_admitted_evicted_and_restarted_as_the_page_says() {
     let v = Voters::founded(2);
     let gone = v.follower();
-    let mut r = Reader { v, umask: "022".to_owned(), newcomer: None, gone };
+    let mut r = Reader { v, umask: "022".to_owned(), newcomer: None, gone, evicted: 0 };
     let said = r.follow("voters.md");
     assert!(said.contains("WAITS AS") && said.contains("ready"), "{said}");
     assert_eq!(r.v.put("shop/a", b"value"), 1);

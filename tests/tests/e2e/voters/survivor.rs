@@ -100,7 +100,7 @@ fn a_voter_without_a_cluster_and_one_of_another_cluster_bring_nothing_back() {
     w.found();
     let o = ours.w.cli(&nobody);
     assert_eq!(o.status.code(), Some(1), "{}", String::from_utf8_lossy(&o.stderr));
-    assert!(String::from_utf8_lossy(&o.stderr).contains("another cluster"));
+    assert!(String::from_utf8_lossy(&o.stderr).contains("this voter belongs to cluster"));
     // A voter that is alone decides alone.
     let alone = ours.all[0].socket();
     let said = ours.w.refused(&["recover", "--from-survivor", "--vault-socket", &alone], 4);

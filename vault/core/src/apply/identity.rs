@@ -193,7 +193,7 @@ impl Step<'_> {
     }
 
     /// It was released: on the list of revocations stay the keys of before, as long as a certificate for one of them lasts.
-    fn list_keys_of(&mut self, id: &str, keys: Vec<Digest>) {
+    pub(super) fn list_keys_of(&mut self, id: &str, keys: Vec<Digest>) {
         let Some(mut listed) = self.state.revoked.remove(id) else { return };
         listed.released = true;
         listed.keys.extend(keys);

@@ -21,7 +21,7 @@ impl Step<'_> {
     ) -> Result<(), Refusal> {
         self.live_hpke(hpke.as_ref())?;
         let (at, newest, known) = (self.at, self.state.bundle_epoch(), self.state.keys_since(self.at));
-        let (mut subject, mut ended, mut used) = (String::new(), Millis(0), None);
+        let (mut subject, mut ended, mut used, mut before_release) = (String::new(), Millis(0), None, None);
         let next = cert.clone();
         self.with_identity(id, |row| {
             let before = before_rejoin(row, &cert)?;
@@ -30,7 +30,7 @@ impl Step<'_> {
             if before == Before::Unused {
                 // It proved the key of the certificate that it had and never used (R4).
                 used = row.pending.as_ref().map(|p| p.seq);
-                row.activate(at, known);
+                before_release = row.activate(at, known);
             }
             row.acked = row.acked.max(acked.min(newest));
             row.noticed = Some(Noticed::new(Notice::Rejoin, at, ""));
@@ -39,6 +39,9 @@ impl Step<'_> {
         })?;
         if let Some(seq) = used {
             self.leaf(Draft::new("node.activate", id, id).with("seq", seq));
+        }
+        if let Some(keys) = before_release {
+            self.list_keys_of(id, keys);
         }
         let came = Draft::new("identity.rejoin", subject.clone(), id).with("seq", next.seq);
         self.leaf(came.with("from", from).with("ended", ended));

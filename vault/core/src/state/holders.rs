@@ -9,7 +9,7 @@ use std::time::Duration;
 /// an identity can come back by it, or be seen to have two holders.
 pub const REJOIN_MOST: Duration = Duration::from_secs(90 * 86_400);
 /// Most keys remembered of one identity beside those of its certificates.
-const MAX_PAST: usize = 128;
+pub(super) const MAX_PAST: usize = 128;
 /// Longest text kept of what was noticed, in characters.
 const MAX_DETAIL: usize = 800;
 /// How long a session in two places, or a return, is spoken of.

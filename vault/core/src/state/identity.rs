@@ -1,6 +1,6 @@
 //! Identities and their renewal chain R1–R5 (protocol, renewal chain; model `renewfork.py`).
 
-use super::holders::{Noticed, PastKey};
+use super::holders::{MAX_PAST, Noticed, PastKey};
 use crate::command::{CertFacts, HpkeFacts};
 use holdfast_types::{Digest, Millis, Role, Zone};
 use serde::{Deserialize, Serialize};
@@ -190,8 +190,10 @@ impl Identity {
                 std::mem::take(&mut self.retired).into_iter().partition(|c| c.spki == own);
             self.retired = same;
             self.remember(other);
+            // Of so many that some are forgotten already the list stays whole, until the last of them is over.
+            let all = !(self.past.len() >= MAX_PAST && self.past.first().is_some_and(|k| k.ended > now));
             let past = std::mem::take(&mut self.past);
-            keys = Some(past.into_iter().filter(|k| k.ended > now).map(|k| k.spki).collect());
+            keys = all.then(|| past.into_iter().filter(|k| k.ended > now).map(|k| k.spki).collect());
         } else {
             self.retire(before);
         }
