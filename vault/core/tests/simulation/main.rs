@@ -24,7 +24,7 @@ use laws::{LAWS, Law};
 use play::play;
 
 /// Histories in a test run; `make soak` plays many more.
-const SEEDS: u64 = 160;
+const SEEDS: u64 = 240;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|v| v.parse().ok())
