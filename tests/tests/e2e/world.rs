@@ -106,6 +106,8 @@ pub struct World {
     pub unlock_key: PathBuf,
     /// More lines of the vault's `[lives]`; they count once the configuration is written and the vault starts again.
     pub lives: &'static str,
+    /// After how long without its node the orchestrator places a task elsewhere.
+    pub node_lost_after: &'static str,
 }
 
 impl World {
@@ -140,6 +142,7 @@ impl World {
             agents: Vec::new(),
             unlock_key,
             lives,
+            node_lost_after: "5s",
         };
         w.write_vault_config();
         w.start_vault();
@@ -244,10 +247,9 @@ impl World {
 
     /// An orchestrator that is approved, has a mandate for everything and is at work.
     pub fn add_orchestrator(&mut self) {
+        let (dir, port, lost) = (self.text("orch"), self.session, self.node_lost_after);
         let text = format!(
-            "state_dir = {:?}\nlisten = \"127.0.0.1:{}\"\nhealth = \"127.0.0.1:0\"\nnode_lost_after = \"5s\"\n",
-            self.text("orch"),
-            self.session
+            "state_dir = {dir:?}\nlisten = \"127.0.0.1:{port}\"\nhealth = \"127.0.0.1:0\"\nnode_lost_after = {lost:?}\n"
         );
         fs::write(self.path("orch.toml"), text).unwrap();
         let token = self.token("orchestrator", &[]);

@@ -53,7 +53,7 @@ fn three_voters_that_were_off_until_everything_was_over_come_up_by_unlocking_the
     v.settle();
     eventually("the node to be back", || works(&v.w).then_some(()));
     eventually("the orchestrator to be back", || is(&v.w, "orchestrator", "ready").then_some(()));
-    v.w.ok(&["service", "scale", "shop/web=2", "--timeout", "30s"]);
+    v.w.ok(&["service", "scale", "shop/web=2", "--detach"]);
     eventually("both replicas", || (v.w.running("shop/web").len() == 2).then_some(()));
     assert_eq!(v.put("shop/a", b"value"), 1);
     v.verifies();

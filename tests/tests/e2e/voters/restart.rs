@@ -48,6 +48,8 @@ fn all_voters_are_restarted_one_by_one_and_no_request_fails() {
 #[test]
 fn tasks_outlive_their_leader_and_a_deployment_right_after_it_works() {
     let mut v = Voters::founded(3);
+    // As it is where nobody says otherwise: a node has to find the next leader, too.
+    v.w.node_lost_after = "30s";
     v.w.add_orchestrator();
     v.w.add_node("eu");
     v.w.put_secret("shop/db-password", b"value", &["--reader", "web"]);
