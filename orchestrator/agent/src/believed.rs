@@ -166,8 +166,8 @@ impl Believed {
     pub fn versions(&self) -> (u64, u64) {
         self.locked(|i| (i.trust.bundle().epoch, i.trust.charter().head().version))
     }
-    /// Why this Status is of a vault that was set back, if it is.
-    pub fn set_back(&self, st: &Statement) -> Option<Refusal> {
+    /// Why this Status is of a vault that was set back, if it is, and the newest epoch that was seen.
+    pub fn set_back(&self, st: &Statement) -> Option<(Refusal, u64)> {
         self.locked(|i| i.trust.set_back(st))
     }
     /// True if a Status is in force and keys are held: an assignment could pass.

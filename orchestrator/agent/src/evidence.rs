@@ -49,16 +49,17 @@ impl Accuser {
             grant: assign.grant.clone(),
             receipt: assign.receipt.clone(),
             object_sha256: payload.unwrap_or_default(),
+            epoch: 0,
         });
     }
     /// A document or order was refused; `st` is what it was.
     pub fn document(&self, refusal: &Refusal, st: Option<&Statement>) {
-        self.tell(Evidence {
-            check: refusal.code.to_owned(),
-            detail: refusal.to_string(),
-            object_sha256: st.map(|st| sha256(&[&st.payload]).to_vec()).unwrap_or_default(),
-            ..Evidence::default()
-        });
+        self.tell(against(refusal, st));
+    }
+    /// A Status was refused that is older than one of epoch `newest`. Whoever hears of it compares: the word may reach a vault
+    /// that has come to itself meanwhile.
+    pub fn set_back(&self, refusal: &Refusal, st: &Statement, newest: u64) {
+        self.tell(Evidence { epoch: newest, ..against(refusal, Some(st)) });
     }
     fn tell(&self, evidence: Evidence) {
         metrics::counter!("holdfast_agent_refusals_total", "check" => evidence.check.clone()).increment(1);
@@ -66,6 +67,15 @@ impl Accuser {
         if self.queue.try_send(evidence).is_err() {
             tracing::warn!("too many refusals at once: one was not written down");
         }
+    }
+}
+
+fn against(refusal: &Refusal, st: Option<&Statement>) -> Evidence {
+    Evidence {
+        check: refusal.code.to_owned(),
+        detail: refusal.to_string(),
+        object_sha256: st.map(|st| sha256(&[&st.payload]).to_vec()).unwrap_or_default(),
+        ..Evidence::default()
     }
 }
 

@@ -241,8 +241,8 @@ impl<G: Ground> VaultSync<G> {
                 }
                 let refusal = node.believed.set_back(&st);
                 stream.older = if refusal.is_some() { stream.older.saturating_add(1) } else { 0 };
-                if let Some(refusal) = refusal.filter(|_| stream.older == SET_BACK) {
-                    node.accuser.document(&refusal, Some(&st));
+                if let Some((refusal, newest)) = refusal.filter(|_| stream.older == SET_BACK) {
+                    node.accuser.set_back(&refusal, &st, newest);
                 }
                 self.observe(Document::Status(st.clone()), &st).await;
             }

@@ -13,7 +13,7 @@ use crate::unsaid::SET_BACK;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::node_plane_server::NodePlane;
 use holdfast_types::{GrantId, NodeId, sha256};
-use holdfast_vault_core::{Command, Event, GrantState, NodeTaskReport, NoteKind, prepare};
+use holdfast_vault_core::{Command, Event, GrantState, NodeTaskReport, NoteKind, State, prepare};
 use holdfast_wire::tasks::is_over;
 use holdfast_wire::v1::{self, node_push::Push};
 use std::collections::BTreeSet;
@@ -204,7 +204,8 @@ impl NodePlane for NodeService {
         let e = request.into_inner();
         let subject = e.grant.map_or_else(String::new, |g| sha256(&[&g.payload]).hex());
         let detail = format!("{}: {}", printable(&e.check), printable(&e.detail));
-        if e.check == SET_BACK {
+        // Told late, it may be told to the vault that was remembered.
+        if e.check == SET_BACK && e.epoch > self.0.look(State::epoch)? {
             self.0.remembered.seen(caller.short(), Instant::now());
         }
         if self.0.evidence_allowed(&caller.id) {

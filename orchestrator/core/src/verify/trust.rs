@@ -209,12 +209,12 @@ impl NodeTrust {
         Ok(News::Todo(NewStatus { statement: st.clone(), status: s, checkpoint }))
     }
     /// Why a Status of this era is of a vault that was set back: it is of an epoch before one that was seen. A leader that does
-    /// not know yet that it was followed says so too, for a moment: whoever asks counts.
-    pub fn set_back(&self, st: &Statement) -> Option<Refusal> {
+    /// not know yet that it was followed says so too, for a moment: whoever asks counts. With it the newest epoch that was seen.
+    pub fn set_back(&self, st: &Statement) -> Option<(Refusal, u64)> {
         let s: Status = statement::peek(st).ok()?;
         self.check_place(&s.cluster_id, s.era).ok()?;
         let why = || format!("a status of epoch {}, after one of epoch {}", s.epoch, self.floor.epoch);
-        (s.epoch < self.floor.epoch).then(|| Refusal::outside("status-set-back", why()))
+        (s.epoch < self.floor.epoch).then(|| (Refusal::outside("status-set-back", why()), self.floor.epoch))
     }
     /// Puts a Status into force; the first one also brings the first checkpoint.
     pub fn adopt_status(&mut self, n: NewStatus) {

@@ -187,7 +187,7 @@ fn c26_an_older_status_is_never_news() {
 #[test]
 fn an_older_epoch_of_the_same_era_says_that_the_vault_was_set_back() {
     let s = Scene::honest();
-    let code = |edit: fn(&mut v1::Status)| s.trust.set_back(&s.status(edit)).map(|r| r.code);
+    let code = |edit: fn(&mut v1::Status)| s.trust.set_back(&s.status(edit)).map(|(r, _)| r.code);
     assert_eq!(code(|_| {}), None);
     assert_eq!(code(|x| x.issued_at_ms -= 1), None, "another leader's clock may be a little behind");
     assert_eq!(code(|x| x.epoch += 1), None);
