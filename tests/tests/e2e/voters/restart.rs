@@ -90,6 +90,9 @@ fn a_voter_that_comes_back_elsewhere_after_another_was_elected_is_found() {
     v.come_back(away);
     v.settle();
     assert_eq!(v.put("shop/a", b"value"), 1);
+    // Without one of the others nothing is committed but with it.
+    v.kill(leader);
+    assert_eq!(v.put("shop/a", b"value"), 2);
     v.verifies();
 }
 
