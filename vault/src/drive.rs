@@ -10,6 +10,7 @@ use crate::removal;
 use crate::reports;
 use crate::roots;
 use holdfast_hsm::Purpose;
+use holdfast_transport::client::Backoff;
 use holdfast_transport::daemon::Heartbeat;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{GrantId, Millis, NodeId, Secret};
@@ -30,8 +31,9 @@ const TICK: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the others have to say that this voter leads still.
 const CONFIRM: Duration = Duration::from_secs(2);
-/// After an own key or certificate could not be renewed.
-const RENEW_AGAIN: Duration = Duration::from_secs(60);
+/// After an own key or certificate could not be renewed, first and longest: each attempt may be in the log for ever, and what only
+/// met an election must not wait for as long as an issuer lives.
+const RENEW_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Most leases extended in one entry.
 const EXTEND_BATCH: usize = 500;
 
@@ -222,7 +224,7 @@ pub fn reopen(cluster: &Cluster) -> Result<(), Failure> {
 pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToken) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut renew_after = Instant::now();
+    let (mut renew_after, mut again) = (Instant::now(), Backoff::new(RENEW_AGAIN.0, RENEW_AGAIN.1));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -234,12 +236,14 @@ pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToke
         if let Err(e) = in_time(&cluster, one_tick(&cluster)).await {
             tracing::warn!(error = %e, "periodic work was not done");
         }
-        if Instant::now() >= renew_after
-            && let Err(e) = in_time(&cluster, renewals(&cluster)).await
-        {
-            // Each attempt is in the log for ever.
-            renew_after = Instant::now() + RENEW_AGAIN;
+        if Instant::now() < renew_after {
+            continue;
+        }
+        if let Err(e) = in_time(&cluster, renewals(&cluster)).await {
+            renew_after = Instant::now() + again.next_delay();
             tracing::warn!(error = %e, "not all of the vault's own keys and certificates were renewed and stored");
+        } else {
+            again.reset();
         }
     }
 }

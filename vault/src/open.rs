@@ -179,6 +179,7 @@ impl Daemon {
         let peer_addr = self.config.advertise_peer.clone().unwrap_or_else(|| peer.to_string());
         standing.check_high_water().await?;
         standing.peers.open_gate();
+        tokio::spawn(rising::stand(Arc::clone(standing)));
         let opened = rising::until_opened(standing, &peer_addr).await?;
         let (join, service) = (listen(self.config.join).await?, listen(self.config.service).await?);
         let said = |said: &Option<String>, at: SocketAddr| said.clone().unwrap_or_else(|| at.to_string());

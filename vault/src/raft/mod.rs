@@ -5,6 +5,7 @@
 
 mod audit;
 mod batch;
+mod candidacy;
 mod codec;
 mod fill;
 mod heard;

@@ -3,7 +3,7 @@
 use super::world::Voters;
 use crate::beside::Stop;
 use crate::shims::assert_running;
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, free_port};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[test]
@@ -72,6 +72,27 @@ fn tasks_outlive_their_leader_and_a_deployment_right_after_it_works() {
     assert!(v.w.running("shop/web").iter().any(|t| t["id"] == before), "the task that ran was replaced");
     assert_running(&v.w, 3);
     v.come_back(leader);
+    v.verifies();
+}
+
+#[test]
+fn a_voter_that_comes_back_elsewhere_after_another_was_elected_is_found() {
+    let mut v = Voters::founded(3);
+    let (leader, term) = v.leader();
+    let away = v.follower();
+    v.kill(away);
+    // The third is called to lead, and its disk knows nothing of that.
+    v.all[leader].stop();
+    v.come_back(leader);
+    assert!(v.leader().1 > term);
+    v.all[away].peer = free_port();
+    v.all[away].configure("");
+    v.come_back(away);
+    v.settle();
+    assert_eq!(v.put("shop/a", b"value"), 1);
+    // Without one of the others nothing is committed but with it.
+    v.kill(leader);
+    assert_eq!(v.put("shop/a", b"value"), 2);
     v.verifies();
 }
 
