@@ -33,6 +33,7 @@ pub mod strict;
 pub mod tasks;
 pub mod token;
 
+mod kem;
 mod seeded;
 
 pub use seeded::Seeded;
