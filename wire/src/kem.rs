@@ -1,5 +1,5 @@
 //! DHKEM(X25519, HKDF-SHA256) of RFC 9180 (section 4.1) with the X25519 of aws-lc, for the `hpke` crate, whose key schedule
-//! and cipher stay as they are (docs/decisions/0111).
+//! and cipher stay as they are (docs/decisions/0112).
 //!
 //! Byte for byte what the crate's own KEM makes; that one is beside it in the tests alone. A private key of the library's is
 //! made for one operation and ends with it: it lies on the heap, unlocked, and aws-lc overwrites what it frees. It must never
