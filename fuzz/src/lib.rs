@@ -16,7 +16,7 @@ mod stored;
 pub use backups::backup;
 pub use files::files;
 pub use given::{config, image, layer, pkcs11};
-pub use sent::{CSR, assign, boxes, csr, note, peer, record, statement, strict, token, trust};
+pub use sent::{CSR, assign, boxes, csr, note, peer, record, signed_file, statement, strict, token, trust};
 pub use shown::chain;
 pub use stored::{anchor, command, ident, identity, memory, records, slots, state, unlock_chain};
 

@@ -10,7 +10,7 @@ use holdfast_wire::keys::{Ed25519Key, StatementSigner};
 use holdfast_wire::record::{self, Place, RecordKey};
 use holdfast_wire::share::KeyShare;
 use holdfast_wire::token::{JoinToken, parse_recovery, parse_unlock, print_key};
-use holdfast_wire::{boxes, note, padding, statement, strict as strictly, v1};
+use holdfast_wire::{boxes, note, padding, signed, statement, strict as strictly, v1};
 use prost::Message;
 use std::sync::LazyLock;
 
@@ -32,6 +32,21 @@ pub fn statement(data: &[u8]) {
     let Ok(st) = statement::sign_payload::<v1::Grant>(data.to_vec(), &[&key]) else { return };
     if let Ok(v) = statement::verify::<v1::Grant>(&st, &[key.public()], 1) {
         assert_eq!(v.doc.encode_to_vec(), data);
+    }
+}
+
+/// A statement in a file that somebody sent: what is read is all that is in it, and nothing makes a signature of ours.
+pub fn signed_file(data: &[u8]) {
+    const HONEST: &[u8] = include_bytes!("../seeds/signed_file/voucher");
+    for bytes in [data.to_vec(), damaged(HONEST, data)] {
+        let Ok((file, read)) = signed::decode(&bytes) else { continue };
+        assert_eq!(signed::encode(&file), bytes);
+        let st = file.statement.unwrap_or_default();
+        assert_eq!(signed::Signed::read(&st), Ok(read));
+        // The honest one is signed by this key: with other words it is not.
+        let believed = statement::verify::<v1::Voucher>(&st, &[signer().public()], 1);
+        let honest = signed::decode(HONEST).ok().and_then(|(f, _)| f.statement);
+        assert!(believed.is_err() || honest.is_some_and(|h| h.payload == st.payload));
     }
 }
 

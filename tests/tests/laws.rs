@@ -131,7 +131,7 @@ macro_rules! laws {
 }
 laws! {
     anchor assign backup boxes chain command config csr files ident identity image layer memory note peer pkcs11 record records
-    slots state statement strict token trust unlock_chain
+    signed_file slots state statement strict token trust unlock_chain
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! never go back and never skip; tested by `k5_a_charter_needs_the_old_and_the_new_admins_and_no_gap`.
 
 use crate::statement::{self, News, StatementError, Verified};
+use crate::token::TokenRole;
+use crate::v1::command::Action;
 use crate::v1::{Bundle, Charter, Operator, PublicKey, Publisher, Reset, Spec, Statement};
 use holdfast_types::{ClusterId, TrustDomain};
 
@@ -18,6 +20,8 @@ pub const PUT_CHARTER: &str = "putCharter";
 pub const DEPLOY: &str = "deploy";
 /// The entry whose threshold a token needs that admits anything but a node; a node's needs that of the act, `mintToken`.
 pub const MINT_ORCH: &str = "mintToken(orch)";
+/// The entry whose threshold a mandate needs, and taking one back.
+pub const PUT_MANDATE: &str = "putMandate";
 /// Deployers needed for a sensitive service, whatever the charter says of others.
 const SENSITIVE: usize = 2;
 /// Bytes of the founding nonce: no two clusters have one name.
@@ -185,6 +189,34 @@ impl CharterChain {
 pub fn threshold(c: &Charter, action: &str) -> usize {
     let admins = || c.operators.iter().filter(|o| has_role(o, ADMIN)).count();
     c.thresholds.iter().find(|t| t.action == action).map_or_else(admins, |t| t.k as usize)
+}
+
+/// The charter's entry whose threshold a command needs. The vault counts by this and so does whoever collects signatures.
+pub fn entry(action: &Action) -> &'static str {
+    match action {
+        Action::PutSecret(_) => "putSecret",
+        Action::DeleteSecret(_) => "deleteSecret",
+        Action::MintToken(t) if TokenRole::parse(&t.role) != Some(TokenRole::Node) => MINT_ORCH,
+        Action::MintToken(_) | Action::RevokeToken(_) => "mintToken",
+        Action::ApproveIdentity(_) => "approveNode",
+        Action::RemoveNode(_) => "removeNode",
+        Action::SetDrain(_) | Action::SetPlace(_) => "setZone",
+        Action::QuarantineNode(_) => "quarantineNode",
+        // Whoever was quarantined goes on only with as many as end a lockdown.
+        Action::Release(_) | Action::ReleaseIdentity(_) => "release",
+        // Taking a grant back is a brake on one task.
+        Action::Lockdown(_) | Action::RevokeGrant(_) => "lockdown",
+        Action::RemoveService(_) => "retire",
+        Action::ApprovePlacement(_) => "approvePlacement",
+        Action::RevokeMandate(_) => PUT_MANDATE,
+        Action::AdmitVoter(_) => "admitVoter",
+        Action::EvictVoter(_) => "evictVoter",
+        Action::UnlockPrepare(_) | Action::UnlockFinalize(_) | Action::AutolockOff(_) | Action::RotateDiskKeys(_) => {
+            "rotateUnlock"
+        }
+        Action::RotateKeyring(_) => "rotateKeyring",
+        Action::RotateRoot(_) | Action::AbortRoot(_) | Action::InstallIssuer(_) => "rotateRoot",
+    }
 }
 
 /// Believes a Reset: signed by as many Admins as a new charter needs. Cluster, era and charter version are the caller's.

@@ -2,6 +2,10 @@
 
 use crate::statement::Document;
 use crate::v1;
+use std::time::Duration;
+
+/// Longest life of a command: as long as signatures may be collected, and as long as the vault remembers what it carried out.
+pub const COMMAND_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 macro_rules! documents {
     ($($msg:ident = $kind:literal, $max:expr;)*) => {

@@ -5,6 +5,7 @@
 //! * [`record`]: encryption at rest, one key per encryption, key-committing, full context in the AAD;
 //! * [`token`]: join tokens and printable keys, greppable and checksummed;
 //! * [`share`]: shares of a printable key that was split;
+//! * [`signed`]: a statement in a file, on its way from signer to signer;
 //! * [`charter`]: who may sign what, and how many of them; one rule for vault, node and tool;
 //! * [`merkle`] and [`note`]: the transparency log's hashing (RFC 9162) and checkpoints (C2SP).
 //!
@@ -27,6 +28,7 @@ pub mod note;
 pub mod padding;
 pub mod record;
 pub mod share;
+pub mod signed;
 pub mod specs;
 pub mod statement;
 pub mod strict;

@@ -3,6 +3,7 @@
 
 use crate::samples;
 use data_encoding::HEXLOWER;
+use holdfast_wire::signed;
 use holdfast_wire::token::print_key;
 use prost::Message as _;
 use std::path::Path;
@@ -24,6 +25,10 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn a_statement_has_its_golden_bytes() {
     check("statement.hex", &hex(&samples::statement().encode_to_vec()));
+}
+#[test]
+fn a_statement_in_a_file_has_its_golden_bytes() {
+    check("signed-file.hex", &hex(&signed::encode(&samples::signed_file())));
 }
 #[test]
 fn a_box_in_base_mode_has_its_golden_bytes() {

@@ -13,5 +13,6 @@ mod notes;
 mod records;
 mod samples;
 mod signatures;
+mod signed;
 mod statements;
 mod tokens;

@@ -31,6 +31,9 @@ pub fn voucher() -> v1::Voucher {
 pub fn statement() -> v1::Statement {
     statement::sign(&voucher(), &[&signer(1), &signer(2)]).unwrap()
 }
+pub fn signed_file() -> v1::SignedFile {
+    v1::SignedFile { cluster_id: CLUSTER.0.to_vec(), statement: Some(statement()), r#box: base_box() }
+}
 
 pub fn recipient() -> (PrivateKey, [u8; 32]) {
     boxes::derive_keypair(&[3; 32])

@@ -8,17 +8,15 @@ use crate::state::{Accepted, AcceptedRow, IdentityState, MandateRow, Placement, 
 use holdfast_types::{
     CommandId, Digest, GrantId, MandateId, Millis, NodeId, OrchId, Role, ServiceRef, TokenId, Zone, sha256,
 };
+use holdfast_wire::documents::COMMAND_LIFE;
 use holdfast_wire::specs::template;
 use holdfast_wire::statement::{Document, MAX_SIGS, peek};
 use holdfast_wire::{specs, v1};
 use prost::Message as _;
-use std::time::Duration;
 use v1::command::Action;
 
 /// Specs of one service that may be granted at a time.
 const ACTIVE_VERSIONS: usize = 2;
-/// How long an accepted statement is answered again as it was: as long as a command can live.
-const ACCEPTED_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// Vouchers kept for one digest in one repository.
 const MAX_VOUCHERS: usize = 8;
 /// Vouchers of one publisher kept for one digest, in all repositories.
@@ -48,8 +46,10 @@ impl Step<'_> {
             v1::Charter::TYPE => self.put_charter(&by, peek(&st)?, &s.statement, s.sealed.as_deref())?,
             other => return Err(Refusal::invalid(format!("statements of type {other} are not submitted here"))),
         }
+        // It is answered again as it was for as long as a command can live: none is forgotten before it ends
+        // (`a_command_that_lives_for_a_day_is_carried_out_once_in_all_of_it`).
         let answer = Accepted { leaf: self.frontier.size().saturating_sub(1), rev: self.state.rev };
-        self.state.accepted.insert(sha, AcceptedRow { answer, until: self.at.plus(ACCEPTED_KEPT) });
+        self.state.accepted.insert(sha, AcceptedRow { answer, until: self.at.plus(COMMAND_LIFE) });
         Ok(())
     }
 

@@ -5,12 +5,12 @@
 
 use crate::refusal::Refusal;
 use holdfast_types::Millis;
+use holdfast_wire::documents::COMMAND_LIFE;
 use holdfast_wire::token::TokenRole;
 use holdfast_wire::v1;
 
 const HOUR_MS: i64 = 3_600_000;
-/// Longest life of a command and of a token: 24 h; of a mandate: 90 days. A spec's bounds are `holdfast_wire::specs`'s.
-const MAX_COMMAND_MS: i64 = 24 * HOUR_MS;
+/// Longest life of a token: 24 h; of a mandate: 90 days. A spec's bounds are `holdfast_wire::specs`'s.
 const MAX_TOKEN_MS: i64 = 24 * HOUR_MS;
 const MAX_MANDATE_MS: i64 = 90 * 24 * HOUR_MS;
 /// Most joins by one token.
@@ -28,7 +28,7 @@ fn within(end: i64, now: Millis, most: i64) -> bool {
 
 /// A command's life.
 pub(super) fn command(c: &v1::Command, now: Millis) -> Result<(), Refusal> {
-    let timely = within(c.expires_at_ms, now, MAX_COMMAND_MS);
+    let timely = c.expires_at_ms > now.0 && c.expires_at_ms <= now.plus(COMMAND_LIFE).0;
     let why = "this command has expired or lives longer than 24 h; sign it again";
     if timely { Ok(()) } else { Err(Refusal::changed(why)) }
 }

@@ -15,7 +15,6 @@ use holdfast_wire::boxes;
 use holdfast_wire::images::repository_of;
 use holdfast_wire::keys::key_id;
 use holdfast_wire::statement::{Document, peek};
-use holdfast_wire::token::TokenRole;
 use holdfast_wire::{charter, specs, v1};
 use prost::Message as _;
 use v1::command::Action;
@@ -73,7 +72,8 @@ pub fn submit(
             let c: v1::Command = peek(st)?;
             leader.check_command(&c)?;
             let action = c.action.as_ref().ok_or_else(|| invalid("the command says nothing"))?;
-            let behind = leader.permitted::<v1::Command>(st, &leader.wish(action)?)?;
+            let wish = Wish { threshold: charter::entry(action), ..leader.wish(action)? };
+            let behind = leader.permitted::<v1::Command>(st, &wish)?;
             (st.clone(), behind, leader.take_in(&c, action, sealed_box, entropy)?)
         }
         other => return Err(invalid(format!("statements of type {other} are not submitted here"))),
@@ -285,19 +285,14 @@ impl Leader<'_> {
             Action::DeleteSecret(d) => Ok(Wish::new(A::DeleteSecret, self.secret_target(&d.namespace, &d.name)?)),
             Action::MintToken(t) => {
                 bounds::token(t, self.now)?;
-                let wish = Wish::new(A::MintToken, Target::Cluster);
-                let node = TokenRole::parse(&t.role) == Some(TokenRole::Node);
-                Ok(if node { wish } else { Wish { threshold: charter::MINT_ORCH, ..wish } })
+                cluster(A::MintToken)
             }
             Action::RevokeToken(_) => cluster(A::MintToken),
             Action::ApproveIdentity(a) => Ok(Wish::new(A::ApproveNode, self.node_target(&a.id)?)),
             Action::RemoveNode(r) => Ok(Wish::new(A::RemoveNode, self.node_target(&r.id)?)),
             Action::SetDrain(d) => Ok(Wish::new(A::SetZone, self.node_target(&d.id)?)),
             Action::SetPlace(p) => Ok(Wish::new(A::SetZone, self.node_target(&p.id)?)),
-            Action::ReleaseIdentity(r) => {
-                let wish = Wish::new(A::ApproveNode, self.node_target(&r.id)?);
-                Ok(Wish { threshold: A::Release.name(), ..wish })
-            }
+            Action::ReleaseIdentity(r) => Ok(Wish::new(A::ApproveNode, self.node_target(&r.id)?)),
             Action::QuarantineNode(q) => Ok(Wish::new(A::QuarantineNode, self.node_target(&q.id)?)),
             Action::RemoveService(r) => {
                 let (name, target) = self.service_target(&r.namespace, &r.service)?;

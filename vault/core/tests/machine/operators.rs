@@ -313,3 +313,24 @@ fn vouchers_for_other_repositories_take_no_room_from_the_one_that_counts() {
     w.pass(1);
     vouch(&mut w, "ci", "r.example/shop/mirror0").unwrap_err();
 }
+
+#[test]
+fn a_command_that_lives_for_a_day_is_carried_out_once_in_all_of_it() {
+    let mut w = World::new();
+    let day = i64::try_from(holdfast_wire::documents::COMMAND_LIFE.as_millis()).unwrap();
+    let lock = w.command(Action::Lockdown(v1::Lockdown { reason: "a".into() }));
+    let lock = v1::Command { expires_at_ms: w.now.0 + day, ..lock };
+    let other = v1::Command { action: Some(Action::Lockdown(v1::Lockdown { reason: "b".into() })), ..lock.clone() };
+    let (first, second) = (w.sign(&lock, &["oz"]), w.sign(&other, &["ada"]));
+    w.submit(&first, &[]).unwrap();
+    w.act(&["ada", "ben"], Action::Release(v1::Release::default())).unwrap();
+    // To its last moment, whoever kept the file and hands it in again changes nothing.
+    w.pass(day - 1);
+    w.propose(holdfast_vault_core::Command::Tick).result.unwrap();
+    w.repeat(&lock, &["oz"]);
+    assert_eq!(code(w.submit(&second, &[])), Code::Changed);
+    w.pass(1);
+    w.propose(holdfast_vault_core::Command::Tick).result.unwrap();
+    assert_eq!(w.state.accepted(&first.payload), None);
+    assert_eq!(code(w.submit(&first, &[])), Code::Changed, "it is over when it is forgotten");
+}
