@@ -10,12 +10,14 @@ mod hsm;
 mod keys;
 mod recovery;
 mod roots;
+mod statements;
 mod verbs;
 
 pub use hsm::*;
 pub use keys::*;
 pub use recovery::*;
 pub use roots::*;
+pub use statements::*;
 pub use verbs::*;
 
 /// The operator's tool of Holdfast
@@ -105,6 +107,15 @@ pub enum Verb {
     /// List grants and verify that they are in the log
     #[command(subcommand)]
     Grant(Grant),
+    /// Show what a statement in a file asks for, who has signed it and who is missing
+    Inspect {
+        /// File that a verb wrote with --out
+        file: PathBuf,
+    },
+    /// Add a signature to a statement in a file, after showing it; asks first, and needs no network
+    Sign(Sign),
+    /// Hand in a statement that has all its signatures
+    Submit(Submit),
     /// Show what a PKCS#11 token can do for a vault
     #[command(subcommand)]
     Hsm(HsmVerb),

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use v1::command::Action;
 
-/// How long a signed command may be submitted.
+/// How long a command may be submitted that is submitted at once; one that is written to a file lives longer.
 const COMMAND_LIFE: Duration = Duration::from_secs(600);
 /// Largest answer: a list of everything there is, or the trust chains.
 const MAX_ANSWER: usize = 64 << 20;
@@ -165,15 +165,19 @@ impl Cluster {
         action: Action,
         sealed: Vec<u8>,
     ) -> Result<v1::SubmitReply, Failure> {
-        let command = v1::Command {
+        let command = self.to_command(new, action, COMMAND_LIFE);
+        self.submit(self.operator.sign(&command)?, sealed).await
+    }
+    /// A command that may be submitted for `life`.
+    pub fn to_command(&self, new: NewCommand, action: Action, life: Duration) -> v1::Command {
+        v1::Command {
             cluster_id: self.ctx.cluster.0.to_vec(),
             era: self.era(),
             command_id: new.id.to_vec(),
-            expires_at_ms: clock::now().plus(COMMAND_LIFE).0,
+            expires_at_ms: clock::now().plus(life).0,
             expect_rev: 0,
             action: Some(action),
-        };
-        self.submit(self.operator.sign(&command)?, sealed).await
+        }
     }
     /// Seals `value` to the vault's intake key for the command `new` about `subject`: the box and its digest.
     pub fn seal(&self, new: NewCommand, subject: &str, rev: u64, value: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Failure> {

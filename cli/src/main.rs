@@ -5,6 +5,7 @@
 
 mod app;
 mod args;
+mod carried;
 mod charter;
 mod client;
 mod clock;
@@ -24,6 +25,7 @@ mod output;
 mod pems;
 mod resolve;
 mod shares;
+mod signing;
 mod slots;
 mod socket;
 mod spec;

@@ -1,5 +1,6 @@
 //! The options of the verbs about voters and their keys.
 
+use super::SignTo;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -82,6 +83,9 @@ pub enum VoterVerb {
         /// SHA-256 of its public key, hex
         #[arg(long, value_name = "FINGERPRINT")]
         key: String,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// Cut a voter off for ever; asks first
     Evict {
@@ -93,9 +97,16 @@ pub enum VoterVerb {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// Have every voter replace the key of its disk
-    RotateDiskKeys,
+    RotateDiskKeys {
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
+    },
 }
 
 /// `autolock …`
@@ -114,7 +125,11 @@ pub enum AutolockVerb {
         voters: Sockets,
     },
     /// Let voters open by themselves; their keys lie beside their disks from then on
-    Off,
+    Off {
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
+    },
 }
 
 /// `unlock-key …`
@@ -175,6 +190,9 @@ pub enum RecoveryKeyVerb {
         /// Where it is proven.
         #[command(flatten)]
         voters: Sockets,
+        /// What becomes of the charter.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// Show the key in force, and which voters open with it
     Status,
@@ -188,6 +206,9 @@ pub enum KeyringVerb {
         /// Return as soon as it is ordered
         #[arg(long)]
         detach: bool,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// Show the term in force, and what is left under older ones
     Status,

@@ -1,5 +1,6 @@
 //! The options of the verbs about roots.
 
+use super::SignTo;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -18,6 +19,9 @@ pub enum RootVerb {
         /// Return as soon as it is ordered
         #[arg(long)]
         detach: bool,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// Sign for a new root in the place of roots that cannot, as an Admin
     Approve {
@@ -52,6 +56,9 @@ pub enum RootVerb {
         /// Return as soon as it is accepted
         #[arg(long)]
         detach: bool,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
 }
 
@@ -79,6 +86,9 @@ pub struct RotateRoot {
     /// Return as soon as it is ordered
     #[arg(long)]
     pub detach: bool,
+    /// What becomes of it.
+    #[command(flatten)]
+    pub to: SignTo,
 }
 
 /// Options of `root sign`.

@@ -1,6 +1,6 @@
 //! The options of each verb.
 
-use super::duration;
+use super::{SignTo, duration};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,6 +54,9 @@ pub enum Token {
         /// Joiners wait for `node approve` (always so for orchestrators)
         #[arg(long)]
         approval: bool,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// List tokens
     Ls,
@@ -61,6 +64,9 @@ pub enum Token {
     Revoke {
         /// The token's id, as `token ls` prints it
         id: String,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
 }
 
@@ -97,6 +103,9 @@ pub enum SecretVerb {
         /// Only nodes with an attested machine may get it; not available yet
         #[arg(long)]
         attested_only: bool,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// List secrets, without values
     Ls {
@@ -111,6 +120,9 @@ pub enum SecretVerb {
         /// The namespace
         #[arg(long, default_value = "default")]
         namespace: String,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
 }
 
@@ -131,16 +143,25 @@ pub enum Node {
         /// SHA-256 of its public key, hex
         #[arg(long, value_name = "FINGERPRINT")]
         key: String,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// Move its tasks away and start none
     Drain {
         /// Its id
         id: String,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// End draining
     Activate {
         /// Its id
         id: String,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// Stop trusting it until it is released; what is sensitive on it ends
     Quarantine {
@@ -149,6 +170,9 @@ pub enum Node {
         /// Why, for the log
         #[arg(long)]
         reason: Option<String>,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// Let a quarantined one go on, with the new key that its console shows
     Release {
@@ -157,11 +181,17 @@ pub enum Node {
         /// SHA-256 of its next public key, hex
         #[arg(long, value_name = "FINGERPRINT")]
         key: String,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// Stop its workloads, cut it off for ever, and print which secrets it had been given
     Rm {
         /// Its id
         id: String,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
 }
 
@@ -191,6 +221,9 @@ pub enum MandateVerb {
         /// Most new pairs of secret and node an hour
         #[arg(long, default_value_t = 30)]
         novelty_per_hour: u32,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// List mandates
     Ls,
@@ -198,6 +231,9 @@ pub enum MandateVerb {
     Revoke {
         /// Its id
         id: String,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
 }
 
@@ -236,6 +272,9 @@ pub enum Service {
         /// Return as soon as it is accepted
         #[arg(long)]
         detach: bool,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// List services
     Ls {
@@ -266,9 +305,19 @@ pub enum Service {
         /// Return as soon as it is accepted
         #[arg(long)]
         detach: bool,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
     /// Stop a service and forget it
-    Rm(ServiceName),
+    Rm {
+        /// The service.
+        #[command(flatten)]
+        service: ServiceName,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
+    },
     /// Print what its tasks wrote
     Logs {
         /// The service.

@@ -6,6 +6,7 @@ use crate::args::AutolockVerb;
 use crate::client::Cluster;
 use crate::errors::{Code, Failure};
 use crate::keyout::must_be_handed_over;
+use crate::signing;
 use holdfast_wire::v1;
 use serde_json::json;
 use v1::command::Action;
@@ -27,9 +28,11 @@ pub async fn run(app: &App, verb: AutolockVerb) -> Result<(), Failure> {
             let plan = Plan { old: None, compromised: false, scheme, key_out: new.key_out, sockets: voters.sockets };
             rotate(app, &c, &view, plan).await
         }
-        AutolockVerb::Off => {
+        AutolockVerb::Off { to } => {
             let c = Cluster::connect(app).await?;
-            c.command(Action::AutolockOff(v1::AutolockOff {})).await?;
+            if signing::command(app, &c, &to, Action::AutolockOff(v1::AutolockOff {})).await?.is_none() {
+                return Ok(());
+            }
             let line = "autolock is off: voters open by themselves, by keys that lie beside their disks";
             app.out.done(&json!({"autolock": false}), line)
         }

@@ -1,11 +1,12 @@
 //! `keyring`: the key that everything in the vault is encrypted under, and its renewal.
 
 use crate::app::App;
-use crate::args::KeyringVerb;
+use crate::args::{KeyringVerb, SignTo};
 use crate::client::Cluster;
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::output::{age, time};
+use crate::signing;
 use holdfast_wire::v1;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub async fn run(app: &App, verb: KeyringVerb) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
     match verb {
         KeyringVerb::Status => show(app, &view(&c).await?),
-        KeyringVerb::Rotate { detach } => rotate(app, &c, detach).await,
+        KeyringVerb::Rotate { detach, to } => rotate(app, &c, detach, &to).await,
     }
 }
 
@@ -61,9 +62,11 @@ fn is_done(v: &v1::KeyringView, before: u32) -> bool {
     v.term > before && v.left == 0
 }
 
-async fn rotate(app: &App, c: &Cluster, detach: bool) -> Result<(), Failure> {
+async fn rotate(app: &App, c: &Cluster, detach: bool, to: &SignTo) -> Result<(), Failure> {
     let before = view(c).await?.term;
-    c.command(Action::RotateKeyring(v1::RotateKeyring {})).await?;
+    if signing::command(app, c, to, Action::RotateKeyring(v1::RotateKeyring {})).await?.is_none() {
+        return Ok(());
+    }
     if detach {
         let line = "a new term is ordered: see `holdfast keyring status`";
         return app.out.done(&json!({"ordered": true, "before": before}), line);

@@ -2,11 +2,12 @@
 
 use super::names;
 use crate::app::App;
-use crate::args::MandateVerb;
+use crate::args::{MandateVerb, SignTo};
 use crate::client::Cluster;
 use crate::clock;
 use crate::errors::Failure;
 use crate::output::{age, time, words};
+use crate::signing;
 use data_encoding::HEXLOWER;
 use holdfast_types::{MandateId, Millis, Namespace, OrchId};
 use holdfast_wire::v1;
@@ -20,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(90 * 86_400);
 /// Runs the verb.
 pub async fn run(app: &App, verb: MandateVerb) -> Result<(), Failure> {
     match verb {
-        MandateVerb::Put { orchestrators, namespaces, zones, ttl, id, grants_per_minute, novelty_per_hour } => {
+        MandateVerb::Put { orchestrators, namespaces, zones, ttl, id, grants_per_minute, novelty_per_hour, to } => {
             let wish = v1::Mandate {
                 mandate_id: mandate_id(id)?,
                 orchestrators,
@@ -31,10 +32,10 @@ pub async fn run(app: &App, verb: MandateVerb) -> Result<(), Failure> {
                 novelty_per_hour,
                 ..v1::Mandate::default()
             };
-            put(app, wish).await
+            put(app, wish, &to).await
         }
         MandateVerb::Ls => ls(app).await,
-        MandateVerb::Revoke { id } => revoke(app, &id).await,
+        MandateVerb::Revoke { id, to } => revoke(app, &id, &to).await,
     }
 }
 
@@ -45,7 +46,7 @@ fn mandate_id(given: Option<String>) -> Result<String, Failure> {
     }
 }
 
-async fn put(app: &App, wish: v1::Mandate) -> Result<(), Failure> {
+async fn put(app: &App, wish: v1::Mandate, to: &SignTo) -> Result<(), Failure> {
     wish.orchestrators.iter().try_for_each(|o| OrchId::parse(o).map(|_| ())).map_err(names::wrong)?;
     wish.namespaces
         .iter()
@@ -54,7 +55,9 @@ async fn put(app: &App, wish: v1::Mandate) -> Result<(), Failure> {
         .map_err(names::wrong)?;
     let c = Cluster::connect(app).await?;
     let mandate = v1::Mandate { cluster_id: c.ctx.cluster.0.to_vec(), era: c.era(), ..wish };
-    c.sign_and_submit(&mandate).await?;
+    if signing::document(app, &c, to, &mandate).await?.is_none() {
+        return Ok(());
+    }
     app.out.done(&document(&mandate, false), &said(&mandate, clock::now()))
 }
 
@@ -90,10 +93,13 @@ async fn ls(app: &App) -> Result<(), Failure> {
     )
 }
 
-async fn revoke(app: &App, id: &str) -> Result<(), Failure> {
+async fn revoke(app: &App, id: &str, to: &SignTo) -> Result<(), Failure> {
     MandateId::parse(id).map_err(names::wrong)?;
     let c = Cluster::connect(app).await?;
-    c.command(Action::RevokeMandate(v1::RevokeMandate { mandate_id: id.to_owned() })).await?;
+    let revoke = Action::RevokeMandate(v1::RevokeMandate { mandate_id: id.to_owned() });
+    if signing::command(app, &c, to, revoke).await?.is_none() {
+        return Ok(());
+    }
     app.out.done(&json!({"id": id, "revoked": true}), &format!("mandate {id} is revoked"))
 }
 

@@ -21,6 +21,7 @@ mod scan;
 mod seal;
 mod secret;
 mod service;
+mod statement;
 mod status;
 mod survivor;
 mod token;
@@ -54,6 +55,9 @@ pub async fn run(cli: Cli, app: &App) -> Result<(), Failure> {
         Verb::Service(v) => service::run(app, v).await,
         Verb::Log(v) => log::run(app, v).await,
         Verb::Grant(v) => grant::run(app, v).await,
+        Verb::Inspect { file } => statement::inspect(app, &file),
+        Verb::Sign(a) => statement::sign(app, &a),
+        Verb::Submit(a) => statement::submit(app, &a.files).await,
         Verb::Hsm(v) => hsm::run(app, v).await,
         Verb::Scan { paths } => scan::run(&app.out, &paths),
         Verb::Dev(a) => dev::run(app, a).await,

@@ -2,11 +2,12 @@
 
 use super::{log, names};
 use crate::app::App;
-use crate::args::Node;
+use crate::args::{Node, SignTo};
 use crate::client::Cluster;
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::output::{age, time, words};
+use crate::signing;
 use data_encoding::HEXLOWER;
 use holdfast_types::Digest;
 use holdfast_wire::v1;
@@ -23,12 +24,12 @@ pub async fn run(app: &App, verb: Node) -> Result<(), Failure> {
     match verb {
         Node::Ls => ls(app, &c).await,
         Node::Inspect { id } => inspect(app, &c, &id).await,
-        Node::Approve { id, key } => approve(app, &c, &id, &key).await,
-        Node::Drain { id } => drain(app, &c, &id, true).await,
-        Node::Activate { id } => drain(app, &c, &id, false).await,
-        Node::Quarantine { id, reason } => quarantine(app, &c, &id, reason).await,
-        Node::Release { id, key } => release(app, &c, &id, &key).await,
-        Node::Rm { id } => rm(app, &c, &id).await,
+        Node::Approve { id, key, to } => approve(app, &c, &id, &key, &to).await,
+        Node::Drain { id, to } => drain(app, &c, &id, true, &to).await,
+        Node::Activate { id, to } => drain(app, &c, &id, false, &to).await,
+        Node::Quarantine { id, reason, to } => quarantine(app, &c, &id, reason, &to).await,
+        Node::Release { id, key, to } => release(app, &c, &id, &key, &to).await,
+        Node::Rm { id, to } => rm(app, &c, &id, &to).await,
     }
 }
 
@@ -110,10 +111,13 @@ async fn inspect(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
     })
 }
 
-async fn approve(app: &App, c: &Cluster, id: &str, key: &str) -> Result<(), Failure> {
+async fn approve(app: &App, c: &Cluster, id: &str, key: &str, to: &SignTo) -> Result<(), Failure> {
     let key = named_key(key)?;
     let n = find(c, id).await?;
-    c.command(Action::ApproveIdentity(v1::ApproveIdentity { id: n.id.clone(), spki_sha256: key.to_vec() })).await?;
+    let approve = Action::ApproveIdentity(v1::ApproveIdentity { id: n.id.clone(), spki_sha256: key.to_vec() });
+    if signing::command(app, c, to, approve).await?.is_none() {
+        return Ok(());
+    }
     app.out.done(&json!({"id": n.id, "approved": true}), &format!("{} is approved", n.id))
 }
 
@@ -122,36 +126,48 @@ fn named_key(key: &str) -> Result<Digest, Failure> {
     fingerprint(key).ok_or_else(unread)
 }
 
-async fn quarantine(app: &App, c: &Cluster, id: &str, reason: Option<String>) -> Result<(), Failure> {
+async fn quarantine(app: &App, c: &Cluster, id: &str, reason: Option<String>, to: &SignTo) -> Result<(), Failure> {
     let (n, reason) = (find(c, id).await?, reason.unwrap_or_default());
-    c.command(Action::QuarantineNode(v1::QuarantineNode { id: n.id.clone(), reason })).await?;
+    let quarantine = Action::QuarantineNode(v1::QuarantineNode { id: n.id.clone(), reason });
+    if signing::command(app, c, to, quarantine).await?.is_none() {
+        return Ok(());
+    }
     app.out.done(&json!({"id": n.id, "state": "quarantined"}), &format!("{} is quarantined", n.id))
 }
 
-async fn release(app: &App, c: &Cluster, id: &str, key: &str) -> Result<(), Failure> {
+async fn release(app: &App, c: &Cluster, id: &str, key: &str, to: &SignTo) -> Result<(), Failure> {
     let key = named_key(key)?;
     let n = find(c, id).await?;
-    c.command(Action::ReleaseIdentity(v1::ReleaseIdentity { id: n.id.clone(), spki_sha256: key.to_vec() })).await?;
+    let release = Action::ReleaseIdentity(v1::ReleaseIdentity { id: n.id.clone(), spki_sha256: key.to_vec() });
+    if signing::command(app, c, to, release).await?.is_none() {
+        return Ok(());
+    }
     app.out.done(&json!({"id": n.id, "released": true}), &format!("{} goes on once it renews with this key", n.id))
 }
 
-async fn drain(app: &App, c: &Cluster, id: &str, drain: bool) -> Result<(), Failure> {
+async fn drain(app: &App, c: &Cluster, id: &str, drain: bool, to: &SignTo) -> Result<(), Failure> {
     let n = find(c, id).await?;
-    c.command(Action::SetDrain(v1::SetDrain { id: n.id.clone(), drain })).await?;
+    let order = Action::SetDrain(v1::SetDrain { id: n.id.clone(), drain });
+    if signing::command(app, c, to, order).await?.is_none() {
+        return Ok(());
+    }
     let state = if drain { "draining" } else { "ready" };
     app.out.done(&json!({"id": n.id, "state": state}), &format!("{} is {state}", n.id))
 }
 
 /// Removes it, and prints the secret versions that it was ever given: those are to be rotated if it was stolen. A node that
 /// is removed already gives its list again.
-async fn rm(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
+async fn rm(app: &App, c: &Cluster, id: &str, to: &SignTo) -> Result<(), Failure> {
     let n = find(c, id).await?;
     if n.id != id {
         let help = format!("a removal is for ever, so it takes the whole id: holdfast node rm {}", n.id);
         return Err(Failure::new(Code::Usage, format!("{id} is only the start of an id"), help));
     }
     if n.state != REMOVED {
-        c.command(Action::RemoveNode(v1::RemoveNode { id: n.id.clone() })).await?;
+        let remove = Action::RemoveNode(v1::RemoveNode { id: n.id.clone() });
+        if signing::command(app, c, to, remove).await?.is_none() {
+            return Ok(());
+        }
     }
     // The log may be long: what is done, and what is known at once, is said before it is read.
     app.out.note(&removed(&n.id, &lately(c, &n.id).await));

@@ -4,11 +4,13 @@
 use super::unlock_key::Proof;
 use super::voter;
 use crate::app::App;
-use crate::args::{KeyOutput, RecoveryKeyVerb};
+use crate::args::{KeyOutput, RecoveryKeyVerb, SignTo};
 use crate::client::Cluster;
-use crate::errors::{Code, Failure};
+use crate::errors::Failure;
+use crate::framed::must_be_new;
 use crate::keyout::{NewKey, must_be_handed_over};
 use crate::known::KnownKeys;
+use crate::signing;
 use crate::slots::SlotKind;
 use data_encoding::HEXLOWER;
 use holdfast_types::sha256;
@@ -26,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Runs the verb.
 pub async fn run(app: &App, verb: RecoveryKeyVerb) -> Result<(), Failure> {
     match verb {
-        RecoveryKeyVerb::Rotate { new, voters } => rotate(app, new, &voters.sockets).await,
+        RecoveryKeyVerb::Rotate { new, voters, to } => rotate(app, new, &voters.sockets, &to).await,
         RecoveryKeyVerb::Status => status(app).await,
     }
 }
@@ -48,24 +50,23 @@ fn next_charter(head: &v1::Charter, head_payload: &[u8], key: &NewKey) -> v1::Ch
     }
 }
 
-async fn rotate(app: &App, new: KeyOutput, sockets: &[PathBuf]) -> Result<(), Failure> {
+async fn rotate(app: &App, new: KeyOutput, sockets: &[PathBuf], to: &SignTo) -> Result<(), Failure> {
     let scheme = must_be_handed_over(app, &new)?;
     let c = Cluster::connect(app).await?;
     let head = c.trust.charter();
-    let needed = threshold(head, PUT_CHARTER);
-    if needed > 1 {
-        let what = format!("a new charter needs {needed} signatures, and collecting them is not available yet");
-        return Err(Failure::new(
-            Code::Threshold,
-            what,
-            "only a charter with one Admin's signature can be changed here",
-        ));
+    signing::one_is_enough(threshold(head, PUT_CHARTER), to, "a new charter")?;
+    if let Some(file) = &to.out {
+        must_be_new(file)?;
     }
     let payload = c.trust.chains().charter_chain.last().map(|st| st.payload.as_slice()).unwrap_or_default();
     let version = head.version.saturating_add(1);
     let key = NewKey::make(SlotKind::Recovery, version, &c.ctx.cluster, scheme)?;
     let files = key.hand_over(app, new.key_out.as_deref())?;
     KnownKeys::remember(&c.ctx.dir, key.known(&[]))?;
+    if to.out.is_some() {
+        // The voters follow by themselves once it is submitted; until then only the old key opens them.
+        return signing::document(app, &c, to, &next_charter(head, payload, &key)).await.map(|_| ());
+    }
     let follow = async {
         c.sign_and_submit(&next_charter(head, payload, &key)).await?;
         let missing = wait_for_voters(app, &c, version).await?;
@@ -157,6 +158,7 @@ async fn status(app: &App) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use crate::charter;
+    use crate::errors::Code;
     use crate::operator::Operator;
     use crate::shares::Scheme;
     use holdfast_types::ClusterId;

@@ -6,13 +6,14 @@ mod approve;
 mod offline;
 
 use crate::app::App;
-use crate::args::{ExportFormat, RootVerb, RotateRoot};
+use crate::args::{ExportFormat, RootVerb, RotateRoot, SignTo};
 use crate::client::{Cluster, NewCommand};
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::framed::must_be_new;
 use crate::output::{age, time};
 use crate::pems;
+use crate::signing;
 use data_encoding::HEXLOWER;
 use holdfast_pki::export;
 use holdfast_transport::files::{PUBLIC, replace_among_others};
@@ -45,14 +46,14 @@ pub async fn run(app: &App, verb: RootVerb) -> Result<(), Failure> {
         }
         RootVerb::Rotate(a) => rotate(app, a).await,
         RootVerb::Approve { root, detach } => approve::approve(app, &root, detach).await,
-        RootVerb::Abort { key_is_gone, detach } => abort(app, key_is_gone, detach).await,
+        RootVerb::Abort { key_is_gone, detach, to } => abort(app, key_is_gone, detach, &to).await,
         RootVerb::Export { format, out } => {
             let c = Cluster::connect(app).await?;
             give(app, out.as_deref(), &exported(c.trust.bundle(), format), Existing::Replaced)
         }
         RootVerb::Csr { out } => offline::csr(app, out.as_deref()).await,
         RootVerb::Sign(a) => offline::sign(app, &a),
-        RootVerb::Install { signed, detach } => offline::install(app, &signed, detach).await,
+        RootVerb::Install { signed, detach, to } => offline::install(app, &signed, detach, &to).await,
     }
 }
 
@@ -210,7 +211,9 @@ async fn rotate(app: &App, a: RotateRoot) -> Result<(), Failure> {
     };
     let order = order(&a, cert, box_sha256, signer(&before).map(|r| r.key.as_str()))?;
     let kind = order.kind.clone();
-    c.command_with(new, Action::RotateRoot(order), sealed).await?;
+    if signing::command_with(app, &c, &a.to, new, Action::RotateRoot(order), sealed).await?.is_none() {
+        return Ok(());
+    }
     let before = signer(&before).map(|r| r.sha256.clone()).unwrap_or_default();
     if a.without_old_root {
         approve::ordered(app, &mut c).await?;
@@ -255,9 +258,11 @@ fn order(a: &RotateRoot, cert: Vec<u8>, box_sha256: Vec<u8>, now: Option<&str>) 
     Ok(v1::RotateRoot { kind: "given".to_owned(), cert, box_sha256, key: key.to_owned(), without_old })
 }
 
-async fn abort(app: &App, key_is_gone: bool, detach: bool) -> Result<(), Failure> {
+async fn abort(app: &App, key_is_gone: bool, detach: bool, to: &SignTo) -> Result<(), Failure> {
     let mut c = Cluster::connect(app).await?;
-    c.command(Action::AbortRoot(v1::AbortRoot { key_is_gone })).await?;
+    if signing::command(app, &c, to, Action::AbortRoot(v1::AbortRoot { key_is_gone })).await?.is_none() {
+        return Ok(());
+    }
     if key_is_gone {
         let text = "the key of the dropped root is waited for no more; whoever finds its token has that key";
         return app.out.done(&json!({"forgotten": true}), text);

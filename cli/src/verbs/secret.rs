@@ -2,12 +2,13 @@
 
 use super::names;
 use crate::app::App;
-use crate::args::SecretVerb;
+use crate::args::{SecretVerb, SignTo};
 use crate::client::{Cluster, NewCommand};
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::files;
 use crate::output::{age, time, words};
+use crate::signing;
 use holdfast_types::{SecretRef, ServiceRef};
 use holdfast_wire::{padding, v1};
 use serde_json::{Value, json};
@@ -26,13 +27,13 @@ pub async fn run(app: &App, verb: SecretVerb) -> Result<(), Failure> {
         SecretVerb::Put { attested_only: true, .. } => {
             Err(Failure::not_yet("keeping a secret to attested machines (--attested-only)"))
         }
-        SecretVerb::Put { name, namespace, file, readers, zones, attested_only: false } => {
+        SecretVerb::Put { name, namespace, file, readers, zones, attested_only: false, to } => {
             let name = names::secret(&name, &namespace)?;
             let rules = Rules { readers: readers_of(readers, &name)?, zones, attested_only: false };
-            put(app, &name, file.as_deref(), rules).await
+            put(app, &name, file.as_deref(), rules, &to).await
         }
         SecretVerb::Ls { namespace } => ls(app, namespace.as_deref()).await,
-        SecretVerb::Rm { name, namespace } => rm(app, &names::secret(&name, &namespace)?).await,
+        SecretVerb::Rm { name, namespace, to } => rm(app, &names::secret(&name, &namespace)?, &to).await,
     }
 }
 
@@ -52,7 +53,7 @@ fn readers_of(given: Vec<String>, secret: &SecretRef) -> Result<Vec<String>, Fai
     given.into_iter().map(full).collect::<Result<_, _>>().map_err(names::wrong)
 }
 
-async fn put(app: &App, name: &SecretRef, file: Option<&Path>, rules: Rules) -> Result<(), Failure> {
+async fn put(app: &App, name: &SecretRef, file: Option<&Path>, rules: Rules, to: &SignTo) -> Result<(), Failure> {
     let value = read_value(file)?;
     let c = Cluster::connect(app).await?;
     let last = find(&c, name).await?;
@@ -75,7 +76,9 @@ async fn put(app: &App, name: &SecretRef, file: Option<&Path>, rules: Rules) -> 
     });
     // Defaults are said aloud: what holds is what was signed.
     let (readers, zones) = (words(&command.readers), words(&command.zones));
-    c.command_with(new, Action::PutSecret(command), sealed).await?;
+    if signing::command_with(app, &c, to, new, Action::PutSecret(command), sealed).await?.is_none() {
+        return Ok(());
+    }
     app.out.done(&document, &format!("secret {name} is stored, version {version}; readers {readers}, zones {zones}"))
 }
 
@@ -137,11 +140,13 @@ async fn ls(app: &App, namespace: Option<&str>) -> Result<(), Failure> {
     app.out.list("secrets", secrets.iter().map(document).collect(), &head, secrets.iter().map(row).collect())
 }
 
-async fn rm(app: &App, name: &SecretRef) -> Result<(), Failure> {
+async fn rm(app: &App, name: &SecretRef, to: &SignTo) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
     let command =
         v1::DeleteSecret { namespace: name.namespace.as_str().to_owned(), name: name.name.as_str().to_owned() };
-    c.command(Action::DeleteSecret(command)).await?;
+    if signing::command(app, &c, to, Action::DeleteSecret(command)).await?.is_none() {
+        return Ok(());
+    }
     app.out.done(&json!({"secret": name.to_string(), "deleted": true}), &format!("secret {name} is deleted"))
 }
 

@@ -2,12 +2,13 @@
 
 use super::{grant, logs, names, rollout};
 use crate::app::App;
-use crate::args::{RegistryOptions, Service, ServiceName};
+use crate::args::{RegistryOptions, Service, ServiceName, SignTo};
 use crate::client::Cluster;
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::output::time;
 use crate::resolve;
+use crate::signing;
 use crate::spec::{self, ResolvedImage};
 use data_encoding::HEXLOWER;
 use holdfast_types::ServiceRef;
@@ -23,15 +24,15 @@ use v1::command::Action;
 /// Runs the verb.
 pub async fn run(app: &App, verb: Service) -> Result<(), Failure> {
     match verb {
-        Service::Deploy { file, registries, detach } => deploy(app, &file, &registries, detach).await,
+        Service::Deploy { file, registries, detach, to } => deploy(app, &file, &registries, detach, &to).await,
         Service::Ls { namespace } => ls(app, namespace.as_deref()).await,
         Service::Ps { service, all } => ps(app, &names::service(&service)?, all).await,
         Service::Inspect(s) => inspect(app, &names::service(&s)?).await,
-        Service::Scale { target, replicas, namespace, detach } => {
+        Service::Scale { target, replicas, namespace, detach, to } => {
             let (name, replicas) = scale_target(&target, replicas, namespace)?;
-            scale(app, &name, replicas, detach).await
+            scale(app, &name, replicas, detach, &to).await
         }
-        Service::Rm(s) => rm(app, &names::service(&s)?).await,
+        Service::Rm { service, to } => rm(app, &names::service(&service)?, &to).await,
         Service::Logs { service, task, follow, tail } => {
             logs::run(app, &names::service(&service)?, task, follow, tail.unwrap_or(0)).await
         }
@@ -53,7 +54,13 @@ fn scale_target(target: &str, replicas: Option<u32>, namespace: String) -> Resul
     Ok((names::service(&ServiceName { name: name.to_owned(), namespace })?, n))
 }
 
-async fn deploy(app: &App, file: &Path, registries: &RegistryOptions, detach: bool) -> Result<(), Failure> {
+async fn deploy(
+    app: &App,
+    file: &Path,
+    registries: &RegistryOptions,
+    detach: bool,
+    to: &SignTo,
+) -> Result<(), Failure> {
     let registries = resolve::registries(registries)?;
     let service = spec::read(file)?;
     for note in service.notes() {
@@ -64,7 +71,7 @@ async fn deploy(app: &App, file: &Path, registries: &RegistryOptions, detach: bo
     app.out.note(&format!("image {} is {}", service.image, image.digest.oci()));
     let c = Cluster::connect(app).await?;
     let name = service.name.clone();
-    one_signature_is_enough(c.trust.charter(), &name, service.is_sensitive())?;
+    one_is_enough(c.trust.charter(), &name, service.is_sensitive(), to)?;
     let last = view(&c, &name).await?;
     let version = last.as_ref().and_then(|s| s.versions.last()).map_or(0, |v| v.version) + 1;
     vouch(&c, &image).await?;
@@ -73,33 +80,32 @@ async fn deploy(app: &App, file: &Path, registries: &RegistryOptions, detach: bo
         .and_then(|s| s.versions.into_iter().next_back()?.spec)
         .and_then(|st| statement::peek::<v1::Spec>(&st).ok());
     let same = before.is_some_and(|b| template(&b) == template(&spec));
-    submit_and_follow(app, &c, &name, &spec, same, detach).await
+    submit_and_follow(app, &c, &name, &spec, Follow { same, detach }, to).await
 }
 
-/// A spec that needs more deployers than this tool can sign for is refused before anything of it is signed.
-fn one_signature_is_enough(charter: &v1::Charter, name: &ServiceRef, sensitive: bool) -> Result<(), Failure> {
-    let needed = deployers_needed(charter, sensitive);
-    if needed <= 1 {
-        return Ok(());
-    }
-    let what = format!("{name} needs the signatures of {needed} deployers, and collecting them is not available yet");
-    let help = match sensitive {
-        true => "deploy it without `sensitive = true`, and give it to few nodes by its zones and labels instead",
-        false => "a charter that asks for one deployer can be deployed under",
-    };
-    Err(Failure::new(Code::NotAvailableYet, what, help).with("needed", needed))
+/// A spec that needs more than one deployer is refused before anything of it is signed, unless it is to be signed by others too.
+fn one_is_enough(charter: &v1::Charter, name: &ServiceRef, sensitive: bool, to: &SignTo) -> Result<(), Failure> {
+    signing::one_is_enough(deployers_needed(charter, sensitive), to, &name.to_string())
 }
 
-/// `same`: tasks of the version before are not replaced, so they count.
+/// How a rollout is followed.
+#[derive(Clone, Copy)]
+struct Follow {
+    /// Tasks of the version before are not replaced, so they count.
+    same: bool,
+    /// It is not.
+    detach: bool,
+}
+
 async fn submit_and_follow(
     app: &App,
     c: &Cluster,
     name: &ServiceRef,
     spec: &v1::Spec,
-    same: bool,
-    detach: bool,
+    Follow { same, detach }: Follow,
+    to: &SignTo,
 ) -> Result<(), Failure> {
-    let accepted = c.sign_and_submit(spec).await?;
+    let Some(accepted) = signing::document(app, c, to, spec).await? else { return Ok(()) };
     app.out.note(&format!("{name} version {} is accepted", spec.version));
     if !detach {
         let rollout = rollout::Rollout {
@@ -161,21 +167,24 @@ fn verify_spec(c: &Cluster, st: &v1::Statement) -> Result<Verified<v1::Spec>, Fa
     }
 }
 
-async fn scale(app: &App, name: &ServiceRef, replicas: u32, detach: bool) -> Result<(), Failure> {
+async fn scale(app: &App, name: &ServiceRef, replicas: u32, detach: bool, to: &SignTo) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
     let last = signed_spec(&c, name).await?.doc;
     if (last.namespace.as_str(), last.service.as_str()) != (name.namespace.as_str(), name.name.as_str()) {
         return Err(Failure::untrusted("the spec shown is of another service"));
     }
-    one_signature_is_enough(c.trust.charter(), name, last.sensitive)?;
+    one_is_enough(c.trust.charter(), name, last.sensitive, to)?;
     let spec = v1::Spec { version: last.version + 1, replicas_min: replicas, replicas_max: replicas, ..last };
-    submit_and_follow(app, &c, name, &spec, true, detach).await
+    submit_and_follow(app, &c, name, &spec, Follow { same: true, detach }, to).await
 }
 
-async fn rm(app: &App, name: &ServiceRef) -> Result<(), Failure> {
+async fn rm(app: &App, name: &ServiceRef, to: &SignTo) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
     let (namespace, service) = (name.namespace.as_str().to_owned(), name.name.as_str().to_owned());
-    c.command(Action::RemoveService(v1::RemoveService { namespace, service })).await?;
+    let remove = Action::RemoveService(v1::RemoveService { namespace, service });
+    if signing::command(app, &c, to, remove).await?.is_none() {
+        return Ok(());
+    }
     app.out.done(&json!({"service": name.to_string(), "removed": true}), &format!("{name} is removed; its tasks stop"))
 }
 
@@ -219,7 +228,8 @@ async fn inspect(app: &App, name: &ServiceRef) -> Result<(), Failure> {
     app.out.show(&document, || format!("{document:#}\n"))
 }
 
-fn spec_document(s: &v1::Spec, signed_by: &[String], sha256: &str) -> Value {
+/// A service, field by field, as it is signed.
+pub fn spec_document(s: &v1::Spec, signed_by: &[String], sha256: &str) -> Value {
     let image = |i: &v1::SpecImage| json!({"name": i.name, "digest": format!("sha256:{}", HEXLOWER.encode(&i.digest)), "source": i.source});
     let secret = |m: &v1::SecretMount| json!({"name": m.name, "target": m.target, "mode": format!("0o{:o}", m.mode), "uid": m.uid, "gid": m.gid});
     let health =
@@ -260,12 +270,14 @@ mod tests {
         let td = holdfast_types::TrustDomain::parse("a.example").unwrap();
         let mut charter = crate::charter::founding(&op, [1; 32], &td, [2; 32]);
         let name = ServiceRef::parse("shop/web", "default").unwrap();
-        one_signature_is_enough(&charter, &name, false).unwrap();
-        let refused = one_signature_is_enough(&charter, &name, true).unwrap_err();
-        assert_eq!((refused.code.as_ref(), refused.exit_code()), ("not-available-yet", 2));
-        assert!(refused.message.contains("2 deployers") && refused.help.contains("sensitive"), "{refused:?}");
+        let (now, file) = (SignTo::default(), SignTo { out: Some("f".into()) });
+        one_is_enough(&charter, &name, false, &now).unwrap();
+        let refused = one_is_enough(&charter, &name, true, &now).unwrap_err();
+        assert_eq!((refused.code.as_ref(), refused.exit_code()), ("threshold", 3));
+        assert!(refused.message.contains("2 operators") && refused.help.contains("--out"), "{refused:?}");
+        one_is_enough(&charter, &name, true, &file).unwrap();
         charter.thresholds.iter_mut().filter(|t| t.action == "deploy").for_each(|t| t.k = 3);
-        assert!(one_signature_is_enough(&charter, &name, false).unwrap_err().message.contains("3 deployers"));
+        assert!(one_is_enough(&charter, &name, false, &now).unwrap_err().message.contains("3 operators"));
     }
 
     #[test]

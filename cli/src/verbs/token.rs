@@ -2,11 +2,12 @@
 
 use super::names;
 use crate::app::App;
-use crate::args::{Token, TokenRole as RoleArg};
+use crate::args::{SignTo, Token, TokenRole as RoleArg};
 use crate::client::{Cluster, NewCommand};
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::output::{age, time, words};
+use crate::signing::{self, Handed};
 use crate::spec::is_label;
 use holdfast_types::{Digest, TokenId, Zone, sha256};
 use holdfast_wire::token::{JoinToken, TokenRole};
@@ -21,7 +22,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Runs the verb.
 pub async fn run(app: &App, verb: Token) -> Result<(), Failure> {
     match verb {
-        Token::Create { role, zone, labels, ttl, uses, approval } => {
+        Token::Create { role, zone, labels, ttl, uses, approval, to } => {
             let wish = v1::MintToken {
                 role: role_of(role).as_str().to_owned(),
                 expires_at_ms: names::expiry(clock::now(), ttl, LONGEST, "--ttl")?,
@@ -32,10 +33,10 @@ pub async fn run(app: &App, verb: Token) -> Result<(), Failure> {
                 approval: approval || role != RoleArg::Node,
                 ..v1::MintToken::default()
             };
-            create(app, role_of(role), wish).await
+            create(app, role_of(role), wish, &to).await
         }
         Token::Ls => ls(app).await,
-        Token::Revoke { id } => revoke(app, &id).await,
+        Token::Revoke { id, to } => revoke(app, &id, &to).await,
     }
 }
 
@@ -47,7 +48,7 @@ fn role_of(r: RoleArg) -> TokenRole {
     }
 }
 
-async fn create(app: &App, role: TokenRole, wish: v1::MintToken) -> Result<(), Failure> {
+async fn create(app: &App, role: TokenRole, wish: v1::MintToken, to: &SignTo) -> Result<(), Failure> {
     if wish.uses == 0 {
         return Err(names::wrong("--uses must be at least 1"));
     }
@@ -62,10 +63,17 @@ async fn create(app: &App, role: TokenRole, wish: v1::MintToken) -> Result<(), F
     let (sealed, box_sha256) = c.seal(new, &subject, 0, token.mac_key().expose())?;
     let expires = wish.expires_at_ms;
     let action = Action::MintToken(v1::MintToken { token_id: token.id.to_vec(), box_sha256, ..wish });
-    c.command_with(new, action, sealed).await?;
+    let handed = signing::hand_in(&c, to, new, action, sealed).await?;
     let printed = token.print();
-    let document =
+    let mut document =
         json!({"token": printed.as_str(), "id": token.id.hex(), "role": role.as_str(), "expires_at": time(expires)});
+    // The token is shown now and never again; the vault knows it once the file is submitted.
+    if let Handed::Written { document: of_file, line } = handed {
+        app.out.note(&line);
+        if let Value::Object(map) = &mut document {
+            map.insert("statement".to_owned(), of_file);
+        }
+    }
     app.out.show(&document, || format!("{}\n", printed.as_str()))
 }
 
@@ -100,10 +108,13 @@ async fn ls(app: &App) -> Result<(), Failure> {
     app.out.list("tokens", tokens.iter().map(document).collect(), &head, tokens.iter().map(row).collect())
 }
 
-async fn revoke(app: &App, id: &str) -> Result<(), Failure> {
+async fn revoke(app: &App, id: &str, to: &SignTo) -> Result<(), Failure> {
     let help = "give the id that `holdfast token ls` prints, not the token itself";
     let token = TokenId::parse(id).ok_or_else(|| Failure::new(Code::Usage, "that is not a token id", help))?;
     let c = Cluster::connect(app).await?;
-    c.command(Action::RevokeToken(v1::RevokeToken { token_id: token.to_vec() })).await?;
+    let revoke = Action::RevokeToken(v1::RevokeToken { token_id: token.to_vec() });
+    if signing::command(app, &c, to, revoke).await?.is_none() {
+        return Ok(());
+    }
     app.out.done(&json!({"id": id, "revoked": true}), &format!("token {id} is revoked"))
 }

@@ -3,11 +3,12 @@
 use super::names;
 use super::node::fingerprint;
 use crate::app::App;
-use crate::args::VoterVerb;
+use crate::args::{SignTo, VoterVerb};
 use crate::client::Cluster;
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::output::{age, time};
+use crate::signing;
 use data_encoding::HEXLOWER;
 use holdfast_wire::v1;
 use serde_json::{Value, json};
@@ -33,9 +34,9 @@ pub fn is_evicted(v: &v1::VoterView) -> bool {
 pub async fn run(app: &App, verb: VoterVerb) -> Result<(), Failure> {
     match verb {
         VoterVerb::Ls => ls(app).await,
-        VoterVerb::Admit { id, key } => admit(app, &id, &key).await,
-        VoterVerb::Evict { voter, compromised, yes } => evict(app, voter, compromised, yes).await,
-        VoterVerb::RotateDiskKeys => rotate_disk_keys(app).await,
+        VoterVerb::Admit { id, key, to } => admit(app, &id, &key, &to).await,
+        VoterVerb::Evict { voter, compromised, yes, to } => evict(app, voter, compromised, yes, &to).await,
+        VoterVerb::RotateDiskKeys { to } => rotate_disk_keys(app, &to).await,
     }
 }
 
@@ -104,7 +105,7 @@ fn key_of(n: &v1::NodeView) -> &[u8] {
     if n.pending_spki_sha256.is_empty() { &n.spki_sha256 } else { &n.pending_spki_sha256 }
 }
 
-async fn admit(app: &App, id: &str, key: &str) -> Result<(), Failure> {
+async fn admit(app: &App, id: &str, key: &str, to: &SignTo) -> Result<(), Failure> {
     let unread = || {
         Failure::new(Code::Usage, "--key is not a SHA-256 in hex", "copy the fingerprint from the machine's console")
     };
@@ -113,7 +114,10 @@ async fn admit(app: &App, id: &str, key: &str) -> Result<(), Failure> {
     let all = list(&c).await?;
     let applicant = names::one_of("voter", id, &all.applicants, |n| n.id.clone())?;
     let spki_sha256 = key.to_vec();
-    c.command(Action::AdmitVoter(v1::AdmitVoter { id: applicant.id.clone(), spki_sha256 })).await?;
+    let admit = Action::AdmitVoter(v1::AdmitVoter { id: applicant.id.clone(), spki_sha256 });
+    if signing::command(app, &c, to, admit).await?.is_none() {
+        return Ok(());
+    }
     let voters = list(&c).await?.voters;
     // Numbers only grow, so the newest is the highest.
     let number = voters.iter().map(|v| v.id).max().unwrap_or(0);
@@ -123,7 +127,7 @@ async fn admit(app: &App, id: &str, key: &str) -> Result<(), Failure> {
     )
 }
 
-async fn evict(app: &App, voter: u64, compromised: bool, yes: bool) -> Result<(), Failure> {
+async fn evict(app: &App, voter: u64, compromised: bool, yes: bool, to: &SignTo) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
     let all = list(&c).await?.voters;
     let row = all.iter().find(|v| v.id == voter);
@@ -135,7 +139,9 @@ async fn evict(app: &App, voter: u64, compromised: bool, yes: bool) -> Result<()
     if !before || compromised {
         let evict = Action::EvictVoter(v1::EvictVoter { voter_id: voter, compromised });
         // Of one that was evicted as compromised before nothing changes, and what it could read is listed once more.
-        c.command(evict).await?;
+        if signing::command(app, &c, to, evict).await?.is_none() {
+            return Ok(());
+        }
     }
     until_gone(app, &c, voter).await?;
     if compromised {
@@ -221,9 +227,11 @@ fn confirm(voter: u64) -> Result<(), Failure> {
     }
 }
 
-async fn rotate_disk_keys(app: &App) -> Result<(), Failure> {
+async fn rotate_disk_keys(app: &App, to: &SignTo) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
-    c.command(Action::RotateDiskKeys(v1::RotateDiskKeys {})).await?;
+    if signing::command(app, &c, to, Action::RotateDiskKeys(v1::RotateDiskKeys {})).await?.is_none() {
+        return Ok(());
+    }
     let line = "every voter replaces its disk key: see `holdfast voter ls`";
     app.out.done(&json!({"ordered": true}), line)
 }

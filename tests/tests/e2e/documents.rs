@@ -12,8 +12,8 @@ use std::process::Command;
 use suite::programs::program;
 
 const PAGE: &str = "docs/reference/json.md";
-/// Objects whose keys are data: counts by state, variables, fields of an entry.
-const MAPS: [&str; 3] = ["nodes", "env", "fields"];
+/// Objects whose keys are data: counts by state, variables, fields of an entry, what a statement says.
+const MAPS: [&str; 4] = ["nodes", "env", "fields", "content"];
 
 /// Each field of a document as a path: `voters[].id`.
 fn fields(v: &Value, at: &str, found: &mut BTreeSet<String>) {
@@ -96,6 +96,17 @@ fn of_autolock(w: &World, all: &mut Vec<(&'static str, Value)>) {
     all.push(("voter rotate-disk-keys`", w.json(&["voter", "rotate-disk-keys"])));
 }
 
+/// Those about a statement that is carried in a file.
+fn of_files(w: &World, orchestrator: &str, all: &mut Vec<(&'static str, Value)>) {
+    let (file, token) = (w.text("mandate.signed"), w.text("token.signed"));
+    let put = ["mandate", "put", "--orchestrator", orchestrator, "--id", "m-3", "--out", &file];
+    all.push(("mandate put` (with `--out`, as of every verb that signs)", w.json(&put)));
+    all.push(("inspect`", w.json(&["inspect", &file])));
+    all.push(("submit`", w.json(&["submit", &file])));
+    let create = ["token", "create", "--role", "node", "--out", &token];
+    all.push(("token create` (with `--out`)", w.json(&create)));
+}
+
 /// Those about a root whose key is offline. One that is given up, and one that signs.
 fn of_roots(w: &World, all: &mut Vec<(&'static str, Value)>) {
     let (dir, name) = (w.dir.path(), name_of_roots(w));
@@ -169,6 +180,7 @@ fn documents() -> Vec<(&'static str, Value)> {
     let mandate = w.json(&["mandate", "put", "--orchestrator", &orchestrator, "--id", "m-2"]);
     all.push(("mandate put`", mandate));
     all.push(("mandate revoke`", w.json(&["mandate", "revoke", "m-2"])));
+    of_files(&w, &orchestrator, &mut all);
     all.push(("log verify`", w.json(&["log", "verify"])));
     all.push(("service rm`", w.json(&["service", "rm", "shop/web"])));
     all.push(("secret rm`", w.json(&["secret", "rm", "shop/db-password"])));

@@ -31,6 +31,7 @@ mod lives;
 mod locks;
 mod matrix;
 mod memory;
+mod operators;
 mod outside;
 mod pace;
 mod pages;

@@ -3,12 +3,13 @@
 
 use super::{Existing, give, hex, is_stable, show, view, wait};
 use crate::app::App;
-use crate::args::SignIssuer;
+use crate::args::{SignIssuer, SignTo};
 use crate::client::Cluster;
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::files;
 use crate::pems;
+use crate::signing;
 use data_encoding::BASE64;
 use holdfast_pki::bundle::verify_bundle;
 use holdfast_pki::csr::Request as Csr;
@@ -145,7 +146,7 @@ fn signed(
 }
 
 /// `root install`.
-pub async fn install(app: &App, path: &Path, detach: bool) -> Result<(), Failure> {
+pub async fn install(app: &App, path: &Path, detach: bool, to: &SignTo) -> Result<(), Failure> {
     let answer: Signed = read(path, SIGNED, |d: &Signed| &d.holdfast)?;
     let mut c = Cluster::connect(app).await?;
     if answer.cluster_id != c.ctx.cluster.hex() {
@@ -153,7 +154,10 @@ pub async fn install(app: &App, path: &Path, detach: bool) -> Result<(), Failure
     }
     let bundle: v1::Statement = strict::decode(&decoded(&answer.bundle)?, usize::MAX).map_err(damaged)?;
     let issuer = decoded(&answer.issuer)?;
-    c.command(Action::InstallIssuer(v1::InstallIssuer { issuer, bundle: Some(bundle) })).await?;
+    let install = Action::InstallIssuer(v1::InstallIssuer { issuer, bundle: Some(bundle) });
+    if signing::command(app, &c, to, install).await?.is_none() {
+        return Ok(());
+    }
     if detach {
         let line = "the issuer is installed: see `holdfast root status`";
         return app.out.done(&json!({"installed": true}), line);

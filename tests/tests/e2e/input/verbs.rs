@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use suite::programs::program;
 
-/// Each verb that needs a cluster, with arguments that would do if there were one. `SPEC`, `VALUE` and `IMAGE` are files.
+/// Each verb that needs a cluster, with arguments that would do if there were one. `SPEC`, `VALUE` and `SIGNED` are files.
 const VERBS: &[&str] = &[
     "status",
     "token create --role node",
@@ -40,6 +40,7 @@ const VERBS: &[&str] = &[
     "log verify",
     "grant ls",
     "grant verify 00",
+    "submit SIGNED",
     "voter ls",
     "voter admit v-00112233445566778899aabbccddeeff --key 0000000000000000000000000000000000000000000000000000000000000000",
     "voter evict 9 --yes",
@@ -55,7 +56,8 @@ const VERBS: &[&str] = &[
     "root csr",
 ];
 /// Those that need none; each has tests of its own: `dev` in `super::dev` and `crate::demo`, keys in `crate::keys` and
-/// `crate::voters`, backups in `crate::backup`, what is signed by a root elsewhere in `crate::roots`, tokens in `crate::hsm`.
+/// `crate::voters`, statements in files in `crate::operators`, backups in `crate::backup`, what is signed by a root elsewhere in
+/// `crate::roots`, tokens in `crate::hsm`.
 const ALONE: &[&str] = &[
     "init",
     "unlock",
@@ -73,6 +75,8 @@ const ALONE: &[&str] = &[
     "recover",
     "hsm probe",
     "log export",
+    "inspect",
+    "sign",
     "root approve",
     "root sign",
     "root install",
@@ -83,6 +87,7 @@ struct Bench {
     w: World,
     spec: String,
     value: String,
+    signed: String,
     /// How long a verb tries.
     patience: &'static str,
 }
@@ -94,7 +99,9 @@ impl Bench {
         fs::write(&value, "value").unwrap();
         // The first verb logs in.
         w.ok(&["node", "ls"]);
-        Self { w, spec, value, patience: "10s" }
+        let signed = w.text("signed");
+        w.ok(&["mandate", "put", "--orchestrator", "orch-0", "--out", &signed]);
+        Self { w, spec, value, signed, patience: "10s" }
     }
     /// A copy of the context, in a home of its own.
     fn home(&self, name: &str) -> PathBuf {
@@ -105,7 +112,7 @@ impl Bench {
     /// Each verb in turn, through `tool`.
     fn each(&self, home: &Path, tool: impl Fn() -> Command, judge: impl Fn(&str, &Said)) {
         for verb in VERBS {
-            let words = verb.replace("SPEC", &self.spec).replace("VALUE", &self.value);
+            let words = verb.replace("SPEC", &self.spec).replace("VALUE", &self.value).replace("SIGNED", &self.signed);
             let mut c = tool();
             c.args(words.split(' ')).args(["--timeout", self.patience]).env("HOLDFAST_HOME", home).env("NO_COLOR", "1");
             judge(verb, &run(&mut c));
@@ -309,6 +316,11 @@ fn files_that_a_verb_is_given_are_named_when_they_cannot_be_used() {
         let on = |file: &str| go(&[start, &[file], end].concat());
         on(&missing).tool_fails("missing", 1, &[&missing, "No such file"]);
         on(closed.to_str().unwrap()).tool_fails("closed", 1, &["closed", "Permission denied"]);
+    }
+    for verb in ["inspect", "sign", "submit"] {
+        go(&[verb, &missing]).tool_fails("missing", 1, &[&missing, "No such file"]);
+        go(&[verb, closed.to_str().unwrap()]).tool_fails("closed", 1, &["closed", "Permission denied"]);
+        go(&[verb, noise.to_str().unwrap()]).tool_fails("noise", 2, &["noise", "no file of a signed statement"]);
     }
     go(&["service", "deploy", "-f", noise.to_str().unwrap()]).tool_fails("noise", 2, &["noise", "not UTF-8"]);
     go(&["service", "deploy", "-f", &dir]).tool_fails("folder", 1, &[&dir, "directory"]);
