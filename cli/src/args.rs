@@ -10,6 +10,7 @@ mod hsm;
 mod keys;
 mod recovery;
 mod roots;
+mod services;
 mod statements;
 mod verbs;
 
@@ -17,6 +18,7 @@ pub use hsm::*;
 pub use keys::*;
 pub use recovery::*;
 pub use roots::*;
+pub use services::*;
 pub use statements::*;
 pub use verbs::*;
 
@@ -104,9 +106,15 @@ pub enum Verb {
     /// Read and verify the transparency log
     #[command(subcommand)]
     Log(Log),
-    /// List grants and verify that they are in the log
+    /// List grants, verify that they are in the log, and take them back
     #[command(subcommand)]
     Grant(Grant),
+    /// Stop everything new, as any one operator: no grant is given, and nodes start nothing; what runs goes on
+    Lockdown(Lockdown),
+    /// End a lockdown, by as many Admins as the charter says
+    Release(Release),
+    /// Fetch a new operator's certificate, in the place of the one in use
+    Login,
     /// Show what a statement in a file asks for, who has signed it and who is missing
     Inspect {
         /// File that a verb wrote with --out

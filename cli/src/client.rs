@@ -14,7 +14,7 @@ use holdfast_transport::client::{Dialer, Timing};
 use holdfast_transport::rpc::command_plane_client::CommandPlaneClient;
 use holdfast_transport::rpc::read_client::ReadClient;
 use holdfast_transport::tls::{Alpn, ClientTls, Expect, IdentityCell, TrustCell};
-use holdfast_types::{Role, sha256};
+use holdfast_types::{Millis, Role, sha256};
 use holdfast_wire::boxes;
 use holdfast_wire::statement::Document;
 use holdfast_wire::v1;
@@ -85,6 +85,10 @@ impl Cluster {
         let next = login::identity(&self.ctx, &self.operator, &self.trust, self.patience, held.as_deref()).await?;
         self.identity.swap(next);
         Ok(())
+    }
+    /// Until when our certificate lasts.
+    pub fn logged_in_until(&self) -> Option<Millis> {
+        self.identity.current().map(|held| held.not_after())
     }
     /// Takes the certificate that a program beside us has stored, whose login made ours obsolete; false if there is none.
     fn take_over(&self) -> bool {

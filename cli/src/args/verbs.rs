@@ -113,6 +113,14 @@ pub enum SecretVerb {
         #[arg(long)]
         namespace: Option<String>,
     },
+    /// Show each version: who could read it by whose signature, and which nodes it was given to, as the whole log says
+    History {
+        /// NAME or NAMESPACE/NAME
+        name: String,
+        /// The namespace
+        #[arg(long, default_value = "default")]
+        namespace: String,
+    },
     /// Delete a secret
     Rm {
         /// NAME or NAMESPACE/NAME
@@ -185,6 +193,11 @@ pub enum Node {
         #[command(flatten)]
         to: SignTo,
     },
+    /// Print which secrets it was ever given, as the whole log says; also of one that is removed
+    Exposure {
+        /// Its id, or the start of it
+        id: String,
+    },
     /// Stop its workloads, cut it off for ever, and print which secrets it had been given
     Rm {
         /// Its id
@@ -237,104 +250,6 @@ pub enum MandateVerb {
     },
 }
 
-/// The service a verb is about.
-#[derive(Debug, Args)]
-pub struct ServiceName {
-    /// NAME or NAMESPACE/NAME
-    pub name: String,
-    /// The namespace
-    #[arg(long, default_value = "default")]
-    pub namespace: String,
-}
-
-/// How registries are reached.
-#[derive(Debug, Args)]
-pub struct RegistryOptions {
-    /// A registry to be reached without TLS, as loopback addresses are; may be repeated
-    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
-    pub insecure: Vec<String>,
-    /// Certificates, PEM, that vouch for registries beside the system's own; may be repeated
-    #[arg(long = "registry-roots", value_name = "FILE")]
-    pub roots: Vec<PathBuf>,
-}
-
-/// `service …`
-#[derive(Debug, Subcommand)]
-pub enum Service {
-    /// Sign and submit a service, and follow it until its tasks run
-    Deploy {
-        /// The service, as TOML
-        #[arg(long, short, value_name = "SPEC")]
-        file: PathBuf,
-        /// Where its image is looked up.
-        #[command(flatten)]
-        registries: RegistryOptions,
-        /// Return as soon as it is accepted
-        #[arg(long)]
-        detach: bool,
-        /// What becomes of it.
-        #[command(flatten)]
-        to: SignTo,
-    },
-    /// List services
-    Ls {
-        /// Only this namespace
-        #[arg(long)]
-        namespace: Option<String>,
-    },
-    /// List the tasks of a service
-    Ps {
-        /// The service.
-        #[command(flatten)]
-        service: ServiceName,
-        /// Also those that ended
-        #[arg(long, short)]
-        all: bool,
-    },
-    /// Show what was signed, and by whom
-    Inspect(ServiceName),
-    /// Change how many tasks run
-    Scale {
-        /// NAME=N or NAMESPACE/NAME=N, or NAME and then N
-        target: String,
-        /// How many, if not given as NAME=N
-        replicas: Option<u32>,
-        /// The namespace
-        #[arg(long, default_value = "default")]
-        namespace: String,
-        /// Return as soon as it is accepted
-        #[arg(long)]
-        detach: bool,
-        /// What becomes of it.
-        #[command(flatten)]
-        to: SignTo,
-    },
-    /// Stop a service and forget it
-    Rm {
-        /// The service.
-        #[command(flatten)]
-        service: ServiceName,
-        /// What becomes of it.
-        #[command(flatten)]
-        to: SignTo,
-    },
-    /// Print what its tasks wrote
-    Logs {
-        /// The service.
-        #[command(flatten)]
-        service: ServiceName,
-        /// Only this task, NAMESPACE.SERVICE.SLOT
-        #[arg(long, value_name = "TASK")]
-        task: Option<String>,
-        /// Go on printing
-        #[arg(long, short)]
-        follow: bool,
-        /// Lines from the end [default: all that are kept]
-        #[arg(long, short = 'n', value_name = "LINES")]
-        tail: Option<u32>,
-    },
-}
-
 /// `log …`
 #[derive(Debug, Subcommand)]
 pub enum Log {
@@ -379,6 +294,14 @@ pub enum Grant {
     Verify {
         /// Its id, or the start of it
         id: String,
+    },
+    /// Take a grant back: its task ends at once, and another one may take its place
+    Revoke {
+        /// Its id, or the start of it
+        id: String,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
     },
 }
 

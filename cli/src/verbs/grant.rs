@@ -2,23 +2,26 @@
 
 use super::names;
 use crate::app::App;
-use crate::args::Grant;
+use crate::args::{Grant, SignTo};
 use crate::client::Cluster;
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::output::{Output, age, time};
+use crate::signing;
 use data_encoding::HEXLOWER;
 use holdfast_transport::rpc::log_client::LogClient;
 use holdfast_types::Digest;
 use holdfast_wire::merkle::{leaf_hash, verify_inclusion};
 use holdfast_wire::{strict, v1};
 use serde_json::{Value, json};
+use v1::command::Action;
 
 /// Runs the verb.
 pub async fn run(app: &App, verb: Grant) -> Result<(), Failure> {
     match verb {
         Grant::Ls { namespace, service, all } => ls(app, namespace.as_deref(), service.as_deref(), all).await,
         Grant::Verify { id } => verify(app, &id).await,
+        Grant::Revoke { id, to } => revoke(app, &id, &to).await,
     }
 }
 
@@ -79,6 +82,20 @@ async fn verify(app: &App, id: &str) -> Result<(), Failure> {
     app.out.show(&document, || {
         format!("ok grant {id} is entry {} of the log of {} entries\n", g.leaf_index, checkpoint.size)
     })
+}
+
+async fn revoke(app: &App, id: &str, to: &SignTo) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    // One that ended is named as such by the vault.
+    let grants = list(&c, None, None, true).await?;
+    let g = names::one_of("grant", id, &grants, |g| HEXLOWER.encode(&g.grant_id))?;
+    let revoke = Action::RevokeGrant(v1::RevokeGrant { grant_id: g.grant_id.clone() });
+    if signing::command(app, &c, to, revoke).await?.is_none() {
+        return Ok(());
+    }
+    let (id, task, node) = (HEXLOWER.encode(&g.grant_id), &g.task_id, &g.node_id);
+    let document = json!({"id": id, "task": task, "node": node, "revoked": true});
+    app.out.done(&document, &format!("grant {id} is revoked: {task} ends on {node}"))
 }
 
 /// The entry must be the issue of this very grant, and in the tree of the signed checkpoint.

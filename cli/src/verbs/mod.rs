@@ -2,6 +2,7 @@
 
 mod autolock;
 mod backup;
+mod brake;
 mod dev;
 mod docs;
 mod grant;
@@ -55,6 +56,9 @@ pub async fn run(cli: Cli, app: &App) -> Result<(), Failure> {
         Verb::Service(v) => service::run(app, v).await,
         Verb::Log(v) => log::run(app, v).await,
         Verb::Grant(v) => grant::run(app, v).await,
+        Verb::Lockdown(a) => brake::lockdown(app, a).await,
+        Verb::Release(a) => brake::release(app, a).await,
+        Verb::Login => brake::login(app).await,
         Verb::Inspect { file } => statement::inspect(app, &file),
         Verb::Sign(a) => statement::sign(app, &a),
         Verb::Submit(a) => statement::submit(app, &a.files).await,

@@ -29,6 +29,7 @@ pub async fn run(app: &App, verb: Node) -> Result<(), Failure> {
         Node::Activate { id, to } => drain(app, &c, &id, false, &to).await,
         Node::Quarantine { id, reason, to } => quarantine(app, &c, &id, reason, &to).await,
         Node::Release { id, key, to } => release(app, &c, &id, &key, &to).await,
+        Node::Exposure { id } => exposed(app, &c, &id).await,
         Node::Rm { id, to } => rm(app, &c, &id, &to).await,
     }
 }
@@ -43,7 +44,8 @@ async fn nodes(c: &Cluster) -> Result<Vec<v1::NodeView>, Failure> {
     Ok(c.read(async |mut r| r.list_nodes(names::list(None, None, true)).await).await?.nodes)
 }
 
-async fn find(c: &Cluster, id: &str) -> Result<v1::NodeView, Failure> {
+/// The node or orchestrator whose id is `id` or begins with it.
+pub async fn find(c: &Cluster, id: &str) -> Result<v1::NodeView, Failure> {
     let all = nodes(c).await?;
     names::one_of("node", id, &all, |n| n.id.clone()).cloned()
 }
@@ -216,14 +218,31 @@ async fn exposure(app: &App, c: &Cluster, node: &str) -> Result<BTreeSet<(String
     Ok(given)
 }
 
+/// `node exposure`: the same of a node that is kept, or was removed before.
+async fn exposed(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
+    let n = find(c, id).await?;
+    let given = exposure(app, c, &n.id).await?;
+    let secrets: Vec<Value> = given.iter().map(|(s, v)| json!({"secret": s, "version": v})).collect();
+    app.out.show(&json!({"id": n.id, "secrets": secrets}), || {
+        let rows: Vec<_> = given.iter().map(|(s, v)| vec![s.clone(), v.to_string()]).collect();
+        if rows.is_empty() {
+            return format!("{} was given no secret\n", n.id);
+        }
+        app.out.table(&["secret", "version"], rows)
+    })
+}
+
 /// The secret versions that an entry says were boxed to `node`.
 fn boxed_to(entry: &v1::LogEntry, node: &str) -> Vec<(String, u64)> {
+    boxed(entry).filter(|(to, _)| *to == node).map(|(_, secrets)| secrets).unwrap_or_default()
+}
+
+/// The node that an entry says secret versions were boxed to, and which.
+pub fn boxed(entry: &v1::LogEntry) -> Option<(&str, Vec<(String, u64)>)> {
     let field = |name: &str| entry.fields.iter().find(|f| f.name == name).map(|f| f.value.as_str());
-    if entry.kind != "grant.issued" || field("node") != Some(node) {
-        return Vec::new();
-    }
+    let node = field("node").filter(|_| entry.kind == "grant.issued")?;
     let one = |s: &str| s.rsplit_once('@').and_then(|(name, version)| Some((name.to_owned(), version.parse().ok()?)));
-    field("secrets").unwrap_or_default().split(',').filter_map(one).collect()
+    Some((node, field("secrets").unwrap_or_default().split(',').filter_map(one).collect()))
 }
 
 #[cfg(test)]

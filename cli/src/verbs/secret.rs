@@ -1,5 +1,7 @@
 //! `secret`: values go from a file or standard input into a box that only the vault opens. No verb reads one back.
 
+mod history;
+
 use super::names;
 use crate::app::App;
 use crate::args::{SecretVerb, SignTo};
@@ -33,6 +35,7 @@ pub async fn run(app: &App, verb: SecretVerb) -> Result<(), Failure> {
             put(app, &name, file.as_deref(), rules, &to).await
         }
         SecretVerb::Ls { namespace } => ls(app, namespace.as_deref()).await,
+        SecretVerb::History { name, namespace } => history::show(app, &names::secret(&name, &namespace)?).await,
         SecretVerb::Rm { name, namespace, to } => rm(app, &names::secret(&name, &namespace)?, &to).await,
     }
 }

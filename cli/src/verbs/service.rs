@@ -1,6 +1,6 @@
 //! `service`: what a deployer signs, submits and watches.
 
-use super::{grant, logs, names, rollout};
+use super::{grant, logs, names, node, rollout};
 use crate::app::App;
 use crate::args::{RegistryOptions, Service, ServiceName, SignTo};
 use crate::client::Cluster;
@@ -32,6 +32,7 @@ pub async fn run(app: &App, verb: Service) -> Result<(), Failure> {
             let (name, replicas) = scale_target(&target, replicas, namespace)?;
             scale(app, &name, replicas, detach, &to).await
         }
+        Service::Approve { service, node, to } => approve(app, &names::service(&service)?, &node, &to).await,
         Service::Rm { service, to } => rm(app, &names::service(&service)?, &to).await,
         Service::Logs { service, task, follow, tail } => {
             logs::run(app, &names::service(&service)?, task, follow, tail.unwrap_or(0)).await
@@ -176,6 +177,19 @@ async fn scale(app: &App, name: &ServiceRef, replicas: u32, detach: bool, to: &S
     one_is_enough(c.trust.charter(), name, last.sensitive, to)?;
     let spec = v1::Spec { version: last.version + 1, replicas_min: replicas, replicas_max: replicas, ..last };
     submit_and_follow(app, &c, name, &spec, Follow { same: true, detach }, to).await
+}
+
+/// Lets a sensitive service be placed on a node for the first time.
+async fn approve(app: &App, name: &ServiceRef, node: &str, to: &SignTo) -> Result<(), Failure> {
+    let c = Cluster::connect(app).await?;
+    let node_id = node::find(&c, node).await?.id;
+    let (namespace, service) = (name.namespace.as_str().to_owned(), name.name.as_str().to_owned());
+    let approve = v1::ApprovePlacement { namespace, service, node_id: node_id.clone() };
+    if signing::command(app, &c, to, Action::ApprovePlacement(approve)).await?.is_none() {
+        return Ok(());
+    }
+    let document = json!({"service": name.to_string(), "node": node_id, "approved": true});
+    app.out.done(&document, &format!("{name} may be placed on {node_id}"))
 }
 
 async fn rm(app: &App, name: &ServiceRef, to: &SignTo) -> Result<(), Failure> {

@@ -107,6 +107,14 @@ fn of_files(w: &World, orchestrator: &str, all: &mut Vec<(&'static str, Value)>)
     all.push(("token create` (with `--out`)", w.json(&create)));
 }
 
+/// Those of the brake, and of an operator's own renewal.
+fn of_the_brake(w: &World, grant: &str, all: &mut Vec<(&'static str, Value)>) {
+    all.push(("lockdown`", w.json(&["lockdown", "--reason", "drill"])));
+    all.push(("release`", w.json(&["release", "--reason", "drill"])));
+    all.push(("grant revoke`", w.json(&["grant", "revoke", grant])));
+    all.push(("login`", w.json(&["login"])));
+}
+
 /// Those about a root whose key is offline. One that is given up, and one that signs.
 fn of_roots(w: &World, all: &mut Vec<(&'static str, Value)>) {
     let (dir, name) = (w.dir.path(), name_of_roots(w));
@@ -181,9 +189,13 @@ fn documents() -> Vec<(&'static str, Value)> {
     all.push(("mandate put`", mandate));
     all.push(("mandate revoke`", w.json(&["mandate", "revoke", "m-2"])));
     of_files(&w, &orchestrator, &mut all);
+    all.push(("service approve`", w.json(&["service", "approve", "shop/web", "--node", &node])));
+    of_the_brake(&w, &grant, &mut all);
     all.push(("log verify`", w.json(&["log", "verify"])));
     all.push(("service rm`", w.json(&["service", "rm", "shop/web"])));
     all.push(("secret rm`", w.json(&["secret", "rm", "shop/db-password"])));
+    all.push(("secret history`", w.json(&["secret", "history", "shop/db-password"])));
+    all.push(("node exposure`", w.json(&["node", "exposure", &node])));
     all.push(("node drain`", w.json(&["node", "drain", &node])));
     all.push(("node activate`", w.json(&["node", "activate", &node])));
     all.push(("node rm`", w.json(&["node", "rm", &node])));

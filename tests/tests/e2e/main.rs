@@ -12,6 +12,7 @@
 mod attempts;
 mod backup;
 mod beside;
+mod brake;
 mod callers;
 mod canary;
 mod clocked;

@@ -374,6 +374,16 @@ fn a_quarantined_node_goes_on_as_the_page_says() {
 }
 
 #[test]
+fn everything_new_stops_and_starts_again_as_the_page_says() {
+    let mut r = Reader::of(World::founded());
+    let said = r.follow("lockdown.md");
+    for words in ["the cluster is locked down", "\nok ", "release: 1 needed, signed by", "is accepted"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!r.w.json(&["status"])["alarms"].to_string().contains("lockdown"), "{said}");
+}
+
+#[test]
 fn every_page_of_operations_is_followed_by_a_test() {
     let all = repository::pages().unwrap();
     let tests = || all.iter().filter(|p| p.path.starts_with("tests/tests/e2e/"));
