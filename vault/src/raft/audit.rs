@@ -1,9 +1,10 @@
-//! The audit keyspace: log leaves and Merkle nodes, written while entries are applied.
+//! The audit keyspace: log leaves and Merkle nodes, written behind the entries that are applied.
 //!
 //! Must never: change a value once written. Replay after a crash writes the same values again, and anything else is refused.
 //!
 //! Nothing here is flushed on its own: until a snapshot covers an entry it is in the raft log, and applying it writes the same leaves.
-//! One journal serves all keyspaces in order, so the flush of a snapshot flushes every leaf before it.
+//! A snapshot is begun once the leaves of its entries are written, and one journal serves all keyspaces in order: its flush flushes
+//! every leaf before it.
 
 use super::store::{Flush, Store, StoreError};
 use crate::disk::keys::At;
@@ -142,7 +143,7 @@ impl AuditStore {
 }
 
 /// Leaves and nodes that are read already and have to be written.
-#[must_use = "what is staged must be written before anybody is told"]
+#[must_use = "what is staged must be written before a snapshot of it counts"]
 #[derive(Debug)]
 pub struct Staged {
     audit: AuditStore,

@@ -5,6 +5,7 @@
 
 mod audit;
 mod batch;
+mod behind;
 mod codec;
 mod fill;
 mod heard;
