@@ -7,7 +7,7 @@
 //! every leaf before it.
 
 use super::store::{Flush, Store, StoreError};
-use crate::disk::keys::At;
+use crate::disk::keys::{At, DiskKeys};
 use crate::disk::keyspace;
 use fjall::OwnedWriteBatch;
 use holdfast_types::SecretBytes;
@@ -98,21 +98,18 @@ impl AuditStore {
 
     /// Writes them without asking what is there.
     pub(super) fn put(&self, leaves: &[(u64, Vec<u8>)], nodes: &[Node]) -> Result<(), StoreError> {
-        let s = &self.store;
-        s.write(Flush::Kernel, |b| {
-            let leaves = leaves.iter().map(|(i, v)| Ok::<_, StoreError>((leaf_key(*i)?, v.as_slice())));
-            let nodes = nodes.iter().map(|(l, i, h)| Ok((node_key(*l, *i)?, h.as_slice())));
-            for item in leaves.chain(nodes) {
-                let (key, plain) = item?;
-                self.seal_into(b, key, plain)?;
-            }
-            Ok(())
-        })
+        let leaves = leaves.iter().map(|(i, v)| Ok::<_, StoreError>((leaf_key(*i)?, v.as_slice())));
+        let nodes = nodes.iter().map(|(l, i, h)| Ok((node_key(*l, *i)?, h.as_slice())));
+        let all = leaves.chain(nodes).collect::<Result<Vec<_>, StoreError>>()?;
+        self.store.write(Flush::Kernel, |b| self.seal_into(b, &all))
     }
 
-    pub(super) fn seal_into(&self, b: &mut OwnedWriteBatch, key: u64, plain: &[u8]) -> Result<(), StoreError> {
-        let sealed = self.store.keys.seal(At::new(keyspace::AUDIT, key), plain)?;
-        b.insert(&self.store.audit, key.to_be_bytes(), sealed);
+    /// Seals values by their keys into a batch.
+    pub(super) fn seal_into(&self, b: &mut OwnedWriteBatch, values: &[(u64, &[u8])]) -> Result<(), StoreError> {
+        for ((key, plain), random) in values.iter().zip(DiskKeys::fresh(values.len())?) {
+            let sealed = self.store.keys.seal_with(At::new(keyspace::AUDIT, *key), plain, random)?;
+            b.insert(&self.store.audit, key.to_be_bytes(), sealed);
+        }
         Ok(())
     }
 
