@@ -11,9 +11,10 @@ use crate::disk::keys::{At, DiskKeys};
 use crate::disk::keyspace;
 use fjall::OwnedWriteBatch;
 use holdfast_types::SecretBytes;
+use holdfast_wire::merkle::leaf_hash;
 use std::sync::Arc;
 
-/// A Merkle node: `(level, index in the level, hash)`; level 0 are the leaf hashes.
+/// A Merkle node: `(level, index in the level, hash)`; level 0 are the leaf hashes, which follow from the leaves where those are.
 pub type Node = (u8, u64, [u8; 32]);
 
 /// Where the store's owner mark lies among the leaves: behind every node. With it, an emptied keyspace is not taken for a new one.
@@ -126,11 +127,15 @@ impl AuditStore {
         self.get(leaf_key(index)?)
     }
 
-    /// The node at `(level, index)`.
+    /// The node at `(level, index)`; a leaf's hash also where the leaf alone was written.
     pub fn node(&self, level: u8, index: u64) -> Result<Option<[u8; 32]>, StoreError> {
         let key = node_key(level, index)?;
         let corrupt = StoreError::Corrupt { keyspace: "audit", index: key };
-        self.get(key)?.map(|v| v.expose().try_into().map_err(|_| corrupt)).transpose()
+        match self.get(key)? {
+            Some(v) => v.expose().try_into().map(Some).map_err(|_| corrupt),
+            None if level == 0 => Ok(self.leaf(index)?.map(|leaf| leaf_hash(leaf.expose(), &[]).0)),
+            None => Ok(None),
+        }
     }
 
     /// The leaves `from..to`, in order; ends early at the first that is not there.
