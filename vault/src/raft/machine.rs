@@ -189,9 +189,12 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<M::Frozen> {
         let written = self.behind.done().await;
-        let frozen = written.and_then(|()| self.shared.read(Machine::snapshot).map_err(io::Error::other));
+        if let Err(e) = &written {
+            tracing::error!(error = %e, "no snapshot is taken: what its entries left was not written");
+        }
+        let frozen = written.ok().and_then(|()| self.shared.read(Machine::snapshot).ok());
         self.since_snapshot.store(0, Ordering::Relaxed);
-        SnapshotBuilder { frozen: Some(frozen), meta: self.meta(), store: self.store.clone() }
+        SnapshotBuilder { frozen, meta: self.meta(), store: self.store.clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> io::Result<()> {
@@ -217,8 +220,7 @@ type CommittedLeaderId = openraft::alias::CommittedLeaderIdOf<Types>;
 
 /// A state already copied out of the machine, to be encoded, sealed and written beside the running log.
 pub struct SnapshotBuilder<F> {
-    /// Or why there is none.
-    frozen: Option<io::Result<F>>,
+    frozen: Option<F>,
     meta: SnapshotMeta,
     store: Store,
 }
@@ -228,7 +230,7 @@ impl<F: Frozen> RaftSnapshotBuilder<Types> for SnapshotBuilder<F> {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<CommittedLeaderId, u64, openraft::BasicNode, Vec<u8>>> {
         let (store, meta) = (self.store.clone(), self.meta.clone());
-        let frozen = self.frozen.take().ok_or_else(|| io::Error::other(Stopped))??;
+        let frozen = self.frozen.take().ok_or_else(|| io::Error::other(Stopped))?;
         let work = move || {
             let start = std::time::Instant::now();
             let data = frozen.encode();
