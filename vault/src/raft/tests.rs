@@ -139,7 +139,7 @@ fn audit_leaves_and_nodes_come_back_and_are_never_changed() {
 fn the_hash_of_a_leaf_is_known_where_the_leaf_alone_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let audit = store(dir.path()).audit();
-    let leaf = [[7; 32].as_slice(), b"entry"].concat();
+    let leaf = [[7_u8; 32].as_slice(), b"entry"].concat();
     audit.append(&[(3, leaf.clone())], &[]).unwrap();
     assert_eq!(audit.node(0, 3).unwrap(), Some(holdfast_wire::merkle::leaf_hash(&[7; 32], b"entry").0));
     assert_eq!((audit.node(0, 4).unwrap(), audit.node(1, 1).unwrap()), (None, None));
