@@ -175,6 +175,10 @@ fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
     if trust {
         push_trust(cluster)?;
     }
+    // Most news concern those who watch the directory alone.
+    if revoked.is_empty() && extended.is_empty() {
+        return Ok(());
+    }
     let opened = cluster.opened.load();
     let now = cluster.now()?;
     for (node, ids) in by_node(cluster, &revoked)? {

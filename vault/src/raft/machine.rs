@@ -2,6 +2,7 @@
 //!
 //! Must never: look into a command, or give a reply away before its entry has been applied.
 
+use super::behind::Behind;
 use super::proposer::Replies;
 use super::store::{Store, StoreError};
 use super::{Batch, LogId, Payload, SnapshotMeta, StoredMembership, Types};
@@ -34,7 +35,8 @@ pub trait Machine: Send + Sync + 'static {
     /// Called once after the commands of an entry and before any of their replies.
     fn settle(&mut self) -> Result<(), MachineError>;
 
-    /// What they left to be written: it is written before any of their replies, while others may look at the machine.
+    /// What they left to be written, and could be made again by applying them again: it is written behind their replies, and
+    /// before a snapshot that covers them counts. What is read of the machine meanwhile must not miss it.
     fn unwritten(&mut self) -> Option<Unwritten> {
         None
     }
@@ -110,6 +112,7 @@ pub struct StateMachine<M: Machine> {
     membership: StoredMembership,
     /// Commands applied since the last snapshot was begun: what a start would apply again.
     since_snapshot: Arc<AtomicU64>,
+    behind: Behind,
 }
 
 impl<M: Machine> StateMachine<M> {
@@ -117,7 +120,8 @@ impl<M: Machine> StateMachine<M> {
     pub fn new(machine: M, store: Store) -> Self {
         let (applied, membership) = (None, StoredMembership::default());
         let shared = Shared::new(machine);
-        Self { shared, store, replies: Arc::default(), applied, membership, since_snapshot: Arc::default() }
+        let (replies, since_snapshot, behind) = (Arc::default(), Arc::default(), Behind::default());
+        Self { shared, store, replies, applied, membership, since_snapshot, behind }
     }
 
     /// The machine, for reading.
@@ -133,17 +137,14 @@ impl<M: Machine> StateMachine<M> {
         Arc::clone(&self.since_snapshot)
     }
 
-    fn apply_batch(&self, id: LogId, batch: &Batch) -> io::Result<Vec<M::Reply>> {
+    fn apply_batch(&self, id: LogId, batch: &Batch) -> io::Result<(Vec<M::Reply>, Option<Unwritten>)> {
         let commands = batch.commands().ok_or(StoreError::Corrupt { keyspace: "log", index: id.index })?;
         self.since_snapshot.fetch_add(commands.len() as u64, Ordering::Relaxed);
-        let (replies, unwritten) = self.shared.write(|m| {
+        self.shared.write(|m| {
             let replies: Result<Vec<_>, _> =
                 commands.into_iter().map(|c| m.apply(id.index, id.leader_id.term, c)).collect();
             Ok((m.settle().and(replies)?, m.unwritten()))
-        })?;
-        // The disk may be busy with the next entry: nobody who only looks waits for that.
-        unwritten.map_or(Ok(()), |write| write()).map_err(io::Error::other)?;
-        Ok(replies)
+        })
     }
 
     fn meta(&self) -> SnapshotMeta {
@@ -165,12 +166,12 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
     {
         while let Some((entry, responder)) = entries.try_next().await? {
             let id = entry.log_id;
-            let replies = match entry.payload {
-                Payload::Blank => Vec::new(),
+            let (replies, unwritten) = match entry.payload {
+                Payload::Blank => (Vec::new(), None),
                 Payload::Normal(batch) => self.apply_batch(id, &batch)?,
                 Payload::Membership(m) => {
                     self.membership = StoredMembership::new(Some(id), m);
-                    Vec::new()
+                    (Vec::new(), None)
                 }
             };
             self.applied = Some(id);
@@ -178,17 +179,26 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
                 self.replies.put(id.index, replies);
                 responder.send(());
             }
+            // The disk may be busy with the next entry: nobody waits for that, neither for a reply nor to look.
+            if let Some(unwritten) = unwritten {
+                self.behind.write(unwritten).await?;
+            }
         }
         Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<M::Frozen> {
-        let frozen = self.shared.read(Machine::snapshot);
+        let written = self.behind.done().await;
+        if let Err(e) = &written {
+            tracing::error!(error = %e, "no snapshot is taken: what its entries left was not written");
+        }
+        let frozen = written.ok().and_then(|()| self.shared.read(Machine::snapshot).ok());
         self.since_snapshot.store(0, Ordering::Relaxed);
-        SnapshotBuilder { frozen: frozen.ok(), meta: self.meta(), store: self.store.clone() }
+        SnapshotBuilder { frozen, meta: self.meta(), store: self.store.clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> io::Result<()> {
+        self.behind.done().await?;
         self.shared.write(|m| m.restore(&snapshot))?;
         self.since_snapshot.store(0, Ordering::Relaxed);
         self.applied = meta.last_log_id;

@@ -5,6 +5,7 @@
 
 mod audit;
 mod batch;
+mod behind;
 mod candidacy;
 mod codec;
 mod fill;

@@ -143,7 +143,7 @@ impl Step<'_> {
         acked: u64,
     ) -> Result<(), Refusal> {
         self.live_hpke(hpke.as_ref())?;
-        let newest = self.state.bundle_epoch();
+        let acked = self.state.newly_acked(id, acked);
         let mut subject = String::new();
         let next = cert.clone();
         self.with_identity(id, |row| {
@@ -162,7 +162,7 @@ impl Step<'_> {
             }
             subject = format!("{}/{id}", row.role);
             row.offer(cert, hpke);
-            row.acked = row.acked.max(acked.min(newest));
+            row.acked = row.acked.max(acked);
             Ok(())
         })?;
         self.leaf(Draft::new("node.renew", subject.clone(), id).with("seq", next.seq));

@@ -38,14 +38,22 @@ impl UnderTerms {
         ix
     }
     fn place(&mut self, s: &State, at: RecordAt) {
+        let term = s.lying(&at).and_then(|l| record::term_of(l.record).ok());
+        if is_under(&self.records, &at, term.as_slice()) {
+            return;
+        }
         take(&mut self.records, &at);
-        if let Some(term) = s.lying(&at).and_then(|l| record::term_of(l.record).ok()) {
+        if let Some(term) = term {
             self.records.entry(term).or_default().insert(at);
         }
     }
     fn place_node(&mut self, id: &str, row: &Identity) {
+        let terms = needed_by(row);
+        if is_under(&self.nodes, id, &terms) {
+            return;
+        }
         take(&mut self.nodes, id);
-        for term in needed_by(row) {
+        for term in terms {
             self.nodes.entry(term).or_default().insert(id.to_owned());
         }
     }
@@ -64,6 +72,16 @@ fn take<T: Ord + ?Sized, O: Ord + std::borrow::Borrow<T>>(sets: &mut BTreeMap<u3
         set.remove(x);
         !set.is_empty()
     });
+}
+
+/// Whether `x` is in the sets of `terms` and in no other: a record put again or a renewed key is, but for a new term.
+fn is_under<T: Ord + ?Sized, O: Ord + std::borrow::Borrow<T>>(
+    sets: &BTreeMap<u32, BTreeSet<O>>,
+    x: &T,
+    terms: &[u32],
+) -> bool {
+    let known = terms.iter().all(|term| sets.contains_key(term));
+    known && sets.iter().all(|(term, set)| set.contains(x) == terms.contains(term))
 }
 
 /// Terms that the vault derives a node's key from when it boxes to it: of the key in use, and of the one that follows. What
