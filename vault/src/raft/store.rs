@@ -133,7 +133,7 @@ pub(super) enum Mark {
     Filled = 6,
 }
 
-const OWNER: &[u8] = b"holdfast store";
+pub(super) const OWNER: &[u8] = b"holdfast store";
 /// The file by which the storage engine knows its own folder; without it, it would make a new store there.
 const ENGINE_MARKER: &str = "version";
 /// The store's keyspaces. STORED.
@@ -142,6 +142,8 @@ const KEYSPACES: [&str; 4] = ["log", "meta", "snap", "audit"];
 const CACHE: u64 = 4 << 20;
 /// Unflushed bytes a keyspace may hold in memory.
 const MEMTABLE: u64 = 4 << 20;
+/// The same of the marks: all that it would hold is what they were before.
+const MARKS: u64 = 256 << 10;
 /// Journal bytes on disk before old ones are made to go: the least that fjall takes.
 const JOURNAL: u64 = 64 << 20;
 
@@ -203,10 +205,11 @@ impl Store {
     }
 
     fn over(db: Database, keys: Arc<DiskKeys>) -> Result<Self, StoreError> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE).manual_journal_persist(true);
-        let open = |name| db.keyspace(name, options);
+        let options = |size| KeyspaceCreateOptions::default().max_memtable_size(size).manual_journal_persist(true);
+        let open = |name, size| db.keyspace(name, || options(size));
         let [log, meta, snap, audit] = KEYSPACES;
-        let (log, meta, snap, audit) = (open(log)?, open(meta)?, open(snap)?, open(audit)?);
+        let (log, meta) = (open(log, MEMTABLE)?, open(meta, MARKS)?);
+        let (snap, audit) = (open(snap, MEMTABLE)?, open(audit, MEMTABLE)?);
         let (saving, committing, staged) = (Arc::default(), Arc::default(), Arc::default());
         Ok(Self { keys, db, log, meta, snap, audit, saving, committing, staged })
     }
@@ -314,18 +317,6 @@ impl Store {
         self.write(Flush::Sync, |b| self.put_mark(b, Mark::Boot, boot))
     }
 
-    /// Seals the marks again with the newest disk key, all in one write. No other write comes between reading and writing.
-    pub(super) fn reseal_marks(&self) -> Result<(), StoreError> {
-        self.write_alone(Flush::Sync, |b| {
-            for item in self.meta.iter() {
-                let (key, value) = item.into_inner()?;
-                let at = At::new(keyspace::META, super::log::index_of(&key)?);
-                b.insert(&self.meta, key, self.keys.seal(at, self.unseal(at, "meta", &value)?.expose())?);
-            }
-            Ok(())
-        })
-    }
-
     /// Opens the sealed value `value` of `at`.
     pub(super) fn unseal(&self, at: At, name: &'static str, value: &[u8]) -> Result<SecretBytes, StoreError> {
         self.keys.open(at, value).map_err(|_| StoreError::Corrupt { keyspace: name, index: at.index })
@@ -346,7 +337,7 @@ impl Store {
         }
     }
 
-    fn put_mark_bytes(&self, b: &mut OwnedWriteBatch, mark: Mark, plain: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn put_mark_bytes(&self, b: &mut OwnedWriteBatch, mark: Mark, plain: &[u8]) -> Result<(), StoreError> {
         let index = mark as u64;
         b.insert(&self.meta, index.to_be_bytes(), self.keys.seal(At::new(keyspace::META, index), plain)?);
         Ok(())
