@@ -14,8 +14,9 @@ use std::ops::{Bound, Range, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Bytes of recent entries kept in memory, so that applying and replicating them reads no disk.
-const TAIL: usize = 8 << 20;
+/// Bytes of recent entries kept in memory, so that applying and replicating them reads no disk: of those that are under way at
+/// once, and some more. What a follower lags behind by is read from the store, which has the newest in memory too.
+const TAIL: usize = 3 << 20;
 /// Bytes that one read for replication returns at most (but for a single larger entry).
 const READ: usize = 2 << 20;
 
