@@ -52,6 +52,7 @@ use holdfast_types::{
 use holdfast_wire::{merkle::Frontier, v1};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 /// Why a snapshot is not a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -165,6 +166,11 @@ impl State {
     pub fn encode(&self) -> Vec<u8> {
         // Plain data into a growing vector: cannot fail; an empty snapshot is refused by `decode`.
         postcard::to_extend(self, vec![FORMAT]).unwrap_or_default()
+    }
+    /// The same, written to `out` while it is encoded.
+    pub fn encode_to<W: Write>(&self, mut out: W) -> io::Result<()> {
+        out.write_all(&[FORMAT])?;
+        postcard::to_io(self, out).map(drop).map_err(|e| io::Error::other(e.to_string()))
     }
     /// Decodes a snapshot and rebuilds what is derived.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
