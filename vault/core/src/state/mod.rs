@@ -17,6 +17,7 @@ mod placements;
 mod rhythm;
 mod roots;
 mod rotation;
+mod row;
 mod rows;
 mod silence;
 mod spent;
@@ -42,6 +43,7 @@ pub(crate) use grants::Denials;
 pub(crate) use index::Index;
 pub(crate) use live::Live;
 pub(crate) use placements::Placement;
+pub(crate) use row::Row;
 pub(crate) use silence::Silence;
 pub(crate) use terms::UnderTerms;
 
@@ -88,9 +90,9 @@ pub struct State {
     pub(crate) stks: Vec<StkRow>,
     pub(crate) bundles: Vec<Vec<u8>>,
     pub(crate) term: u32,
-    pub(crate) identities: BTreeMap<String, Identity>,
+    pub(crate) identities: BTreeMap<String, Row<Identity>>,
     pub(crate) tokens: BTreeMap<TokenId, TokenRow>,
-    pub(crate) secrets: BTreeMap<SecretRef, SecretRow>,
+    pub(crate) secrets: BTreeMap<SecretRef, Row<SecretRow>>,
     pub(crate) services: BTreeMap<ServiceRef, ServiceRow>,
     pub(crate) vouchers: BTreeMap<Digest, Vec<Vec<u8>>>,
     pub(crate) mandates: BTreeMap<MandateId, MandateRow>,

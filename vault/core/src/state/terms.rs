@@ -7,6 +7,7 @@ use crate::command::{CaKey, NewRoot, RecordAt, SealedKey};
 use holdfast_types::{Role, SecretRef, TokenId};
 use holdfast_wire::{record, v1};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 /// Look-ups by term.
 #[derive(Debug, Default, Clone)]
@@ -174,7 +175,7 @@ impl State {
     }
     /// The same for an identity's keys.
     pub(crate) fn identity_moved(&mut self, id: &str) {
-        let row = self.identities.get(id);
+        let row = self.identities.get(id).map(Deref::deref);
         match row {
             Some(row) => self.index.under.place_node(id, row),
             None => take(&mut self.index.under.nodes, id),
