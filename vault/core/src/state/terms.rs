@@ -26,11 +26,10 @@ pub(crate) struct Lying<'a> {
 
 impl UnderTerms {
     pub fn build(s: &State) -> Self {
-        let secrets = s.secrets.keys().cloned().map(RecordAt::Secret);
         let tokens = s.tokens.keys().copied().map(RecordAt::Token);
         let keys = s.sealed_keys().map(|(_, k)| RecordAt::Key(k.name.clone()));
-        let mut ix = Self::default();
-        for at in secrets.chain(tokens).chain(keys) {
+        let mut ix = Self { records: secrets_under_terms(s), ..Self::default() };
+        for at in tokens.chain(keys) {
             ix.place(s, at);
         }
         for (id, row) in &s.identities {
@@ -57,6 +56,17 @@ impl UnderTerms {
     fn holders(&self, term: u32) -> impl Iterator<Item = &String> {
         self.nodes.get(&term).into_iter().flatten()
     }
+}
+
+/// The secrets, in order as they lie: a set is built of them at once, where looking each up would take as long as reading it.
+fn secrets_under_terms(s: &State) -> BTreeMap<u32, BTreeSet<RecordAt>> {
+    let mut under = BTreeMap::<u32, Vec<RecordAt>>::new();
+    for (name, row) in &s.secrets {
+        if let Ok(term) = record::term_of(&row.version.record) {
+            under.entry(term).or_default().push(RecordAt::Secret(name.clone()));
+        }
+    }
+    under.into_iter().map(|(term, at)| (term, at.into_iter().collect())).collect()
 }
 
 /// Takes `x` out of every set; an empty set goes. There are as many as terms are alive: few.
