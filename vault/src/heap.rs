@@ -12,9 +12,9 @@
 /// A block of this size or more is a mapping of its own, and goes when it is freed.
 #[cfg(target_env = "gnu")]
 const MAPPED: libc::c_int = 512 << 10;
-/// What may stay free at the end of a heap.
+/// What may stay free at the end of a heap while it is used: giving a page back and asking for it again costs more than having it.
 #[cfg(target_env = "gnu")]
-const SPARE: libc::c_int = 1 << 20;
+const SPARE: libc::c_int = 8 << 20;
 
 /// Sets the limits: as many heaps as there are processors. Call it before there are threads.
 #[cfg(target_env = "gnu")]
