@@ -32,7 +32,7 @@ impl<T: Clone> DerefMut for Row<T> {
 
 impl<T: Serialize> Serialize for Row<T> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        self.0.as_ref().serialize(s)
+        T::serialize(&self.0, s)
     }
 }
 
