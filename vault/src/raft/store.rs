@@ -144,6 +144,9 @@ const CACHE: u64 = 4 << 20;
 const MEMTABLE: u64 = 4 << 20;
 /// The same of the marks: all that it would hold is what they were before.
 const MARKS: u64 = 256 << 10;
+/// Threads of the engine. The first one only flushes, and hands what is to be compacted round in a circle until another takes it:
+/// with one other, it would spin for as long as a compaction takes, which on two processors is one of them.
+const WORKERS: usize = 3;
 /// Journal bytes on disk before old ones are made to go: the least that fjall takes.
 const JOURNAL: u64 = 64 << 20;
 
@@ -366,6 +369,7 @@ fn has_all_trees(dir: &Path) -> bool {
 
 fn database(dir: &Path) -> Result<Database, StoreError> {
     let builder = Database::builder(dir).cache_size(CACHE).max_journaling_size(JOURNAL).manual_journal_persist(true);
+    let builder = builder.worker_threads(WORKERS);
     // The engine asserts some of what it reads.
     let open = std::panic::AssertUnwindSafe(|| builder.open());
     std::panic::catch_unwind(open).map_err(|_| StoreError::Damaged)?.map_err(StoreError::from)
