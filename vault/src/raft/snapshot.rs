@@ -168,8 +168,16 @@ impl Store {
         let encoded = encode(&mut chunks);
         let header = chunks.finish(encoded, meta)?;
         self.write(Flush::Sync, |b| self.put_mark(b, Mark::Snapshot, &header))?;
-        self.drop_orphan_chunks()?;
+        current.map_or(Ok(()), |before| self.drop_chunks(before))?;
         Ok(header.bytes)
+    }
+
+    /// Removes the chunks of a snapshot that is not the current one any more.
+    fn drop_chunks(&self, of: &Header) -> Result<(), StoreError> {
+        self.write(Flush::Kernel, |b| {
+            (0..of.chunks).for_each(|n| b.remove(&self.snap, of.key(n).to_be_bytes()));
+            Ok(())
+        })
     }
 
     /// Writes the current snapshot anew if an older disk key sealed any of it.
@@ -206,16 +214,14 @@ impl Store {
         Ok(Some((header.meta.clone(), data)))
     }
 
-    /// Removes chunks of snapshots that are not the current one: older ones, and what a crash left half written.
+    /// Removes chunks of snapshots that are not the current one: older ones, and what a crash left half written. The current one
+    /// is passed over: for its keys the engine would read all of it.
     pub(super) fn drop_orphan_chunks(&self) -> Result<(), StoreError> {
-        let current = self.snapshot_header()?.map(|h| h.number.to_be_bytes());
-        let mut orphans = Vec::new();
-        for item in self.snap.iter() {
-            let key = item.key()?;
-            if current.is_none_or(|c| !key.starts_with(&c)) {
-                orphans.push(key);
-            }
-        }
+        let [before, after] = match self.snapshot_header()? {
+            Some(h) => [self.snap.range(..h.key(0).to_be_bytes()), self.snap.range(h.key(h.chunks).to_be_bytes()..)],
+            None => [self.snap.range(..0_u64.to_be_bytes()), self.snap.iter()],
+        };
+        let orphans = before.chain(after).map(fjall::Guard::key).collect::<Result<Vec<_>, _>>()?;
         self.write(Flush::Kernel, |b| {
             orphans.into_iter().for_each(|k| b.remove(&self.snap, k));
             Ok(())
@@ -252,6 +258,13 @@ mod tests {
             assert!(far == Some(meta(index)) && read == state, "{len} bytes");
             assert_eq!(store.snap.iter().count(), len.div_ceil(CHUNK), "{len} bytes");
         }
+        // What a crash left of one before, or after.
+        for left in [key_of(4, 0), key_of(5, 3 * 4), key_of(6, 0)] {
+            store.snap.insert(left.to_be_bytes(), b"left".to_vec()).unwrap();
+        }
+        store.drop_orphan_chunks().unwrap();
+        let (_, read) = Carried::lying_in(store.clone()).read().unwrap();
+        assert!(store.snap.iter().count() == 4 && read == state(3 * CHUNK + 7));
         // One that reaches no further is not written.
         assert_eq!(store.save_encoded(&meta(2), |_| unreachable!()).unwrap(), 3 * CHUNK as u64 + 7);
     }

@@ -236,8 +236,7 @@ impl Store {
         }
         // Entries go from the start by purging alone, in one write with the mark.
         let expected = purged.map_or(0, |p| p.saturating_add(1));
-        let Some(first) = self.log.first_key_value() else { return Ok(()) };
-        if super::log::index_of(&first.key()?)? > expected {
+        if self.first_entry(expected)?.is_some_and(|first| first > expected) {
             return Err(StoreError::Corrupt { keyspace: "log", index: expected });
         }
         Ok(())
