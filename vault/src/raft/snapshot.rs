@@ -187,10 +187,11 @@ impl Store {
             return Ok(());
         }
         let current = self.snapshot_header()?;
-        match self.read_snapshot(current.as_ref())? {
-            Some((meta, data)) => self.put_snapshot(current.as_ref(), &meta, |out| out.write_all(&data)).map(drop),
-            None => self.drop_orphan_chunks(),
+        if let Some((meta, data)) = self.read_snapshot(current.as_ref())? {
+            self.put_snapshot(current.as_ref(), &meta, |out| out.write_all(&data))?;
         }
+        // Whatever lies beside it is of an older key as well.
+        self.drop_orphan_chunks()
     }
 
     /// Reads the current snapshot back, whole.
