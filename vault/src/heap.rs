@@ -16,11 +16,12 @@ const MAPPED: libc::c_int = 512 << 10;
 #[cfg(target_env = "gnu")]
 const SPARE: libc::c_int = 8 << 20;
 
-/// Sets the limits: as many heaps as there are processors. Call it before there are threads.
+/// Sets the limits: two heaps for each processor, so that whoever works there rarely waits for another. Call it before there are
+/// threads.
 #[cfg(target_env = "gnu")]
 pub(crate) fn limit() {
-    let processors = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 64));
-    let heaps = libc::c_int::try_from(processors).unwrap_or(2);
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get().min(64));
+    let heaps = libc::c_int::try_from(2 * processors).unwrap_or(2);
     let limits = [(libc::M_ARENA_MAX, heaps), (libc::M_MMAP_THRESHOLD, MAPPED), (libc::M_TRIM_THRESHOLD, SPARE)];
     for (limit, value) in limits {
         // SAFETY: no pointers are passed; any value is allowed, and one that is refused changes nothing.
