@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 /// A term that was not replaced for another reason is replaced after this time.
 pub const LIFE: Duration = Duration::from_secs(90 * 86_400);
-/// Records in one entry.
-const BATCH: usize = 256;
+/// Records in one entry. While they are sealed nothing is applied, and while they are applied nobody looks: each takes less
+/// than a millisecond.
+const BATCH: usize = 64;
 /// Of each look, this much goes to records at most: other writes go between.
 const SHARE: Duration = Duration::from_millis(200);
 

@@ -23,6 +23,7 @@ use crate::peers::{self, Host};
 use crate::pin::RegistryPin;
 use crate::registry::Events;
 use crate::reports::{self, Duty};
+use crate::resting;
 use crate::rising;
 use crate::roots;
 use crate::run::Daemon;
@@ -220,6 +221,7 @@ impl Daemon {
         tokio::spawn(roots::see_to(Arc::clone(&cluster), cluster.events(), stop.clone()));
         tokio::spawn(members::watch_lead(Arc::clone(&cluster), stop.clone()));
         tokio::spawn(fill_log(Arc::clone(standing)));
+        tokio::spawn(resting::tend(Arc::clone(standing), stop.clone()));
         self.gate.set(Phase::Open(Arc::clone(&cluster)));
         self.readiness.ready();
         self.write_ports()?;

@@ -42,8 +42,8 @@ impl Registry {
 pub struct FrozenState(State);
 
 impl Frozen for FrozenState {
-    fn encode(self) -> Vec<u8> {
-        self.0.encode()
+    fn encode_to<W: std::io::Write>(self, out: W) -> std::io::Result<()> {
+        self.0.encode_to(out)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::disk::slots::Slots;
 use crate::found::{self, VOTER_DIR, disk};
 use crate::gate::{Gate, Phase};
 use crate::harden::{self, Hardened, Paths};
+use crate::heap;
 use crate::hsm::{self, Token};
 use crate::joining;
 use crate::members;
@@ -95,6 +96,7 @@ pub fn main(args: Args) -> ExitCode {
 }
 
 fn start(args: Args) -> Result<Ended, Failure> {
+    heap::limit();
     let config = config::load(&args.config, |k| std::env::var(k).ok())?;
     if args.check_config {
         return Ok(Ended::Stopped);

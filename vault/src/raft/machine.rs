@@ -4,6 +4,7 @@
 
 use super::behind::Behind;
 use super::proposer::Replies;
+use super::snapshot::Carried;
 use super::store::{Store, StoreError};
 use super::{Batch, LogId, Payload, SnapshotMeta, StoredMembership, Types};
 use futures::{Stream, TryStreamExt as _};
@@ -56,13 +57,13 @@ pub type Unwritten = Box<dyn FnOnce() -> Result<(), MachineError> + Send>;
 
 /// A state that no longer changes, on its way into a snapshot.
 pub trait Frozen: Send + Sync + 'static {
-    /// As bytes. May take its time.
-    fn encode(self) -> Vec<u8>;
+    /// Writes it as bytes. May take its time.
+    fn encode_to<W: io::Write>(self, out: W) -> io::Result<()>;
 }
 
 impl Frozen for Vec<u8> {
-    fn encode(self) -> Vec<u8> {
-        self
+    fn encode_to<W: io::Write>(self, mut out: W) -> io::Result<()> {
+        out.write_all(&self)
     }
 }
 
@@ -153,7 +154,7 @@ impl<M: Machine> StateMachine<M> {
 }
 
 impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Carried;
     type SnapshotBuilder = SnapshotBuilder<M::Frozen>;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
@@ -197,26 +198,28 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
         SnapshotBuilder { frozen, meta: self.meta(), store: self.store.clone() }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> io::Result<()> {
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Carried) -> io::Result<()> {
         self.behind.done().await?;
-        self.shared.write(|m| m.restore(&snapshot))?;
+        let (own, state) = blocking(move || snapshot.read()).await?;
+        let meta = own.unwrap_or_else(|| meta.clone());
+        self.shared.write(|m| m.restore(&state))?;
         self.since_snapshot.store(0, Ordering::Relaxed);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        let (store, meta) = (self.store.clone(), meta.clone());
-        blocking(move || store.save_snapshot(&meta, &snapshot)).await
+        let store = self.store.clone();
+        blocking(move || store.save_snapshot(&meta, &state)).await
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> io::Result<Option<Snapshot<CommittedLeaderId, u64, openraft::BasicNode, Vec<u8>>>> {
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<TakenSnapshot>> {
         let store = self.store.clone();
-        let found = blocking(move || store.load_snapshot()).await?;
-        Ok(found.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+        let found = blocking(move || store.snapshot_header()).await?;
+        Ok(found.map(|h| Snapshot { meta: h.meta, snapshot: Carried::lying_in(self.store.clone()) }))
     }
 }
 
-type CommittedLeaderId = openraft::alias::CommittedLeaderIdOf<Types>;
+/// A snapshot as openraft hands it around.
+pub(super) type TakenSnapshot =
+    Snapshot<openraft::alias::CommittedLeaderIdOf<Types>, u64, openraft::BasicNode, Carried>;
 
 /// A state already copied out of the machine, to be encoded, sealed and written beside the running log.
 pub struct SnapshotBuilder<F> {
@@ -226,21 +229,20 @@ pub struct SnapshotBuilder<F> {
 }
 
 impl<F: Frozen> RaftSnapshotBuilder<Types> for SnapshotBuilder<F> {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Carried;
 
-    async fn build_snapshot(&mut self) -> io::Result<Snapshot<CommittedLeaderId, u64, openraft::BasicNode, Vec<u8>>> {
+    async fn build_snapshot(&mut self) -> io::Result<TakenSnapshot> {
         let (store, meta) = (self.store.clone(), self.meta.clone());
         let frozen = self.frozen.take().ok_or_else(|| io::Error::other(Stopped))?;
         let work = move || {
             let start = std::time::Instant::now();
-            let data = frozen.encode();
-            store.save_snapshot(&meta, &data)?;
+            let bytes = store.save_encoded(&meta, |out| frozen.encode_to(out))?;
             let ms = start.elapsed().as_millis();
-            tracing::info!(entry = meta.last_log_id.map(|l| l.index), bytes = data.len(), ms, "a snapshot was taken");
-            Ok::<_, StoreError>(data)
+            tracing::info!(entry = meta.last_log_id.map(|l| l.index), bytes, ms, "a snapshot was taken");
+            Ok::<_, StoreError>(())
         };
-        let snapshot = blocking(work).await?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot })
+        blocking(work).await?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: Carried::lying_in(self.store.clone()) })
     }
 }
 

@@ -18,6 +18,7 @@ mod network;
 mod proposer;
 mod replay;
 mod reseal;
+mod rest;
 mod seed;
 mod snapshot;
 mod store;

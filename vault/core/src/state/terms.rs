@@ -7,6 +7,7 @@ use crate::command::{CaKey, NewRoot, RecordAt, SealedKey};
 use holdfast_types::{Role, SecretRef, TokenId};
 use holdfast_wire::{record, v1};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 /// Look-ups by term.
 #[derive(Debug, Default, Clone)]
@@ -25,11 +26,10 @@ pub(crate) struct Lying<'a> {
 
 impl UnderTerms {
     pub fn build(s: &State) -> Self {
-        let secrets = s.secrets.keys().cloned().map(RecordAt::Secret);
         let tokens = s.tokens.keys().copied().map(RecordAt::Token);
         let keys = s.sealed_keys().map(|(_, k)| RecordAt::Key(k.name.clone()));
-        let mut ix = Self::default();
-        for at in secrets.chain(tokens).chain(keys) {
+        let mut ix = Self { records: secrets_under_terms(s), ..Self::default() };
+        for at in tokens.chain(keys) {
             ix.place(s, at);
         }
         for (id, row) in &s.identities {
@@ -64,6 +64,17 @@ impl UnderTerms {
     fn holders(&self, term: u32) -> impl Iterator<Item = &String> {
         self.nodes.get(&term).into_iter().flatten()
     }
+}
+
+/// The secrets, in order as they lie: a set is built of them at once, where looking each up would take as long as reading it.
+fn secrets_under_terms(s: &State) -> BTreeMap<u32, BTreeSet<RecordAt>> {
+    let mut under = BTreeMap::<u32, Vec<RecordAt>>::new();
+    for (name, row) in &s.secrets {
+        if let Ok(term) = record::term_of(&row.version.record) {
+            under.entry(term).or_default().push(RecordAt::Secret(name.clone()));
+        }
+    }
+    under.into_iter().map(|(term, at)| (term, at.into_iter().collect())).collect()
 }
 
 /// Takes `x` out of every set; an empty set goes. There are as many as terms are alive: few.
@@ -192,7 +203,7 @@ impl State {
     }
     /// The same for an identity's keys.
     pub(crate) fn identity_moved(&mut self, id: &str) {
-        let row = self.identities.get(id);
+        let row = self.identities.get(id).map(Deref::deref);
         match row {
             Some(row) => self.index.under.place_node(id, row),
             None => take(&mut self.index.under.nodes, id),

@@ -294,6 +294,9 @@ fn stored_commands_and_states_are_read_as_they_were_written() {
     let stored = lines("state.hex");
     let (snapshot, log) = stored.split_first().unwrap();
     assert!(State::decode(snapshot).unwrap().encode() == *snapshot);
+    let mut written = Vec::new();
+    State::decode(snapshot).unwrap().encode_to(&mut written).unwrap();
+    assert!(written == *snapshot, "written piece by piece it is another");
     let mut s = State::default();
     for c in log {
         drop(s.apply(Stamped::decode(c).unwrap()));
