@@ -291,10 +291,10 @@ pub async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failu
     if issuer_due {
         let p = roots::with_keys(cluster, move |leader, opened, entropy| {
             let (now, life) = (leader.now, leader.lives.issuer);
-            // First the root: a key that nothing certifies would stay in the token, another one with each attempt.
+            // First the root: a key that nothing certifies yet would lie in the token for as long as the root's does not answer.
             let root = opened.root()?;
             root.answers().map_err(roots::port)?;
-            let name = prepare::issuer_name(leader.state, now);
+            let name = prepare::issuer_name(leader.state);
             let made = roots::generate(opened, Purpose::Issuer, &name, opened.issuers_in_token)?;
             let p =
                 prepare::new_issuer(leader.state, leader.keys, root, &made.signer, made.rests(), life, now, entropy);

@@ -1,5 +1,6 @@
 //! Keys in hardware: a vault with a PKCS#11 token, here SoftHSM's and NSS's, through its whole life and the token's faults.
 
+mod again;
 mod faults;
 mod founding;
 mod given;
