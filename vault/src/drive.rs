@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::failure::refused;
+use crate::hsm;
 use crate::keyring;
 use crate::keystore::{self, random32};
 use crate::members;
@@ -222,7 +223,7 @@ pub fn reopen(cluster: &Cluster) -> Result<(), Failure> {
 pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToken) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut renew_after = Instant::now();
+    let (mut renew_after, mut answered) = (Instant::now(), false);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -234,6 +235,12 @@ pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToke
         if let Err(e) = in_time(&cluster, one_tick(&cluster)).await {
             tracing::warn!(error = %e, "periodic work was not done");
         }
+        // What could not be renewed without the token waits no longer once that answers.
+        let answers = cluster.token_word() == hsm::OK;
+        if answers && !answered {
+            renew_after = Instant::now();
+        }
+        answered = answers;
         if Instant::now() >= renew_after
             && let Err(e) = in_time(&cluster, renewals(&cluster)).await
         {

@@ -4,6 +4,7 @@ mod again;
 mod faults;
 mod founding;
 mod given;
+mod keyless;
 mod killed;
 mod lead;
 mod lost;
