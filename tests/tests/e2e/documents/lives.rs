@@ -57,7 +57,7 @@ fn of_a_token_that_fails() -> Documents {
     phase(&w, "retiring");
     all.push(("root abort` (with `--key-is-gone`)", w.json(&["root", "abort", "--key-is-gone"])));
     stable(&w);
-    for (row, more) in [("root approve`", &[][..]), ("root approve` (with `--detach`)", &["--detach"][..])] {
+    for (row, more) in [("root approve`", None), ("root approve` (with `--detach`)", Some("--detach"))] {
         token.fault("C_GenerateKeyPair error 0x31");
         let order = w.beside(&["root", "rotate", "--hsm", "--without-old-root"], "order.out");
         eventually("the order", || (roots(&w)["target"] == "hsm").then_some(()));
@@ -65,7 +65,8 @@ fn of_a_token_that_fails() -> Documents {
         drop(order);
         token.fault("");
         let root = eventually("a root to be signed for", || roots(&w)["to_approve"].as_str().map(str::to_owned));
-        all.push((row, w.json(&[&["root", "approve", &root][..], more].concat())));
+        let approve: Vec<&str> = ["root", "approve", root.as_str()].into_iter().chain(more).collect();
+        all.push((row, w.json(&approve)));
         stable(&w);
     }
     all
