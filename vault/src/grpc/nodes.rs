@@ -12,6 +12,7 @@ use crate::seen::{addr_of, from};
 use crate::unsaid::SET_BACK;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::node_plane_server::NodePlane;
+use holdfast_transport::server::peer_of;
 use holdfast_types::{GrantId, NodeId, sha256};
 use holdfast_vault_core::{Command, Event, GrantState, NodeTaskReport, NoteKind, State, prepare};
 use holdfast_wire::tasks::is_over;
@@ -188,7 +189,8 @@ impl NodePlane for NodeService {
         let node = node_of(&caller)?;
         self.0.entries.turn(node.as_str()).await?;
         let addr = addr_of(&request);
-        let Entered { number, pushes, beside } = self.0.hub.enter(&node, addr.map(|a| a.ip()));
+        let serial = peer_of(&request)?.serial_hex.clone();
+        let Entered { number, pushes, beside } = self.0.hub.enter(&node, addr, &serial, Instant::now());
         tracing::info!(node = %node, "sync session begins");
         if let Some(other) = beside {
             beside::written(&self.0, node.as_str(), &from(addr), other).await;
