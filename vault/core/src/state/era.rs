@@ -31,6 +31,10 @@ impl State {
         let row = self.identities.get(id).filter(|i| matches!(i.role, Role::Node | Role::Orch));
         NodeId::parse(id).is_ok() && row.is_some_and(|i| i.state != IdentityState::Removed)
     }
+    /// Whether this is a node or an orchestrator that was neither removed nor quarantined.
+    pub(crate) fn is_not_quarantined(&self, id: &str) -> bool {
+        self.is_removable(id) && self.identities.get(id).is_some_and(|i| i.state != IdentityState::Quarantined)
+    }
     /// Whether a task that runs under this grant, which is over or not known, is left to the rest of its lease and grace: a reset
     /// ended it, or it was granted after the backup that the era began with. No task has more left than any may
     /// have. (`a_task_of_the_era_before_is_left_to_its_lease_and_no_longer_than_any_may_last`)
