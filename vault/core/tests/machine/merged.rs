@@ -194,6 +194,13 @@ fn in_the_first_era_nothing_was_before() {
     assert_eq!(merge(&w, &held(&w, &w.stk)).unwrap(), None);
 }
 
+/// An order of the era that it is.
+fn now_act(w: &mut World, action: Action) {
+    let command = v1::Command { era: w.state.era(), ..w.command(action) };
+    let st = w.sign(&command, &["ada", "ben"]);
+    w.submit(&st, &[]).unwrap();
+}
+
 fn quarantine(w: &mut World, id: &str) {
     let order = v1::QuarantineNode { id: id.to_owned(), reason: "its disk was copied".into() };
     w.act(&["oz"], Action::QuarantineNode(order)).unwrap();
@@ -225,9 +232,9 @@ fn who_was_in_quarantine_after_the_backup_comes_back_in_quarantine() {
     assert!(w.kinds_since(from).is_empty());
     // Operators let it go on as after any quarantine, or remove it; neither is undone.
     let release = v1::ReleaseIdentity { id: node.id.clone(), spki_sha256: vec![9; 32] };
-    w.act(&["ada", "ben"], Action::ReleaseIdentity(release)).unwrap();
+    now_act(&mut w, Action::ReleaseIdentity(release));
     assert_eq!((pinned(&w), merge(&w, &shown).unwrap()), (prepare::Pin::Released, None));
-    remove(&mut w, &node);
+    now_act(&mut w, Action::RemoveNode(v1::RemoveNode { id: node.id.clone() }));
     w.propose(command).result.unwrap();
     assert_eq!((w.state_of(&node.id).as_str(), merge(&w, &shown).unwrap()), ("removed", None));
 }
