@@ -54,7 +54,7 @@ pub fn merge_revoked(state: &State, shown: &v1::HeldBefore, by: &str) -> Result<
     let revoked = list.doc.revoked.into_iter().filter(|r| r.spki_sha256.is_empty());
     let (removed, stopped): (Vec<_>, Vec<_>) = revoked.partition(|r| r.not_before_seq == NO_MORE);
     let removed = ids(removed, |id| state.is_removable(id));
-    let stopped = ids(stopped, |id| state.is_not_quarantined(id) && removed.binary_search(id).is_err());
+    let stopped = ids(stopped, |id| state.is_to_be_quarantined(id) && removed.binary_search(id).is_err());
     let (shown_by, sha256) = (by.to_owned(), list.sha256);
     let mut told = Vec::new();
     if !removed.is_empty() {

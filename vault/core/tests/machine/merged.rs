@@ -4,8 +4,8 @@ use super::rejoin::runs;
 use super::reset::{reset, reset_from_a_thief};
 use crate::world::{Machine, SoftKey, World, named_key};
 use holdfast_pki::keys::RootStatementSigner;
-use holdfast_types::Role;
-use holdfast_vault_core::{Command, Refusal, prepare};
+use holdfast_types::{Digest, Millis, Role};
+use holdfast_vault_core::{CertFacts, Command, Refusal, prepare};
 use holdfast_wire::keys::StatementSigner;
 use holdfast_wire::{statement, v1};
 use v1::command::Action;
@@ -234,6 +234,17 @@ fn who_was_in_quarantine_after_the_backup_comes_back_in_quarantine() {
     let release = v1::ReleaseIdentity { id: node.id.clone(), spki_sha256: vec![9; 32] };
     now_act(&mut w, Action::ReleaseIdentity(release));
     assert_eq!((pinned(&w), merge(&w, &shown).unwrap()), (prepare::Pin::Released, None));
+    let (id, serial) = (node.id.clone(), "0909".to_owned());
+    let not_after = Millis(w.now.0 + 24 * 3_600_000);
+    let cert = CertFacts { seq: 9, serial: serial.clone(), spki: Digest([9; 32]), not_after, root: Digest([8; 32]) };
+    w.propose(Command::Renew { id: id.clone(), cert, hpke: None, acked: 0 }).result.unwrap();
+    w.propose(Command::Activate { id, serial }).result.unwrap();
+    for days in [0, 2, 60] {
+        runs(&mut w, days * 24 * 3_600_000);
+        assert_eq!(merge(&w, &shown).unwrap(), None, "after {days} more days");
+        w.propose(command.clone()).result.unwrap();
+        assert_eq!(w.state_of(&node.id), "ready", "after {days} more days");
+    }
     now_act(&mut w, Action::RemoveNode(v1::RemoveNode { id: node.id.clone() }));
     w.propose(command).result.unwrap();
     assert_eq!((w.state_of(&node.id).as_str(), merge(&w, &shown).unwrap()), ("removed", None));
