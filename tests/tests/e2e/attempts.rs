@@ -72,6 +72,16 @@ fn attempts_that_failed_are_in_the_log_once_the_vault_is_open_with_their_number(
     assert!(w.ok(&["log", "verify"]).starts_with("ok "));
 }
 
+/// The entries of attempts that failed, once there are so many.
+fn denied(w: &World, count: usize) -> Vec<Value> {
+    eventually("the attempts to be in the log", || {
+        let log = w.json(&["log", "tail", "-n", "100"]);
+        let of = |e: &&Value| e["kind"] == "unlock.deny";
+        let all: Vec<Value> = log["entries"].as_array()?.iter().filter(of).cloned().collect();
+        (all.len() == count).then_some(all)
+    })
+}
+
 #[test]
 fn attempts_that_failed_are_told_by_a_voter_that_was_started_again_and_a_full_disk_locks_nobody_out() {
     let mut w = World::founded();
@@ -86,15 +96,7 @@ fn attempts_that_failed_are_told_by_a_voter_that_was_started_again_and_a_full_di
     assert_eq!(guess(&socket, &[3; 32]), "bad-key");
     assert_eq!(fs::read_to_string(&kept).unwrap(), "3\n");
     w.unlock();
-    let denied = |count: usize| {
-        eventually("the attempts to be in the log", || {
-            let log = w.json(&["log", "tail", "-n", "100"]);
-            let of = |e: &&Value| e["kind"] == "unlock.deny";
-            let all: Vec<Value> = log["entries"].as_array()?.iter().filter(of).cloned().collect();
-            (all.len() == count).then_some(all)
-        })
-    };
-    assert_eq!(denied(1)[0]["fields"]["count"], "3");
+    assert_eq!(denied(&w, 1)[0]["fields"]["count"], "3");
     eventually("what was told to be forgotten", || (!kept.exists()).then_some(()));
 
     // Where nothing can be written, attempts are refused and told as ever, and the key opens.
@@ -102,5 +104,5 @@ fn attempts_that_failed_are_told_by_a_voter_that_was_started_again_and_a_full_di
     fs::create_dir_all(kept.join("in the way")).unwrap();
     assert_eq!(guess(&socket, &[4; 32]), "bad-key");
     w.unlock();
-    assert_eq!(denied(2)[1]["fields"]["count"], "1");
+    assert_eq!(denied(&w, 2)[1]["fields"]["count"], "1");
 }

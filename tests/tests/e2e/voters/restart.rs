@@ -72,7 +72,7 @@ fn all_voters_are_restarted_one_by_one_and_no_request_of_any_kind_fails() {
     v.w.put_secret("shop/db-password", b"value", &["--reader", "web"]);
     v.w.ok(&["service", "deploy", "-f", &v.w.web_spec(1)]);
     let over = AtomicBool::new(false);
-    let names = ["two puts", "another two", "tokens", "grants", "renewals of the node", "of the orchestrator"];
+    let names = ["puts", "puts of another", "tokens", "grants", "renewals of the node", "renewals of the orchestrator"];
     let done: [Answered; 6] = Default::default();
     let Voters { all, w, .. } = &mut v;
     let w: &World = w;
