@@ -59,7 +59,7 @@ impl Node {
 
     /// After something was committed.
     fn committing(&self, w: &mut World, act: impl FnOnce(&mut World) -> bool) -> Option<Self> {
-        (w.state, w.leaves) = self.state.as_ref().clone();
+        (w.state, w.leaves) = (*self.state).clone();
         w.log.clear();
         act(w).then(|| Self { state: Rc::new((w.state.clone(), w.leaves.clone())), ..self.clone() })
     }
