@@ -32,6 +32,7 @@ mod kem;
 mod keyring;
 mod keystore;
 mod members;
+mod merged;
 mod open;
 mod pace;
 mod pin;

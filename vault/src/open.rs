@@ -80,15 +80,17 @@ impl Daemon {
     pub(crate) async fn unlock_alone(self: &Arc<Self>) -> Result<(), Failure> {
         let phase = self.gate.phase();
         let Phase::Sealed(slots) = &*phase else { return Ok(()) };
-        let mut keys = slots.plain_keys();
+        let (mut keys, mut by) = (slots.plain_keys(), "plain");
         if keys.is_empty() {
+            by = "credential";
             match credential::try_open(slots) {
                 Ok(found) => keys = found.unwrap_or_default(),
                 Err(e) => tracing::warn!("this voter stays sealed: {e}"),
             }
         }
         if !keys.is_empty() {
-            return self.unlock_with(keys).await;
+            self.gate.unsaid.opened_alone(by);
+            return self.unlock_with(keys).await.inspect_err(|_| self.gate.unsaid.not_opened());
         }
         if let Some(keys) = self.by_token().await {
             return self.unlock_with_token(keys).await;

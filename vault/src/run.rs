@@ -168,6 +168,7 @@ async fn run(config: Config, weak: Vec<&'static str>, token: Option<Arc<Token>>,
         ports: Mutex::new(PortsFile::new().with("health", health.addr())),
         ports_path: args.ports_file,
     });
+    daemon.gate.unsaid.keep_in(daemon.voter_dir());
     let healthy = tokio::spawn(health.serve(stop.clone()));
     let socket = socket::bind(&daemon.config.socket)?;
     let local = socket::serve(socket, Arc::clone(&daemon), stop.clone());

@@ -35,6 +35,7 @@ mod outside;
 mod pace;
 mod pages;
 mod registry;
+mod remembered;
 mod renewal;
 mod roots;
 mod seen;

@@ -6,6 +6,7 @@ use crate::cluster::{Caller, Cluster};
 use crate::drive::{push_leases, trust_pushes};
 use crate::failure::refused;
 use crate::hub::Entered;
+use crate::merged;
 use crate::rights::Rpc;
 use crate::roots;
 use crate::seen::{addr_of, from};
@@ -83,7 +84,7 @@ impl NodeSession {
         let mut tasks: Vec<_> = r.tasks.iter().filter_map(report).collect();
         if r.complete {
             if let Some(before) = &r.before {
-                self.merge(before).await?;
+                merged::merge(&self.cluster, before, self.node.as_str()).await?;
             }
             self.give_all(&r).await?;
             tasks.extend(self.vanished(&tasks)?);
@@ -95,21 +96,6 @@ impl NodeSession {
         }
         let grant_ids = r.tasks.iter().map(|t| t.grant_id.clone()).collect();
         self.cluster.hub.push(&self.node, Push::ReportAck(v1::ReportAck { grant_ids }));
-        Ok(())
-    }
-
-    /// What the node held of the era before may tell of removals after the backup that this era began with.
-    async fn merge(&self, shown: &v1::HeldBefore) -> Result<(), Failure> {
-        match self.cluster.look(|s| prepare::merge_removed(s, shown, &self.node))? {
-            Ok(Some(removed)) => {
-                tracing::warn!(node = %self.node, "it shows removals of the era before that were not known: they are made up for");
-                self.cluster.propose(removed).await?;
-            }
-            Ok(None) => {}
-            Err(refusal) => {
-                tracing::warn!(node = %self.node, %refusal, "what it shows of the era before is not believed");
-            }
-        }
         Ok(())
     }
 

@@ -213,6 +213,7 @@ impl Step<'_> {
             Command::RootPropose(r) => self.root_propose(*r),
             Command::KeysDestroyed(names) => self.keys_destroyed(&names),
             Command::MergeRemoved { ids, shown_by, sha256 } => self.merge_removed(&ids, &shown_by, &sha256),
+            Command::MergeQuarantined { ids, shown_by, sha256 } => self.merge_quarantined(&ids, &shown_by, &sha256),
         }
     }
     fn note(&mut self, n: NoteFacts) -> Result<(), Refusal> {

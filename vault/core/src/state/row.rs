@@ -52,8 +52,8 @@ mod tests {
         let mut row = Row::from((7_u64, "seven".to_owned()));
         let copy = row.clone();
         assert!(std::ptr::eq(&*row, &*copy), "one row");
-        row.0 = 8;
-        assert_eq!((row.0, copy.0), (8, 7));
+        (*row).0 = 8;
+        assert_eq!(((*row).0, (*copy).0), (8, 7));
         let written = postcard::to_stdvec(&copy).unwrap();
         assert_eq!(written, postcard::to_stdvec(&(7_u64, "seven")).unwrap());
         let read: Row<(u64, String)> = postcard::from_bytes(&written).unwrap();
