@@ -9,7 +9,7 @@ use crate::command::Command;
 use crate::log::Draft;
 use crate::refusal::Refusal;
 use crate::reset::ResetFacts;
-use crate::state::{EraBefore, GrantState, Identity, Index, Rotation, Unlock, UnlockKey, VoterRow, VoterState};
+use crate::state::{EraBefore, GrantState, Index, Rotation, Unlock, UnlockKey, VoterRow, VoterState};
 use holdfast_types::{Digest, GrantId, sha256};
 use holdfast_wire::statement::peek;
 use holdfast_wire::v1;
@@ -85,7 +85,7 @@ impl Step<'_> {
         for id in ids {
             if self.state.is_to_be_quarantined(id) {
                 self.quarantine(id, merged("node.quarantine", id, shown_by, sha256))?;
-                let key = self.state.identities.get(id).and_then(Identity::certificate).map(|c| c.spki);
+                let key = self.state.identities.get(id).and_then(|i| i.certificate()).map(|c| c.spki);
                 if let Some(listed) = self.state.revoked.get_mut(id) {
                     listed.keys.extend(key);
                 }
