@@ -6,7 +6,7 @@ use crate::rights::Rpc;
 use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::rpc::command_plane_server::CommandPlane;
 use holdfast_transport::rpc::read_server::Read;
-use holdfast_types::{Millis, NodeId, SecretRef, ServiceRef, VoterId};
+use holdfast_types::{Millis, NodeId, Role, SecretRef, ServiceRef, VoterId};
 use holdfast_vault_core::{NoteKind, State, VoterState, prepare};
 use holdfast_wire::statement::peek;
 use holdfast_wire::v1;
@@ -25,10 +25,12 @@ pub struct OperatorService(pub Arc<Cluster>);
 impl CommandPlane for OperatorService {
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
         let caller = self.0.admit(&request, Rpc::Submit).await?;
+        // Anybody may relay a statement, and send it again without end.
+        self.0.entries.turn(&caller.id).await?;
         let r = request.into_inner();
         let st = super::present(r.statement, "the statement")?;
-        if let Some(before) = self.0.look(|s| s.accepted(&st.payload))? {
-            // Accepted already; only its answer was lost. A voter that does not lead may not know of it.
+        if let Some(before) = self.0.decide(|l, _| Ok(prepare::known(l, &st)))? {
+            // Accepted already; perhaps only its answer was lost. A voter that does not lead may not know of it.
             self.0.confirm_leading().await?;
             return Ok(Response::new(reply(before.leaf, before.rev)));
         }
@@ -48,7 +50,13 @@ impl CommandPlane for OperatorService {
             }
         };
         match decided {
-            Ok(((), done)) => Ok(Response::new(reply(done.leaf(), done.rev()))),
+            Ok(((), done)) => {
+                if caller.role == Role::Op {
+                    // Operators whose statements count are as fast as the log.
+                    self.0.entries.give_back(&caller.id);
+                }
+                Ok(Response::new(reply(done.leaf(), done.rev())))
+            }
             Err(f) => {
                 // A refusal by right is written down; a mistake or an outage is not.
                 if f.kind == FailureKind::Refused && self.0.evidence_allowed(&caller.id) {

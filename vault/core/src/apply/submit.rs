@@ -55,10 +55,7 @@ impl Step<'_> {
 
     fn put_spec(&mut self, by: &By<'_>, spec: v1::Spec, raw: &[u8]) -> Result<(), Refusal> {
         let name = ServiceRef::of(&spec.namespace, &spec.service).map_err(invalid)?;
-        let next = self.state.last_version(&name) + 1;
-        if spec.version != next {
-            return Err(Refusal::changed(format!("the spec's version must be {next}, it is {}", spec.version)));
-        }
+        let next = self.state.next_spec(&name, spec.version)?;
         let rev = self.next_rev();
         let row = self.state.services.entry(name.clone()).or_default();
         if !row.active {
@@ -132,9 +129,7 @@ impl Step<'_> {
     fn put_mandate(&mut self, by: &By<'_>, m: &v1::Mandate, raw: &[u8]) -> Result<(), Refusal> {
         self.of_this_era(m.era)?;
         let id = MandateId::parse(&m.mandate_id).map_err(invalid)?;
-        if self.state.mandates.contains_key(&id) {
-            return Err(Refusal::changed(format!("mandate {id} exists already")));
-        }
+        self.state.new_mandate(&id)?;
         let row = MandateRow {
             statement: raw.to_vec(),
             sha256: sha256(&[&by.st.payload]),
@@ -160,9 +155,7 @@ impl Step<'_> {
     fn command(&mut self, by: &By<'_>, c: v1::Command, sealed: Option<&[u8]>) -> Result<(), Refusal> {
         self.of_this_era(c.era)?;
         let id = CommandId::from_slice(&c.command_id).ok_or_else(|| Refusal::invalid("a command id has 16 bytes"))?;
-        if self.state.commands.contains_key(&id) {
-            return Err(Refusal::changed("this command was carried out before"));
-        }
+        self.state.new_command(&id)?;
         if c.expect_rev != 0 && c.expect_rev != self.state.rev {
             return Err(Refusal::changed(format!("expected revision {}, it is {}", c.expect_rev, self.state.rev)));
         }

@@ -13,6 +13,7 @@ mod hosts;
 mod identity;
 mod index;
 mod live;
+mod news;
 mod placements;
 mod rhythm;
 mod roots;
