@@ -169,6 +169,10 @@ fn documents() -> Vec<(&'static str, Value)> {
     let mandate = w.json(&["mandate", "put", "--orchestrator", &orchestrator, "--id", "m-2"]);
     all.push(("mandate put`", mandate));
     all.push(("mandate revoke`", w.json(&["mandate", "revoke", "m-2"])));
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    all.push(("image deny`", w.json(&["image", "deny", &digest, "--reason", "drill"])));
+    all.push(("image ls`", w.json(&["image", "ls"])));
+    all.push(("image allow`", w.json(&["image", "allow", &digest])));
     all.push(("log verify`", w.json(&["log", "verify"])));
     all.push(("service rm`", w.json(&["service", "rm", "shop/web"])));
     all.push(("secret rm`", w.json(&["secret", "rm", "shop/db-password"])));

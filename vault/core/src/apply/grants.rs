@@ -299,6 +299,7 @@ impl State {
         let spec = spec
             .and_then(crate::state::SpecVersion::spec)
             .ok_or_else(|| Refusal::changed("the spec is not active any more"))?;
+        self.check_denied(spec)?;
         if !self.mandates.get(&f.mandate).is_some_and(|m| !m.revoked && at < m.not_after) {
             return Err(Refusal {
                 policies: vec!["L0-lease".into()],

@@ -5,6 +5,7 @@
 mod approval;
 mod charter;
 mod denials;
+mod denied;
 mod founding;
 mod grants;
 mod identity;

@@ -207,6 +207,8 @@ impl Step<'_> {
             Action::RotateRoot(r) => self.rotate_root(by, &r, sealed),
             Action::AbortRoot(a) => self.abort_root(by, &a),
             Action::InstallIssuer(i) => self.install_issuer(by, &i),
+            Action::DenyDigest(d) => self.deny_digest(by, &d),
+            Action::AllowDigest(a) => self.allow_digest(by, &a),
         }
     }
 

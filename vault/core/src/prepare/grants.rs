@@ -135,6 +135,7 @@ impl<'a> Leader<'a> {
         };
         let version = version.ok_or_else(inactive)?;
         let spec = version.spec().ok_or_else(|| Refusal::corrupt("spec"))?;
+        self.state.check_denied(spec)?;
         let node = self
             .state
             .identities

@@ -172,6 +172,7 @@ impl Leader<'_> {
         if spec.cluster_id != self.state.cluster()?.id.0 {
             return Err(Refusal::changed("this spec is for another cluster"));
         }
+        self.state.check_denied(spec)?;
         for i in &spec.images {
             let digest = Digest::from_slice(&i.digest).ok_or_else(|| invalid("images are named by SHA-256 digest"))?;
             if self.state.publishers_of(&digest, &i.source).is_empty() {
@@ -302,9 +303,9 @@ impl Leader<'_> {
             }
             Action::AdmitVoter(_) => cluster(A::AdmitVoter),
             Action::EvictVoter(_) => cluster(A::EvictVoter),
-            // Taking a grant back is a brake on one task: anyone with a role may pull it.
-            Action::RevokeGrant(_) | Action::Lockdown(_) => cluster(A::Lockdown),
-            Action::Release(_) => cluster(A::Release),
+            // Brakes on one task and on one program, as on everything: anyone with a role may pull them.
+            Action::RevokeGrant(_) | Action::Lockdown(_) | Action::DenyDigest(_) => cluster(A::Lockdown),
+            Action::Release(_) | Action::AllowDigest(_) => cluster(A::Release),
             Action::UnlockPrepare(p) => unlock::prepare_wish(p),
             Action::UnlockFinalize(_) | Action::AutolockOff(_) | Action::RotateDiskKeys(_) => Ok(unlock::slots_wish()),
             Action::RotateKeyring(_) => unlock::keyring_wish(self.state),
@@ -354,6 +355,8 @@ impl Leader<'_> {
             | Action::RotateDiskKeys(_)
             | Action::AbortRoot(_)
             | Action::InstallIssuer(_)
+            | Action::DenyDigest(_)
+            | Action::AllowDigest(_)
             | Action::RotateKeyring(_) => return Ok(None),
         };
         if sha256(&[sealed_box]).0 != box_sha256.as_slice() {

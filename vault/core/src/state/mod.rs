@@ -4,6 +4,7 @@
 
 mod approval;
 mod charter;
+mod denied;
 mod ending;
 mod era;
 mod frozen;

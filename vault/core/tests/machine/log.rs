@@ -5,7 +5,7 @@ use holdfast_wire::merkle::{Frontier, leaf_hash};
 use std::collections::BTreeSet;
 
 /// Every kind of entry that this machine writes. The protocol's list, with `operator.login`, `service.*`,
-/// `image.vouch`, `token.revoke`, `orch.create`, `voter.join`, `node.drain`, `identity.fork` and the two that begin with `alarm/`.
+/// `image.*`, `token.revoke`, `orch.create`, `voter.join`, `node.drain`, `identity.fork` and those that begin with `alarm/`.
 pub const KINDS: &[&str] = &[
     "init",
     "root.add",
@@ -33,6 +33,8 @@ pub const KINDS: &[&str] = &[
     "service.deploy",
     "service.remove",
     "image.vouch",
+    "image.deny",
+    "image.allow",
     "mandate",
     "command",
     "node.quarantine",
@@ -59,6 +61,7 @@ pub const KINDS: &[&str] = &[
     "grant.denied",
     "budget.hit",
     "alarm/first-placement",
+    "alarm/denied-digest",
     "grant.started",
     "grant.ended",
     "grant.revoked",

@@ -12,6 +12,7 @@ mod world;
 
 mod charter;
 mod denials;
+mod denied;
 mod exclusive;
 mod grants;
 mod guards;
