@@ -117,6 +117,9 @@ pub enum GrantOrder {
     },
 }
 
+/// A request's id, and the hash of who asked for what: under one id only one request counts.
+pub type RequestKey = ([u8; 16], Digest);
+
 /// A node's word about one of its tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeTaskReport {
@@ -214,6 +217,8 @@ pub enum Command {
         orch: OrchId,
         /// Accepted once.
         request: [u8; 16],
+        /// Who asked for what, as a hash.
+        body: Digest,
         /// In the caller's order.
         orders: Vec<GrantOrder>,
     },

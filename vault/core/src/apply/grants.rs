@@ -1,10 +1,10 @@
 //! Leases and grants: preconditions checked again, budgets spent, leaves written.
 
 use super::{Event, Step};
-use crate::command::{GrantFact, GrantOrder, NodeTaskReport};
+use crate::command::{GrantFact, GrantOrder, NodeTaskReport, RequestKey};
 use crate::log::{Draft, grant_fields};
 use crate::refusal::{Code, Refusal};
-use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, State};
+use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, RequestRow, State};
 use holdfast_types::{GrantId, Millis, Namespace, NodeId, OrchId, Role, ServiceRef, TaskId};
 use holdfast_wire::specs::{self, template};
 use holdfast_wire::tasks::{DONE, is_over, restarts};
@@ -50,11 +50,14 @@ impl Step<'_> {
         }
     }
 
-    pub(super) fn grants(&mut self, orch: &OrchId, request: [u8; 16], orders: Vec<GrantOrder>) -> Result<(), Refusal> {
-        if self.state.requests.contains_key(&request) {
-            return Err(Refusal::changed("this request id was used before"));
-        }
-        self.state.requests.insert(request, self.at.plus(REQUEST_KEPT));
+    pub(super) fn grants(
+        &mut self,
+        orch: &OrchId,
+        (request, body): RequestKey,
+        orders: Vec<GrantOrder>,
+    ) -> Result<(), Refusal> {
+        self.state.new_request(&request, &body)?;
+        self.state.requests.insert(request, RequestRow { body, until: self.at.plus(REQUEST_KEPT) });
         for order in orders {
             let done = match order {
                 GrantOrder::Issue(f) => self.issue(orch, f),

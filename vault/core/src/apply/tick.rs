@@ -33,7 +33,7 @@ impl Step<'_> {
         s.last_prune = at;
         s.commands.retain(|_, t| *t > at);
         s.accepted.retain(|_, a| a.until > at);
-        s.requests.retain(|_, t| *t > at);
+        s.requests.retain(|_, r| r.until > at);
         let over = |t: &TokenRow| t.expires.0.saturating_add(TOKEN_KEPT_MS) <= at.0;
         let spent: Vec<TokenId> = s.tokens.iter().filter(|(_, t)| over(t)).map(|(id, _)| *id).collect();
         for id in spent {

@@ -17,6 +17,7 @@ mod trust;
 mod unlock;
 mod voters;
 
+pub use crate::command::RequestKey;
 pub use found::{FoundingKeys, found, founding_cluster, founding_unlock, issuer_name, new_issuer, new_stk};
 pub use grant_batch::{GrantBatch, GrantReply, MAX_BATCH};
 pub use identity::{

@@ -16,6 +16,7 @@ mod index;
 mod live;
 mod news;
 mod placements;
+mod requests;
 mod rhythm;
 mod roots;
 mod rotation;
@@ -44,6 +45,7 @@ pub(crate) use grants::Denials;
 pub(crate) use index::Index;
 pub(crate) use live::Live;
 pub(crate) use placements::Placement;
+pub(crate) use requests::RequestRow;
 pub(crate) use silence::Silence;
 pub(crate) use terms::UnderTerms;
 
@@ -66,7 +68,7 @@ pub enum StateError {
     Inconsistent(&'static str),
 }
 
-const FORMAT: u8 = 6;
+const FORMAT: u8 = 7;
 
 /// Everything the voters agree on.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -103,7 +105,7 @@ pub struct State {
     pub(crate) placements: BTreeMap<ServiceRef, BTreeMap<NodeId, Placement>>,
     pub(crate) commands: BTreeMap<CommandId, Millis>,
     pub(crate) accepted: BTreeMap<Digest, AcceptedRow>,
-    pub(crate) requests: BTreeMap<[u8; 16], Millis>,
+    pub(crate) requests: BTreeMap<[u8; 16], RequestRow>,
     pub(crate) revoked: BTreeMap<String, Revoked>,
     pub(crate) denied_digests: Vec<Digest>,
     pub(crate) lockdown: bool,

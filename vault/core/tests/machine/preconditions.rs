@@ -1,7 +1,7 @@
 //! What changed between prepare and apply is noticed by apply, from committed state alone.
 
 use crate::world::{Machine, World};
-use holdfast_vault_core::Code;
+use holdfast_vault_core::{Code, Command};
 use holdfast_wire::v1;
 use v1::command::Action;
 
@@ -74,8 +74,21 @@ fn a_request_or_command_counts_once() {
     assert_eq!(w.commit(second).err().unwrap().code, Code::Changed, "in flight at the same time");
     let third = ask(&w);
     assert_eq!(w.commit(third).err().unwrap().code, Code::Changed);
+    // C29: another body, or another caller, under the id that was used.
+    let other = v1::RequestGrantsRequest { requests: vec![w.ask("web", &node, 2)], ..r.clone() };
+    assert_eq!(w.decide(&orch, &other, true).err().unwrap().code, Code::InvalidInput);
+    let (prepared, id) = (w.prepare_grants(&orch, vec![w.ask("web", &node, 2)]).unwrap().command.command, [1; 16]);
+    let Command::Grants { orch: by, body, orders, .. } = prepared else { panic!("a request for grants") };
+    let late = Command::Grants { orch: by, request: id, body, orders };
+    assert_eq!(
+        w.propose(late).result.err().unwrap().code,
+        Code::InvalidInput,
+        "decided before the first was carried out"
+    );
+    let stranger = w.orchestrator();
+    assert_eq!(w.decide(&stranger, &r, true).err().unwrap().code, Code::InvalidInput);
     w.pass(600_000);
-    w.propose(holdfast_vault_core::Command::Tick).result.unwrap();
+    w.propose(Command::Tick).result.unwrap();
     w.keep_lease(&orch).unwrap();
     let later = ask(&w);
     w.commit(later).unwrap();

@@ -178,7 +178,12 @@ fn samples() -> Vec<Command> {
         Command::Activate { id: "node-1".into(), serial: "0a".into() },
         Command::Fork { id: "node-1".into(), detail: "d".into() },
         Command::KeepLease { orch: orch.clone(), session_addr: "o".into(), life_ms: 60_000 },
-        Command::Grants { orch: orch.clone(), request: [9; 16], orders: vec![GrantOrder::Issue(grant_fact()), deny] },
+        Command::Grants {
+            orch: orch.clone(),
+            request: [9; 16],
+            body: Digest([8; 32]),
+            orders: vec![GrantOrder::Issue(grant_fact()), deny],
+        },
         Command::Reports { node, tasks: vec![report] },
         Command::ReleaseGrants { orch, grants: vec![GrantId([1; 16])], reason: "r".into() },
         Command::Extend { grants: vec![(GrantId([1; 16]), Millis(11))], away: vec![GrantId([2; 16])] },
