@@ -7,7 +7,7 @@ use crate::refusal::{Code, Refusal};
 use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, RequestRow, State};
 use holdfast_types::{GrantId, Millis, Namespace, NodeId, OrchId, Role, ServiceRef, TaskId};
 use holdfast_wire::specs::{self, template};
-use holdfast_wire::tasks::{DONE, is_over, restarts};
+use holdfast_wire::tasks::{DONE, STOPPED, is_over, restarts};
 use holdfast_wire::v1::Spec;
 use std::time::Duration;
 
@@ -94,12 +94,7 @@ impl Step<'_> {
                 return Err(r);
             }
         };
-        self.state.budgets.entry(f.mandate.clone()).or_default().spend(
-            service.namespace.as_str(),
-            &f.node,
-            &f.secrets,
-            self.at,
-        );
+        self.state.spend(&f.mandate, service.namespace.as_str(), &f.node, &f.secrets, self.at);
         self.state.services.entry(service.clone()).or_default().gens.insert(f.task.slot(), f.task_gen);
         let (name, sha) = grant_fields(&f.sha256);
         let secrets: Vec<_> = f.secrets.iter().map(|(n, v)| format!("{n}@{v}")).collect();
@@ -172,6 +167,7 @@ impl Step<'_> {
             (GrantState::Ended | GrantState::Lapsed, false) => return self.runs_on(node, t),
         };
         let (id, at, state, code) = (t.grant, self.at, t.state.clone(), t.exit_code);
+        let stopped = (t.state == STOPPED && before == GrantState::Running).then(|| self.stopped_by(&id)).flatten();
         // One that was taken back ended by order, whatever it says.
         let by_itself = state == DONE && before != GrantState::Revoked;
         self.state.change_grant(&id, |g| {
@@ -190,6 +186,9 @@ impl Step<'_> {
         }
         if by_itself {
             self.done(&id, code != 0);
+        }
+        if let Some(orch) = stopped {
+            self.stop_counts(&orch);
         }
         self.event(Event::Grant(id));
     }
@@ -223,7 +222,11 @@ impl Step<'_> {
             if !(g.orch == *orch || holder) || !g.state.is_live() || (g.protected && !self.state.may_let_go(id, g)) {
                 continue;
             }
+            let stops = g.state == GrantState::Running && self.state.is_wanted(g);
             self.revoke_grant(*id, &format!("orch/{orch}"), reason);
+            if stops {
+                self.stop_counts(orch);
+            }
         }
         Ok(())
     }
@@ -338,7 +341,7 @@ impl State {
         let service = &task.service().map_err(|e| Refusal::invalid(e.to_string()))?;
         let m = self.mandates.get(mandate).ok_or_else(|| Refusal::not_found("mandate", mandate))?;
         let empty = crate::state::Budget::default();
-        let b = self.budgets.get(mandate).unwrap_or(&empty);
+        let b = self.budget_of(m).unwrap_or(&empty);
         if b.used(service.namespace.as_str(), at) >= m.per_minute {
             return Err(over(format!("the mandate allows {} grants a minute in one namespace", m.per_minute)));
         }

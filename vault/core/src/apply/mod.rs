@@ -15,6 +15,7 @@ mod reset;
 mod retired;
 mod roots;
 mod secrets;
+mod stops;
 mod submit;
 mod tick;
 mod unlock;

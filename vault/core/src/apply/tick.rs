@@ -40,7 +40,8 @@ impl Step<'_> {
             s.tokens.remove(&id);
             s.token_moved(id);
         }
-        s.budgets.retain(|id, _| s.mandates.get(id).is_some_and(|m| at < m.not_after));
+        s.prune_budgets(at);
+        s.prune_stops(at);
         s.rotation.retired.retain(|r| !r.destroyed || r.not_after > at);
         if s.before.is_some() && s.is_before_over(at) {
             s.before = None;

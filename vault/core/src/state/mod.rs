@@ -3,6 +3,7 @@
 //! STORED: a snapshot is this struct in postcard behind a format byte; golden file `vault/core/golden/state.hex`.
 
 mod approval;
+mod budget;
 mod charter;
 mod denied;
 mod ending;
@@ -24,12 +25,14 @@ mod rows;
 mod silence;
 mod spent;
 mod standing;
+mod stops;
 mod terms;
 mod unlock;
 mod voters;
 
+pub use budget::Budget;
 pub(crate) use era::EraBefore;
-pub use grants::{Budget, GrantRow, GrantState};
+pub use grants::{GrantRow, GrantState};
 pub use holders::{Notice, Noticed, PastKey, REJOIN_MOST};
 pub use identity::{CertRow, Identity, IdentityState, Presented};
 pub use rhythm::third_over;
@@ -100,8 +103,9 @@ pub struct State {
     pub(crate) leases: BTreeMap<Namespace, Lease>,
     pub(crate) grants: BTreeMap<GrantId, GrantRow>,
     pub(crate) deleted_secrets: BTreeMap<SecretRef, u64>,
-    pub(crate) budgets: BTreeMap<MandateId, Budget>,
+    pub(crate) budgets: BTreeMap<budget::Scope, Budget>,
     pub(crate) denials: BTreeMap<OrchId, Denials>,
+    pub(crate) stops: BTreeMap<OrchId, stops::Stops>,
     pub(crate) placements: BTreeMap<ServiceRef, BTreeMap<NodeId, Placement>>,
     pub(crate) commands: BTreeMap<CommandId, Millis>,
     pub(crate) accepted: BTreeMap<Digest, AcceptedRow>,

@@ -62,6 +62,7 @@ pub const KINDS: &[&str] = &[
     "budget.hit",
     "alarm/first-placement",
     "alarm/denied-digest",
+    "alarm/stop-rate",
     "grant.started",
     "grant.ended",
     "grant.revoked",

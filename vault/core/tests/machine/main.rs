@@ -10,6 +10,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod budgets;
 mod charter;
 mod denials;
 mod denied;
