@@ -51,6 +51,8 @@ pub struct Submission {
     pub charter_version: u64,
     /// Policy under which they were permitted: a precondition.
     pub policy_version: u64,
+    /// Policies that permitted it to them; none where no policy was asked.
+    pub policies: Vec<String>,
     /// The value of a PutSecret or the MAC key of a MintToken, as a record; for an AdmitVoter, [`crate::prepare::Admission`]
     /// in postcard; for a Charter with another recovery key, the keyring's terms boxed to it, in postcard; for a RotateRoot that
     /// brings a key, its [`SealedKey`] in postcard.

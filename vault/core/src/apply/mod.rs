@@ -20,6 +20,7 @@ mod submit;
 mod tick;
 mod unlock;
 mod voters;
+mod vouchers;
 
 use crate::command::{Command, Stamped};
 use crate::log::{Draft, Leaf, append};

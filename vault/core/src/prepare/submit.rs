@@ -92,19 +92,24 @@ enum Behind {
 
 impl Leader<'_> {
     fn submission(&self, st: &v1::Statement, behind: Behind, sealed: Option<Vec<u8>>) -> Submission {
-        let (signers, policy_version) = match behind {
+        let (signers, policies, policy_version) = match behind {
             Behind::Operators(who) => {
                 // All of them were asked about under the policies in force.
                 let version = who.first().map_or(self.policies.version(), |(_, p)| p.policy_version());
-                (who.into_iter().map(|(id, _)| id).collect(), version)
+                let (signers, permits): (Vec<String>, Vec<Permit<Operator>>) = who.into_iter().unzip();
+                let mut policies: Vec<String> = permits.into_iter().flat_map(Permit::used).collect();
+                policies.sort();
+                policies.dedup();
+                (signers, policies, version)
             }
-            Behind::Publishers(who) => (who, self.policies.version()),
+            Behind::Publishers(who) => (who, Vec::new(), self.policies.version()),
         };
         Submission {
             statement: st.encode_to_vec(),
             signers,
             charter_version: self.state.charter.version,
             policy_version,
+            policies,
             sealed,
         }
     }

@@ -159,6 +159,7 @@ fn samples() -> Vec<Command> {
         signers: vec!["ada".into()],
         charter_version: 1,
         policy_version: 2,
+        policies: vec!["L1-secrets".into()],
         sealed: Some(vec![3]),
     };
     let mut all = vec![
