@@ -35,7 +35,7 @@ impl Window {
         self.0.retain(|(s, _)| s.saturating_add(SLOTS) >= slot);
         match self.0.last_mut() {
             Some((s, count)) if *s == slot => *count = count.saturating_add(n),
-            _ => self.0.push((slot, n)),
+            Some(_) | None => self.0.push((slot, n)),
         }
     }
 }

@@ -123,6 +123,17 @@ fn root_samples() -> Vec<Command> {
     ]
 }
 
+fn submission() -> Submission {
+    Submission {
+        statement: vec![1],
+        signers: vec!["ada".into()],
+        charter_version: 1,
+        policy_version: 2,
+        policies: vec!["L1-secrets".into()],
+        sealed: Some(vec![3]),
+    }
+}
+
 /// One of each variant, in the order of the enum; built without a wildcard, so a new variant must come here too.
 fn samples() -> Vec<Command> {
     let (node, orch) = (NodeId::parse("node-1").unwrap(), OrchId::parse("orch-1").unwrap());
@@ -154,16 +165,8 @@ fn samples() -> Vec<Command> {
     ];
     let note =
         |kind| Command::Note(NoteFacts { kind, actor: "a".into(), subject: "s".into(), detail: "d".into(), count: 3 });
-    let submission = Submission {
-        statement: vec![1],
-        signers: vec!["ada".into()],
-        charter_version: 1,
-        policy_version: 2,
-        policies: vec!["L1-secrets".into()],
-        sealed: Some(vec![3]),
-    };
     let mut all = vec![
-        Command::Submit(submission),
+        Command::Submit(submission()),
         Command::Join {
             token: TokenId([1; 8]),
             id: "node-1".into(),
