@@ -49,14 +49,14 @@ impl CommandPlane for OperatorService {
                 break decided;
             }
         };
+        // Operators whose statements count, or come after others that do, are as fast as the log.
+        let in_vain =
+            |f: &Failure| matches!(f.kind, FailureKind::Refused | FailureKind::Invalid | FailureKind::NotFound);
+        if caller.role == Role::Op && !decided.as_ref().is_err_and(in_vain) {
+            self.0.entries.give_back(&caller.id);
+        }
         match decided {
-            Ok(((), done)) => {
-                if caller.role == Role::Op {
-                    // Operators whose statements count are as fast as the log.
-                    self.0.entries.give_back(&caller.id);
-                }
-                Ok(Response::new(reply(done.leaf(), done.rev())))
-            }
+            Ok(((), done)) => Ok(Response::new(reply(done.leaf(), done.rev()))),
             Err(f) => {
                 // A refusal by right is written down; a mistake or an outage is not.
                 if f.kind == FailureKind::Refused && self.0.evidence_allowed(&caller.id) {
