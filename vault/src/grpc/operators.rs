@@ -7,8 +7,8 @@ use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::rpc::command_plane_server::CommandPlane;
 use holdfast_transport::rpc::read_server::Read;
 use holdfast_types::{Millis, NodeId, Role, SecretRef, ServiceRef, VoterId};
-use holdfast_vault_core::{NoteKind, State, VoterState, prepare};
-use holdfast_wire::statement::peek;
+use holdfast_vault_core::{Accepted, NoteKind, State, VoterState, prepare};
+use holdfast_wire::statement::{Document as _, peek};
 use holdfast_wire::v1;
 use holdfast_wire::v1::command::Action;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl CommandPlane for OperatorService {
         self.0.entries.turn(&caller.id).await?;
         let r = request.into_inner();
         let st = super::present(r.statement, "the statement")?;
-        if let Some(before) = self.0.decide(|l, _| Ok(prepare::known(l, &st)))? {
+        if let Some(before) = self.known(&st)? {
             // Accepted already; perhaps only its answer was lost. A voter that does not lead may not know of it.
             self.0.confirm_leading().await?;
             return Ok(Response::new(reply(before.leaf, before.rev)));
@@ -90,6 +90,14 @@ fn reply(leaf_index: u64, rev: u64) -> v1::SubmitReply {
 }
 
 impl OperatorService {
+    /// What a statement that changes nothing is answered.
+    fn known(&self, st: &v1::Statement) -> Result<Option<Accepted>, Failure> {
+        if st.r#type == v1::Command::TYPE {
+            // Most of what comes; nothing else is to be known of them.
+            return self.0.look(|s| s.accepted(&st.payload));
+        }
+        self.0.decide(|l, _| Ok(prepare::known(l, st)))
+    }
     async fn read<T, R>(
         &self,
         request: &Request<R>,
