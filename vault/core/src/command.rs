@@ -97,6 +97,8 @@ pub struct GrantFact {
     pub grace_ms: i64,
     /// Policies that permitted it.
     pub policies: Vec<String>,
+    /// Of which version: a precondition.
+    pub policy_version: u64,
 }
 
 /// A grant decided or refused, in the caller's order.

@@ -107,6 +107,7 @@ impl Step<'_> {
                 .with("spec_sha256", f.spec_sha256)
                 .with("secrets", secrets.join(","))
                 .with("policies", f.policies.join(","))
+                .with("policy_version", f.policy_version)
                 .with("mandate", &f.mandate)
                 .with("fence", f.fence),
         );
@@ -295,6 +296,9 @@ impl State {
                 policies: vec!["L0-lockdown-grant".into()],
                 ..Refusal::new(Code::PolicyDenied, "the cluster is locked down")
             });
+        }
+        if self.cluster()?.policy_version != f.policy_version {
+            return Err(Refusal::changed("the policy changed meanwhile"));
         }
         if self.identities.get(f.node.as_str()).is_none_or(|n| n.rev != f.node_rev) {
             return Err(Refusal::changed("the node changed meanwhile"));

@@ -55,7 +55,7 @@ fn an_orchestrator_with_a_node_of_its_own_draws_no_more_than_the_bound_that_secu
     }
     // It begins just before a new hour of the clock, and asks for what it has not yet as often as it likes.
     w.pass(HOUR - MINUTE);
-    let (mut had, mut drawn) = (Vec::new(), Vec::new());
+    let (mut had, mut drawn): (Vec<String>, Vec<i64>) = Default::default();
     for step in [0, MINUTE + 1_000].into_iter().chain([5 * MINUTE; 26]) {
         w.pass(step);
         let wanted: Vec<&String> = services.iter().filter(|s| !had.contains(*s)).take(secrets + 2).collect();
@@ -73,7 +73,7 @@ fn an_orchestrator_with_a_node_of_its_own_draws_no_more_than_the_bound_that_secu
     w.deploy(&wide).unwrap();
     w.pass(HOUR + 58_000);
     assert_eq!(w.now.0.rem_euclid(MINUTE), 59_000);
-    let (mut slot, mut drawn) = (1, Vec::new());
+    let (mut slot, mut drawn): (u32, Vec<i64>) = (1, Vec::new());
     for step in [0, 900, 200, 20_000, 20_000, 20_000, 5_000] {
         w.pass(step);
         let asks = (slot..=slot + grants as u32).map(|slot| w.ask("wide", &own, slot)).collect();

@@ -1,7 +1,7 @@
 //! What changed between prepare and apply is noticed by apply, from committed state alone.
 
 use crate::world::{Machine, World};
-use holdfast_vault_core::{Code, Command};
+use holdfast_vault_core::{Code, Command, GrantOrder};
 use holdfast_wire::v1;
 use v1::command::Action;
 
@@ -62,6 +62,18 @@ fn a_grant_is_refused_when_its_ground_moved_before_the_commit() {
         "mandate ended",
     );
     refused_after(|w, orch, node| drop(w.grant(orch, w.ask("web", node, 1)).unwrap()), "granted meanwhile");
+}
+
+#[test]
+fn a_grant_that_other_policies_permitted_is_not_issued() {
+    let (mut w, orch, node) = World::shop();
+    let mut decided = w.prepare_grants(&orch, vec![w.ask("web", &node, 1)]).unwrap().command;
+    let Command::Grants { orders, .. } = &mut decided.command else { panic!("a request for grants") };
+    let GrantOrder::Issue(fact) = &mut orders[0] else { panic!("it is granted") };
+    fact.policy_version += 1;
+    let done = w.apply(decided).result.unwrap();
+    assert_eq!(done.orders()[0].as_ref().err().unwrap().code, Code::Changed);
+    assert_eq!(w.state.grants().count(), 0);
 }
 
 #[test]

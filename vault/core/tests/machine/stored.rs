@@ -73,6 +73,7 @@ fn grant_fact() -> GrantFact {
         life_ms: 9,
         grace_ms: 5,
         policies: vec!["L1-grant".into()],
+        policy_version: 6,
     }
 }
 
