@@ -11,6 +11,7 @@ pub mod raft;
 pub mod rights;
 pub mod run;
 
+mod answered;
 mod awaits;
 mod backup;
 mod beside;

@@ -365,7 +365,7 @@ fn service_routes(cluster: &Arc<Cluster>) -> Routes {
     let operators = operators::OperatorService(c());
     Routes::new(IdentityServer::new(identity::IdentityService(c())))
         .add_service(NodePlaneServer::new(nodes::NodeService(c())))
-        .add_service(SchedPlaneServer::new(sched::SchedService(c())))
+        .add_service(SchedPlaneServer::new(sched::SchedService::new(c())))
         .add_service(CommandPlaneServer::new(operators.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ReadServer::new(operators).max_encoding_message_size(64 << 20))
         .add_service(LogServer::new(log::LogService(c())))

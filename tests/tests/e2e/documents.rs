@@ -212,6 +212,10 @@ fn documents() -> Documents {
     let mandate = w.json(&["mandate", "put", "--orchestrator", &orchestrator, "--id", "m-2"]);
     all.push(("mandate put`", mandate));
     all.push(("mandate revoke`", w.json(&["mandate", "revoke", "m-2"])));
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    all.push(("image deny`", w.json(&["image", "deny", &digest, "--reason", "drill"])));
+    all.push(("image ls`", w.json(&["image", "ls"])));
+    all.push(("image allow`", w.json(&["image", "allow", &digest])));
     all.push(("log verify`", w.json(&["log", "verify"])));
     all.push(("service deploy` (with `--detach`)", w.json(&["service", "deploy", "-f", &spec, "--detach"])));
     all.push(("service rm`", w.json(&["service", "rm", "shop/web"])));

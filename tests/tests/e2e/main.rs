@@ -18,6 +18,7 @@ mod clocked;
 mod crash;
 mod credential;
 mod demo;
+mod denied;
 mod documents;
 mod evil;
 mod heartbeat;

@@ -51,6 +51,8 @@ pub struct Submission {
     pub charter_version: u64,
     /// Policy under which they were permitted: a precondition.
     pub policy_version: u64,
+    /// Policies that permitted it to them; none where no policy was asked.
+    pub policies: Vec<String>,
     /// The value of a PutSecret or the MAC key of a MintToken, as a record; for an AdmitVoter, [`crate::prepare::Admission`]
     /// in postcard; for a Charter with another recovery key, the keyring's terms boxed to it, in postcard; for a RotateRoot that
     /// brings a key, its [`SealedKey`] in postcard.
@@ -95,6 +97,8 @@ pub struct GrantFact {
     pub grace_ms: i64,
     /// Policies that permitted it.
     pub policies: Vec<String>,
+    /// Of which version: a precondition.
+    pub policy_version: u64,
 }
 
 /// A grant decided or refused, in the caller's order.
@@ -116,6 +120,9 @@ pub enum GrantOrder {
         policies: Vec<String>,
     },
 }
+
+/// A request's id, and the hash of who asked for what: under one id only one request counts.
+pub type RequestKey = ([u8; 16], Digest);
 
 /// A node's word about one of its tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -214,6 +221,8 @@ pub enum Command {
         orch: OrchId,
         /// Accepted once.
         request: [u8; 16],
+        /// Who asked for what, as a hash.
+        body: Digest,
         /// In the caller's order.
         orders: Vec<GrantOrder>,
     },

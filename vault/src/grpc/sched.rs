@@ -1,6 +1,7 @@
 //! The scheduler plane: leases, grants and the directory. An orchestrator gets ciphertext and names, nothing else.
 
 use super::Answers;
+use crate::answered::Answered;
 use crate::beside;
 use crate::cluster::{Caller, Cluster};
 use crate::failure::refused;
@@ -13,16 +14,17 @@ use crate::seen::{addr_of, from};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::sched_plane_server::SchedPlane;
 use holdfast_types::{GrantId, NodeId, OrchId};
-use holdfast_vault_core::prepare::{self, GrantBatch, GrantReply};
+use holdfast_vault_core::prepare::{self, GrantBatch, GrantReply, RequestKey};
 use holdfast_vault_core::{Command, Committed, Entropy, Event, Refusal, State};
 use holdfast_wire::v1::{self, directory_event::Event as Shown, grant_result};
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Serves orchestrators.
-pub struct SchedService(pub Arc<Cluster>);
+pub struct SchedService(Arc<Cluster>, Answered);
 
 fn orch_of(c: &Caller) -> Result<OrchId, Failure> {
     OrchId::parse(&c.id).map_err(|e| Failure::invalid("invalid-input", e.to_string()))
@@ -35,6 +37,11 @@ fn address(known: String, said: String, may_change: impl FnOnce() -> bool) -> St
 }
 
 impl SchedService {
+    /// Serves the orchestrators of `cluster`.
+    pub fn new(cluster: Arc<Cluster>) -> Self {
+        Self(cluster, Answered::default())
+    }
+
     async fn keep(cluster: &Cluster, orch: &OrchId, said: String) -> Result<v1::KeepLeaseReply, Failure> {
         let known = cluster.look(|s| s.session_addr(orch))?;
         let may_change = || cluster.throttle.allows(&format!("address/{orch}"), cluster.clock.now());
@@ -75,10 +82,8 @@ impl SchedService {
         for (reply, order) in replies.into_iter().zip(done.orders()) {
             let result = match (reply, order) {
                 (GrantReply::Issued { grant, boxes, .. }, Ok(leaf)) => {
-                    let (salt, entry) = self.0.leaf(*leaf)?;
-                    let inclusion = self.0.inclusion(*leaf, size)?;
-                    let receipt = v1::Receipt { leaf_index: *leaf, entry, salt, inclusion, checkpoint: note.clone() };
-                    grant_result::Result::Issued(v1::GrantIssued { grant: Some(grant), receipt: Some(receipt), boxes })
+                    let receipt = Some(self.receipt(*leaf, &note, size)?);
+                    grant_result::Result::Issued(v1::GrantIssued { grant: Some(grant), receipt, boxes })
                 }
                 (GrantReply::Issued { .. }, Err(r)) => denied(r),
                 (GrantReply::Denied(r), _) => denied(&r),
@@ -86,6 +91,27 @@ impl SchedService {
             out.push(v1::GrantResult { result: Some(result) });
         }
         Ok(out)
+    }
+
+    /// Proof that `leaf` is in the log of the checkpoint `note`.
+    fn receipt(&self, leaf: u64, note: &[u8], size: u64) -> Result<v1::Receipt, Failure> {
+        let (salt, entry) = self.0.leaf(leaf)?;
+        let inclusion = self.0.inclusion(leaf, size)?;
+        Ok(v1::Receipt { leaf_index: leaf, entry, salt, inclusion, checkpoint: note.to_vec() })
+    }
+
+    /// What this very request was answered a moment ago, proven by the log of now.
+    fn again(&self, key: &RequestKey) -> Result<Option<v1::RequestGrantsReply>, Failure> {
+        let Some(mut reply) = self.1.again(key, Instant::now()) else { return Ok(None) };
+        let (note, size, _) = self.0.checkpoint()?;
+        for result in &mut reply.results {
+            if let Some(grant_result::Result::Issued(issued)) = &mut result.result
+                && let Some(receipt) = &mut issued.receipt
+            {
+                *receipt = self.receipt(receipt.leaf_index, &note, size)?;
+            }
+        }
+        Ok(Some(reply))
     }
 }
 
@@ -235,6 +261,11 @@ impl SchedPlane for SchedService {
         let orch = orch_of(&caller)?;
         self.0.entries.turn(orch.as_str()).await?;
         let r = request.into_inner();
+        let key = GrantBatch::of(&orch, &r).map_err(refused)?.key();
+        if let Some(reply) = self.again(&key)? {
+            self.0.confirm_leading().await?;
+            return Ok(Response::new(reply));
+        }
         let cluster = Arc::clone(&self.0);
         // Policy, boxes and signatures are work: not on the threads that serve connections.
         let decided = tokio::task::spawn_blocking(move || {
@@ -246,7 +277,9 @@ impl SchedPlane for SchedService {
         });
         let prepared = decided.await.map_err(|_| Failure::failed("failed", "deciding the grants failed"))??;
         let (replies, done) = self.0.commit(prepared).await?;
-        Ok(Response::new(v1::RequestGrantsReply { results: self.results(replies, &done)? }))
+        let reply = v1::RequestGrantsReply { results: self.results(replies, &done)? };
+        self.1.keep(key, &reply, Instant::now());
+        Ok(Response::new(reply))
     }
 
     async fn release_grants(&self, request: Request<v1::ReleaseGrantsRequest>) -> Result<Response<v1::Ack>, Status> {

@@ -169,14 +169,14 @@ fn a_first_placement_that_is_held_is_asked_for_on_its_node_alone() {
 }
 
 #[test]
-fn a_used_up_budget_pauses_its_namespace_until_the_next_minute() {
+fn a_used_up_budget_pauses_its_namespace_until_it_is_free_again() {
     let mut w = World::new(1);
     w.refuse = |_| Some(GrantDenied { code: "budget-exhausted".into(), reason: "used up".into(), policies: vec![] });
     w.service(&[spec(1, 3)]);
     w.run();
     assert_eq!(w.placed.len(), 3);
     w.refuse = no_refusal;
-    let minute = next_minute(w.now).since(w.now).as_secs();
+    let minute = budget_again(w.now).since(w.now).as_secs();
     w.keep_lease_and_wait(minute - 1);
     assert_eq!(w.placed.len(), 3);
     w.keep_lease_and_wait(2);

@@ -3,6 +3,7 @@
 use super::super::world::{World, eventually};
 use holdfast_orchestrator::{join, state::StateDir};
 use holdfast_transport::client::{Dialer, Link, Timing};
+use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::sched_plane_client::SchedPlaneClient;
 use holdfast_transport::rpc::session_server::{Session, SessionServer};
 use holdfast_transport::server::{Connections, Limits, peer_of, serve};
@@ -115,8 +116,8 @@ impl Evil {
         SchedPlaneClient::new(self.link.channel.clone())
     }
 
-    /// Asks the vault for a grant of shop/web.
-    pub fn ask(&self, node: &str, task: &str) -> grant_result::Result {
+    /// A request for a grant of shop/web, with an id of its own.
+    pub fn wish(node: &str, task: &str) -> RequestGrantsRequest {
         let wanted = GrantRequest {
             namespace: "shop".into(),
             service: "web".into(),
@@ -125,9 +126,16 @@ impl Evil {
             ..GrantRequest::default()
         };
         let request_id = holdfast_types::sha256(&[task.as_bytes(), &holdfast_transport::now().0.to_be_bytes()]);
-        let request = RequestGrantsRequest { request_id: request_id.0[..16].to_vec(), requests: vec![wanted] };
-        let mut results = self.runtime.block_on(self.vault().request_grants(request)).unwrap().into_inner().results;
-        results.remove(0).result.unwrap()
+        RequestGrantsRequest { request_id: request_id.0[..16].to_vec(), requests: vec![wanted] }
+    }
+    /// Asks the vault for what a request says.
+    pub fn send(&self, request: &RequestGrantsRequest) -> Result<grant_result::Result, Failure> {
+        let reply = self.runtime.block_on(self.vault().request_grants(request.clone())).map_err(Failure::from)?;
+        Ok(reply.into_inner().results.remove(0).result.unwrap())
+    }
+    /// Asks the vault for a grant of shop/web.
+    pub fn ask(&self, node: &str, task: &str) -> grant_result::Result {
+        self.send(&Self::wish(node, task)).unwrap()
     }
     /// A genuine assignment: what the vault gave, and what the deployer signed.
     pub fn genuine(&self, node: &str, task: &str) -> Assign {

@@ -5,6 +5,7 @@
 mod approval;
 mod charter;
 mod denials;
+mod denied;
 mod founding;
 mod grants;
 mod identity;
@@ -14,10 +15,12 @@ mod reset;
 mod retired;
 mod roots;
 mod secrets;
+mod stops;
 mod submit;
 mod tick;
 mod unlock;
 mod voters;
+mod vouchers;
 
 use crate::command::{Command, Stamped};
 use crate::log::{Draft, Leaf, append};
@@ -186,7 +189,7 @@ impl Step<'_> {
             Command::Activate { id, serial } => self.activate(&id, &serial),
             Command::Fork { id, detail } => self.fork(&id, &detail),
             Command::KeepLease { orch, session_addr, life_ms } => self.keep_lease(&orch, session_addr, life_ms),
-            Command::Grants { orch, request, orders } => self.grants(&orch, request, orders),
+            Command::Grants { orch, request, body, orders } => self.grants(&orch, (request, body), orders),
             Command::Reports { node, tasks } => self.reports(&node, tasks),
             Command::ReleaseGrants { orch, grants, reason } => self.release_grants(&orch, &grants, &reason),
             Command::Extend { grants, away } => self.extend(grants, &away),

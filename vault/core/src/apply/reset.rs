@@ -65,7 +65,7 @@ impl Step<'_> {
         self.state.index = Index::build(self.state);
         self.next_epoch();
         [Event::Keys, Event::Slots, Event::Voters].into_iter().for_each(|e| self.event(e));
-        let by = By { st: &st, actor };
+        let by = By { st: &st, actor, policies: &[], policy_version: 0 };
         doc.removed.iter().try_for_each(|id| self.remove_node(&by, id))
     }
 

@@ -99,6 +99,7 @@ impl<'a> Leader<'a> {
             life_ms: grant.lease_until_ms - grant.issued_at_ms,
             grace_ms: i64::from(grant.grace_s) * 1000,
             policies,
+            policy_version: grant.policy_version,
         };
         batch.gens.insert(l.task, task_gen);
         Ok((fact, GrantReply::Issued { id, grant: signed, boxes }))
@@ -135,6 +136,7 @@ impl<'a> Leader<'a> {
         };
         let version = version.ok_or_else(inactive)?;
         let spec = version.spec().ok_or_else(|| Refusal::corrupt("spec"))?;
+        self.state.check_denied(spec)?;
         let node = self
             .state
             .identity(node_id.as_str())

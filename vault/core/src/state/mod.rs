@@ -3,7 +3,9 @@
 //! STORED: a snapshot is this struct in postcard behind a format byte; golden file `vault/core/golden/state.hex`.
 
 mod approval;
+mod budget;
 mod charter;
+mod denied;
 mod ending;
 mod era;
 mod frozen;
@@ -13,7 +15,9 @@ mod hosts;
 mod identity;
 mod index;
 mod live;
+mod news;
 mod placements;
+mod requests;
 mod rhythm;
 mod roots;
 mod rotation;
@@ -22,12 +26,14 @@ mod rows;
 mod silence;
 mod spent;
 mod standing;
+mod stops;
 mod terms;
 mod unlock;
 mod voters;
 
+pub use budget::Budget;
 pub(crate) use era::EraBefore;
-pub use grants::{Budget, GrantRow, GrantState};
+pub use grants::{GrantRow, GrantState};
 pub use holders::{Notice, Noticed, PastKey, REJOIN_MOST};
 pub use identity::{CertRow, Identity, IdentityState, Presented};
 pub use rhythm::third_over;
@@ -43,6 +49,7 @@ pub(crate) use grants::Denials;
 pub(crate) use index::Index;
 pub(crate) use live::Live;
 pub(crate) use placements::Placement;
+pub(crate) use requests::RequestRow;
 pub(crate) use row::Row;
 pub(crate) use silence::Silence;
 pub(crate) use terms::UnderTerms;
@@ -67,7 +74,7 @@ pub enum StateError {
     Inconsistent(&'static str),
 }
 
-const FORMAT: u8 = 6;
+const FORMAT: u8 = 7;
 
 /// Everything the voters agree on.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -99,12 +106,13 @@ pub struct State {
     pub(crate) leases: BTreeMap<Namespace, Lease>,
     pub(crate) grants: BTreeMap<GrantId, GrantRow>,
     pub(crate) deleted_secrets: BTreeMap<SecretRef, u64>,
-    pub(crate) budgets: BTreeMap<MandateId, Budget>,
+    pub(crate) budgets: BTreeMap<budget::Scope, Budget>,
     pub(crate) denials: BTreeMap<OrchId, Denials>,
+    pub(crate) stops: BTreeMap<OrchId, stops::Stops>,
     pub(crate) placements: BTreeMap<ServiceRef, BTreeMap<NodeId, Placement>>,
     pub(crate) commands: BTreeMap<CommandId, Millis>,
     pub(crate) accepted: BTreeMap<Digest, AcceptedRow>,
-    pub(crate) requests: BTreeMap<[u8; 16], Millis>,
+    pub(crate) requests: BTreeMap<[u8; 16], RequestRow>,
     pub(crate) revoked: BTreeMap<String, Revoked>,
     pub(crate) denied_digests: Vec<Digest>,
     pub(crate) lockdown: bool,

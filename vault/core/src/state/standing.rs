@@ -1,7 +1,7 @@
 //! Whether a live grant could still be issued: asked when its ground moves, and before its lease is extended.
 //!
 //! What an operator moved under a grant (its node's place, its secrets' rules) takes it back at once. What only ran out
-//! (mandate, validity of its spec, work that no active version asks for) ends its extensions: the task has the rest of
+//! (mandate, validity of its spec, work that no active version asks for), or runs an image that is denied, is extended no more: the task has the rest of
 //! its lease and grace to be replaced. Decided from committed state alone, by every voter alike.
 
 use super::{GrantRow, GrantState, Identity, IdentityState, MandateRow, SecretRow, SpecVersion, State};
@@ -129,12 +129,13 @@ impl State {
         .collect()
     }
 
-    /// Whether a running grant's lease may be extended: mandate, spec, node and secrets still allow it.
+    /// Whether a running grant's lease may be extended: mandate, spec, node and secrets still allow it. LAW: a lockdown ends
+    /// nothing that runs, or one operator could end every task (`a_lockdown_stops_grants_and_ends_nothing_that_runs`).
     pub(crate) fn may_go_on(&self, g: &GrantRow, now: Millis) -> bool {
         use IdentityState as I;
         let node = self.identity(g.node.as_str()).filter(|n| matches!(n.state, I::Ready | I::Draining));
-        let valid = self.spec_of(g).is_some_and(|s| now.0 < s.valid_until_ms);
+        let valid = self.spec_of(g).is_some_and(|s| now.0 < s.valid_until_ms && self.check_denied(s).is_ok());
         let stands = |n: &Identity| self.mandated(g, n, now) && self.misplaced(g, n).is_none();
-        g.state == GrantState::Running && !self.lockdown && valid && node.is_some_and(stands)
+        g.state == GrantState::Running && valid && node.is_some_and(stands)
     }
 }

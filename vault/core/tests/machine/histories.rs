@@ -220,7 +220,8 @@ fn a_refused_command_changes_nothing() {
     // Each of these is refused in `apply`; the world compares the states.
     let (mut w, orch, node) = World::shop();
     let request = [1; 16];
-    let grants = |orders| Command::Grants { orch: orch.orch(), request, orders };
+    let body = holdfast_types::sha256(&[b"body"]);
+    let grants = |orders| Command::Grants { orch: orch.orch(), request, body, orders };
     w.propose(grants(Vec::new())).result.unwrap();
     w.pass(5);
     // Regression: a replayed request id was remembered for longer by its refusal.

@@ -10,8 +10,10 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod budgets;
 mod charter;
 mod denials;
+mod denied;
 mod exclusive;
 mod grants;
 mod guards;

@@ -73,6 +73,7 @@ fn grant_fact() -> GrantFact {
         life_ms: 9,
         grace_ms: 5,
         policies: vec!["L1-grant".into()],
+        policy_version: 6,
     }
 }
 
@@ -123,6 +124,17 @@ fn root_samples() -> Vec<Command> {
     ]
 }
 
+fn submission() -> Submission {
+    Submission {
+        statement: vec![1],
+        signers: vec!["ada".into()],
+        charter_version: 1,
+        policy_version: 2,
+        policies: vec!["L1-secrets".into()],
+        sealed: Some(vec![3]),
+    }
+}
+
 /// One of each variant, in the order of the enum; built without a wildcard, so a new variant must come here too.
 fn samples() -> Vec<Command> {
     let (node, orch) = (NodeId::parse("node-1").unwrap(), OrchId::parse("orch-1").unwrap());
@@ -154,15 +166,8 @@ fn samples() -> Vec<Command> {
     ];
     let note =
         |kind| Command::Note(NoteFacts { kind, actor: "a".into(), subject: "s".into(), detail: "d".into(), count: 3 });
-    let submission = Submission {
-        statement: vec![1],
-        signers: vec!["ada".into()],
-        charter_version: 1,
-        policy_version: 2,
-        sealed: Some(vec![3]),
-    };
     let mut all = vec![
-        Command::Submit(submission),
+        Command::Submit(submission()),
         Command::Join {
             token: TokenId([1; 8]),
             id: "node-1".into(),
@@ -178,7 +183,12 @@ fn samples() -> Vec<Command> {
         Command::Activate { id: "node-1".into(), serial: "0a".into() },
         Command::Fork { id: "node-1".into(), detail: "d".into() },
         Command::KeepLease { orch: orch.clone(), session_addr: "o".into(), life_ms: 60_000 },
-        Command::Grants { orch: orch.clone(), request: [9; 16], orders: vec![GrantOrder::Issue(grant_fact()), deny] },
+        Command::Grants {
+            orch: orch.clone(),
+            request: [9; 16],
+            body: Digest([8; 32]),
+            orders: vec![GrantOrder::Issue(grant_fact()), deny],
+        },
         Command::Reports { node, tasks: vec![report] },
         Command::ReleaseGrants { orch, grants: vec![GrantId([1; 16])], reason: "r".into() },
         Command::Extend { grants: vec![(GrantId([1; 16]), Millis(11))], away: vec![GrantId([2; 16])] },
