@@ -43,15 +43,17 @@ impl SchedService {
         Self::leases(cluster, orch)
     }
 
-    /// The leases as they are, and whether the orchestrator is to renew its certificate.
+    /// The leases as they are, its own and those that it waits for, and whether it is to renew its certificate.
     fn leases(cluster: &Cluster, orch: &OrchId) -> Result<v1::KeepLeaseReply, Failure> {
         let now = cluster.now()?;
-        let (leases, renew_now) =
-            cluster.look(|s| (s.leases_of(orch.as_str(), now), roots::is_old(s, orch.as_str())))?;
-        Ok(v1::KeepLeaseReply { leases, status: Some(cluster.status()?), renew_now })
+        let (leases, others, renew_now) = cluster.look(|s| {
+            (s.leases_of(orch.as_str(), now), s.leases_of_others(orch, now), roots::is_old(s, orch.as_str()))
+        })?;
+        Ok(v1::KeepLeaseReply { leases, status: Some(cluster.status()?), renew_now, others })
     }
 
-    /// What the leader has to say to an orchestrator unasked: that another root signs.
+    /// What the leader has to say to an orchestrator unasked: that another root signs, or that nobody schedules a namespace that
+    /// it may schedule, since its holder was removed or its mandate is new.
     fn unasked(
         cluster: &Cluster,
         orch: &OrchId,
@@ -61,7 +63,12 @@ impl SchedService {
             Ok(events) => events.contains(&Event::Trust),
             Err(_) => true,
         };
-        if !may_concern || !cluster.look(|s| roots::is_old(s, orch.as_str()))? {
+        if !may_concern {
+            return Ok(None);
+        }
+        let now = cluster.now()?;
+        let free = |s: &State| s.leases_of_others(orch, now).iter().any(|l| l.until_ms <= now.0);
+        if !cluster.look(|s| roots::is_old(s, orch.as_str()) || free(s))? {
             return Ok(None);
         }
         Self::leases(cluster, orch).map(Some)

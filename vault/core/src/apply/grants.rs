@@ -360,7 +360,7 @@ impl State {
     }
 
     /// Namespaces with services that `orch`'s live mandates cover.
-    fn leasable(&self, orch: &OrchId, at: Millis) -> Vec<Namespace> {
+    pub(crate) fn leasable(&self, orch: &OrchId, at: Millis) -> Vec<Namespace> {
         let mine: Vec<_> = self
             .mandates
             .values()

@@ -37,6 +37,24 @@ fn a_lapsed_lease_grants_nothing() {
 }
 
 #[test]
+fn an_orchestrator_is_told_which_namespaces_it_waits_for_and_until_when() {
+    let (mut w, a, _) = World::shop();
+    let (b, stranger) = (w.orchestrator(), w.orchestrator());
+    let m = w.mandate("m2", &[&b.id]);
+    w.put_mandate(&m).unwrap();
+    w.keep_lease(&a).unwrap();
+    let held = w.state.leases_of_others(&b.orch(), w.now);
+    assert_eq!(held, w.state.leases_of(&a.id, w.now), "what it may have, and another has");
+    assert_eq!((held.len(), held[0].until_ms, held[0].fence), (1, w.now.0 + 60_000, 1));
+    assert!(w.state.leases_of_others(&a.orch(), w.now).is_empty(), "its own is none of others");
+    assert!(w.state.leases_of_others(&stranger.orch(), w.now).is_empty(), "no mandate, no namespace");
+    w.pass(60_000);
+    w.keep_lease(&b).unwrap();
+    assert!(w.state.leases_of_others(&b.orch(), w.now).is_empty());
+    assert_eq!(w.state.leases_of_others(&a.orch(), w.now)[0].holder, b.id);
+}
+
+#[test]
 fn a_mandate_covers_its_own_namespaces_alone() {
     let (mut w, orch, _) = World::shop();
     let r = v1::GrantRequest { namespace: "bank".into(), task_id: "bank.web.1".into(), ..w.ask("web", &orch, 1) };
