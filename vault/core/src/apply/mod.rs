@@ -9,6 +9,7 @@ mod founding;
 mod grants;
 mod identity;
 mod keyring;
+mod leases;
 mod rejoin;
 mod reset;
 mod retired;
