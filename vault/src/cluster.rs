@@ -80,6 +80,8 @@ pub struct Cluster {
     pub entries: Pace,
     /// How fast one orchestrator may ask for its leases.
     pub leases: Pace,
+    /// Whether leases were extended since this voter leads.
+    pub begun: crate::begun::Begun,
     /// How fast one machine may be given certificates.
     pub certificates: Pace,
     /// How the other voters follow, while this one leads.

@@ -13,6 +13,7 @@ pub mod run;
 
 mod awaits;
 mod backup;
+mod begun;
 mod beside;
 mod certify;
 mod clock;

@@ -341,6 +341,13 @@ pub enum Command {
     RootPropose(Box<NewRoot>),
     /// Keys in the token that nothing used any more are gone, by the key port's names.
     KeysDestroyed(Vec<String>),
+    /// A voter begins to lead: leases that lived when the vault was heard last go on.
+    ExtendLeases {
+        /// The time of the last entry before.
+        since: Millis,
+        /// Lease length, milliseconds.
+        life_ms: i64,
+    },
 }
 
 impl Command {

@@ -1,6 +1,7 @@
 //! The scheduler plane: leases, grants and the directory. An orchestrator gets ciphertext and names, nothing else.
 
 use super::Answers;
+use crate::begun;
 use crate::beside;
 use crate::cluster::{Caller, Cluster};
 use crate::failure::refused;
@@ -36,6 +37,7 @@ fn address(known: String, said: String, may_change: impl FnOnce() -> bool) -> St
 impl SchedService {
     async fn keep(cluster: &Cluster, orch: &OrchId, said: String) -> Result<v1::KeepLeaseReply, Failure> {
         let known = cluster.look(|s| s.session_addr(orch))?;
+        begun::lead(cluster).await?;
         let may_change = || cluster.throttle.allows(&format!("address/{orch}"), cluster.clock.now());
         let session_addr = address(known, said, may_change);
         let life_ms = i64::try_from(cluster.config.lives.lease.as_millis()).unwrap_or(i64::MAX);

@@ -3,7 +3,7 @@
 use super::{Event, Step};
 use crate::log::Draft;
 use crate::refusal::Refusal;
-use crate::state::{IdentityState, Lease, State};
+use crate::state::{IdentityState, Lease, MandateRow, State};
 use holdfast_types::{Millis, Namespace, OrchId, Role};
 
 impl Step<'_> {
@@ -41,9 +41,36 @@ impl Step<'_> {
             self.event(Event::Trust);
         }
     }
+
+    /// Leases that lived at `since`, when the vault was heard last, live for a whole one from now: nobody could keep them
+    /// meanwhile. Holders and fences stay what they were, and whoever may not schedule any more gets nothing.
+    pub(super) fn extend_leases(&mut self, since: Millis, life_ms: i64) -> Result<(), Refusal> {
+        let (at, until) = (self.at, Millis(self.at.0.saturating_add(life_ms)));
+        let s = &mut *self.state;
+        let goes_on = |ns: &Namespace, l: &Lease| l.until > since && l.until < until && s.may_schedule(&l.orch, ns, at);
+        let kept: Vec<Namespace> = s.leases.iter().filter(|(ns, l)| goes_on(ns, l)).map(|(ns, _)| ns.clone()).collect();
+        let mut lapsed = false;
+        for ns in kept {
+            if let Some(lease) = s.leases.get_mut(&ns) {
+                lapsed |= lease.until <= at;
+                lease.until = until;
+            }
+        }
+        if lapsed {
+            self.event(Event::Trust);
+        }
+        Ok(())
+    }
 }
 
 impl State {
+    /// Whether `orch` is at work, and a live mandate lets it schedule `ns`.
+    fn may_schedule(&self, orch: &OrchId, ns: &Namespace, at: Millis) -> bool {
+        let row = self.identities.get(orch.as_str());
+        let is_ready = row.is_some_and(|r| r.role == Role::Orch && r.state == IdentityState::Ready);
+        let is_live = |m: &MandateRow| !m.revoked && at < m.not_after && m.orchestrators.contains(orch);
+        is_ready && self.mandates.values().any(|m| is_live(m) && m.covers(ns))
+    }
     /// Namespaces with services that `orch`'s live mandates cover.
     pub(crate) fn leasable(&self, orch: &OrchId, at: Millis) -> Vec<Namespace> {
         let mine: Vec<_> = self

@@ -213,6 +213,7 @@ impl Step<'_> {
             Command::RootAsk(a) => self.root_ask(*a),
             Command::RootPropose(r) => self.root_propose(*r),
             Command::KeysDestroyed(names) => self.keys_destroyed(&names),
+            Command::ExtendLeases { since, life_ms } => self.extend_leases(since, life_ms),
             Command::MergeRemoved { ids, shown_by, sha256 } => self.merge_removed(&ids, &shown_by, &sha256),
         }
     }
