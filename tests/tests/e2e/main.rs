@@ -32,6 +32,7 @@ mod lives;
 mod locks;
 mod matrix;
 mod memory;
+mod outages;
 mod outside;
 mod pace;
 mod pages;
