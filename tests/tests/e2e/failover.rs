@@ -1,11 +1,10 @@
 //! Two orchestrators: one schedules, the other takes over, and nothing runs twice meanwhile.
 
 use super::identities::deploy;
-use super::second::{Second, between, changed_at, lease, taken_over};
+use super::second::{Second, between, changed_at, lease, pictures, taken_over};
 use super::shims::{assert_running, shims};
 use super::world::{World, eventually};
 use rustix::process::Signal;
-use std::fs;
 use std::time::{Duration, Instant};
 
 /// From the end of a lease until another holds it.
@@ -36,13 +35,10 @@ fn a_killed_orchestrator_is_followed_within_five_seconds_of_its_lease_and_its_ex
     assert_running(&w, 2);
     assert!(containers(&w).contains(&before[0]));
     // The first is back: it waits.
-    let pictures = |w: &World| {
-        let log = fs::read_to_string(w.path("orch.log")).unwrap();
-        log.matches("the directory is complete").count()
-    };
-    let so_far = pictures(&w);
+    let log = w.path("orch.log");
+    let so_far = pictures(&log);
     w.start_orchestrator();
-    eventually("the first to be connected", || (pictures(&w) > so_far).then_some(()));
+    eventually("the first to be connected", || (pictures(&log) > so_far).then_some(()));
     deploy(&w, "most", "");
     assert_eq!(lease(&w).unwrap()["fence"], now["fence"]);
     assert_running(&w, 3);

@@ -3,6 +3,7 @@
 use super::world::{Daemon, World, eventually, free_port};
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use suite::programs::program;
 
@@ -58,6 +59,11 @@ pub fn taken_over(w: &World, id: &str, mut meanwhile: impl FnMut()) -> Value {
         meanwhile();
         lease(w).filter(|l| l["holder"] == id)
     })
+}
+
+/// How often the process with this log has seen the whole directory: once for each connection to the vault.
+pub fn pictures(log: &Path) -> usize {
+    fs::read_to_string(log).unwrap_or_default().matches("the directory is complete").count()
 }
 
 /// When `shop` got its present holder, by the log.
