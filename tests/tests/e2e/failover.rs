@@ -86,16 +86,32 @@ fn an_orchestrator_that_stood_still_over_its_lease_starts_and_stops_nothing_when
     assert_eq!(lease(&w).unwrap()["fence"], now["fence"]);
 }
 
-#[test]
-fn a_vault_that_was_away_for_longer_than_a_lease_gives_it_back_once() {
+/// Two orchestrators and no node: there is a namespace to schedule, and the first has its lease.
+fn two() -> (World, Second) {
     let mut w = World::founded();
     w.add_orchestrator();
-    // Nobody carries it; there is a namespace to schedule.
     let image = w.busybox();
     let spec = format!("name = \"web\"\nnamespace = \"shop\"\nimage = {image:?}\n");
     w.ok(&["service", "deploy", "-f", &w.write_spec("web", &spec), "--detach"]);
     eventually("the first to schedule", || lease(&w));
     let second = Second::beside(&w);
+    (w, second)
+}
+
+#[test]
+fn an_orchestrator_that_is_removed_is_followed_at_once() {
+    let (w, second) = two();
+    let held = lease(&w).unwrap();
+    let begun = Instant::now();
+    w.ok(&["node", "rm", held["holder"].as_str().unwrap()]);
+    let now = taken_over(&w, &second.id, || ());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(now["fence"].as_u64(), held["fence"].as_u64().map(|f| f + 1));
+}
+
+#[test]
+fn a_vault_that_was_away_for_longer_than_a_lease_gives_it_back_once() {
+    let (mut w, second) = two();
     // The holder never comes back, and the vault only once its lease is over.
     w.orchestrator.take().unwrap().kill();
     let held = lease(&w).unwrap();
