@@ -21,7 +21,10 @@ pub fn after_a_kill() -> Result<Line, Failed> {
     let mut w = World::founded();
     w.add_orchestrator();
     // Nobody carries it; there is a namespace to schedule.
-    let spec = format!("name = \"web\"\nnamespace = \"shop\"\nimage = {:?}\n", w.busybox());
+    let spec = format!(
+        "name = \"web\"\nnamespace = \"shop\"\nimage = {:?}\ncommand = [\"/bin/busybox\", \"sleep\", \"3600\"]\n",
+        w.busybox()
+    );
     w.ok(&["service", "deploy", "-f", &w.write_spec("web", &spec), "--detach"]);
     eventually("somebody to schedule", || lease(&w));
     let mut second = Second::beside(&w);

@@ -91,7 +91,10 @@ fn two() -> (World, Second) {
     let mut w = World::founded();
     w.add_orchestrator();
     let image = w.busybox();
-    let spec = format!("name = \"web\"\nnamespace = \"shop\"\nimage = {image:?}\n");
+    let spec = format!(
+        "name = \"web\"\nnamespace = \"shop\"\nimage = {image:?}\n\
+         command = [\"/bin/busybox\", \"sleep\", \"3600\"]\n"
+    );
     w.ok(&["service", "deploy", "-f", &w.write_spec("web", &spec), "--detach"]);
     eventually("the first to schedule", || lease(&w));
     let second = Second::beside(&w);
