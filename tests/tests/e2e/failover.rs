@@ -18,7 +18,6 @@ fn containers(w: &World) -> Vec<u32> {
 #[test]
 fn a_killed_orchestrator_is_followed_within_five_seconds_of_its_lease_and_its_exclusive_task_goes_on_alone() {
     let mut w = World::everything();
-    w.add_node("eu");
     deploy(&w, "only", "exclusive = true");
     let second = Second::beside(&w);
     let (first, before) = (lease(&w).unwrap(), containers(&w));
