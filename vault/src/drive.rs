@@ -1,10 +1,10 @@
 //! What the leader does by itself: tells nodes what changed, signs Status, lets things run out, renews keys and itself.
 
-use crate::begun;
 use crate::cluster::Cluster;
 use crate::failure::refused;
 use crate::keyring;
 use crate::keystore::{self, random32};
+use crate::leases;
 use crate::members;
 use crate::registry::Events;
 use crate::removal;
@@ -267,7 +267,7 @@ async fn renewals(cluster: &Arc<Cluster>) -> Result<(), Failure> {
 }
 
 async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
-    begun::goes_on(cluster)?;
+    leases::goes_on(cluster)?;
     if !cluster.leads() {
         // Nodes belong to whoever leads: what is told here reaches nobody's lease.
         if cluster.hub.len() > 0 {
@@ -275,7 +275,7 @@ async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    begun::lead(cluster).await?;
+    leases::lead(cluster).await?;
     let now = cluster.now()?;
     if let Some(extend) = cluster.look(|s| s.extensions(now, EXTEND_BATCH, |n| cluster.hub.is_connected(n)))? {
         cluster.propose(extend).await?;

@@ -13,7 +13,6 @@ pub mod run;
 
 mod awaits;
 mod backup;
-mod begun;
 mod beside;
 mod certify;
 mod clock;
@@ -31,6 +30,7 @@ mod joining;
 mod kem;
 mod keyring;
 mod keystore;
+mod leases;
 mod members;
 mod open;
 mod pace;

@@ -1,11 +1,11 @@
 //! The scheduler plane: leases, grants and the directory. An orchestrator gets ciphertext and names, nothing else.
 
 use super::Answers;
-use crate::begun;
 use crate::beside;
 use crate::cluster::{Caller, Cluster};
 use crate::failure::refused;
 use crate::keystore::random32;
+use crate::leases;
 use crate::registry::Events;
 use crate::rights::Rpc;
 use crate::roots;
@@ -37,7 +37,7 @@ fn address(known: String, said: String, may_change: impl FnOnce() -> bool) -> St
 impl SchedService {
     async fn keep(cluster: &Cluster, orch: &OrchId, said: String) -> Result<v1::KeepLeaseReply, Failure> {
         let known = cluster.look(|s| s.session_addr(orch))?;
-        begun::lead(cluster).await?;
+        leases::lead(cluster).await?;
         let may_change = || cluster.throttle.allows(&format!("address/{orch}"), cluster.clock.now());
         let session_addr = address(known, said, may_change);
         let life_ms = i64::try_from(cluster.config.lives.lease.as_millis()).unwrap_or(i64::MAX);
@@ -204,7 +204,7 @@ impl SchedPlane for SchedService {
                 };
                 let Ok(Some(r)) = asked else { return };
                 // Each is an entry of the log: who asks faster waits.
-                if let Err(f) = cluster.leases.turn(orch.as_str()).await {
+                if let Err(f) = cluster.leases.pace.turn(orch.as_str()).await {
                     drop(tx.send(Err(f.into())).await);
                     return;
                 }
