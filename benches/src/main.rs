@@ -20,6 +20,7 @@ mod line;
 mod load;
 mod memory;
 mod planner;
+mod policy;
 mod programs;
 mod puts;
 mod restart;
@@ -47,12 +48,13 @@ struct Measurement {
     measure: fn() -> Result<Line, Failed>,
 }
 
-const MEASUREMENTS: [Measurement; 26] = [
+const MEASUREMENTS: [Measurement; 27] = [
     Measurement { name: "issue-leaves", how: leaves::HOW, measure: leaves::over_open_connections },
     Measurement { name: "bare-leaves", how: bare::HOW, measure: bare::over_open_connections },
     Measurement { name: "grants", how: grants::HOW, measure: grants::in_batches },
     Measurement { name: "verify-assign", how: verify::HOW, measure: verify::one_assignment },
     Measurement { name: "deploy", how: deploy::HOW, measure: deploy::one_replica },
+    Measurement { name: "policy", how: policy::HOW, measure: policy::of_a_large_cluster },
     Measurement { name: "planner", how: planner::HOW, measure: planner::from_nothing },
     Measurement { name: "writes-1", how: writes::HOW, measure: writes::one_voter },
     Measurement { name: "writes-1-p99", how: writes::HOW_P99, measure: writes::one_voter_p99 },

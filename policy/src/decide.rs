@@ -3,11 +3,11 @@
 //! LAW: whatever cannot be evaluated is refused (`an_evaluation_error_is_a_refusal`). Cedar skips a policy that errs,
 //! so a forbid that errs would otherwise fail open.
 
-use crate::entities::{Field, fields, uid};
-use crate::facts::{GrantFacts, MountFacts, OperatorFacts, SvidFacts, Target};
+use crate::facts::{GrantFacts, MountFacts, OperatorFacts, SvidFacts};
 use crate::policies::Policies;
-use cedar_policy::{Context, Decision, Entities, Entity, PolicyId, Request, RestrictedExpression};
-use std::collections::{BTreeMap, HashMap};
+use crate::question::Question;
+use cedar_policy::{Decision, Entities, PolicySet, Request};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::marker::PhantomData;
 
@@ -102,114 +102,71 @@ impl Refusal {
     }
 }
 
-/// One request, ready to be put to Cedar.
-struct Question<'a> {
-    principal: Entity,
-    action: &'a str,
-    resource: Entity,
-    others: Vec<Entity>,
-    context: HashMap<String, RestrictedExpression>,
-}
-
 impl Policies {
     /// May a task of the service be started there?
     pub fn decide_grant(&self, f: &GrantFacts) -> Result<Permit<Grant>, Refusal> {
-        self.decide(Question {
-            principal: self.kinds.orchestrator(&f.orchestrator)?,
-            action: "grant",
-            resource: self.kinds.service(&f.service)?,
-            others: vec![self.kinds.node(&f.node)?],
-            context: fields([
-                ("node", Field::Ref(self.kinds.node_uid(&f.node.id))),
-                ("publishers", Field::Refs(self.kinds.publishers(&f.publishers))),
-                ("specActive", Field::Bool(f.spec_active)),
-                ("withinBudget", Field::Bool(f.within_budget)),
-                ("wantsRelaxed", Field::Bool(f.wants_relaxed)),
-                ("lockdown", Field::Bool(f.lockdown)),
-            ]),
-        })
+        self.decide(Question::grant(&self.kinds, f)?)
     }
 
     /// May the secret be boxed to the node for the service's task?
     pub fn decide_mount(&self, f: &MountFacts) -> Result<Permit<Mount>, Refusal> {
-        self.decide(Question {
-            principal: self.kinds.service(&f.service)?,
-            action: "mountSecret",
-            resource: self.kinds.secret(&f.secret, Some(&f.service))?,
-            others: vec![self.kinds.node(&f.node)?],
-            context: fields([
-                ("node", Field::Ref(self.kinds.node_uid(&f.node.id))),
-                ("lockdown", Field::Bool(f.lockdown)),
-            ]),
-        })
+        self.decide(Question::mount(&self.kinds, f)?)
     }
 
     /// May the node be given an identity for the service's task?
     pub fn decide_svid(&self, f: &SvidFacts) -> Result<Permit<Svid>, Refusal> {
-        self.decide(Question {
-            principal: self.kinds.node(&f.node)?,
-            action: "issueSvid",
-            resource: self.kinds.service(&f.service)?,
-            others: vec![],
-            context: fields([("liveGrantHere", Field::Bool(f.live_grant_here)), ("lockdown", Field::Bool(f.lockdown))]),
-        })
+        self.decide(Question::svid(&self.kinds, f)?)
     }
 
     /// May this signer do this? Thresholds are counted by the caller, over signers that are each permitted.
     pub fn decide_operator(&self, f: &OperatorFacts) -> Result<Permit<Operator>, Refusal> {
-        let resource = match &f.target {
-            Target::Service(s) => self.kinds.service(s),
-            Target::Secret(s) => self.kinds.secret(s, None),
-            Target::Node(n) => self.kinds.node(n),
-            Target::Orchestrator(o) => self.kinds.orchestrator(o),
-            Target::Cluster => Ok(self.kinds.cluster()),
+        self.decide(Question::operator(&self.kinds, f)?)
+    }
+
+    fn decide<Act>(&self, q: Question) -> Result<Permit<Act>, Refusal> {
+        let Some(policies) = self.rules.about(&q) else {
+            // Not known to fit: the schema says what is wrong with it, and if nothing is, every policy is asked.
+            let (request, entities) = q.put(Some(&self.schema))?;
+            return self.ask(&request, &entities, [&self.set]);
         };
-        self.decide(Question {
-            principal: self.kinds.operator(f)?,
-            action: f.act.name(),
-            resource: resource?,
-            others: vec![],
-            context: HashMap::new(),
-        })
+        let (request, entities) = q.put(None)?;
+        self.ask(&request, &entities, policies.into_iter().flatten())
     }
 
-    fn decide<Act>(&self, q: Question<'_>) -> Result<Permit<Act>, Refusal> {
-        let context = Context::from_pairs(q.context).map_err(Refusal::unevaluated)?;
-        let action = uid(&self.kinds.action, q.action);
-        let request = Request::new(q.principal.uid(), action, q.resource.uid(), context, Some(&self.schema));
-        let slice = [q.principal, q.resource].into_iter().chain(q.others);
-        // LAW: each kind of entity fits the schema, once and for all: asking again would copy the schema's types every time
-        // (`an_entity_of_each_kind_that_a_decision_makes_was_checked_against_the_schema`).
-        let entities = Entities::from_entities(slice, None).map_err(Refusal::unevaluated)?;
-        self.ask(&request.map_err(Refusal::unevaluated)?, &entities)
-    }
-
-    /// Asks Cedar. Reached with a typed request and typed entities only.
-    pub(crate) fn ask<Act>(&self, request: &Request, entities: &Entities) -> Result<Permit<Act>, Refusal> {
-        let response = self.authorizer.is_authorized(request, &self.set, entities);
-        let failed: BTreeMap<String, String> = response
-            .diagnostics()
-            .errors()
-            .map(|cedar_policy::AuthorizationError::PolicyEvaluationError(e)| {
-                (e.policy_id().to_string(), e.inner().to_string())
-            })
-            .collect();
+    /// Asks Cedar, of sets that share no policy. Reached with a typed request and typed entities only.
+    pub(crate) fn ask<'s, Act>(
+        &self,
+        request: &Request,
+        entities: &Entities,
+        sets: impl IntoIterator<Item = &'s PolicySet>,
+    ) -> Result<Permit<Act>, Refusal> {
+        let mut failed: BTreeMap<String, String> = BTreeMap::new();
+        let (mut permits, mut forbids): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for set in sets {
+            let response = self.authorizer.is_authorized(request, set, entities);
+            failed.extend(response.diagnostics().errors().map(
+                |cedar_policy::AuthorizationError::PolicyEvaluationError(e)| {
+                    (e.policy_id().to_string(), e.inner().to_string())
+                },
+            ));
+            // A set's reasons are its forbids that are satisfied, or else its permits.
+            let reasons = response.diagnostics().reason().map(ToString::to_string);
+            match response.decision() {
+                Decision::Allow => permits.extend(reasons),
+                Decision::Deny => forbids.extend(reasons),
+            }
+        }
         if let Some(why) = failed.values().next() {
             return Err(Refusal { policies: failed.keys().cloned().collect(), ..Refusal::unevaluated(why) });
         }
-        let policies = sorted(response.diagnostics().reason());
-        match response.decision() {
-            Decision::Allow => Ok(Permit { policy_version: self.version(), policies, act: PhantomData }),
-            Decision::Deny if policies.is_empty() => {
-                Err(Refusal { policies, reason: "no policy permits it".to_owned() })
-            }
-            Decision::Deny => Err(Refusal { reason: format!("forbidden by {}", policies.join(", ")), policies }),
+        permits.sort();
+        forbids.sort();
+        if !forbids.is_empty() {
+            return Err(Refusal { reason: format!("forbidden by {}", forbids.join(", ")), policies: forbids });
         }
+        if permits.is_empty() {
+            return Err(Refusal { policies: permits, reason: "no policy permits it".to_owned() });
+        }
+        Ok(Permit { policy_version: self.version(), policies: permits, act: PhantomData })
     }
-}
-
-fn sorted<'a>(ids: impl Iterator<Item = &'a PolicyId>) -> Vec<String> {
-    let mut names: Vec<String> = ids.map(ToString::to_string).collect();
-    names.sort();
-    names
 }

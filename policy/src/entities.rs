@@ -3,18 +3,17 @@
 //! Ancestors are given flat (a node in `eu/pci` has the parents `eu/pci`, `eu` and `*`), so that a slice holds only the
 //! entities whose attributes a policy can reach, and no zone can be missing from a chain.
 //!
-//! What an entity is made of is the same for all of a kind, so [`Kinds::one_of_each`] is checked against the schema once.
+//! What an entity is made of is the same for all of a kind, so one of each is checked against the schema, once (`samples`).
 
 use crate::decide::Refusal;
-use crate::facts::{NodeFacts, OperatorAct, OperatorFacts, OrchestratorFacts, SecretFacts, ServiceFacts, Target};
+use crate::facts::{NodeFacts, OperatorFacts, OrchestratorFacts, SecretFacts, ServiceFacts};
 use crate::policies::PolicyError;
 use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
-use holdfast_types::{NodeId, OperatorId, OrchId, SecretRef, ServiceRef, Zone};
-use std::collections::{HashMap, HashSet};
+use holdfast_types::Zone;
 use std::fmt::Display;
 
 /// The set that holds all namespaces, and all of a namespace's services.
-const ALL: &str = "*";
+pub(crate) const ALL: &str = "*";
 
 /// The schema's entity types, parsed once.
 pub(crate) struct Kinds {
@@ -52,7 +51,9 @@ impl Field<'_> {
 }
 
 /// Named fields as Cedar wants them, for attributes and for contexts.
-pub(crate) fn fields<const N: usize>(named: [(&str, Field<'_>); N]) -> HashMap<String, RestrictedExpression> {
+pub(crate) type Fields = Vec<(String, RestrictedExpression)>;
+
+pub(crate) fn fields<const N: usize>(named: [(&str, Field<'_>); N]) -> Fields {
     named.into_iter().map(|(name, field)| (name.to_owned(), field.expression())).collect()
 }
 
@@ -84,18 +85,18 @@ impl Kinds {
             ("mandateLive", Field::Bool(o.mandate_live)),
             ("holdsLease", Field::Bool(o.holds_lease)),
         ]);
-        entity(uid(&self.orchestrator, &o.orchestrator), attrs, HashSet::new())
+        entity(uid(&self.orchestrator, &o.orchestrator), attrs, [])
     }
 
     pub(crate) fn node(&self, n: &NodeFacts) -> Result<Entity, Refusal> {
         let zones = std::iter::successors(Some(n.zone.clone()), Zone::parent);
-        let parents = zones.map(|z| uid(&self.zone, &z)).collect();
+        let parents = zones.map(|z| uid(&self.zone, &z));
         let attrs = fields([
             ("state", Field::Text(&n.state)),
             ("attested", Field::Bool(n.attested)),
             ("statusFresh", Field::Bool(n.status_fresh)),
         ]);
-        entity(self.node_uid(&n.id), attrs, parents)
+        entity(uid(&self.node, &n.id), attrs, parents)
     }
 
     pub(crate) fn service(&self, s: &ServiceFacts) -> Result<Entity, Refusal> {
@@ -126,81 +127,24 @@ impl Kinds {
 
     pub(crate) fn operator(&self, o: &OperatorFacts) -> Result<Entity, Refusal> {
         let attrs = fields([("owns", Field::Refs(uids(&self.namespace, &o.owns)))]);
-        let roles = uids(&self.role, &o.roles).into_iter().collect();
-        entity(uid(&self.operator, &o.operator), attrs, roles)
+        entity(uid(&self.operator, &o.operator), attrs, uids(&self.role, &o.roles))
     }
 
     pub(crate) fn cluster(&self) -> Entity {
         Entity::with_uid(uid(&self.cluster, "this"))
     }
 
-    /// An entity of each kind, with something in each of its sets: what decisions make, in every shape it has.
-    pub(crate) fn one_of_each(&self) -> Result<Vec<Entity>, Refusal> {
-        let text = || vec!["a".to_owned()];
-        let zone = || Zone::parse("a").map_err(Refusal::unevaluated);
-        let orchestrator = OrchestratorFacts {
-            orchestrator: OrchId::parse("a").map_err(Refusal::unevaluated)?,
-            mandate_namespaces: text(),
-            mandate_zones: vec![zone()?],
-            mandate_live: true,
-            holds_lease: true,
-        };
-        let node = NodeFacts {
-            id: NodeId::parse("a").map_err(Refusal::unevaluated)?,
-            zone: zone()?,
-            state: String::new(),
-            attested: true,
-            status_fresh: true,
-        };
-        let service = ServiceFacts {
-            service: ServiceRef::of("a", "a").map_err(Refusal::unevaluated)?,
-            zones: vec![zone()?],
-            publishers: text(),
-            sensitive: true,
-            isolation: String::new(),
-        };
-        let secret = SecretFacts {
-            secret: SecretRef::of("a", "a").map_err(Refusal::unevaluated)?,
-            readers: vec![format!("a/{ALL}")],
-            zones: vec![zone()?],
-            attested_only: true,
-        };
-        let operator = OperatorFacts {
-            operator: OperatorId::parse("a").map_err(Refusal::unevaluated)?,
-            roles: text(),
-            owns: text(),
-            act: OperatorAct::Deploy,
-            target: Target::Cluster,
-        };
-        Ok(vec![
-            self.orchestrator(&orchestrator)?,
-            self.node(&node)?,
-            self.secret(&secret, Some(&service))?,
-            self.service(&service)?,
-            self.operator(&operator)?,
-            self.cluster(),
-        ])
-    }
-
-    pub(crate) fn node_uid(&self, id: &NodeId) -> EntityUid {
-        uid(&self.node, id)
-    }
-
     pub(crate) fn publishers(&self, ids: &[String]) -> Vec<EntityUid> {
         uids(&self.publisher, ids)
     }
 
-    fn namespaces(&self, own: &impl Display) -> HashSet<EntityUid> {
-        HashSet::from([uid(&self.namespace, own), uid(&self.namespace, ALL)])
+    fn namespaces(&self, own: &impl Display) -> [EntityUid; 2] {
+        [uid(&self.namespace, own), uid(&self.namespace, ALL)]
     }
 }
 
-fn entity(
-    uid: EntityUid,
-    attrs: HashMap<String, RestrictedExpression>,
-    parents: HashSet<EntityUid>,
-) -> Result<Entity, Refusal> {
-    Entity::new(uid, attrs, parents).map_err(Refusal::unevaluated)
+fn entity(uid: EntityUid, attrs: Fields, parents: impl IntoIterator<Item = EntityUid>) -> Result<Entity, Refusal> {
+    Entity::new_with_tags(uid, attrs, parents, []).map_err(Refusal::unevaluated)
 }
 
 pub(crate) fn uid(kind: &EntityTypeName, id: &(impl Display + ?Sized)) -> EntityUid {

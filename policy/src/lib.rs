@@ -7,6 +7,9 @@ mod decide;
 mod entities;
 mod facts;
 mod policies;
+mod question;
+mod rules;
+mod samples;
 #[cfg(test)]
 mod tests;
 

@@ -3,7 +3,10 @@
 //! It must never accept an L1 text that takes an L0 name, that the schema does not type, or that could hide its meaning.
 
 use crate::entities::Kinds;
+use crate::rules::Rules;
+use crate::samples::Samples;
 use cedar_policy::{Authorizer, Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use std::fmt::Display;
 
 const SCHEMA: &str = include_str!("text/schema.cedarschema");
 const L0: &str = include_str!("text/l0.cedar");
@@ -39,6 +42,8 @@ pub enum PolicyError {
 /// (`each_invariant_bites_even_when_every_rule_permits_everything`).
 pub struct Policies {
     pub(crate) set: PolicySet,
+    /// The same policies, by what they could apply to.
+    pub(crate) rules: Rules,
     pub(crate) schema: Schema,
     pub(crate) kinds: Kinds,
     pub(crate) authorizer: Authorizer,
@@ -53,10 +58,9 @@ impl Policies {
 
     /// The invariants together with `text` as L1. A policy without `@id` is named after its place in the text.
     pub fn with_l1(text: &str, version: u64) -> Result<Self, PolicyError> {
-        let (schema, warnings) =
-            Schema::from_cedarschema_str(SCHEMA).map_err(|e| PolicyError::Invalid(e.to_string()))?;
+        let (schema, warnings) = Schema::from_cedarschema_str(SCHEMA).map_err(invalid)?;
         if let Some(w) = warnings.into_iter().next() {
-            return Err(PolicyError::Invalid(w.to_string()));
+            return Err(invalid(w));
         }
         let mut set = PolicySet::new();
         for policy in parse(L0)? {
@@ -70,15 +74,23 @@ impl Policies {
         }
         let schema = validated(&set, schema)?;
         let kinds = Kinds::new()?;
-        let each = kinds.one_of_each().map_err(|e| PolicyError::Invalid(e.to_string()))?;
-        Entities::from_entities(each, Some(&schema)).map_err(|e| PolicyError::Invalid(e.to_string()))?;
-        Ok(Self { set, schema, kinds, authorizer: Authorizer::new(), version })
+        let samples = Samples::new().map_err(invalid)?;
+        Entities::from_entities(samples.entities(&kinds).map_err(invalid)?, Some(&schema)).map_err(invalid)?;
+        let mut rules = Rules::of(&set)?;
+        for question in samples.questions(&kinds).map_err(invalid)? {
+            rules.learn(question, &schema);
+        }
+        Ok(Self { set, rules, schema, kinds, authorizer: Authorizer::new(), version })
     }
 
     /// The version of the L1 text; it goes into the log with each decision.
     pub fn version(&self) -> u64 {
         self.version
     }
+}
+
+fn invalid(why: impl Display) -> PolicyError {
+    PolicyError::Invalid(why.to_string())
 }
 
 /// The policies of a text, each under the name its author gave it.
@@ -96,7 +108,7 @@ fn parse(text: &str) -> Result<Vec<Policy>, PolicyError> {
         .collect())
 }
 
-fn add(set: &mut PolicySet, policy: Policy) -> Result<(), PolicyError> {
+pub(crate) fn add(set: &mut PolicySet, policy: Policy) -> Result<(), PolicyError> {
     let name = policy.id().to_string();
     set.add(policy).map_err(|_| PolicyError::Duplicate(name))
 }

@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::failure::refused;
+use crate::hsm;
 use crate::keyring;
 use crate::keystore::{self, random32};
 use crate::leases;
@@ -11,6 +12,7 @@ use crate::removal;
 use crate::reports;
 use crate::roots;
 use holdfast_hsm::Purpose;
+use holdfast_transport::client::Backoff;
 use holdfast_transport::daemon::Heartbeat;
 use holdfast_transport::failure::Failure;
 use holdfast_types::{GrantId, Millis, NodeId, Secret};
@@ -31,8 +33,9 @@ const TICK: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the others have to say that this voter leads still.
 const CONFIRM: Duration = Duration::from_secs(2);
-/// After an own key or certificate could not be renewed.
-const RENEW_AGAIN: Duration = Duration::from_secs(60);
+/// After an own key or certificate could not be renewed, first and longest: each attempt may be in the log for ever, and what only
+/// met an election must not wait for as long as an issuer lives.
+const RENEW_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Most leases extended in one entry.
 const EXTEND_BATCH: usize = 500;
 
@@ -174,6 +177,10 @@ fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
     if trust {
         push_trust(cluster)?;
     }
+    // Most news concern those who watch the directory alone.
+    if revoked.is_empty() && extended.is_empty() {
+        return Ok(());
+    }
     let opened = cluster.opened.load();
     let now = cluster.now()?;
     for (node, ids) in by_node(cluster, &revoked)? {
@@ -223,7 +230,8 @@ pub fn reopen(cluster: &Cluster) -> Result<(), Failure> {
 pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToken) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut renew_after = Instant::now();
+    let (mut renew_after, mut again) = (Instant::now(), Backoff::new(RENEW_AGAIN.0, RENEW_AGAIN.1));
+    let mut answered = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -235,12 +243,21 @@ pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToke
         if let Err(e) = in_time(&cluster, one_tick(&cluster)).await {
             tracing::warn!(error = %e, "periodic work was not done");
         }
-        if Instant::now() >= renew_after
-            && let Err(e) = in_time(&cluster, renewals(&cluster)).await
-        {
+        // What could not be renewed without the token waits no longer once that answers.
+        let answers = cluster.token_word() == hsm::OK;
+        if answers && !answered {
+            renew_after = Instant::now();
+        }
+        answered = answers;
+        if Instant::now() < renew_after {
+            continue;
+        }
+        if let Err(e) = in_time(&cluster, renewals(&cluster)).await {
             // Each attempt is in the log for ever.
-            renew_after = Instant::now() + RENEW_AGAIN;
+            renew_after = Instant::now() + again.next_delay();
             tracing::warn!(error = %e, "not all of the vault's own keys and certificates were renewed and stored");
+        } else {
+            again.reset();
         }
     }
 }
@@ -294,10 +311,10 @@ pub async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failu
     if issuer_due {
         let p = roots::with_keys(cluster, move |leader, opened, entropy| {
             let (now, life) = (leader.now, leader.lives.issuer);
-            // First the root: a key that nothing certifies would stay in the token, another one with each attempt.
+            // First the root: a key that nothing certifies yet would lie in the token for as long as the root's does not answer.
             let root = opened.root()?;
             root.answers().map_err(roots::port)?;
-            let name = prepare::issuer_name(leader.state, now);
+            let name = prepare::issuer_name(leader.state);
             let made = roots::generate(opened, Purpose::Issuer, &name, opened.issuers_in_token)?;
             let p =
                 prepare::new_issuer(leader.state, leader.keys, root, &made.signer, made.rests(), life, now, entropy);

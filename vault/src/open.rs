@@ -24,6 +24,7 @@ use crate::peers::{self, Host};
 use crate::pin::RegistryPin;
 use crate::registry::Events;
 use crate::reports::{self, Duty};
+use crate::resting;
 use crate::rising;
 use crate::roots;
 use crate::run::Daemon;
@@ -80,15 +81,17 @@ impl Daemon {
     pub(crate) async fn unlock_alone(self: &Arc<Self>) -> Result<(), Failure> {
         let phase = self.gate.phase();
         let Phase::Sealed(slots) = &*phase else { return Ok(()) };
-        let mut keys = slots.plain_keys();
+        let (mut keys, mut by) = (slots.plain_keys(), "plain");
         if keys.is_empty() {
+            by = "credential";
             match credential::try_open(slots) {
                 Ok(found) => keys = found.unwrap_or_default(),
                 Err(e) => tracing::warn!("this voter stays sealed: {e}"),
             }
         }
         if !keys.is_empty() {
-            return self.unlock_with(keys).await;
+            self.gate.unsaid.opened_alone(by);
+            return self.unlock_with(keys).await.inspect_err(|_| self.gate.unsaid.not_opened());
         }
         if let Some(keys) = self.by_token().await {
             return self.unlock_with_token(keys).await;
@@ -180,6 +183,7 @@ impl Daemon {
         let peer_addr = self.config.advertise_peer.clone().unwrap_or_else(|| peer.to_string());
         standing.check_high_water().await?;
         standing.peers.open_gate();
+        tokio::spawn(rising::stand(Arc::clone(standing)));
         let opened = rising::until_opened(standing, &peer_addr).await?;
         let (join, service) = (listen(self.config.join).await?, listen(self.config.service).await?);
         let said = |said: &Option<String>, at: SocketAddr| said.clone().unwrap_or_else(|| at.to_string());
@@ -220,6 +224,7 @@ impl Daemon {
         tokio::spawn(roots::see_to(Arc::clone(&cluster), cluster.events(), stop.clone()));
         tokio::spawn(members::watch_lead(Arc::clone(&cluster), stop.clone()));
         tokio::spawn(fill_log(Arc::clone(standing)));
+        tokio::spawn(resting::tend(Arc::clone(standing), stop.clone()));
         self.gate.set(Phase::Open(Arc::clone(&cluster)));
         self.readiness.ready();
         self.write_ports()?;

@@ -217,6 +217,10 @@ impl Duty {
         // What fails is tried again at the next look; the report says what is so.
         let done = self.slots(cluster).await;
         let renewed = self.kem(cluster);
+        if cluster.voter.status().leader.is_none() {
+            // Whoever leads may look for this voter where it was before.
+            announce(&cluster.standing, &cluster.addrs.peer).await?;
+        }
         self.report(cluster).await?;
         done.and(renewed)
     }

@@ -8,7 +8,9 @@ use crate::keystore::{self, Opened};
 use crate::raft::Status;
 use crate::reports;
 use crate::standing::{ROLLED_BACK, Standing, given_up};
+use holdfast_transport::client::Backoff;
 use holdfast_transport::failure::Failure;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A voter alone leads within this time, or something is wrong.
@@ -17,6 +19,34 @@ const LEAD_WITHIN: Duration = Duration::from_secs(10);
 const SAY_AGAIN: Duration = Duration::from_secs(2);
 /// Between two looks at what others do.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Between two times that a voter which was just opened asks for votes, first and longest; and how often it asks.
+const STAND_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(150));
+const STANDS: usize = 10;
+
+/// Stands for election as soon as the gate is open, and again as others open theirs: voters that are opened together wait for no
+/// election timeout. Where one leads, its followers say no, and it goes on.
+pub async fn stand(standing: Arc<Standing>) {
+    if standing.is_alone() || standing.is_evicted() {
+        return;
+    }
+    let before = standing.voter.status().term;
+    let mut pauses = Backoff::new(STAND_AGAIN.0, STAND_AGAIN.1);
+    for _ in 0..STANDS {
+        if standing.at_work.is_cancelled() || standing.voter.stand_now().await.is_err() {
+            return;
+        }
+        match standing.voter.until(pauses.next_delay(), |s| is_elected(before, s)).await {
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => return,
+        }
+    }
+}
+
+/// Whether somebody was elected since term `before`. Whom the disk names as the leader of that term may be gone.
+fn is_elected(before: u64, s: &Status) -> bool {
+    s.term > before && s.leader.is_some()
+}
 
 /// Waits until somebody leads, and until this voter's own state has come far enough to open its keyring.
 pub async fn until_opened(standing: &Standing, peer_addr: &str) -> Result<Opened, Failure> {
@@ -113,6 +143,7 @@ fn is_stuck(before: &Status, after: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_types::VoterId;
     use openraft::ServerState;
 
     fn at(last_log: Option<u64>, applied: Option<u64>) -> Status {
@@ -129,6 +160,14 @@ mod tests {
         assert!(!is_stuck(&behind, &behind), "it has to apply what it has");
         let new = at(None, None);
         assert!(!is_stuck(&new, &new), "it has nothing yet");
+    }
+
+    #[test]
+    fn a_leader_that_the_disk_names_is_no_reason_not_to_stand() {
+        let led = |term, leader| Status { term, leader, ..at(Some(9), Some(9)) };
+        assert!(!is_elected(4, &led(4, Some(VoterId(2)))));
+        assert!(!is_elected(4, &led(5, None)), "an election is under way");
+        assert!(is_elected(4, &led(5, Some(VoterId(2)))));
     }
 
     #[test]

@@ -9,14 +9,15 @@ use crate::raft::Members;
 use crate::standing::{ROLLED_BACK, Standing, given_up, rolled_back};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use holdfast_transport::client::Backoff;
 use holdfast_transport::failure::Failure;
 use holdfast_types::VoterId;
 use holdfast_wire::v1;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Between two rounds of questions to voters that did not answer.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Between two rounds of questions to voters that did not answer, first and longest. One that asks this voter is asked at once.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 /// The same if they refuse to speak with this one.
 const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 /// What is said of that.
@@ -54,6 +55,7 @@ impl Standing {
     /// Asks until enough have answered. With its own word, those that answer make a majority; two, while the voters change.
     async fn ask(&self, mine: &Mark, fence: bool) -> Result<(), Failure> {
         let mut answered = BTreeSet::from([self.id]);
+        let mut pauses = Backoff::new(ASK_AGAIN.0, ASK_AGAIN.1);
         loop {
             let (judges, addrs) = (self.judges()?, self.others()?);
             if judges.are_decided_by(&answered) {
@@ -97,10 +99,11 @@ impl Standing {
             } else {
                 let (answers, of) = (answered.len().saturating_sub(1), judges.voters().len());
                 tracing::info!(answers, of, "waiting for other voters to say how far this one was");
-                ASK_AGAIN
+                pauses.next_delay()
             };
             tokio::select! {
                 () = self.at_work.cancelled() => return Err(given_up()),
+                () = self.peers.called() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }

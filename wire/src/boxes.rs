@@ -13,7 +13,7 @@ use holdfast_types::{ClusterId, Secret, SecretBytes, kind, wipe_stack};
 use hpke::{Deserializable as _, Kem as _, OpModeR, OpModeS, PskBundle, Serializable as _};
 use zeroize::Zeroize;
 
-type Kem = hpke::kem::X25519HkdfSha256;
+type Kem = crate::kem::X25519HkdfSha256;
 type Kdf = hpke::kdf::HkdfSha256;
 type Aead = hpke::aead::ChaCha20Poly1305;
 
@@ -66,6 +66,13 @@ pub type PrivateKey = Secret<kind::HpkeKey, 32>;
 
 /// The key pair that RFC 9180's `DeriveKeyPair` makes of 32 bytes of key material.
 pub fn derive_keypair(ikm: &[u8; 32]) -> (PrivateKey, [u8; 32]) {
+    let pair = derived(ikm);
+    wipe_stack();
+    pair
+}
+
+#[inline(never)]
+fn derived(ikm: &[u8; 32]) -> (PrivateKey, [u8; 32]) {
     let (sk, pk) = Kem::derive_keypair(ikm);
     let mut raw = [0; 32];
     sk.write_exact(&mut raw);

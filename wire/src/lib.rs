@@ -17,6 +17,7 @@ pub mod v1 {
 }
 
 pub mod backup;
+pub mod before;
 pub mod boxes;
 pub mod charter;
 pub mod documents;
@@ -33,6 +34,7 @@ pub mod strict;
 pub mod tasks;
 pub mod token;
 
+mod kem;
 mod seeded;
 
 pub use seeded::Seeded;

@@ -284,7 +284,8 @@ impl Scheduler {
             Some(Shown::Grant(view)) => self.grant_shown(now, &view),
             Some(Shown::GrantGone(id)) => drop(GrantId::from_slice(&id).map(|id| self.grant_gone(now, &id))),
             Some(Shown::Synced(_)) => self.complete(now),
-            None => {}
+            // For the vault of the next era, and nothing to us.
+            Some(Shown::Revocations(_)) | None => {}
         }
     }
 

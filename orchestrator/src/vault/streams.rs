@@ -1,5 +1,6 @@
 //! What goes over one link to the vault: questions about leases and their answers, and the directory.
 
+use crate::before::Before;
 use holdfast_transport::client::Link;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::now;
@@ -42,15 +43,22 @@ pub(super) enum Said {
 }
 
 impl Streams {
-    pub(super) async fn open(link: &Link) -> Result<Self, Failure> {
+    /// Shows what was held of the era before, once in an era.
+    pub(super) async fn open(link: &Link, held: &Before) -> Result<Self, Failure> {
+        let before = held.to_show();
+        let request = WatchDirectoryRequest { before: before.clone() };
         let mut client = SchedPlaneClient::new(link.channel.clone()).max_decoding_message_size(MAX_GRANTS);
         let (ask, questions) = mpsc::channel(4);
         let opened = timeout(ANSWER, async {
             let leases = client.keep_lease(ReceiverStream::new(questions)).await?.into_inner();
-            let directory = client.watch_directory(WatchDirectoryRequest {}).await?.into_inner();
+            let directory = client.watch_directory(request).await?.into_inner();
             Ok((leases, directory))
         });
         let (leases, directory) = opened.await.map_err(late)?.map_err(|status| link.explain(status))?;
+        if before.is_some() {
+            tracing::info!(vault = %link.addr, "the vault was shown what was held of the era before");
+            held.was_shown(before.as_ref());
+        }
         Ok(Self { client, ask, leases, directory })
     }
     /// The next that is said. Nothing is lost if nobody waits for it to the end.

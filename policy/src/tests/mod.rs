@@ -2,6 +2,7 @@
 
 mod defaults;
 mod must_deny;
+mod scopes;
 mod speed;
 mod texts;
 

@@ -109,7 +109,7 @@ fn a_request_about_an_entity_that_is_not_in_the_slice_is_refused() {
         cedar_policy::Context::from_pairs(context.map(|(k, v)| (k.to_owned(), v))).unwrap(),
         Some(&p.schema),
     );
-    let refusal = p.ask::<Grant>(&request.unwrap(), &cedar_policy::Entities::empty()).unwrap_err();
+    let refusal = p.ask::<Grant>(&request.unwrap(), &cedar_policy::Entities::empty(), [&p.set]).unwrap_err();
     assert_eq!(refusal.policies, ["L0-lease", "L0-node-ready", "L0-publisher", "L0-zone"]);
     assert!(refusal.reason.contains("could not be evaluated"), "{refusal}");
 }

@@ -37,6 +37,7 @@ mod outside;
 mod pace;
 mod pages;
 mod registry;
+mod remembered;
 mod renewal;
 mod roots;
 mod second;

@@ -5,6 +5,7 @@
 
 use super::backoff::Backoff;
 use super::link::{Link, Timing, dial};
+use super::search::Search;
 use crate::failure::Failure;
 use crate::tls::ClientTls;
 use std::collections::VecDeque;
@@ -96,17 +97,19 @@ impl Dialer {
         Op: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
-        let deadline = Instant::now() + patience;
-        let mut backoff = Backoff::dialling();
+        let begun = Instant::now();
+        let deadline = begun + patience;
+        let mut search = Search::new(begun);
         let mut last = None;
         loop {
-            match timeout_at(deadline, self.attempt(&op)).await {
+            let failure = match timeout_at(deadline, self.attempt(&op, &mut search)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(failure)) if !failure.may_pass() => return Err(failure),
-                Ok(Err(failure)) => last = Some(failure),
+                Ok(Err(failure)) => failure,
                 Err(_) => break,
-            }
-            let delay = backoff.next_delay();
+            };
+            let delay = search.pause(&failure, Instant::now());
+            last = Some(failure);
             if Instant::now() + delay >= deadline {
                 break;
             }
@@ -116,7 +119,7 @@ impl Dialer {
         Err(last.unwrap_or_else(|| Failure::unavailable("timed-out", format!("no answer within {patience:?}"))))
     }
 
-    async fn attempt<T, Op, Fut>(&self, op: &Op) -> Result<T, Failure>
+    async fn attempt<T, Op, Fut>(&self, op: &Op, search: &mut Search) -> Result<T, Failure>
     where
         Op: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
@@ -126,7 +129,7 @@ impl Dialer {
             Ok(answer) => return Ok(answer.into_inner()),
             Err(status) => link.explain(status),
         };
-
+        search.asked(&link.addr);
         if failure.may_pass() || link.was_refused() {
             self.state().link = None;
         }

@@ -4,6 +4,7 @@ mod backoff;
 mod dialer;
 mod io;
 mod link;
+mod search;
 
 pub use backoff::Backoff;
 pub use dialer::Dialer;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Whoever signs requests: calls `Identity.Renew` over a connection that presents the current identity.
@@ -71,9 +71,11 @@ pub enum RenewError {
 }
 
 impl RenewError {
-    /// True if another attempt may succeed without anybody changing anything.
-    fn may_pass(&self) -> bool {
-        matches!(self, Self::Authority(failure) if failure.may_pass())
+    /// True if another attempt may succeed without anybody changing anything: nobody has refused this identity. A server that is not
+    /// believed may be a voter that was off for as long as we were, and has no certificate of now yet.
+    pub(crate) fn may_pass(&self) -> bool {
+        let not_believed = |failure: &Failure| matches!(&*failure.code, "clock" | "server-not-trusted");
+        matches!(self, Self::Authority(failure) if failure.may_pass() || not_believed(failure))
     }
 }
 
@@ -173,10 +175,15 @@ impl<A: Authority> Renewer<A> {
         }
     }
 
-    /// True if the certificate in use has ended. Validity counts whole seconds and includes its last one.
+    /// True if the certificate in use has ended.
     fn is_over(&self) -> bool {
+        self.life_left().is_zero()
+    }
+
+    /// For how long the certificate in use is good. Validity counts whole seconds and includes its last one.
+    fn life_left(&self) -> Duration {
         let last = Duration::from_secs(1);
-        self.cell.current().is_some_and(|identity| identity.not_after().plus(last) <= now())
+        self.cell.current().map_or(Duration::MAX, |identity| identity.not_after().plus(last).since(now()))
     }
 
     /// One attempt; when the next renewal is due. On failure the pending key stays, and the next attempt uses it. A certificate
@@ -196,7 +203,10 @@ impl<A: Authority> Renewer<A> {
             let stored = in_background(move || Ok(store.load()?.ok_or(StoreError::NoIdentity)?)).await?;
             self.authority.rejoin(key.csr()?, stored.key).await?
         } else {
-            self.authority.renew(key.csr()?).await?
+            // Once it is over no connection is made with it, and what waits for one waits in vain.
+            let late =
+                |_| Failure::unavailable("timed-out", "the certificate was over before its renewal was answered");
+            timeout(self.life_left(), self.authority.renew(key.csr()?)).await.map_err(late)??
         };
         let identity = LocalIdentity::new(&renewed.chain, &key)?;
         self.check(&renewed.chain, &identity)?;

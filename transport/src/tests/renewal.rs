@@ -188,6 +188,47 @@ async fn a_renewal_that_is_wanted_at_the_start_does_not_wait_for_its_turn() {
     within(running).await.unwrap();
 }
 
+/// An authority that answers no renewal, and notes who comes back by their key.
+struct Silent(mpsc::UnboundedSender<()>);
+impl Authority for Silent {
+    async fn renew(&self, _: Vec<u8>) -> Result<Renewed, Failure> {
+        std::future::pending().await
+    }
+    async fn rejoin(&self, _: Vec<u8>, _: PrivateKey) -> Result<Renewed, Failure> {
+        self.0.send(()).unwrap();
+        Err(Failure::unavailable("unreachable", "nobody is there yet"))
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_that_nobody_answers_is_given_up_when_the_certificate_is_over() {
+    let ca = Arc::new(Ca::new("one"));
+    let dir = joined(&ca, Duration::from_secs(1));
+    let store = FileStore::new(dir.path());
+    let stored = store.load().unwrap().unwrap();
+    let cell = IdentityCell::new(LocalIdentity::new(&stored.chain, &stored.key).unwrap());
+    let (sender, mut back) = mpsc::unbounded_channel();
+    let renewer = Renewer::new(Arc::new(store), cell, ca.trust(), Silent(sender));
+    let (renewals, stop) = (Renewals::default(), CancellationToken::new());
+    let running = tokio::spawn({
+        let stop = stop.clone();
+        async move { renewer.run(&renewals, true, &stop).await }
+    });
+    within(back.recv()).await.unwrap();
+    stop.cancel();
+    within(running).await.unwrap();
+}
+
+#[test]
+fn a_server_that_is_not_believed_has_refused_nobody() {
+    let passes = |failure: Failure| RenewError::from(failure).may_pass();
+    assert!(passes(Failure::unavailable("unreachable", "nobody is there")));
+    assert!(passes(Failure::refused("server-not-trusted", "its certificate is over")));
+    assert!(passes(Failure::failed("clock", "its certificate is not good now")));
+    assert!(!passes(Failure::refused("identity-refused", "it was removed")));
+    assert!(!passes(Failure::refused("certificate-refused", "it was revoked")));
+}
+
 /// `times` lie in `0.8..=1.2` of `third` after `from`, all over that range, and no twentieth of it holds a fifth of them.
 fn are_spread(times: &[Millis], from: Millis, third: Duration) {
     let parts: Vec<f64> = times.iter().map(|t| t.since(from).as_secs_f64() / third.as_secs_f64()).collect();

@@ -328,12 +328,12 @@ pub enum Command {
     },
     /// What a root whose key is offline is to sign.
     RootAsk(Box<Asked>),
-    /// Who was revoked in the era before, later than this one knows of: a machine showed that era's own word for it.
+    /// Who was removed in the era before, later than this one knows of: a machine showed that era's own word for it.
     MergeRemoved {
         /// Nodes and orchestrators.
         ids: Vec<String>,
-        /// Who showed it.
-        shown_by: NodeId,
+        /// Which node or orchestrator showed it.
+        shown_by: String,
         /// `H(payload)` of the Revocations.
         sha256: Digest,
     },
@@ -341,6 +341,15 @@ pub enum Command {
     RootPropose(Box<NewRoot>),
     /// Keys in the token that nothing used any more are gone, by the key port's names.
     KeysDestroyed(Vec<String>),
+    /// Who was in quarantine in the era before, as for those that were removed.
+    MergeQuarantined {
+        /// Nodes and orchestrators.
+        ids: Vec<String>,
+        /// Which node or orchestrator showed it.
+        shown_by: String,
+        /// `H(payload)` of the Revocations.
+        sha256: Digest,
+    },
     /// A voter begins to lead: leases that lived when the vault was heard last go on.
     ExtendLeases {
         /// The time of the last entry before.

@@ -88,7 +88,7 @@ impl State {
             updated_at_ms: s.version.at.0,
             deleted: false,
         };
-        self.secrets.iter().map(view).collect()
+        self.secrets.iter().map(|(name, row)| (name, &**row)).map(view).collect()
     }
     /// What is left of a deleted secret: its last version, which the next one must follow.
     pub fn deleted_secret_view(&self, name: &SecretRef) -> Option<v1::SecretView> {

@@ -68,6 +68,9 @@ pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Ala
     for (code, text) in voters(cluster).into_iter().chain(cluster.token_alarms(now)) {
         raise(code, text);
     }
+    if let Some(text) = keyring::alarm(cluster, now) {
+        raise("keyring-late", text);
+    }
     if let Some(text) = complaint(holdfast_transport::now(), now) {
         raise("clock", text);
     }

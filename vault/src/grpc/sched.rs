@@ -6,6 +6,7 @@ use crate::cluster::{Caller, Cluster};
 use crate::failure::refused;
 use crate::keystore::random32;
 use crate::leases;
+use crate::merged;
 use crate::registry::Events;
 use crate::rights::Rpc;
 use crate::roots;
@@ -137,7 +138,7 @@ async fn show(tx: &mpsc::Sender<Result<v1::DirectoryEvent, Status>>, event: Show
 async fn watch(cluster: Arc<Cluster>, tx: mpsc::Sender<Result<v1::DirectoryEvent, Status>>) -> Result<(), ()> {
     let mut events = cluster.events();
     let whole = cluster.look(|s| picture(s, &cluster)).map_err(drop)?;
-    for e in whole {
+    for e in whole.into_iter().chain(revocations(&cluster)) {
         show(&tx, e).await?;
     }
     show(&tx, Shown::Synced(v1::Synced { revision: 0 })).await?;
@@ -152,8 +153,21 @@ async fn watch(cluster: Arc<Cluster>, tx: mpsc::Sender<Result<v1::DirectoryEvent
         };
         let visible: Vec<Shown> =
             cluster.look(|s| news.iter().filter_map(|e| shown(s, &cluster, e)).collect()).map_err(drop)?;
-        for e in visible {
+        let trust = if news.contains(&Event::Trust) { revocations(&cluster) } else { None };
+        for e in visible.into_iter().chain(trust) {
             show(&tx, e).await?;
+        }
+    }
+}
+
+/// The list of now, for the orchestrator to remember: what is back from a backup is told by the fleet who was removed since.
+fn revocations(cluster: &Cluster) -> Option<Shown> {
+    let opened = cluster.opened.load();
+    match cluster.look(|s| prepare::revocations(s, &opened.stk)).ok()? {
+        Ok(list) => Some(Shown::Revocations(list)),
+        Err(refusal) => {
+            tracing::warn!(%refusal, "the revocations were not shown to an orchestrator");
+            None
         }
     }
 }
@@ -265,6 +279,10 @@ impl SchedPlane for SchedService {
         let caller = self.0.admit(&request, Rpc::WatchDirectory).await?;
         self.0.entries.turn(&caller.id).await?;
         self.0.confirm_leading().await?;
+        // What it shows counts once it is committed, and is shown until it was answered.
+        if let Some(before) = &request.get_ref().before {
+            merged::merge(&self.0, before, &caller.id).await?;
+        }
         let (tx, rx) = mpsc::channel(256);
         let cluster = Arc::clone(&self.0);
         tokio::spawn(async move {

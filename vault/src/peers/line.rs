@@ -121,6 +121,17 @@ impl Line {
         State::Down { why, until: Instant::now() + tries.backoff.next_delay() }
     }
 
+    /// The voter has called: what was in the way a moment ago may be gone, and the next call dials.
+    pub(super) fn is_there(&self) {
+        self.state.send_if_modified(|s| {
+            let waits = matches!(s, State::Down { .. });
+            if waits {
+                *s = State::Idle;
+            }
+            waits
+        });
+    }
+
     /// A call over `up` failed: the connection is given up if that was why.
     pub(super) fn failed(&self, up: &Up, failure: &Failure) {
         if !matches!(&*failure.code, "connection-lost" | "certificate-refused" | "identity-refused" | "cancelled") {

@@ -31,7 +31,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -61,6 +61,8 @@ pub struct Peers {
     /// The newest term in which each other voter granted us its vote.
     granted: Mutex<BTreeMap<VoterId, u64>>,
     rolled_back: CancellationToken,
+    /// Rings when another voter has asked how far it was.
+    called: Notify,
     /// One snapshot is taken in at a time: it is held in memory.
     installing: Semaphore,
 }
@@ -77,6 +79,7 @@ impl Peers {
             heard: Mutex::default(),
             granted: Mutex::default(),
             rolled_back: CancellationToken::new(),
+            called: Notify::new(),
             installing: Semaphore::new(1),
         })
     }
@@ -121,6 +124,20 @@ impl Peers {
     async fn ask_high_water(&self, to: VoterId, addr: &str, fence: bool) -> Result<v1::HighWaterReply, Failure> {
         let request = v1::HighWaterRequest { boot: Some(self.boot()), fence };
         self.ask(to, addr, |mut c| async move { c.high_water(request).await }).await
+    }
+
+    /// Returns once another voter has asked how far it was, since this returned last: it is up, and can be asked too.
+    pub async fn called(&self) {
+        self.called.notified().await;
+    }
+
+    /// Voter `from` has asked how far it was.
+    fn called_by(&self, from: VoterId) {
+        let line = lock(&self.lines).get(&from).cloned();
+        if let Some(line) = line {
+            line.is_there();
+        }
+        self.called.notify_one();
     }
 
     /// Tells the leader `to` of this voter. The report's boot is filled in.

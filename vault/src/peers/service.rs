@@ -220,6 +220,7 @@ impl Peer for PeerService {
             let known = || recorded.boot.as_ref().and_then(super::run);
             self.peers.listen(from, asked.boot.as_ref(), known).map(drop)?;
         }
+        self.peers.called_by(from);
         let boot = recorded.boot.as_ref().and_then(super::run).max(self.peers.newest(from));
         let boot = boot.map(|(count, id)| v1::Boot { count, id: id.to_vec() });
         Ok(Response::new(v1::HighWaterReply { boot, ..recorded }))

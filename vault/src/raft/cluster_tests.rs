@@ -253,6 +253,35 @@ async fn a_voter_that_was_away_does_not_raise_the_term_when_it_returns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_stands_at_once_leads_without_an_election_timeout_and_disturbs_no_leader() {
+    let mut world = World::three().await;
+    let (old, term) = world.leader(&[1, 2, 3]).await;
+    world.propose(old, 0).await;
+    world.have(&[1, 2, 3], &[0]).await;
+    (1..=3).for_each(|id| world.net.cut_off(id));
+    for id in [1, 2, 3] {
+        world.again(id).await;
+        assert!(world[id].is_founded().await.unwrap());
+        // No timer of raft's own calls for an election from here on.
+        world[id].raft.runtime_config().elect(false);
+    }
+    world.net.heal();
+    // One that is not to stand does not.
+    let asked = world.net.pre_votes(1, true);
+    world[1].stand(false);
+    world[1].stand_now().await.unwrap();
+    world[2].stand_now().await.unwrap();
+    let (next, later) = world.leader(&[1, 2, 3]).await;
+    assert!(next == 2 && later > term, "voter {next} leads in term {later} after {term}");
+    assert_eq!(world.net.pre_votes(1, true), asked);
+    // Where one leads, nothing changes.
+    world[3].stand_now().await.unwrap();
+    world.propose(2, 1).await;
+    world.have(&[1, 2, 3], &[0, 1]).await;
+    assert_eq!(world.leader(&[1, 2, 3]).await, (2, later));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leadership_goes_to_whom_it_is_handed() {
     let world = World::three().await;
     let (old, _) = world.leader(&[1, 2, 3]).await;

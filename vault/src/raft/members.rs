@@ -146,11 +146,6 @@ impl<M: Machine> Voter<M> {
         self.raft.trigger().transfer_leader(to.0).await.map_err(|_| ProposeError::Stopped)
     }
 
-    /// Whether this voter stands for election when it hears no leader; it does unless told otherwise.
-    pub fn stand(&self, stands: bool) {
-        self.raft.runtime_config().elect(stands);
-    }
-
     /// The newest term in which this voter voted or led; it is on the disk.
     pub fn last_vote_term(&self) -> u64 {
         self.raft.metrics().borrow_watched().vote.leader_id.term

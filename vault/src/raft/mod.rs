@@ -5,6 +5,8 @@
 
 mod audit;
 mod batch;
+mod behind;
+mod candidacy;
 mod codec;
 mod fill;
 mod heard;
@@ -16,6 +18,7 @@ mod network;
 mod proposer;
 mod replay;
 mod reseal;
+mod rest;
 mod seed;
 mod snapshot;
 mod store;

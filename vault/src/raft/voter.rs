@@ -13,7 +13,7 @@ use openraft::error::{Fatal, InitializeError, LinearizableReadError, RaftError};
 use openraft::{BasicNode, Config, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -40,7 +40,9 @@ impl Options {
             cluster_name: "vault".into(),
             heartbeat_interval: 100,
             election_timeout_min: 500,
-            election_timeout_max: 1000,
+            // openraft takes this for the leader's lease too: whoever heard a leader within it votes for nobody, and stands only
+            // after it and a timeout of its own. A leader that died is followed by another one after 1.25 to 1.5 s.
+            election_timeout_max: 750,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
             max_in_snapshot_log_to_keep: self.keep(),
             enable_pre_vote: Some(true),
@@ -118,6 +120,8 @@ pub struct Voter<M: Machine> {
     pub(super) network: PeerNetwork,
     /// Held while the membership changes.
     pub(super) changing: Arc<Mutex<()>>,
+    /// Whether it stands for election.
+    pub(super) stands: Arc<AtomicBool>,
     machine: Shared<M>,
     proposer: Proposer<M::Reply>,
     since_snapshot: Arc<AtomicU64>,
@@ -129,6 +133,7 @@ impl<M: Machine> Clone for Voter<M> {
             raft: self.raft.clone(),
             network: self.network.clone(),
             changing: Arc::clone(&self.changing),
+            stands: Arc::clone(&self.stands),
             machine: self.machine.clone(),
             proposer: self.proposer.clone(),
             since_snapshot: Arc::clone(&self.since_snapshot),
@@ -155,7 +160,8 @@ impl<M: Machine> Voter<M> {
             raft.trigger().elect(false).await?;
         }
         let proposer = Proposer::start(raft.clone(), replies);
-        Ok(Self { raft, network, changing: Arc::default(), machine: shared, proposer, since_snapshot })
+        let stands = Arc::new(AtomicBool::new(true));
+        Ok(Self { raft, network, changing: Arc::default(), stands, machine: shared, proposer, since_snapshot })
     }
 
     /// Founds a cluster of this one voter, reachable for later peers at `address`.

@@ -12,5 +12,6 @@ mod golden;
 mod notes;
 mod records;
 mod samples;
+mod signatures;
 mod statements;
 mod tokens;

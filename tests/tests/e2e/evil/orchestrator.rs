@@ -148,7 +148,7 @@ impl Evil {
     /// The newest version of shop/web in the directory.
     fn newest_spec(&self) -> ServiceVersion {
         self.runtime.block_on(async {
-            let mut events = self.vault().watch_directory(WatchDirectoryRequest {}).await.unwrap().into_inner();
+            let mut events = self.vault().watch_directory(WatchDirectoryRequest::default()).await.unwrap().into_inner();
             loop {
                 if let Some(Event::Service(mut view)) = events.message().await.unwrap().unwrap().event
                     && view.service == "web"

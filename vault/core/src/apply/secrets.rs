@@ -25,7 +25,7 @@ impl Step<'_> {
         self.state.deleted_secrets.remove(&name);
         self.state.secrets.insert(
             name.clone(),
-            SecretRow { readers: p.readers, zones, attested_only: p.attested_only, version, created },
+            SecretRow { readers: p.readers, zones, attested_only: p.attested_only, version, created }.into(),
         );
         self.state.secret_moved(&name);
         self.next_rev();

@@ -23,7 +23,7 @@ pub use identity::{
 };
 pub use keyring::{new_term, rewrap};
 pub use rejoin::{Back, rejoin, rejoin_message};
-pub use removals::merge_removed;
+pub use removals::merge_revoked;
 pub use reset::{PlannedReset, Resetting, plan_reset};
 pub use roots::{AtRest, ROOT_KEY, RootMaterial, add_root, ask_offline, ca_key, drop_root, given_root};
 pub(crate) use submit::reads;

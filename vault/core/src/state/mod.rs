@@ -17,6 +17,7 @@ mod placements;
 mod rhythm;
 mod roots;
 mod rotation;
+mod row;
 mod rows;
 mod silence;
 mod spent;
@@ -42,6 +43,7 @@ pub(crate) use grants::Denials;
 pub(crate) use index::Index;
 pub(crate) use live::Live;
 pub(crate) use placements::Placement;
+pub(crate) use row::Row;
 pub(crate) use silence::Silence;
 pub(crate) use terms::UnderTerms;
 
@@ -52,6 +54,7 @@ use holdfast_types::{
 use holdfast_wire::{merkle::Frontier, v1};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 /// Why a snapshot is not a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,9 +90,9 @@ pub struct State {
     pub(crate) stks: Vec<StkRow>,
     pub(crate) bundles: Vec<Vec<u8>>,
     pub(crate) term: u32,
-    pub(crate) identities: BTreeMap<String, Identity>,
+    pub(crate) identities: BTreeMap<String, Row<Identity>>,
     pub(crate) tokens: BTreeMap<TokenId, TokenRow>,
-    pub(crate) secrets: BTreeMap<SecretRef, SecretRow>,
+    pub(crate) secrets: BTreeMap<SecretRef, Row<SecretRow>>,
     pub(crate) services: BTreeMap<ServiceRef, ServiceRow>,
     pub(crate) vouchers: BTreeMap<Digest, Vec<Vec<u8>>>,
     pub(crate) mandates: BTreeMap<MandateId, MandateRow>,
@@ -165,6 +168,11 @@ impl State {
     pub fn encode(&self) -> Vec<u8> {
         // Plain data into a growing vector: cannot fail; an empty snapshot is refused by `decode`.
         postcard::to_extend(self, vec![FORMAT]).unwrap_or_default()
+    }
+    /// The same, written to `out` while it is encoded.
+    pub fn encode_to<W: Write>(&self, mut out: W) -> io::Result<()> {
+        out.write_all(&[FORMAT])?;
+        postcard::to_io(self, out).map(drop).map_err(|e| io::Error::other(e.to_string()))
     }
     /// Decodes a snapshot and rebuilds what is derived.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {

@@ -9,6 +9,7 @@ use crate::prepare::reads;
 use holdfast_types::{GrantId, Millis, NodeId, SecretRef, Zone};
 use holdfast_wire::specs::template;
 use holdfast_wire::v1;
+use std::ops::Deref;
 
 /// Why a grant is taken back.
 type Why = &'static str;
@@ -36,8 +37,13 @@ impl State {
         }
     }
 
+    /// A secret's row.
+    pub(crate) fn secret(&self, name: &SecretRef) -> Option<&SecretRow> {
+        self.secrets.get(name).map(Deref::deref)
+    }
+
     fn secret_named(&self, name: &str, g: &GrantRow) -> Option<&SecretRow> {
-        self.secrets.get(&SecretRef::parse(name, g.service.namespace.as_str()).ok()?)
+        self.secret(&SecretRef::parse(name, g.service.namespace.as_str()).ok()?)
     }
 
     /// Why `g` could not be given a secret any more. No node is attested yet, so what is for attested nodes is for none.
@@ -113,7 +119,7 @@ impl State {
 
     /// Live grants that were given `secret` and could not be given it any more.
     pub(crate) fn unreadable(&self, secret: &SecretRef) -> Vec<(GrantId, Why)> {
-        let (name, row) = (secret.to_string(), self.secrets.get(secret));
+        let (name, row) = (secret.to_string(), self.secret(secret));
         let held = self.index.by_secret.get(&name).into_iter().flatten();
         held.filter_map(|id| {
             let g = self.grants.get(id)?;
@@ -126,7 +132,7 @@ impl State {
     /// Whether a running grant's lease may be extended: mandate, spec, node and secrets still allow it.
     pub(crate) fn may_go_on(&self, g: &GrantRow, now: Millis) -> bool {
         use IdentityState as I;
-        let node = self.identities.get(g.node.as_str()).filter(|n| matches!(n.state, I::Ready | I::Draining));
+        let node = self.identity(g.node.as_str()).filter(|n| matches!(n.state, I::Ready | I::Draining));
         let valid = self.spec_of(g).is_some_and(|s| now.0 < s.valid_until_ms);
         let stands = |n: &Identity| self.mandated(g, n, now) && self.misplaced(g, n).is_none();
         g.state == GrantState::Running && !self.lockdown && valid && node.is_some_and(stands)

@@ -38,5 +38,6 @@ mod stored;
 mod strangers;
 mod tokens;
 mod unlock;
+mod unlock_states;
 mod voter_histories;
 mod voters;

@@ -197,10 +197,12 @@ fn samples() -> Vec<Command> {
     all.extend(keyring_samples());
     all.push(Command::Reset(Box::new(crate::reset::facts())));
     all.extend(root_samples());
-    let (ids, shown_by) = (vec!["n-gone".to_owned()], NodeId::parse("n-1").unwrap());
+    let (ids, shown_by) = (vec!["n-gone".to_owned()], "n-1".to_owned());
     all.push(Command::MergeRemoved { ids, shown_by, sha256: sha256(&[b"revocations"]) });
     all.push(Command::RootPropose(Box::new(new_root())));
     all.push(Command::KeysDestroyed(vec!["issuer/1".into()]));
+    let (ids, shown_by) = (vec!["n-forked".to_owned()], "orch-1".to_owned());
+    all.push(Command::MergeQuarantined { ids, shown_by, sha256: sha256(&[b"revocations"]) });
     all.push(Command::ExtendLeases { since: Millis(17), life_ms: 60_000 });
     all
 }
@@ -242,7 +244,8 @@ fn variant(c: &Command) -> usize {
         Command::MergeRemoved { .. } => 31,
         Command::RootPropose(_) => 32,
         Command::KeysDestroyed(_) => 33,
-        Command::ExtendLeases { .. } => 34,
+        Command::MergeQuarantined { .. } => 34,
+        Command::ExtendLeases { .. } => 35,
     }
 }
 
@@ -290,12 +293,15 @@ fn stored_commands_and_states_are_read_as_they_were_written() {
     let mut variants: Vec<usize> = read.iter().map(|c| variant(&c.command)).collect();
     variants.sort_unstable();
     variants.dedup();
-    assert_eq!(variants, (0..35).collect::<Vec<_>>(), "each variant has a sample");
+    assert_eq!(variants, (0..36).collect::<Vec<_>>(), "each variant has a sample");
 
     // The first line is the state; the others are the log that led to it: old logs replay to the same state for ever.
     let stored = lines("state.hex");
     let (snapshot, log) = stored.split_first().unwrap();
     assert!(State::decode(snapshot).unwrap().encode() == *snapshot);
+    let mut written = Vec::new();
+    State::decode(snapshot).unwrap().encode_to(&mut written).unwrap();
+    assert!(written == *snapshot, "written piece by piece it is another");
     let mut s = State::default();
     for c in log {
         drop(s.apply(Stamped::decode(c).unwrap()));

@@ -1,7 +1,9 @@
 //! Who is heard, and as whom.
 
 use super::world::*;
+use crate::peers::line::Line;
 use crate::raft::{PeerRpc, SentSnapshot};
+use futures::FutureExt as _;
 use holdfast_transport::failure::FailureKind;
 use holdfast_transport::now;
 use holdfast_types::sha256;
@@ -129,6 +131,23 @@ async fn a_later_process_that_only_asks_shuts_nobody_out() {
     copy.high_water(w.one.id, &w.one.addr).await.unwrap();
     assert!(say().await.is_err());
     assert!(at_work.rolled_back().is_cancelled());
+}
+
+#[tokio::test]
+async fn whoever_is_asked_by_another_voter_knows_that_it_is_up_and_dials_it_without_a_pause() {
+    let w = two().await;
+    w.two.peers.high_water(w.one.id, &w.one.addr).await.unwrap();
+    assert!(w.one.peers.called().now_or_never().is_some());
+    assert!(w.one.peers.called().now_or_never().is_none(), "once");
+    // Somebody else's word, or none, says nothing of it.
+    w.pins.evict(2);
+    w.two.peers.high_water(w.one.id, &w.one.addr).await.unwrap_err();
+    assert!(w.one.peers.called().now_or_never().is_none());
+    let line = Line::new(w.two.id, &w.two.addr, w.one.peers.tls.clone());
+    assert!(line.up().await.is_err());
+    w.pins.know(2, &w.keys[1]);
+    line.is_there();
+    assert!(line.up().await.is_ok());
 }
 
 #[tokio::test]
