@@ -5,6 +5,7 @@ use crate::failure::refused;
 use crate::hsm;
 use crate::keyring;
 use crate::keystore::{self, random32};
+use crate::leases;
 use crate::members;
 use crate::registry::Events;
 use crate::removal;
@@ -283,6 +284,7 @@ async fn renewals(cluster: &Arc<Cluster>) -> Result<(), Failure> {
 }
 
 async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
+    leases::goes_on(cluster)?;
     if !cluster.leads() {
         // Nodes belong to whoever leads: what is told here reaches nobody's lease.
         if cluster.hub.len() > 0 {
@@ -290,6 +292,7 @@ async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    leases::lead(cluster).await?;
     let now = cluster.now()?;
     if let Some(extend) = cluster.look(|s| s.extensions(now, EXTEND_BATCH, |n| cluster.hub.is_connected(n)))? {
         cluster.propose(extend).await?;

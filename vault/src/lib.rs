@@ -32,6 +32,7 @@ mod joining;
 mod kem;
 mod keyring;
 mod keystore;
+mod leases;
 mod members;
 mod merged;
 mod open;

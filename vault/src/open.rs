@@ -11,6 +11,7 @@ use crate::disk::hsm;
 use crate::disk::keys::DiskKey;
 use crate::disk::slots::Slots;
 use crate::drive;
+use crate::failure::stopped;
 use crate::found::disk;
 use crate::gate::{Phase, Waits, Who};
 use crate::grpc::{identity, join, log, nodes, operators, sched};
@@ -235,6 +236,7 @@ impl Daemon {
     fn cluster(&self, standing: &Arc<Standing>, opened: Opened, addrs: Addrs) -> Result<Cluster, Failure> {
         let policies = Policies::builtin().map_err(|e| Failure::failed("policy", e.to_string()))?;
         let life = self.config.lives.node.min(self.config.lives.orch);
+        let heard = standing.voter.machine().read(|r| r.state().last_heard()).map_err(stopped)?;
         Ok(Cluster {
             id: standing.id,
             standing: Arc::clone(standing),
@@ -260,7 +262,7 @@ impl Daemon {
             stalled: ArcSwap::default(),
             reopening: std::sync::Mutex::default(),
             entries: Pace::new(pace::ENTRIES.0, pace::ENTRIES.1),
-            leases: Pace::new(pace::LEASES.0, pace::LEASES.1),
+            leases: crate::leases::Leases::after(heard),
             certificates: Pace::new(life / pace::CERTIFICATES, pace::CERTIFICATES),
             following: Following::default(),
             clocks: Clocks::default(),

@@ -359,6 +359,13 @@ pub enum Command {
         /// `H(payload)` of the Revocations.
         sha256: Digest,
     },
+    /// A voter begins to lead: leases that lived when the vault was heard last go on.
+    ExtendLeases {
+        /// The time of the last entry before.
+        since: Millis,
+        /// Lease length, milliseconds.
+        life_ms: i64,
+    },
 }
 
 impl Command {

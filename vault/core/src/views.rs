@@ -160,6 +160,20 @@ impl State {
     pub fn leases_of(&self, orch: &str, now: Millis) -> Vec<v1::LeaseState> {
         self.lease_views().into_iter().filter(|l| l.holder == orch && l.until_ms > now.0).collect()
     }
+    /// Namespaces that an orchestrator may schedule and does not hold at `now`: who held them last, and until when.
+    pub fn leases_of_others(&self, orch: &OrchId, now: Millis) -> Vec<v1::LeaseState> {
+        let other = |ns: holdfast_types::Namespace| {
+            let last = self.leases.get(&ns);
+            let own = last.is_some_and(|l| l.orch == *orch && l.until > now);
+            (!own).then(|| v1::LeaseState {
+                namespace: ns.to_string(),
+                fence: last.map_or(0, |l| l.fence),
+                until_ms: last.map_or(0, |l| l.until.0),
+                holder: last.map(|l| l.orch.to_string()).unwrap_or_default(),
+            })
+        };
+        self.leasable(orch, now).into_iter().filter_map(other).collect()
+    }
     /// The part of a status document that committed state knows.
     pub fn status_view(&self, now: Millis) -> v1::StatusView {
         let mut counts = std::collections::BTreeMap::<&str, u64>::new();

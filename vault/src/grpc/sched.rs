@@ -6,6 +6,7 @@ use crate::beside;
 use crate::cluster::{Caller, Cluster};
 use crate::failure::refused;
 use crate::keystore::random32;
+use crate::leases;
 use crate::merged;
 use crate::registry::Events;
 use crate::rights::Rpc;
@@ -44,6 +45,7 @@ impl SchedService {
 
     async fn keep(cluster: &Cluster, orch: &OrchId, said: String) -> Result<v1::KeepLeaseReply, Failure> {
         let known = cluster.look(|s| s.session_addr(orch))?;
+        leases::lead(cluster).await?;
         let may_change = || cluster.throttle.allows(&format!("address/{orch}"), cluster.clock.now());
         let session_addr = address(known, said, may_change);
         let life_ms = i64::try_from(cluster.config.lives.lease.as_millis()).unwrap_or(i64::MAX);
@@ -51,15 +53,17 @@ impl SchedService {
         Self::leases(cluster, orch)
     }
 
-    /// The leases as they are, and whether the orchestrator is to renew its certificate.
+    /// The leases as they are, its own and those that it waits for, and whether it is to renew its certificate.
     fn leases(cluster: &Cluster, orch: &OrchId) -> Result<v1::KeepLeaseReply, Failure> {
         let now = cluster.now()?;
-        let (leases, renew_now) =
-            cluster.look(|s| (s.leases_of(orch.as_str(), now), roots::is_old(s, orch.as_str())))?;
-        Ok(v1::KeepLeaseReply { leases, status: Some(cluster.status()?), renew_now })
+        let (leases, others, renew_now) = cluster.look(|s| {
+            (s.leases_of(orch.as_str(), now), s.leases_of_others(orch, now), roots::is_old(s, orch.as_str()))
+        })?;
+        Ok(v1::KeepLeaseReply { leases, status: Some(cluster.status()?), renew_now, others })
     }
 
-    /// What the leader has to say to an orchestrator unasked: that another root signs.
+    /// What the leader has to say to an orchestrator unasked: that another root signs, or that nobody schedules a namespace that
+    /// it may schedule, since its holder was removed or its mandate is new.
     fn unasked(
         cluster: &Cluster,
         orch: &OrchId,
@@ -69,7 +73,12 @@ impl SchedService {
             Ok(events) => events.contains(&Event::Trust),
             Err(_) => true,
         };
-        if !may_concern || !cluster.look(|s| roots::is_old(s, orch.as_str()))? {
+        if !may_concern {
+            return Ok(None);
+        }
+        let now = cluster.now()?;
+        let free = |s: &State| s.leases_of_others(orch, now).iter().any(|l| l.until_ms <= now.0);
+        if !cluster.look(|s| roots::is_old(s, orch.as_str()) || free(s))? {
             return Ok(None);
         }
         Self::leases(cluster, orch).map(Some)
@@ -235,7 +244,7 @@ impl SchedPlane for SchedService {
                 };
                 let Ok(Some(r)) = asked else { return };
                 // Each is an entry of the log: who asks faster waits.
-                if let Err(f) = cluster.leases.turn(orch.as_str()).await {
+                if let Err(f) = cluster.leases.pace.turn(orch.as_str()).await {
                     drop(tx.send(Err(f.into())).await);
                     return;
                 }

@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -73,6 +74,7 @@ pub struct Evil {
     link: Link,
     leases: watch::Receiver<Vec<LeaseState>>,
     nodes: Arc<Mutex<Nodes>>,
+    keeper: JoinHandle<()>,
     stop: CancellationToken,
 }
 
@@ -92,7 +94,7 @@ impl Evil {
         let tls = ClientTls::mutual(cell.clone(), trust.clone(), Expect::Role(Role::Vault), Alpn::Service);
         let link = runtime.block_on(Dialer::new(vault, tls, Timing::default()).dial()).unwrap();
         let (told, leases) = watch::channel(Vec::new());
-        runtime.spawn(keep_lease(link.clone(), format!("127.0.0.1:{}", w.session), told));
+        let keeper = runtime.spawn(keep_lease(link.clone(), format!("127.0.0.1:{}", w.session), told));
 
         let (listener, stop) = (Listener::default(), CancellationToken::new());
         let nodes = listener.0.clone();
@@ -101,7 +103,7 @@ impl Evil {
         let routes = Routes::new(SessionServer::new(listener));
         runtime.spawn(serve(tcp, tls, routes, Connections::new(), Limits::default(), stop.clone()));
         drop(inside);
-        let evil = Self { runtime, link, leases, nodes, stop };
+        let evil = Self { runtime, link, leases, nodes, keeper, stop };
         eventually("a session with every node", || (evil.sessions() == w.agents.len()).then_some(()));
         evil
     }
@@ -111,6 +113,10 @@ impl Evil {
     /// The fence of the lease that is held for `namespace`.
     pub fn lease(&self, namespace: &str) -> Option<u64> {
         self.leases.borrow().iter().find(|l| l.namespace == namespace).map(|l| l.fence)
+    }
+    /// Keeps its leases no longer; it goes on with everything else.
+    pub fn lets_its_leases_end(&self) {
+        self.keeper.abort();
     }
     fn vault(&self) -> SchedPlaneClient<tonic::transport::Channel> {
         SchedPlaneClient::new(self.link.channel.clone())

@@ -1,11 +1,11 @@
-//! Leases and grants: preconditions checked again, budgets spent, leaves written.
+//! Grants: preconditions checked again, budgets spent, leaves written.
 
 use super::{Event, Step};
 use crate::command::{GrantFact, GrantOrder, NodeTaskReport, RequestKey};
 use crate::log::{Draft, grant_fields};
 use crate::refusal::{Code, Refusal};
-use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, RequestRow, State};
-use holdfast_types::{GrantId, Millis, Namespace, NodeId, OrchId, Role, ServiceRef, TaskId};
+use crate::state::{GrantRow, GrantState, Placement, RequestRow, State};
+use holdfast_types::{GrantId, Millis, NodeId, OrchId, ServiceRef, TaskId};
 use holdfast_wire::specs::{self, template};
 use holdfast_wire::tasks::{DONE, STOPPED, is_over, restarts};
 use holdfast_wire::v1::Spec;
@@ -15,41 +15,6 @@ use std::time::Duration;
 const REQUEST_KEPT: Duration = Duration::from_secs(600);
 
 impl Step<'_> {
-    pub(super) fn keep_lease(&mut self, orch: &OrchId, session_addr: String, life_ms: i64) -> Result<(), Refusal> {
-        let row = self.state.identities.get_mut(orch.as_str()).filter(|r| r.role == Role::Orch);
-        let row = row.ok_or_else(|| Refusal::not_found("orchestrator", orch))?;
-        if row.state != IdentityState::Ready {
-            return Err(Refusal::credential("this orchestrator is not ready"));
-        }
-        if row.session_addr != session_addr {
-            row.session_addr = session_addr;
-            self.event(Event::Trust);
-        }
-        let until = Millis(self.at.0.saturating_add(life_ms));
-        let wanted: Vec<Namespace> = self.state.leasable(orch, self.at);
-        for ns in wanted {
-            self.lease(ns, orch, until);
-        }
-        Ok(())
-    }
-
-    fn lease(&mut self, ns: Namespace, orch: &OrchId, until: Millis) {
-        let at = self.at;
-        let last = self.state.leases.get(&ns);
-        let fence = match last {
-            Some(l) if l.orch == *orch => l.fence,
-            Some(l) if l.until > at => return,
-            Some(l) => l.fence + 1,
-            None => 1,
-        };
-        let change = last.is_none_or(|l| l.fence != fence);
-        self.state.leases.insert(ns.clone(), Lease { orch: orch.clone(), fence, until });
-        if change {
-            self.leaf(Draft::new("lease.change", format!("orch/{orch}"), ns.to_string()).with("fence", fence));
-            self.event(Event::Trust);
-        }
-    }
-
     pub(super) fn grants(
         &mut self,
         orch: &OrchId,
@@ -368,22 +333,5 @@ impl State {
             return Err(over(format!("task {task} is protected and runs")));
         }
         if spec.sensitive { self.placement_allowed(service, node, at) } else { Ok(()) }
-    }
-
-    /// Namespaces with services that `orch`'s live mandates cover.
-    fn leasable(&self, orch: &OrchId, at: Millis) -> Vec<Namespace> {
-        let mine: Vec<_> = self
-            .mandates
-            .values()
-            .filter(|m| !m.revoked && at < m.not_after && m.orchestrators.contains(orch))
-            .collect();
-        let covered = |ns: &Namespace| mine.iter().any(|m| m.covers(ns));
-        let mut all: Vec<Namespace> =
-            self.services.iter().filter(|(_, r)| r.active).map(|(s, _)| s.namespace.clone()).collect();
-        all.extend(self.leases.keys().cloned());
-        all.sort();
-        all.dedup();
-        all.retain(covered);
-        all
     }
 }

@@ -10,6 +10,7 @@ mod founding;
 mod grants;
 mod identity;
 mod keyring;
+mod leases;
 mod rejoin;
 mod reset;
 mod retired;
@@ -215,6 +216,7 @@ impl Step<'_> {
             Command::RootAsk(a) => self.root_ask(*a),
             Command::RootPropose(r) => self.root_propose(*r),
             Command::KeysDestroyed(names) => self.keys_destroyed(&names),
+            Command::ExtendLeases { since, life_ms } => self.extend_leases(since, life_ms),
             Command::MergeRemoved { ids, shown_by, sha256 } => self.merge_removed(&ids, &shown_by, &sha256),
             Command::MergeQuarantined { ids, shown_by, sha256 } => self.merge_quarantined(&ids, &shown_by, &sha256),
         }

@@ -241,6 +241,10 @@ impl State {
     pub fn time(&self, at: Millis) -> Millis {
         at.max(self.last_at)
     }
+    /// The time of the last command: when a vault was heard last.
+    pub fn last_heard(&self) -> Millis {
+        self.last_at
+    }
     /// The log's right edge: what all its leaves hash to.
     pub fn frontier(&self) -> Frontier {
         Frontier::from_parts(self.log_size, self.log_peaks.clone()).unwrap_or_default()

@@ -236,7 +236,8 @@ fn who_was_in_quarantine_after_the_backup_comes_back_in_quarantine() {
     assert_eq!((pinned(&w), merge(&w, &shown).unwrap()), (prepare::Pin::Released, None));
     let (id, serial) = (node.id.clone(), "0909".to_owned());
     let not_after = Millis(w.now.0 + 24 * 3_600_000);
-    let cert = CertFacts { seq: 9, serial: serial.clone(), spki: Digest([9; 32]), not_after, root: Digest([8; 32]) };
+    let root = w.state.signing_root_sha256().unwrap();
+    let cert = CertFacts { seq: 9, serial: serial.clone(), spki: Digest([9; 32]), not_after, root };
     w.propose(Command::Renew { id: id.clone(), cert, hpke: None, acked: 0 }).result.unwrap();
     w.propose(Command::Activate { id, serial }).result.unwrap();
     for days in [0, 2, 60] {

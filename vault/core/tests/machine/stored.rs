@@ -213,6 +213,7 @@ fn samples() -> Vec<Command> {
     all.push(Command::KeysDestroyed(vec!["issuer/1".into()]));
     let (ids, shown_by) = (vec!["n-forked".to_owned()], "orch-1".to_owned());
     all.push(Command::MergeQuarantined { ids, shown_by, sha256: sha256(&[b"revocations"]) });
+    all.push(Command::ExtendLeases { since: Millis(17), life_ms: 60_000 });
     all
 }
 
@@ -254,6 +255,7 @@ fn variant(c: &Command) -> usize {
         Command::RootPropose(_) => 32,
         Command::KeysDestroyed(_) => 33,
         Command::MergeQuarantined { .. } => 34,
+        Command::ExtendLeases { .. } => 35,
     }
 }
 
@@ -301,7 +303,7 @@ fn stored_commands_and_states_are_read_as_they_were_written() {
     let mut variants: Vec<usize> = read.iter().map(|c| variant(&c.command)).collect();
     variants.sort_unstable();
     variants.dedup();
-    assert_eq!(variants, (0..35).collect::<Vec<_>>(), "each variant has a sample");
+    assert_eq!(variants, (0..36).collect::<Vec<_>>(), "each variant has a sample");
 
     // The first line is the state; the others are the log that led to it: old logs replay to the same state for ever.
     let stored = lines("state.hex");
