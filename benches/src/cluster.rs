@@ -20,6 +20,16 @@ mod image;
 #[path = "../../tests/tests/e2e/leftovers.rs"]
 #[allow(clippy::unwrap_used, missing_docs, reason = "shared with the tests")]
 mod leftovers;
+#[path = "../../tests/tests/e2e/second.rs"]
+#[allow(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "shared with the tests, which use all of it"
+)]
+pub mod second;
 #[path = "../../tests/tests/e2e/voters/world.rs"]
 #[allow(
     dead_code,

@@ -26,6 +26,7 @@ mod puts;
 mod restart;
 mod revoke;
 mod rotate;
+mod takeover;
 mod token;
 mod undisturbed;
 mod verify;
@@ -47,7 +48,7 @@ struct Measurement {
     measure: fn() -> Result<Line, Failed>,
 }
 
-const MEASUREMENTS: [Measurement; 26] = [
+const MEASUREMENTS: [Measurement; 27] = [
     Measurement { name: "issue-leaves", how: leaves::HOW, measure: leaves::over_open_connections },
     Measurement { name: "bare-leaves", how: bare::HOW, measure: bare::over_open_connections },
     Measurement { name: "grants", how: grants::HOW, measure: grants::in_batches },
@@ -61,6 +62,7 @@ const MEASUREMENTS: [Measurement; 26] = [
     Measurement { name: "writes-3", how: writes::HOW_3, measure: writes::three_voters },
     Measurement { name: "writes-3-p99", how: writes::HOW_3_P99, measure: writes::three_voters_p99 },
     Measurement { name: "failover", how: failover::HOW, measure: failover::after_a_kill },
+    Measurement { name: "takeover", how: takeover::HOW, measure: takeover::after_a_kill },
     Measurement { name: "start-100k", how: restart::HOW_START, measure: restart::large },
     Measurement { name: "unlock", how: restart::HOW_UNLOCK, measure: restart::unlock },
     Measurement { name: "unlock-3", how: restart::HOW_UNLOCK_3, measure: restart::unlock_three },

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod hsm;
+mod images;
 mod keys;
 mod recovery;
 mod roots;
@@ -15,6 +16,7 @@ mod statements;
 mod verbs;
 
 pub use hsm::*;
+pub use images::*;
 pub use keys::*;
 pub use recovery::*;
 pub use roots::*;
@@ -103,6 +105,9 @@ pub enum Verb {
     /// Deploy and watch services
     #[command(subcommand)]
     Service(Service),
+    /// Deny images and allow them again
+    #[command(subcommand)]
+    Image(ImageVerb),
     /// Read and verify the transparency log
     #[command(subcommand)]
     Log(Log),

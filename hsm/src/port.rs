@@ -43,6 +43,17 @@ impl KeyId {
         id.iter_mut().zip(sha256(&[b"wrap", label.as_bytes()]).0).for_each(|(d, s)| *d = s);
         Self(id)
     }
+    /// The id by which a key is spoken of that others made: its own, or, where that has another length, what it comes to; where
+    /// there is none, what its label comes to. `None`: it has neither. Such a text is the beginning of no other's above.
+    pub fn of_others(id: &[u8], label: &[u8]) -> Option<Self> {
+        if let Ok(own) = <[u8; 16]>::try_from(id) {
+            return Some(Self(own));
+        }
+        let (kind, name) = if id.is_empty() { (b"label".as_slice(), label) } else { (b"id".as_slice(), id) };
+        let mut own = [0; 16];
+        own.iter_mut().zip(sha256(&[kind, name]).0).for_each(|(d, s)| *d = s);
+        (!name.is_empty()).then_some(Self(own))
+    }
 }
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,9 +4,11 @@
 //! * [`scheduler`]: pure; from what is seen to what is to be done;
 //! * [`control`]: the one task that owns the scheduler; * [`vault`]: the connection to the vault;
 //! * [`session`] and [`logs`]: the listener for nodes and operators; [`pins`] and [`rights`]: who may do what there;
-//! * [`join`], [`renewal`], [`trust`], [`state`]: who we are, whom we believe, and the little that is on disk.
+//! * [`join`], [`renewal`], [`trust`], [`before`], [`state`]: who we are, whom we believe, what was so in the era before, and the
+//!   little that is on disk.
 
 pub mod absent;
+pub mod before;
 pub mod config;
 pub mod control;
 pub mod join;

@@ -102,7 +102,14 @@ impl Pins {
                 drop(known);
                 gone.iter().for_each(|id| self.unpin(id));
             }
-            Some(Shown::Service(_) | Shown::ServiceGone(_) | Shown::Grant(_) | Shown::GrantGone(_)) | None => {}
+            Some(
+                Shown::Service(_)
+                | Shown::ServiceGone(_)
+                | Shown::Grant(_)
+                | Shown::GrantGone(_)
+                | Shown::Revocations(_),
+            )
+            | None => {}
         }
     }
 

@@ -128,6 +128,7 @@ impl Parts {
         let (open, link) = watch::channel(None);
         let renewals = Arc::new(Renewals::default());
         let (status, hints) = watch::channel(None);
+        let (revocations, listed) = watch::channel(None);
         let (trust, trust_domain) = (self.believed.tls(), self.believed.trust_domain().clone());
         let id = self.identity.id().name.clone();
         let cell = IdentityCell::new(self.identity);
@@ -148,6 +149,8 @@ impl Parts {
             renewed: renewals.done.subscribe(),
             renewals: renewals.clone(),
             status,
+            revocations,
+            before: self.believed.before(),
         };
         let control = Control::new(Scheduler::new(self.config.settings), inputs, to_vault, self.readiness, self.heart);
         let (told, told_since) = watch::channel(Told::default());
@@ -160,7 +163,7 @@ impl Parts {
             told,
         };
         let renewer = Renewer::new(Arc::new(self.state.identity()), cell.clone(), trust.clone(), authority);
-        let way = Way { link, dialer, configured: self.joins, told: told_since };
+        let way = Way { link, dialer, configured: self.joins, told: told_since, listed };
         let tasks = [
             tokio::spawn(vault.run(stop.clone())),
             tokio::spawn(control.run(stop.clone())),

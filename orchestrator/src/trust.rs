@@ -4,6 +4,7 @@
 //! they count only because each is signed by what we believed before. So does what we slept through, rotation or era, when no
 //! vault that we believe is left.
 
+use crate::before::Before;
 use crate::state::{ClusterFile, StateDir};
 use holdfast_orchestrator_core::verify::{News, NodeTrust, Refusal};
 use holdfast_pki::chain::Anchors;
@@ -11,10 +12,12 @@ use holdfast_transport::check_clock;
 use holdfast_transport::client::{Backoff, Dialer, Link, Timing};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::join::{ask_trust, documents, learn_addrs, one_cluster};
+use holdfast_transport::now;
 use holdfast_transport::tls::{ClientTls, Server, TrustCell};
 use holdfast_types::{Digest, TrustDomain, sha256};
+use holdfast_wire::before::held_before;
 use holdfast_wire::statement;
-use holdfast_wire::v1::{Challenge, Statement, Status, TrustView};
+use holdfast_wire::v1::{Challenge, Revocations, Statement, Status, TrustView};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -55,6 +58,8 @@ pub struct Way {
     pub configured: Vec<String>,
     /// What came with each renewal.
     pub told: watch::Receiver<Told>,
+    /// The list of revocations, as it came last.
+    pub listed: watch::Receiver<Option<Statement>>,
 }
 
 /// Where the vault says that its voters are, with each certificate.
@@ -73,6 +78,9 @@ pub struct Believed {
     state: StateDir,
     tls: Arc<TrustCell>,
     epoch: watch::Sender<u64>,
+    /// Revocations whose statement key is of a bundle that we have not seen.
+    unproven: Option<Statement>,
+    before: Arc<Before>,
 }
 
 impl Believed {
@@ -83,7 +91,7 @@ impl Believed {
         let trust = NodeTrust::join(anchor, &file.charters, &file.bundles).map_err(disbelief)?;
         let tls = TrustCell::new(anchors(&trust)?);
         let epoch = watch::Sender::new(trust.bundle().epoch);
-        Ok(Self { trust, file, state, tls, epoch })
+        Ok(Self { trust, file, state, tls, epoch, unproven: None, before: Arc::default() })
     }
     /// The roots that TLS believes; they follow the bundle.
     pub fn tls(&self) -> Arc<TrustCell> {
@@ -92,6 +100,11 @@ impl Believed {
     /// Our trust domain.
     pub fn trust_domain(&self) -> &TrustDomain {
         self.trust.trust_domain()
+    }
+
+    /// What the vault is to be shown of the era before.
+    pub fn before(&self) -> Arc<Before> {
+        self.before.clone()
     }
 
     /// The epoch of the bundle in force, and of each that follows it.
@@ -104,7 +117,7 @@ impl Believed {
     pub async fn follow(mut self, mut hints: watch::Receiver<Option<Statement>>, way: Way, stop: CancellationToken) {
         let rounds = async {
             let mut again = Backoff::new(REST.0, REST.1);
-            let mut told = way.told.clone();
+            let (mut told, mut listed) = (way.told.clone(), way.listed.clone());
             loop {
                 let changed = tokio::select! {
                     changed = hints.changed() => changed,
@@ -113,6 +126,11 @@ impl Believed {
                         if let Err(failure) = self.learn(&newest, &way.dialer) {
                             tracing::warn!(code = %failure.code, "the vault's addresses were not kept: {failure}");
                         }
+                        continue;
+                    }
+                    Ok(()) = listed.changed() => {
+                        let newest = listed.borrow_and_update().clone();
+                        self.remember(newest);
                         continue;
                     }
                     () = tokio::time::sleep(LOST) => {
@@ -156,6 +174,25 @@ impl Believed {
             self.file = file;
         }
         Ok(())
+    }
+
+    /// Remembers who was revoked, for the vault of the next era: nothing here is decided by it.
+    fn remember(&mut self, listed: Option<Statement>) {
+        let Some(list) = listed.or_else(|| self.unproven.take()) else { return };
+        match self.trust.remember_revocations(now(), &list) {
+            Ok(newer) => {
+                self.unproven = None;
+                let revoked = statement::peek::<Revocations>(&list).map_or(0, |r| r.revoked.len());
+                if newer && revoked > 0 {
+                    tracing::info!(revoked, "who was revoked is remembered, for the vault of the next era");
+                }
+            }
+            // Its key may be of a bundle that is fetched in a moment.
+            Err(refusal) => {
+                tracing::debug!(%refusal, "revocations are not believed");
+                self.unproven = Some(list);
+            }
+        }
     }
 
     /// True if `hint` names a bundle that we have never seen.
@@ -208,7 +245,13 @@ impl Believed {
         {
             learn_addrs(kept, told.get(..MOST_ADDRS).unwrap_or(told), 4 * MOST_ADDRS);
         }
+        self.unproven = None;
         self.put_into_force(next, roots, file)?;
+        let held = self.trust.before().and_then(|b| held_before(b.revocations.clone(), &b.bundles));
+        if held.is_none() {
+            tracing::info!("nothing is held of the era before that the vault could be shown");
+        }
+        self.before.keep(held);
         Ok(true)
     }
 
@@ -244,6 +287,7 @@ impl Believed {
         self.tls.swap(roots);
         (self.trust, self.file) = (next, file);
         self.epoch.send_replace(self.trust.bundle().epoch);
+        self.remember(None);
         Ok(())
     }
 }

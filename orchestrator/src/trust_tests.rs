@@ -1,12 +1,14 @@
 //! What an orchestrator makes of documents that it is shown, on disk.
 
 use super::*;
+use holdfast_types::Millis;
 use holdfast_wire::v1::Bundle;
 
 #[path = "../core/tests/verify/world/mod.rs"]
 #[allow(dead_code, reason = "the world of another crate's tests, of which these need a part")]
 mod world;
-use world::{RootKey, Scene, hash};
+use world::next::Next;
+use world::{NOW, RootKey, Scene, hash, signed, who};
 
 fn opened(dir: &std::path::Path) -> Believed {
     let state = StateDir::open(dir).unwrap();
@@ -88,4 +90,42 @@ fn where_the_vault_says_that_it_is_with_a_renewal_is_kept_and_dialled_first() {
     assert!(file.service_addrs.ends_with(&named(&["b:7401", "a:7401"])), "{:?}", file.service_addrs);
     assert!(file.join_addrs.ends_with(&named(&["a:7400"])), "{:?}", file.join_addrs);
     assert!(dialer.addrs().ends_with(&named(&["b:7401", "a:7401", "old:7401"])), "{:?}", dialer.addrs());
+}
+
+#[test]
+fn who_was_revoked_in_the_era_before_is_shown_to_the_vault_of_the_next_one_once() {
+    let (dir, scene) = (tempfile::tempdir().unwrap(), Scene::honest());
+    let mut believed = joined(dir.path(), &scene);
+    let list = Revocations { cluster_id: scene.cluster.0.to_vec(), era: 1, epoch: 11, ..Revocations::default() };
+    let list = signed(&list, &[who::STK]);
+    assert!(believed.trust.remember_revocations(Millis(NOW), &list).unwrap());
+    let (before, bundles) = (believed.before(), scene.trust.saved().bundles);
+    assert_eq!(before.to_show(), None);
+    assert!(believed.begin_era(&Next::after(&scene).shown(&scene, &[1, 2])).unwrap());
+    let held = before.to_show().unwrap();
+    assert_eq!((held.revocations.as_ref(), &held.bundle_chain), (Some(&list), &bundles));
+    // An answer to what was shown before that is none to this.
+    before.was_shown(None);
+    assert_eq!(before.to_show().as_ref(), Some(&held));
+    before.was_shown(Some(&held));
+    assert_eq!(before.to_show(), None);
+}
+
+#[test]
+fn revocations_that_are_not_believed_yet_are_looked_at_again_with_the_next_bundle() {
+    let (dir, scene) = (tempfile::tempdir().unwrap(), Scene::honest());
+    let mut believed = joined(dir.path(), &scene);
+    let list = Revocations { cluster_id: scene.cluster.0.to_vec(), era: 1, epoch: 13, ..Revocations::default() };
+    let list = signed(&list, &[who::STRANGER]);
+    believed.remember(Some(list.clone()));
+    assert_eq!(believed.unproven, Some(list.clone()));
+    // The bundle that lists its key, for the time that it is now.
+    let old = scene.trust.bundle().clone();
+    let stks = vec![world::stk(who::STRANGER, 0, i64::MAX)];
+    let prev_sha256 = hash(scene.trust.saved().bundles.last().unwrap()).to_vec();
+    let next = scene.root.sign_bundle(&Bundle { epoch: 11, stks, prev_sha256, ..old });
+    assert!(believed.adopt(&[], &[next]).unwrap());
+    assert_eq!(believed.unproven, None);
+    assert!(believed.begin_era(&Next::after(&scene).shown(&scene, &[1, 2])).unwrap());
+    assert_eq!(believed.before().to_show().unwrap().revocations, Some(list));
 }

@@ -8,6 +8,7 @@
 
 mod streams;
 
+use crate::before::Before;
 use crate::control::{Input, VaultOrder};
 use crate::pins::Pins;
 use holdfast_transport::client::{Backoff, Dialer, Link};
@@ -60,6 +61,10 @@ pub struct Vault {
     pub renewals: Arc<Renewals>,
     /// The last Status that the vault showed.
     pub status: watch::Sender<Option<Statement>>,
+    /// The last list of revocations that the vault showed.
+    pub revocations: watch::Sender<Option<Statement>>,
+    /// What the vault is to be shown of the era before.
+    pub before: Arc<Before>,
 }
 
 /// How a link ended that did not fail.
@@ -151,7 +156,7 @@ impl Vault {
     ) -> Result<Ended, Failure> {
         let mut s = match streams {
             Some(streams) => streams,
-            None => match Streams::open(link).await {
+            None => match Streams::open(link, &self.before).await {
                 Err(failure) if failure.code == "renew-first" => return self.renew_first(link, stop).await,
                 streams => streams?,
             },
@@ -167,7 +172,7 @@ impl Vault {
                 () = stop.cancelled() => return Ok(Ended::Stopped),
                 _ = self.renewed.changed() => {
                     self.open.send_replace(None);
-                    let next = next_link(self.dialer.clone(), finish(calls, releases.call));
+                    let next = next_link(self.dialer.clone(), self.before.clone(), finish(calls, releases.call));
                     return tokio::select! {
                         () = stop.cancelled() => Ok(Ended::Stopped),
                         next = self.move_on(next, &mut s, link) => next,
@@ -253,6 +258,10 @@ impl Vault {
                 self.tell(Input::Leases(reply.leases)).await
             }
             Said::Event(event) => {
+                if let Some(Shown::Revocations(list)) = &event.event {
+                    self.revocations.send_replace(Some(list.clone()));
+                    return Ok(());
+                }
                 self.pins.take(&event);
                 self.tell(Input::Directory(*event)).await
             }
@@ -309,13 +318,17 @@ impl Releases {
 }
 
 /// The link after this one, once what was begun over this one is `finished`. What may pass is tried again.
-async fn next_link(dialer: Arc<Dialer>, finished: impl Future<Output = ()>) -> Result<Ended, Failure> {
+async fn next_link(
+    dialer: Arc<Dialer>,
+    before: Arc<Before>,
+    finished: impl Future<Output = ()>,
+) -> Result<Ended, Failure> {
     finished.await;
     let mut backoff = Backoff::dialling();
     loop {
         let opened = async {
             let link = dialer.dial().await?;
-            let streams = Streams::open(&link).await?;
+            let streams = Streams::open(&link, &before).await?;
             Ok::<_, Failure>(Ended::Moved(Box::new((link, streams))))
         };
         match opened.await {

@@ -28,8 +28,11 @@ pub enum GivenError {
     /// Not a CA.
     #[error("the certificate is not a CA certificate; make it with basicConstraints cA")]
     NotCa,
-    /// No room for the issuer.
-    #[error("the root's path length must be 1 at least: an issuer stands between it and the leaves")]
+    /// No room for the issuer, or for another root above it.
+    #[error(
+        "the root's path length must be 2 at least, or not limited: an issuer stands between it and the leaves, and between \
+         those two, for whoever trusts this root alone, the root that comes after it; make it with pathlen:2"
+    )]
     PathLength,
     /// keyCertSign or cRLSign is missing.
     #[error("the certificate's key usage must be keyCertSign and cRLSign")]
@@ -96,7 +99,8 @@ pub fn check_root(der: &[u8], cluster: &ClusterId, now: Millis) -> Result<(), Gi
     if facts.serial.is_empty() {
         return Err(GivenError::ZeroSerial);
     }
-    if facts.path_len == Some(0) {
+    // GnuTLS counts a root that this one certifies, RFC 5280 does not (decision 0093).
+    if facts.path_len.is_some_and(|room| room < 2) {
         return Err(GivenError::PathLength);
     }
     let wanted = usage::KEY_CERT_SIGN | usage::CRL_SIGN;

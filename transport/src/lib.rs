@@ -25,6 +25,7 @@ pub mod status;
 pub mod tls;
 
 mod clock;
+mod gather;
 #[cfg(test)]
 mod tests;
 

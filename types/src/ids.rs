@@ -4,6 +4,7 @@ use crate::{Digest, digest::sha256};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// Why something is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,12 +28,12 @@ macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub struct $name(String);
+        pub struct $name(#[serde(with = "crate::text")] Arc<str>);
         impl $name {
             /// Parses the id; see [`IdError`] for what is refused.
             pub fn parse(s: &str) -> Result<Self, IdError> {
                 check_text($what, s)?;
-                Ok(Self(s.to_owned()))
+                Ok(Self(s.into()))
             }
             /// The id as text.
             pub fn as_str(&self) -> &str {
@@ -68,7 +69,7 @@ text_id!(
 impl NodeId {
     /// A fresh id from 16 random bytes.
     pub fn from_random(r: [u8; 16]) -> Self {
-        Self(format!("node-{}", HEXLOWER.encode(&r)))
+        Self(format!("node-{}", HEXLOWER.encode(&r)).into())
     }
 }
 impl OrchId {
@@ -76,7 +77,7 @@ impl OrchId {
     pub const PREFIX: &str = "orch-";
     /// A fresh id from 16 random bytes.
     pub fn from_random(r: [u8; 16]) -> Self {
-        Self(format!("{}{}", Self::PREFIX, HEXLOWER.encode(&r)))
+        Self(format!("{}{}", Self::PREFIX, HEXLOWER.encode(&r)).into())
     }
 }
 

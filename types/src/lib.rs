@@ -7,6 +7,7 @@ mod ids;
 mod names;
 mod secret;
 mod spiffe;
+mod text;
 mod time;
 
 pub use digest::{Digest, sha256};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// Why something is not a name; says which name and what the rule is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,12 +31,12 @@ macro_rules! label {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub struct $name(String);
+        pub struct $name(#[serde(with = "crate::text")] Arc<str>);
         impl $name {
             /// Parses a DNS label (RFC 1123).
             pub fn parse(s: &str) -> Result<Self, NameError> {
                 if is_label(s) {
-                    Ok(Self(s.to_owned()))
+                    Ok(Self(s.into()))
                 } else {
                     Err(NameError { what: $what, given: shorten(s), rule: LABEL_RULE })
                 }

@@ -73,8 +73,8 @@ impl Drop for Place {
     }
 }
 
-/// A second session of the machine `id`, from another address: written down, and both were told to renew.
-pub async fn written(cluster: &Cluster, id: &str, from: &str, other: IpAddr) {
+/// A second session of the machine `id`: written down, and both were told to renew.
+pub async fn written(cluster: &Cluster, id: &str, from: &str, other: impl std::fmt::Display) {
     if !cluster.throttle.allows(&format!("concurrent/{id}"), cluster.clock.now()) {
         return;
     }

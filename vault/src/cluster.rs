@@ -76,10 +76,10 @@ pub struct Cluster {
     pub stalled: ArcSwap<String>,
     /// Held while the keys are opened anew: the newest state's are the ones that are used.
     pub reopening: std::sync::Mutex<()>,
-    /// How fast one machine may make entries of the log.
+    /// How fast one caller may make entries of the log, or send statements that change nothing.
     pub entries: Pace,
-    /// How fast one orchestrator may ask for its leases.
-    pub leases: Pace,
+    /// How fast orchestrators may ask for their leases, and whether those were extended since this voter leads.
+    pub leases: crate::leases::Leases,
     /// How fast one machine may be given certificates.
     pub certificates: Pace,
     /// How the other voters follow, while this one leads.

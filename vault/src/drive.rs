@@ -2,8 +2,10 @@
 
 use crate::cluster::Cluster;
 use crate::failure::refused;
+use crate::hsm;
 use crate::keyring;
 use crate::keystore::{self, random32};
+use crate::leases;
 use crate::members;
 use crate::registry::Events;
 use crate::removal;
@@ -175,6 +177,10 @@ fn tell(cluster: &Arc<Cluster>, events: &[Event]) -> Result<(), Failure> {
     if trust {
         push_trust(cluster)?;
     }
+    // Most news concern those who watch the directory alone.
+    if revoked.is_empty() && extended.is_empty() {
+        return Ok(());
+    }
     let opened = cluster.opened.load();
     let now = cluster.now()?;
     for (node, ids) in by_node(cluster, &revoked)? {
@@ -225,6 +231,7 @@ pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToke
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut renew_after, mut again) = (Instant::now(), Backoff::new(RENEW_AGAIN.0, RENEW_AGAIN.1));
+    let mut answered = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -236,10 +243,17 @@ pub async fn tick(cluster: Arc<Cluster>, work: Heartbeat, stop: CancellationToke
         if let Err(e) = in_time(&cluster, one_tick(&cluster)).await {
             tracing::warn!(error = %e, "periodic work was not done");
         }
+        // What could not be renewed without the token waits no longer once that answers.
+        let answers = cluster.token_word() == hsm::OK;
+        if answers && !answered {
+            renew_after = Instant::now();
+        }
+        answered = answers;
         if Instant::now() < renew_after {
             continue;
         }
         if let Err(e) = in_time(&cluster, renewals(&cluster)).await {
+            // Each attempt is in the log for ever.
             renew_after = Instant::now() + again.next_delay();
             tracing::warn!(error = %e, "not all of the vault's own keys and certificates were renewed and stored");
         } else {
@@ -270,6 +284,7 @@ async fn renewals(cluster: &Arc<Cluster>) -> Result<(), Failure> {
 }
 
 async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
+    leases::goes_on(cluster)?;
     if !cluster.leads() {
         // Nodes belong to whoever leads: what is told here reaches nobody's lease.
         if cluster.hub.len() > 0 {
@@ -277,6 +292,7 @@ async fn one_tick(cluster: &Arc<Cluster>) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    leases::lead(cluster).await?;
     let now = cluster.now()?;
     if let Some(extend) = cluster.look(|s| s.extensions(now, EXTEND_BATCH, |n| cluster.hub.is_connected(n)))? {
         cluster.propose(extend).await?;
@@ -295,10 +311,10 @@ pub async fn renew_keys(cluster: &Arc<Cluster>, now: Millis) -> Result<(), Failu
     if issuer_due {
         let p = roots::with_keys(cluster, move |leader, opened, entropy| {
             let (now, life) = (leader.now, leader.lives.issuer);
-            // First the root: a key that nothing certifies would stay in the token, another one with each attempt.
+            // First the root: a key that nothing certifies yet would lie in the token for as long as the root's does not answer.
             let root = opened.root()?;
             root.answers().map_err(roots::port)?;
-            let name = prepare::issuer_name(leader.state, now);
+            let name = prepare::issuer_name(leader.state);
             let made = roots::generate(opened, Purpose::Issuer, &name, opened.issuers_in_token)?;
             let p =
                 prepare::new_issuer(leader.state, leader.keys, root, &made.signer, made.rests(), life, now, entropy);

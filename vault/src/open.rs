@@ -11,6 +11,7 @@ use crate::disk::hsm;
 use crate::disk::keys::DiskKey;
 use crate::disk::slots::Slots;
 use crate::drive;
+use crate::failure::stopped;
 use crate::found::disk;
 use crate::gate::{Phase, Waits, Who};
 use crate::grpc::{identity, join, log, nodes, operators, sched};
@@ -23,6 +24,7 @@ use crate::peers::{self, Host};
 use crate::pin::RegistryPin;
 use crate::registry::Events;
 use crate::reports::{self, Duty};
+use crate::resting;
 use crate::rising;
 use crate::roots;
 use crate::run::Daemon;
@@ -79,15 +81,17 @@ impl Daemon {
     pub(crate) async fn unlock_alone(self: &Arc<Self>) -> Result<(), Failure> {
         let phase = self.gate.phase();
         let Phase::Sealed(slots) = &*phase else { return Ok(()) };
-        let mut keys = slots.plain_keys();
+        let (mut keys, mut by) = (slots.plain_keys(), "plain");
         if keys.is_empty() {
+            by = "credential";
             match credential::try_open(slots) {
                 Ok(found) => keys = found.unwrap_or_default(),
                 Err(e) => tracing::warn!("this voter stays sealed: {e}"),
             }
         }
         if !keys.is_empty() {
-            return self.unlock_with(keys).await;
+            self.gate.unsaid.opened_alone(by);
+            return self.unlock_with(keys).await.inspect_err(|_| self.gate.unsaid.not_opened());
         }
         if let Some(keys) = self.by_token().await {
             return self.unlock_with_token(keys).await;
@@ -220,6 +224,7 @@ impl Daemon {
         tokio::spawn(roots::see_to(Arc::clone(&cluster), cluster.events(), stop.clone()));
         tokio::spawn(members::watch_lead(Arc::clone(&cluster), stop.clone()));
         tokio::spawn(fill_log(Arc::clone(standing)));
+        tokio::spawn(resting::tend(Arc::clone(standing), stop.clone()));
         self.gate.set(Phase::Open(Arc::clone(&cluster)));
         self.readiness.ready();
         self.write_ports()?;
@@ -231,6 +236,7 @@ impl Daemon {
     fn cluster(&self, standing: &Arc<Standing>, opened: Opened, addrs: Addrs) -> Result<Cluster, Failure> {
         let policies = Policies::builtin().map_err(|e| Failure::failed("policy", e.to_string()))?;
         let life = self.config.lives.node.min(self.config.lives.orch);
+        let heard = standing.voter.machine().read(|r| r.state().last_heard()).map_err(stopped)?;
         Ok(Cluster {
             id: standing.id,
             standing: Arc::clone(standing),
@@ -256,7 +262,7 @@ impl Daemon {
             stalled: ArcSwap::default(),
             reopening: std::sync::Mutex::default(),
             entries: Pace::new(pace::ENTRIES.0, pace::ENTRIES.1),
-            leases: Pace::new(pace::LEASES.0, pace::LEASES.1),
+            leases: crate::leases::Leases::after(heard),
             certificates: Pace::new(life / pace::CERTIFICATES, pace::CERTIFICATES),
             following: Following::default(),
             clocks: Clocks::default(),
@@ -361,7 +367,7 @@ fn service_routes(cluster: &Arc<Cluster>) -> Routes {
     let operators = operators::OperatorService(c());
     Routes::new(IdentityServer::new(identity::IdentityService(c())))
         .add_service(NodePlaneServer::new(nodes::NodeService(c())))
-        .add_service(SchedPlaneServer::new(sched::SchedService(c())))
+        .add_service(SchedPlaneServer::new(sched::SchedService::new(c())))
         .add_service(CommandPlaneServer::new(operators.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ReadServer::new(operators).max_encoding_message_size(64 << 20))
         .add_service(LogServer::new(log::LogService(c())))

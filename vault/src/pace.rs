@@ -9,7 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Entries of the log that one machine causes by reports, requests and releases of grants: 200 at once, 20 a second.
+/// Entries of the log that one machine causes by reports, requests and releases of grants, and statements that anybody sends
+/// and that change nothing: 200 at once, 20 a second.
 pub const ENTRIES: (Duration, u32) = (Duration::from_millis(50), 200);
 /// Turns of `KeepLease`, which has a pace of its own: what an orchestrator gives back must not cost it its lease.
 pub const LEASES: (Duration, u32) = (Duration::from_millis(200), 5);
@@ -81,6 +82,13 @@ impl Pace {
         Ok(())
     }
 
+    /// Gives back a turn that `who` took and did not use.
+    pub fn give_back(&self, who: &str) {
+        if let Some(even) = self.lock().even.get_mut(who) {
+            *even = even.checked_sub(self.every).unwrap_or(*even);
+        }
+    }
+
     /// How long until the next turn of `who`, which is taken; `None` if too many wait already.
     fn reserve(&self, who: &str, now: Instant) -> Option<Duration> {
         let mut c = self.lock();
@@ -109,6 +117,20 @@ mod tests {
         assert_eq!(p.take("a", t), Err(EVERY));
         assert_eq!(taken(&p, "a", 100, t + EVERY * 2), 2, "two seconds give two turns");
         assert_eq!(taken(&p, "a", 100, t + EVERY * 1000), 5, "rest gives the burst back and no more");
+    }
+
+    #[test]
+    fn a_turn_that_is_given_back_was_never_taken_and_one_that_was_not_taken_is_none_more() {
+        let (p, t) = (Pace::new(EVERY, 5), Instant::now());
+        for _ in 0..100 {
+            assert!(p.take("a", t).is_ok());
+            p.give_back("a");
+        }
+        for _ in 0..100 {
+            p.give_back("a");
+            p.give_back("nobody");
+        }
+        assert_eq!(taken(&p, "a", 100, t), 5);
     }
 
     #[test]

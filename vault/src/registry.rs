@@ -42,8 +42,8 @@ impl Registry {
 pub struct FrozenState(State);
 
 impl Frozen for FrozenState {
-    fn encode(self) -> Vec<u8> {
-        self.0.encode()
+    fn encode_to<W: std::io::Write>(self, out: W) -> std::io::Result<()> {
+        self.0.encode_to(out)
     }
 }
 
@@ -69,7 +69,9 @@ impl Machine for Registry {
             return Ok(());
         }
         let leaves: Vec<_> = done.iter().map(|l| (l.index, [l.salt.as_slice(), &l.entry].concat())).collect();
-        let nodes: Vec<_> = done.iter().flat_map(|l| &l.nodes).map(|n| (n.level, n.index, n.hash.0)).collect();
+        // The hash of a leaf follows from the leaf.
+        let above = done.iter().flat_map(|l| &l.nodes).filter(|n| n.level > 0);
+        let nodes: Vec<_> = above.map(|n| (n.level, n.index, n.hash.0)).collect();
         self.staged = self.audit.stage(leaves, nodes)?;
         Ok(())
     }

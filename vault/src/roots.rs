@@ -346,7 +346,7 @@ async fn destroy(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
 /// Asks a root whose key is offline for an issuer and for the Bundle that lists the next statement key.
 async fn ask(cluster: &Arc<Cluster>, root: Digest) -> Result<(), Failure> {
     let p = with_keys(cluster, move |leader, opened, entropy| {
-        let (name, in_token) = (prepare::issuer_name(leader.state, leader.now), opened.issuers_in_token);
+        let (name, in_token) = (prepare::issuer_name(leader.state), opened.issuers_in_token);
         let (issuer, key) = new_key(leader, opened, Purpose::Issuer, &name, in_token, entropy)?;
         let stk = Ed25519Key::from_seed(Secret::take(&mut random32()?));
         let (life, now) = (leader.lives.issuer, leader.now);

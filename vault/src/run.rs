@@ -8,6 +8,7 @@ use crate::disk::slots::Slots;
 use crate::found::{self, VOTER_DIR, disk};
 use crate::gate::{Gate, Phase};
 use crate::harden::{self, Hardened, Paths};
+use crate::heap;
 use crate::hsm::{self, Token};
 use crate::joining;
 use crate::members;
@@ -95,6 +96,7 @@ pub fn main(args: Args) -> ExitCode {
 }
 
 fn start(args: Args) -> Result<Ended, Failure> {
+    heap::limit();
     let config = config::load(&args.config, |k| std::env::var(k).ok())?;
     if args.check_config {
         return Ok(Ended::Stopped);
@@ -166,6 +168,7 @@ async fn run(config: Config, weak: Vec<&'static str>, token: Option<Arc<Token>>,
         ports: Mutex::new(PortsFile::new().with("health", health.addr())),
         ports_path: args.ports_file,
     });
+    daemon.gate.unsaid.keep_in(daemon.voter_dir());
     let healthy = tokio::spawn(health.serve(stop.clone()));
     let socket = socket::bind(&daemon.config.socket)?;
     let local = socket::serve(socket, Arc::clone(&daemon), stop.clone());

@@ -1,10 +1,12 @@
 //! What a voter has seen and only the leader can write down: how it was opened, attempts to open it that failed, and voters
 //! that spoke as another. It is told with the next report, once. And what nodes say of the vault itself.
 
+use crate::disk::attempts;
 use holdfast_types::VoterId;
 use holdfast_wire::v1;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Most numbers of voters that one report names.
@@ -36,24 +38,50 @@ impl Word {
     }
 }
 
-/// What this process has not told yet.
+/// What has not been told yet: by this process, and of attempts that failed by those before it.
 #[derive(Debug, Default)]
-pub struct Unsaid(Mutex<Word>);
+pub struct Unsaid {
+    word: Mutex<Word>,
+    /// Where the number of attempts is kept.
+    dir: OnceLock<PathBuf>,
+}
 
 impl Unsaid {
     fn word(&self) -> MutexGuard<'_, Word> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.word.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps attempts that failed in `dir` from now on, and tells of those that are there.
+    pub fn keep_in(&self, dir: PathBuf) {
+        let mut word = self.word();
+        word.failed = word.failed.saturating_add(attempts::load(&dir));
+        drop(self.dir.set(dir));
+    }
+
+    fn keep(&self, word: &Word) {
+        if let Some(dir) = self.dir.get() {
+            attempts::keep(dir, word.failed);
+        }
     }
 
     /// An attempt to open the disk failed.
     pub fn failed(&self) {
         let mut word = self.word();
         word.failed = word.failed.saturating_add(1);
+        self.keep(&word);
     }
 
     /// The disk was opened by a slot of this kind.
     pub fn opened(&self, slot: String) {
         self.word().opened_by = slot;
+    }
+
+    /// The disk was opened without anybody's doing: told if there is something to tell with it.
+    pub fn opened_alone(&self, by: &str) {
+        let mut word = self.word();
+        if word.failed > 0 {
+            by.clone_into(&mut word.opened_by);
+        }
     }
 
     /// It was not opened after all: there will be another attempt.
@@ -79,7 +107,10 @@ impl Unsaid {
         let mut word = self.word();
         if !told.opened_by.is_empty() && word.opened_by == told.opened_by {
             word.opened_by.clear();
-            word.failed = word.failed.saturating_sub(told.failed);
+            if told.failed > 0 {
+                word.failed = word.failed.saturating_sub(told.failed);
+                self.keep(&word);
+            }
         }
         word.impostors.retain(|id| !told.impostors.contains(id));
     }
@@ -142,6 +173,41 @@ mod tests {
         unsaid.told(&word);
         assert!(unsaid.now().is_empty());
         assert_eq!(report(&unsaid), v1::VoterReport::default());
+    }
+
+    #[test]
+    fn failed_attempts_of_a_process_that_ended_are_told_by_the_next_one_that_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let started = || {
+            let unsaid = Unsaid::default();
+            unsaid.keep_in(dir.path().to_owned());
+            unsaid
+        };
+        for failed in 1..=3 {
+            let unsaid = started();
+            unsaid.failed();
+            assert_eq!(unsaid.now().failed, failed);
+        }
+        let unsaid = started();
+        unsaid.failed();
+        unsaid.opened("unlock(1)".to_owned());
+        let word = unsaid.now();
+        assert_eq!(report(&unsaid).failed_unlocks, 4);
+        // It died before it was written down: the next one tells of them once more, rather than never.
+        assert_eq!(started().now().failed, 4);
+        unsaid.told(&word);
+        assert_eq!(started().now(), Word::default());
+    }
+
+    #[test]
+    fn a_voter_that_opened_by_itself_tells_of_attempts_that_failed_before() {
+        let unsaid = Unsaid::default();
+        unsaid.opened_alone("plain");
+        assert!(unsaid.now().is_empty(), "there is nothing to tell");
+        unsaid.failed();
+        unsaid.opened_alone("credential");
+        let said = report(&unsaid);
+        assert_eq!((said.opened_by.as_str(), said.failed_unlocks), ("credential", 1));
     }
 
     #[test]

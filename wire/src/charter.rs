@@ -202,10 +202,10 @@ pub fn entry(action: &Action) -> &'static str {
         Action::RemoveNode(_) => "removeNode",
         Action::SetDrain(_) | Action::SetPlace(_) => "setZone",
         Action::QuarantineNode(_) => "quarantineNode",
-        // Whoever was quarantined goes on only with as many as end a lockdown.
-        Action::Release(_) | Action::ReleaseIdentity(_) => "release",
-        // Taking a grant back is a brake on one task.
-        Action::Lockdown(_) | Action::RevokeGrant(_) => "lockdown",
+        // Whoever was quarantined goes on only with as many as end a lockdown, and so does an image that was denied.
+        Action::Release(_) | Action::ReleaseIdentity(_) | Action::AllowDigest(_) => "release",
+        // Taking a grant back is a brake on one task, denying an image on whatever would run it.
+        Action::Lockdown(_) | Action::RevokeGrant(_) | Action::DenyDigest(_) => "lockdown",
         Action::RemoveService(_) => "retire",
         Action::ApprovePlacement(_) => "approvePlacement",
         Action::RevokeMandate(_) => PUT_MANDATE,

@@ -18,6 +18,7 @@ pub mod v1 {
 }
 
 pub mod backup;
+pub mod before;
 pub mod boxes;
 pub mod charter;
 pub mod documents;

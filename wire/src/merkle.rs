@@ -173,6 +173,29 @@ pub fn verify_inclusion(leaf_hash: Digest, index: u64, size: u64, root: &Digest,
     s == 0 && r == *root
 }
 
+/// The edge of the tree of the leaves before `index`, as the inclusion proof of that leaf has it: the subtrees on its left. `None`
+/// if the proof does not hold.
+pub fn frontier_before(leaf_hash: Digest, index: u64, size: u64, root: &Digest, proof: &[Digest]) -> Option<Frontier> {
+    if !verify_inclusion(leaf_hash, index, size, root, proof) {
+        return None;
+    }
+    let (mut f, mut s, mut peaks) = (index, size - 1, Vec::new());
+    for p in proof {
+        if f & 1 == 1 || f == s {
+            peaks.push(*p);
+            while f & 1 == 0 && f != 0 {
+                f >>= 1;
+                s >>= 1;
+            }
+        }
+        f >>= 1;
+        s >>= 1;
+    }
+    // The smallest comes first in a proof.
+    peaks.reverse();
+    Frontier::from_parts(index, peaks)
+}
+
 /// True if `proof` shows that tree (`from`, `from_root`) is a prefix of tree (`to`, `to_root`) (RFC 9162, 2.1.4.2).
 pub fn verify_consistency(from: u64, from_root: &Digest, to: u64, to_root: &Digest, proof: &[Digest]) -> bool {
     if from > to || proof.len() > MAX_PROOF {
@@ -262,6 +285,9 @@ mod tests {
             let p = inclusion(leaf, n, get).unwrap().unwrap();
             prop_assert!(verify_inclusion(lh, leaf, n, &root, &p));
             prop_assert!(!verify_inclusion(lh, leaf + 1, n, &root, &p));
+            let before = frontier_before(lh, leaf, n, &root, &p);
+            prop_assert_eq!(before.as_ref(), Some(&all[leaf as usize]));
+            prop_assert_eq!(frontier_before(lh, leaf + 1, n, &root, &p), None);
             let m = 1 + b % n;
             let from = all[m as usize].root();
             let c = consistency(m, n, get).unwrap().unwrap();

@@ -5,9 +5,12 @@ use crate::v1::Spec;
 /// It ended by itself, and its spec says not to start it again.
 pub const DONE: &str = "done";
 
+/// It was stopped by order.
+pub const STOPPED: &str = "stopped";
+
 /// True for states after which nothing more comes.
 pub fn is_over(state: &str) -> bool {
-    matches!(state, "stopped" | "failed" | "refused") || state == DONE
+    matches!(state, "failed" | "refused") || state == STOPPED || state == DONE
 }
 
 /// Whether a task that ended by itself is started again.

@@ -25,6 +25,9 @@ pub enum Backup {
         /// File with a share of the recovery key; may be repeated
         #[arg(long = "share-file", value_name = "FILE")]
         share_files: Vec<PathBuf>,
+        /// Unix socket of a voter whose disk that key is to open too: tried here, and nothing is sent; may be repeated
+        #[arg(long = "vault-socket", value_name = "SOCKET")]
+        sockets: Vec<PathBuf>,
     },
 }
 

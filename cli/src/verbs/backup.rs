@@ -11,6 +11,7 @@ use crate::framed::{Frames, NewFile, refuse};
 use crate::keyin::Given;
 use crate::needed::{NeededKey, RecoveryKey};
 use crate::output::time;
+use crate::slots::open_with;
 use crate::socket::Socket;
 use crate::trust::Trust;
 use holdfast_types::ClusterId;
@@ -20,7 +21,7 @@ use holdfast_wire::note::{Checkpoint, origin};
 use holdfast_wire::statement;
 use holdfast_wire::v1::{self, backup_part::Part};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What a key is asked for as.
@@ -33,10 +34,16 @@ pub async fn run(app: &App, verb: Backup) -> Result<(), Failure> {
             let path = app.socket(socket.vault_socket)?;
             create(app, &file, &path).await
         }
-        Backup::Verify { file, key_file, share_files } => {
+        Backup::Verify { file, key_file, share_files, sockets } => {
             let input = KeyInput::of(key_file.as_deref(), &share_files);
+            if input.is_none() && !sockets.is_empty() {
+                let what = "without the recovery key nothing can be tried on a voter";
+                return Err(Failure::new(Code::Usage, what, "give it with --key-file, or leave --vault-socket out"));
+            }
             let given = input.map(|i| Given::read(&i, RECOVERY_KEY)).transpose()?;
-            report(app, &check(app, &file, given)?)
+            let checked = check(app, &file, given)?;
+            let proven = prove(app, &checked, &sockets).await?;
+            report(app, &checked, &proven)
         }
     }
 }
@@ -208,19 +215,44 @@ impl Inside {
     }
 }
 
-fn report(app: &App, c: &Checked) -> Result<(), Failure> {
+/// Opens the recovery slots of these voters with the key of the backup, as `init` did with the first one's: whoever admitted a
+/// voter had no such key at hand. Their numbers; what was opened is dropped.
+async fn prove(app: &App, c: &Checked, sockets: &[PathBuf]) -> Result<Vec<u64>, Failure> {
+    let Some(key) = c.key.as_ref().filter(|_| !sockets.is_empty()) else { return Ok(Vec::new()) };
+    let mut proven = Vec::new();
+    for path in app.sockets(sockets, true)? {
+        let mut socket = Socket::connect(&path, app.timeout(Duration::from_secs(15))).await?;
+        let slots = socket.slot_boxes().await?;
+        if slots.cluster_id != c.cluster.0 {
+            let what = format!("{} is the socket of another cluster's voter", path.display());
+            return Err(Failure::new(Code::WrongCluster, what, "name a socket of this cluster"));
+        }
+        open_with(std::slice::from_ref(&key.slot), &c.cluster, &slots).map_err(|f| {
+            let help = "if the recovery key was replaced since this backup, take a newer backup and the new key; if not, rotate it";
+            if f.code == Code::BadKey.word() { Failure { help: help.to_owned(), ..f } } else { f }
+        })?;
+        proven.push(slots.voter_id);
+    }
+    proven.sort_unstable();
+    Ok(proven)
+}
+
+fn report(app: &App, c: &Checked, proven: &[u64]) -> Result<(), Failure> {
     let opened = c.key.is_some();
     let document = json!({
         "ok": true, "cluster_id": c.cluster.hex(), "era": c.head.era, "entries": c.head.leaves,
         "charter_version": c.head.charter_version, "made_at": time(c.head.made_at_ms), "opened": opened,
         "anchored": c.anchored, "recovery_key": c.needed.document(),
+        "proven_by": proven,
     });
     app.out.show(&document, || {
         let how = if opened { "every chunk opened, every entry checked" } else { "whole, not opened: give the key" };
         let whose = if c.anchored { "" } else { "\nno context here: that it is of your cluster was not checked" };
         let key = c.needed.words();
+        let ids = proven.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let voters = if ids.is_empty() { ids } else { format!("\nthat key opens the disk of voter {ids}") };
         format!(
-            "ok cluster {} era {} entries {}; {how}\nopens with the {key}{whose}\n",
+            "ok cluster {} era {} entries {}; {how}\nopens with the {key}{voters}{whose}\n",
             c.cluster, c.head.era, c.head.leaves
         )
     })

@@ -20,6 +20,9 @@ use serde_json::{Value, json};
 
 pub mod audit;
 mod export;
+mod since;
+
+pub use since::since;
 
 /// Longest entry, in bytes: an operator's statement and room for the rest.
 pub const MAX_ENTRY: usize = 1 << 20;

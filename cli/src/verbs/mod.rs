@@ -7,6 +7,7 @@ mod dev;
 mod docs;
 mod grant;
 mod hsm;
+mod image;
 mod init;
 mod keyring;
 mod log;
@@ -54,6 +55,7 @@ pub async fn run(cli: Cli, app: &App) -> Result<(), Failure> {
         Verb::Node(v) => node::run(app, v).await,
         Verb::Mandate(v) => mandate::run(app, v).await,
         Verb::Service(v) => service::run(app, v).await,
+        Verb::Image(v) => image::run(app, v).await,
         Verb::Log(v) => log::run(app, v).await,
         Verb::Grant(v) => grant::run(app, v).await,
         Verb::Lockdown(a) => brake::lockdown(app, a).await,

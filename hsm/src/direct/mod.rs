@@ -1,6 +1,7 @@
 //! A token, spoken to from this process: for the worker, for `hsm probe`, and for the suite. Never for the vault itself.
 //!
-//! Keys are found by their id, so nothing is kept beside the token. A key that the token would give away is refused.
+//! Keys are found by their id, so nothing is kept beside the token. Those of others may have an id of any length, or a label
+//! alone: they are listed and used like ours, and never destroyed. A key that the token would give away is refused.
 
 mod errors;
 mod open;
@@ -46,6 +47,8 @@ struct Open {
     session: Session,
     slot: Slot,
     private: BTreeMap<KeyId, ObjectHandle>,
+    /// What the token knows those keys by whose id is not of our length; `None`: it was not looked through yet.
+    others: Option<BTreeMap<KeyId, Attribute>>,
     /// The wrapping keys that were found or made.
     wrapping: BTreeMap<KeyId, wrapping::Key>,
 }
@@ -103,12 +106,53 @@ impl Open {
             Attribute::Id(id.0.to_vec()),
         ])
     }
+    /// The keys of this id, or else those of others that are spoken of by it.
+    fn spoken_of(&mut self, class: ObjectClass, id: &KeyId) -> Result<Vec<ObjectHandle>, KeyError> {
+        let own = self.of_class(class, KeyType::EC, id)?;
+        if !own.is_empty() {
+            return Ok(own);
+        }
+        if self.others.is_none() {
+            self.look_through()?;
+        }
+        let Some(name) = self.others.as_ref().and_then(|others| others.get(id)).cloned() else { return Ok(own) };
+        self.find(&[Attribute::Token(true), Attribute::Class(class), Attribute::KeyType(KeyType::EC), name])
+    }
+    /// Every private key, by the id by which it is spoken of.
+    fn look_through(&mut self) -> Result<Vec<KeyId>, KeyError> {
+        let keys = self.find(&[
+            Attribute::Token(true),
+            Attribute::Class(ObjectClass::PRIVATE_KEY),
+            Attribute::KeyType(KeyType::EC),
+        ])?;
+        let (mut ids, mut others) = (Vec::with_capacity(keys.len()), BTreeMap::new());
+        for key in keys {
+            let asked = [AttributeType::Id, AttributeType::Label];
+            let (mut id, mut label) = (Vec::new(), Vec::new());
+            for said in self.session.get_attributes(key, &asked).map_err(|e| blame(&e))? {
+                if let Attribute::Id(named) = said {
+                    id = named;
+                } else if let Attribute::Label(named) = said {
+                    label = named;
+                }
+            }
+            let Some(spoken) = KeyId::of_others(&id, &label) else { continue };
+            ids.push(spoken);
+            if id != spoken.0 {
+                others.insert(spoken, if id.is_empty() { Attribute::Label(label) } else { Attribute::Id(id) });
+            }
+        }
+        self.others = Some(others);
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
     /// The only private key of this id. Two of one id are told apart by nothing: neither is used.
     fn private(&mut self, id: &KeyId) -> Result<ObjectHandle, KeyError> {
         if let Some(key) = self.private.get(id) {
             return Ok(*key);
         }
-        let found = self.of_class(ObjectClass::PRIVATE_KEY, KeyType::EC, id)?;
+        let found = self.spoken_of(ObjectClass::PRIVATE_KEY, id)?;
         let key = match found.as_slice() {
             [] => return Err(KeyError::NotFound(*id)),
             [key] => *key,
@@ -125,8 +169,8 @@ impl Open {
         let kept = said.contains(&Attribute::Sensitive(true)) && said.contains(&Attribute::Extractable(false));
         if kept { Ok(()) } else { Err(KeyError::Refused(format!("the token would give the key {id} away"))) }
     }
-    fn public(&self, id: &KeyId) -> Result<Vec<u8>, KeyError> {
-        let found = self.of_class(ObjectClass::PUBLIC_KEY, KeyType::EC, id)?;
+    fn public(&mut self, id: &KeyId) -> Result<Vec<u8>, KeyError> {
+        let found = self.spoken_of(ObjectClass::PUBLIC_KEY, id)?;
         let corrupt = || KeyError::Corrupt(format!("the token has no readable public key beside the key {id}"));
         let key = found.first().ok_or_else(corrupt)?;
         let said = self.session.get_attributes(*key, &[AttributeType::EcPoint]).map_err(|e| blame(&e))?;
@@ -221,25 +265,7 @@ impl KeyPort for Token {
         Ok(())
     }
     fn list(&self) -> Result<Vec<KeyId>, KeyError> {
-        let open = self.lock();
-        let keys = open.find(&[
-            Attribute::Token(true),
-            Attribute::Class(ObjectClass::PRIVATE_KEY),
-            Attribute::KeyType(KeyType::EC),
-        ])?;
-        let mut ids = Vec::with_capacity(keys.len());
-        for key in keys {
-            let said = open.session.get_attributes(key, &[AttributeType::Id]).map_err(|e| blame(&e))?;
-            // A key of another kind of name is not ours.
-            ids.extend(
-                said.into_iter().find_map(|a| {
-                    if let Attribute::Id(id) = a { <[u8; 16]>::try_from(id).ok().map(KeyId) } else { None }
-                }),
-            );
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
+        self.lock().look_through()
     }
 }
 

@@ -56,7 +56,7 @@ impl Token {
             may_be_tried(&info, trust)?;
             log_in(&session, pin, told)?;
         }
-        let open = Open { pkcs11, session, slot, private: BTreeMap::new(), wrapping: BTreeMap::new() };
+        let open = Open { pkcs11, session, slot, private: BTreeMap::new(), others: None, wrapping: BTreeMap::new() };
         Ok(Self { open: Mutex::new(open), said })
     }
 }

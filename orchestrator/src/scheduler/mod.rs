@@ -26,7 +26,7 @@ use holdfast_wire::v1::directory_event::Event as Shown;
 use holdfast_wire::v1::{Assign, DirectoryEvent, GrantRequest, LeaseState, ServiceView, Stop};
 use nodes::Node;
 use requests::Requests;
-use retries::{Denial, Due, Timers, next_minute};
+use retries::{Denial, Due, Timers, budget_again};
 use services::Service;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -284,7 +284,8 @@ impl Scheduler {
             Some(Shown::Grant(view)) => self.grant_shown(now, &view),
             Some(Shown::GrantGone(id)) => drop(GrantId::from_slice(&id).map(|id| self.grant_gone(now, &id))),
             Some(Shown::Synced(_)) => self.complete(now),
-            None => {}
+            // For the vault of the next era, and nothing to us.
+            Some(Shown::Revocations(_)) | None => {}
         }
     }
 
@@ -343,9 +344,9 @@ impl Scheduler {
     }
 
     fn pause(&mut self, now: Millis, namespace: &Namespace, reason: &str) -> Millis {
-        let until = next_minute(now);
+        let until = budget_again(now);
         if self.paused.insert(namespace.clone(), until).is_none_or(|before| before <= now) {
-            tracing::warn!(%namespace, reason, "budget used up: the namespace waits for the next minute");
+            tracing::warn!(%namespace, reason, "budget used up: the namespace waits for a minute");
         }
         until
     }

@@ -120,6 +120,7 @@ impl Scheduler {
             return self.unanswered(now, task);
         };
         t.phase = Phase::Live { grant: id, task_gen, handed: Handed::No };
+        t.ours = true;
         let (pair, stop) = ((t.service.clone(), t.node.clone()), t.stop);
         self.denials.remove(&pair);
         let node = self.nodes.get(&pair.1);

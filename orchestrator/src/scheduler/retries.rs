@@ -16,9 +16,9 @@ pub(super) fn wait_after(failures: u32) -> Duration {
     FIRST.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(LONGEST)
 }
 
-/// The start of the next minute: budgets are counted by the minute (protocol, budgets).
-pub(super) fn next_minute(now: Millis) -> Millis {
-    Millis((now.0.div_euclid(60_000) + 1).saturating_mul(60_000))
+/// When a budget that is used up at `now` is free again for certain: the vault counts over a minute that slides, in slots of 5 s.
+pub(super) fn budget_again(now: Millis) -> Millis {
+    now.plus(Duration::from_secs(65))
 }
 
 /// What falls due.
@@ -90,8 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_is_new_with_the_next_minute() {
-        assert_eq!(next_minute(Millis(60_000)), Millis(120_000));
-        assert_eq!(next_minute(Millis(119_999)), Millis(120_000));
+    fn a_budget_is_waited_for_until_all_of_it_is_free_again() {
+        assert_eq!(budget_again(Millis(60_000)), Millis(125_000));
     }
 }

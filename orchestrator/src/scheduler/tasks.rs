@@ -41,6 +41,8 @@ pub(super) struct Task {
     pub(super) version: u64,
     pub(super) node: NodeId,
     pub(super) phase: Phase,
+    /// Its grant was given to this process.
+    pub(super) ours: bool,
     /// It is to end; nothing restarts it for ending.
     pub(super) stop: bool,
     /// Its grant was given back.
@@ -62,6 +64,7 @@ impl Task {
             version,
             node,
             phase,
+            ours: false,
             stop: false,
             released: false,
             refused: false,
@@ -239,7 +242,7 @@ impl Scheduler {
     /// Gives a grant back, once, where that is ours to do.
     pub(super) fn release(&mut self, task: &TaskId, id: GrantId, reason: &'static str) {
         let leased = task.service().is_ok_and(|s| self.leases.contains_key(&s.namespace));
-        let granted_to_us = |t: &Task| t.grant() == Some(id) && handed(t) != Some(Handed::Unknown);
+        let granted_to_us = |t: &Task| t.grant() == Some(id) && t.ours;
         if !leased && !self.tasks.get(task).is_some_and(granted_to_us) {
             return;
         }

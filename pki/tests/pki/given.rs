@@ -28,7 +28,7 @@ fn brought(key: &impl SigningKey, change: impl FnOnce(&mut CertificateParams)) -
 /// What is wrong, how it comes about, why it is refused, and what the refusal says is to be done.
 type Row = (&'static str, fn(&mut CertificateParams), GivenError, &'static str);
 
-fn rows() -> [Row; 11] {
+fn rows() -> [Row; 12] {
     [
         ("no CA", |p| p.is_ca = IsCa::ExplicitNoCa, GivenError::NotCa, "make it with basicConstraints cA"),
         (
@@ -45,7 +45,13 @@ fn rows() -> [Row; 11] {
             "no room for an issuer",
             |p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
             GivenError::PathLength,
-            "must be 1 at least",
+            "make it with pathlen:2",
+        ),
+        (
+            "room for an issuer alone",
+            |p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)),
+            GivenError::PathLength,
+            "make it with pathlen:2",
         ),
         ("no key usage", |p| p.key_usages.clear(), GivenError::KeyUsage, "must be keyCertSign and cRLSign"),
         (
@@ -103,7 +109,7 @@ fn a_root_that_would_not_work_is_refused_for_its_own_reason_in_words_that_say_wh
     assert_eq!(judge(&brought(&key, |_| {})), Ok(()), "the unchanged one is good: the changes make the difference");
     let harmless = brought(&key, |p| {
         p.custom_extensions.push(private());
-        p.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        p.is_ca = IsCa::Ca(BasicConstraints::Constrained(2));
         valid(p, NOW.plus(Duration::from_secs(60)), NOW.plus(LEAST_ROOT_LIFE));
     });
     assert_eq!(judge(&harmless), Ok(()), "at each limit");

@@ -7,6 +7,8 @@ use holdfast_transport::failure::Failure;
 use holdfast_types::ClusterId;
 use holdfast_wire::boxes;
 use holdfast_wire::v1;
+use serde_json::Value;
+use std::fs;
 
 /// One more attempt over the socket, with a disk key that was guessed: the word that it is refused with.
 pub fn guess(socket: &str, guessed: &[u8]) -> String {
@@ -68,4 +70,39 @@ fn attempts_that_failed_are_in_the_log_once_the_vault_is_open_with_their_number(
     });
     assert_eq!((&denied["subject"], &denied["fields"]["count"]), (&"vault/1".into(), &"4".into()), "{denied}");
     assert!(w.ok(&["log", "verify"]).starts_with("ok "));
+}
+
+/// The entries of attempts that failed, once there are so many.
+fn denied(w: &World, count: usize) -> Vec<Value> {
+    eventually("the attempts to be in the log", || {
+        let log = w.json(&["log", "tail", "-n", "100"]);
+        let of = |e: &&Value| e["kind"] == "unlock.deny";
+        let all: Vec<Value> = log["entries"].as_array()?.iter().filter(of).cloned().collect();
+        (all.len() == count).then_some(all)
+    })
+}
+
+#[test]
+fn attempts_that_failed_are_told_by_a_voter_that_was_started_again_and_a_full_disk_locks_nobody_out() {
+    let mut w = World::founded();
+    let socket = w.socket();
+    sealed(&mut w);
+    for guessed in 1..=2 {
+        assert_eq!(guess(&socket, &[guessed; 32]), "bad-key");
+    }
+    sealed(&mut w);
+    let kept = w.path("vault").join("voter").join("attempts");
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "2\n");
+    assert_eq!(guess(&socket, &[3; 32]), "bad-key");
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "3\n");
+    w.unlock();
+    assert_eq!(denied(&w, 1)[0]["fields"]["count"], "3");
+    eventually("what was told to be forgotten", || (!kept.exists()).then_some(()));
+
+    // Where nothing can be written, attempts are refused and told as ever, and the key opens.
+    sealed(&mut w);
+    fs::create_dir_all(kept.join("in the way")).unwrap();
+    assert_eq!(guess(&socket, &[4; 32]), "bad-key");
+    w.unlock();
+    assert_eq!(denied(&w, 2)[1]["fields"]["count"], "1");
 }

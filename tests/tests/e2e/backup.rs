@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// A founded vault, with its recovery key in a file.
-fn founded() -> (World, PathBuf) {
+pub fn founded() -> (World, PathBuf) {
     let w = World::empty();
     let init = w.json(&["init", "--vault-socket", &w.socket(), "--autolock"]);
     write_key(&w.unlock_key, init["unlock_keys"][0].as_str().unwrap());
@@ -17,7 +17,7 @@ fn founded() -> (World, PathBuf) {
     (w, recovery)
 }
 
-fn nodes(w: &World) -> Vec<(String, String)> {
+pub fn nodes(w: &World) -> Vec<(String, String)> {
     let all = w.json(&["node", "ls"]);
     let word = |n: &Value, key: &str| n[key].as_str().unwrap().to_owned();
     let mut found: Vec<_> =
@@ -27,7 +27,7 @@ fn nodes(w: &World) -> Vec<(String, String)> {
 }
 
 /// The machine burns: its vault is gone, and an empty one is in its place.
-fn burn(w: &mut World) {
+pub fn burn(w: &mut World) {
     w.kill_vault();
     fs::rename(w.path("vault"), w.path("vault-burnt")).unwrap();
     w.start_vault();

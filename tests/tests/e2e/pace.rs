@@ -7,12 +7,17 @@ use holdfast_transport::failure::Failure;
 use holdfast_transport::join::{Admitted, Applicant, read_token};
 use holdfast_transport::keys::PrivateKey;
 use holdfast_transport::now;
+use holdfast_transport::rpc::command_plane_client::CommandPlaneClient;
 use holdfast_transport::rpc::identity_client::IdentityClient;
 use holdfast_transport::rpc::join_client::JoinClient;
 use holdfast_transport::rpc::sched_plane_client::SchedPlaneClient;
 use holdfast_transport::tls::{ClientTls, IdentityCell};
 use holdfast_wire::token::TokenRole;
-use holdfast_wire::v1::{AwaitRequest, KeepLeaseRequest, ReleaseGrantsRequest, RenewRequest, await_reply};
+use holdfast_wire::v1::directory_event::Event;
+use holdfast_wire::v1::{
+    AwaitRequest, KeepLeaseRequest, ReleaseGrantsRequest, RenewRequest, Statement, SubmitRequest,
+    WatchDirectoryRequest, await_reply,
+};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -133,4 +138,57 @@ fn an_orchestrator_that_asks_without_end_is_refused_and_keeps_its_lease() {
         (answered, refused)
     });
     assert!(answered >= 200 && refused > 0, "{answered} answered, {refused} refused");
+}
+
+/// Every statement that the directory shows of shop/web, as each orchestrator holds them: its spec, and the voucher of its image.
+async fn shown(client: &mut SchedPlaneClient<tonic::transport::Channel>) -> Vec<Statement> {
+    let mut events = client.watch_directory(WatchDirectoryRequest {}).await.unwrap().into_inner();
+    loop {
+        if let Some(Event::Service(view)) = events.message().await.unwrap().unwrap().event {
+            let versions = view.versions.into_iter();
+            return versions.flat_map(|v| v.spec.into_iter().chain(v.vouchers)).collect();
+        }
+    }
+}
+
+#[test]
+fn statements_that_are_repeated_without_end_make_no_entries() {
+    let mut w = World::founded();
+    w.add_orchestrator();
+    let image = w.busybox();
+    let body =
+        format!("name = \"web\"\nnamespace = \"shop\"\nimage = {image:?}\ncommand = [\"/bin/busybox\", \"true\"]\n");
+    w.ok(&["service", "deploy", "-f", &w.write_spec("web", &body), "--detach"]);
+    let calls = Calls::believing(&w);
+    w.orchestrator.as_mut().unwrap().kill();
+    let link = calls.service(&w, &IdentityCell::new(machine(&w.path("orch")))).unwrap();
+    let log = |w: &World| w.json(&["voter", "ls"])["voters"][0]["last_log"].as_u64().unwrap();
+    let (before, channel) = (log(&w), link.channel.clone());
+    let answered = Runtime::new().unwrap().block_on(async {
+        let statements = shown(&mut SchedPlaneClient::new(channel.clone())).await;
+        assert_eq!(statements.len(), 2, "a spec and a voucher");
+        let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        for statement in statements.into_iter().cycle().take(600) {
+            let (mut client, told) = (CommandPlaneClient::new(channel.clone()), told.clone());
+            tokio::spawn(async move {
+                let request = SubmitRequest { statement: Some(statement), r#box: Vec::new() };
+                drop(told.send(client.submit(request).await.map(drop).map_err(Failure::from)));
+            });
+        }
+        // Those beyond its burst and its line are refused at once; nobody waits here for those in the line.
+        let (mut answered, mut refused) = (0, 0);
+        while refused == 0 || answered < 150 {
+            let answer = tokio::time::timeout(PATIENCE, answers.recv()).await.expect("they are not answered").unwrap();
+            match answer {
+                Ok(()) => answered += 1,
+                Err(f) => {
+                    assert_eq!(f.code, "too-many-requests", "{f}");
+                    refused += 1;
+                }
+            }
+        }
+        answered
+    });
+    let more = log(&w) - before;
+    assert!(more < 30, "{answered} statements that changed nothing were answered, and the log has {more} entries more");
 }

@@ -2,6 +2,7 @@
 //!
 //! HTTP/2 keeps only the text of a read error; the alert that says whether our certificate was refused would be lost.
 
+use crate::gather::gather;
 use rustls::AlertDescription;
 use std::io;
 use std::pin::Pin;
@@ -39,6 +40,10 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let taken = gather(self.stream.get_mut().1.writer(), buf)?;
+        if taken > 0 {
+            return Poll::Ready(Ok(taken));
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,12 +2,16 @@
 
 use super::world::*;
 use crate::failure::{Failure, FailureKind};
+use crate::gather::gather;
 use crate::server::{ConnPeer, Connections, Limits, is_replaced};
 use crate::tls::{Admission, Alpn, ClientTls, Expect, Peer, Refused, ServerTls};
 use holdfast_types::Role;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 /// How an open stream ended.
@@ -171,4 +175,37 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
     }
     server.connections.close(&ca.id(Role::Node, "node-a"));
     assert_eq!(second.await.unwrap().id, "node/node-b");
+}
+
+#[tokio::test]
+async fn what_is_written_before_a_flush_leaves_in_one_piece() {
+    let ca = Ca::new("one");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (tls, connections) = (ca.vault(Arc::new(Everybody::default())), Connections::new());
+    let (addr, everyone) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let accepted = async {
+        let (tcp, from) = listener.accept().await.unwrap();
+        tls.accept(tcp, from, &connections, &everyone).await.unwrap().0
+    };
+    let client = ca.client(Role::Node, "node-a");
+    let dialled = async { client.connect(TcpStream::connect(addr).await.unwrap()).await.unwrap().0 };
+    let (mut server, mut near) = within(futures::future::join(accepted, dialled)).await;
+
+    assert_eq!(gather(near.get_mut().1.writer(), b"head ").unwrap(), 5);
+    assert_eq!(gather(near.get_mut().1.writer(), b"and body").unwrap(), 8);
+    assert!(near.get_ref().1.wants_write(), "it is on its way already");
+    within(near.flush()).await.unwrap();
+    assert!(!near.get_ref().1.wants_write());
+    let mut read = [0; 13];
+    within(server.read_exact(&mut read)).await.unwrap();
+    assert_eq!(&read, b"head and body");
+    // What is long goes at once, and never before what waits.
+    assert_eq!(gather(near.get_mut().1.writer(), b"head ").unwrap(), 5);
+    let long = [7; 8 << 10];
+    assert_eq!(gather(near.get_mut().1.writer(), &long).unwrap(), 0);
+    within(near.write_all(&long)).await.unwrap();
+    assert!(!near.get_ref().1.wants_write(), "it waits for a flush");
+    let mut read = [0; 5 + (8 << 10)];
+    within(server.read_exact(&mut read)).await.unwrap();
+    assert_eq!(read.split_at(5), (b"head ".as_slice(), long.as_slice()));
 }

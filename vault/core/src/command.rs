@@ -51,6 +51,8 @@ pub struct Submission {
     pub charter_version: u64,
     /// Policy under which they were permitted: a precondition.
     pub policy_version: u64,
+    /// Policies that permitted it to them; none where no policy was asked.
+    pub policies: Vec<String>,
     /// The value of a PutSecret or the MAC key of a MintToken, as a record; for an AdmitVoter, [`crate::prepare::Admission`]
     /// in postcard; for a Charter with another recovery key, the keyring's terms boxed to it, in postcard; for a RotateRoot that
     /// brings a key, its [`SealedKey`] in postcard.
@@ -95,6 +97,8 @@ pub struct GrantFact {
     pub grace_ms: i64,
     /// Policies that permitted it.
     pub policies: Vec<String>,
+    /// Of which version: a precondition.
+    pub policy_version: u64,
 }
 
 /// A grant decided or refused, in the caller's order.
@@ -116,6 +120,9 @@ pub enum GrantOrder {
         policies: Vec<String>,
     },
 }
+
+/// A request's id, and the hash of who asked for what: under one id only one request counts.
+pub type RequestKey = ([u8; 16], Digest);
 
 /// A node's word about one of its tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -214,6 +221,8 @@ pub enum Command {
         orch: OrchId,
         /// Accepted once.
         request: [u8; 16],
+        /// Who asked for what, as a hash.
+        body: Digest,
         /// In the caller's order.
         orders: Vec<GrantOrder>,
     },
@@ -328,12 +337,12 @@ pub enum Command {
     },
     /// What a root whose key is offline is to sign.
     RootAsk(Box<Asked>),
-    /// Who was revoked in the era before, later than this one knows of: a machine showed that era's own word for it.
+    /// Who was removed in the era before, later than this one knows of: a machine showed that era's own word for it.
     MergeRemoved {
         /// Nodes and orchestrators.
         ids: Vec<String>,
-        /// Who showed it.
-        shown_by: NodeId,
+        /// Which node or orchestrator showed it.
+        shown_by: String,
         /// `H(payload)` of the Revocations.
         sha256: Digest,
     },
@@ -341,6 +350,22 @@ pub enum Command {
     RootPropose(Box<NewRoot>),
     /// Keys in the token that nothing used any more are gone, by the key port's names.
     KeysDestroyed(Vec<String>),
+    /// Who was in quarantine in the era before, as for those that were removed.
+    MergeQuarantined {
+        /// Nodes and orchestrators.
+        ids: Vec<String>,
+        /// Which node or orchestrator showed it.
+        shown_by: String,
+        /// `H(payload)` of the Revocations.
+        sha256: Digest,
+    },
+    /// A voter begins to lead: leases that lived when the vault was heard last go on.
+    ExtendLeases {
+        /// The time of the last entry before.
+        since: Millis,
+        /// Lease length, milliseconds.
+        life_ms: i64,
+    },
 }
 
 impl Command {

@@ -88,7 +88,7 @@ impl State {
             updated_at_ms: s.version.at.0,
             deleted: false,
         };
-        self.secrets.iter().map(view).collect()
+        self.secrets.iter().map(|(name, row)| (name, &**row)).map(view).collect()
     }
     /// What is left of a deleted secret: its last version, which the next one must follow.
     pub fn deleted_secret_view(&self, name: &SecretRef) -> Option<v1::SecretView> {
@@ -159,6 +159,20 @@ impl State {
     /// Leases of one orchestrator that are live at `now`.
     pub fn leases_of(&self, orch: &str, now: Millis) -> Vec<v1::LeaseState> {
         self.lease_views().into_iter().filter(|l| l.holder == orch && l.until_ms > now.0).collect()
+    }
+    /// Namespaces that an orchestrator may schedule and does not hold at `now`: who held them last, and until when.
+    pub fn leases_of_others(&self, orch: &OrchId, now: Millis) -> Vec<v1::LeaseState> {
+        let other = |ns: holdfast_types::Namespace| {
+            let last = self.leases.get(&ns);
+            let own = last.is_some_and(|l| l.orch == *orch && l.until > now);
+            (!own).then(|| v1::LeaseState {
+                namespace: ns.to_string(),
+                fence: last.map_or(0, |l| l.fence),
+                until_ms: last.map_or(0, |l| l.until.0),
+                holder: last.map(|l| l.orch.to_string()).unwrap_or_default(),
+            })
+        };
+        self.leasable(orch, now).into_iter().filter_map(other).collect()
     }
     /// The part of a status document that committed state knows.
     pub fn status_view(&self, now: Millis) -> v1::StatusView {

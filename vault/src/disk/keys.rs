@@ -138,11 +138,22 @@ impl DiskKeys {
 
     /// Seals `plaintext` for the place `at`, with the newest generation.
     pub fn seal(&self, at: At, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.seal_with(at, plaintext, random32().map_err(|_| SealError::Entropy)?)
+    }
+
+    /// The same with `random`, one of [`DiskKeys::fresh`] that is used for nothing else.
+    pub fn seal_with(&self, at: At, plaintext: &[u8], random: [u8; 32]) -> Result<Vec<u8>, SealError> {
         let live = self.live.load();
         let g = live.newest();
-        let random = random32().map_err(|_| SealError::Entropy)?;
         let key = RecordKey { key: g.key.expose(), term: g.number };
         Ok(record::seal(key, &self.cluster, &self.place(at), plaintext, random, &self.hedge)?)
+    }
+
+    /// Fresh random bytes for as many values as are sealed together: the system is asked once.
+    pub fn fresh(values: usize) -> Result<Vec<[u8; 32]>, SealError> {
+        let mut all = vec![[0; 32]; values];
+        getrandom::fill(all.as_flattened_mut()).map_err(|_| SealError::Entropy)?;
+        Ok(all)
     }
 
     /// Whether `sealed` is of an older generation than new values are.
@@ -169,4 +180,18 @@ pub enum SealError {
     /// The system's entropy source failed.
     #[error("the system gives no random bytes")]
     Entropy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_value_that_is_sealed_along_with_others_has_random_bytes_of_its_own() {
+        let drawn = DiskKeys::fresh(100).unwrap();
+        let different: BTreeSet<_> = drawn.iter().chain(&[[0; 32]]).collect();
+        assert_eq!((drawn.len(), different.len()), (100, 101));
+        assert_eq!(DiskKeys::fresh(0).unwrap(), Vec::<[u8; 32]>::new());
+    }
 }

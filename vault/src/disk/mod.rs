@@ -3,6 +3,7 @@
 //!
 //! Must never: write a disk key in clear (but for the `plain` slot that the operator asked for), or let the unlock secret come near.
 
+pub mod attempts;
 pub mod boot;
 pub mod chain;
 pub mod credential;

@@ -68,6 +68,9 @@ pub fn all(cluster: &Cluster, view: &v1::StatusView, now: Millis) -> Vec<v1::Ala
     for (code, text) in voters(cluster).into_iter().chain(cluster.token_alarms(now)) {
         raise(code, text);
     }
+    if let Some(text) = keyring::alarm(cluster, now) {
+        raise("keyring-late", text);
+    }
     if let Some(text) = complaint(holdfast_transport::now(), now) {
         raise("clock", text);
     }
@@ -145,6 +148,18 @@ fn committed(s: &State, now: Millis) -> Vec<(&'static str, String)> {
     }
     let over: Vec<_> = s.over_budget(now).map(ToString::to_string).collect();
     all.extend(told("budget", &over, "met the end of a budget of their mandate within the hour"));
+    let stopping: Vec<_> = s.stopping(now).map(ToString::to_string).collect();
+    all.extend(told(
+        "stop-rate",
+        &stopping,
+        "stopped many tasks within a minute of the last hour that their owners want, of a lost node or for no reason",
+    ));
+    let denied: Vec<_> = s.denied_running().iter().map(|(name, tasks)| format!("{name} ({tasks} granted)")).collect();
+    all.extend(told(
+        "denied-digest",
+        &denied,
+        "run an image that is denied: deploy another one, or end them; their leases are not extended",
+    ));
     let beside: Vec<_> = s.co_located(now).iter().map(|(orch, v)| format!("{orch} with voter {v}")).collect();
     all.extend(told(
         "co-located",

@@ -6,12 +6,14 @@ use crate::cluster::{Caller, Cluster};
 use crate::drive::{push_leases, trust_pushes};
 use crate::failure::refused;
 use crate::hub::Entered;
+use crate::merged;
 use crate::rights::Rpc;
 use crate::roots;
 use crate::seen::{addr_of, from};
 use crate::unsaid::SET_BACK;
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::node_plane_server::NodePlane;
+use holdfast_transport::server::peer_of;
 use holdfast_types::{GrantId, NodeId, sha256};
 use holdfast_vault_core::{Command, Event, GrantState, NodeTaskReport, NoteKind, State, prepare};
 use holdfast_wire::tasks::is_over;
@@ -82,7 +84,7 @@ impl NodeSession {
         let mut tasks: Vec<_> = r.tasks.iter().filter_map(report).collect();
         if r.complete {
             if let Some(before) = &r.before {
-                self.merge(before).await?;
+                merged::merge(&self.cluster, before, self.node.as_str()).await?;
             }
             self.give_all(&r).await?;
             tasks.extend(self.vanished(&tasks)?);
@@ -94,21 +96,6 @@ impl NodeSession {
         }
         let grant_ids = r.tasks.iter().map(|t| t.grant_id.clone()).collect();
         self.cluster.hub.push(&self.node, Push::ReportAck(v1::ReportAck { grant_ids }));
-        Ok(())
-    }
-
-    /// What the node held of the era before may tell of removals after the backup that this era began with.
-    async fn merge(&self, shown: &v1::HeldBefore) -> Result<(), Failure> {
-        match self.cluster.look(|s| prepare::merge_removed(s, shown, &self.node))? {
-            Ok(Some(removed)) => {
-                tracing::warn!(node = %self.node, "it shows removals of the era before that were not known: they are made up for");
-                self.cluster.propose(removed).await?;
-            }
-            Ok(None) => {}
-            Err(refusal) => {
-                tracing::warn!(node = %self.node, %refusal, "what it shows of the era before is not believed");
-            }
-        }
         Ok(())
     }
 
@@ -188,7 +175,8 @@ impl NodePlane for NodeService {
         let node = node_of(&caller)?;
         self.0.entries.turn(node.as_str()).await?;
         let addr = addr_of(&request);
-        let Entered { number, pushes, beside } = self.0.hub.enter(&node, addr.map(|a| a.ip()));
+        let serial = peer_of(&request)?.serial_hex.clone();
+        let Entered { number, pushes, beside } = self.0.hub.enter(&node, addr, &serial, Instant::now());
         tracing::info!(node = %node, "sync session begins");
         if let Some(other) = beside {
             beside::written(&self.0, node.as_str(), &from(addr), other).await;

@@ -6,9 +6,9 @@ use crate::rights::Rpc;
 use holdfast_transport::failure::{Failure, FailureKind};
 use holdfast_transport::rpc::command_plane_server::CommandPlane;
 use holdfast_transport::rpc::read_server::Read;
-use holdfast_types::{Millis, NodeId, SecretRef, ServiceRef, VoterId};
-use holdfast_vault_core::{NoteKind, State, VoterState, prepare};
-use holdfast_wire::statement::peek;
+use holdfast_types::{Millis, NodeId, Role, SecretRef, ServiceRef, VoterId};
+use holdfast_vault_core::{Accepted, NoteKind, State, VoterState, prepare};
+use holdfast_wire::statement::{Document as _, peek};
 use holdfast_wire::v1;
 use holdfast_wire::v1::command::Action;
 use std::sync::Arc;
@@ -25,10 +25,12 @@ pub struct OperatorService(pub Arc<Cluster>);
 impl CommandPlane for OperatorService {
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
         let caller = self.0.admit(&request, Rpc::Submit).await?;
+        // Anybody may relay a statement, and send it again without end.
+        self.0.entries.turn(&caller.id).await?;
         let r = request.into_inner();
         let st = super::present(r.statement, "the statement")?;
-        if let Some(before) = self.0.look(|s| s.accepted(&st.payload))? {
-            // Accepted already; only its answer was lost. A voter that does not lead may not know of it.
+        if let Some(before) = self.known(&st)? {
+            // Accepted already; perhaps only its answer was lost. A voter that does not lead may not know of it.
             self.0.confirm_leading().await?;
             return Ok(Response::new(reply(before.leaf, before.rev)));
         }
@@ -47,6 +49,12 @@ impl CommandPlane for OperatorService {
                 break decided;
             }
         };
+        // Operators whose statements count, or come after others that do, are as fast as the log.
+        let in_vain =
+            |f: &Failure| matches!(f.kind, FailureKind::Refused | FailureKind::Invalid | FailureKind::NotFound);
+        if caller.role == Role::Op && !decided.as_ref().is_err_and(in_vain) {
+            self.0.entries.give_back(&caller.id);
+        }
         match decided {
             Ok(((), done)) => Ok(Response::new(reply(done.leaf(), done.rev()))),
             Err(f) => {
@@ -82,6 +90,14 @@ fn reply(leaf_index: u64, rev: u64) -> v1::SubmitReply {
 }
 
 impl OperatorService {
+    /// What a statement that changes nothing is answered.
+    fn known(&self, st: &v1::Statement) -> Result<Option<Accepted>, Failure> {
+        if st.r#type == v1::Command::TYPE {
+            // Most of what comes; nothing else is to be known of them.
+            return self.0.look(|s| s.accepted(&st.payload));
+        }
+        self.0.decide(|l, _| Ok(prepare::known(l, st)))
+    }
     async fn read<T, R>(
         &self,
         request: &Request<R>,

@@ -1,10 +1,13 @@
 //! The scheduler plane: leases, grants and the directory. An orchestrator gets ciphertext and names, nothing else.
 
 use super::Answers;
+use crate::answered::Answered;
 use crate::beside;
 use crate::cluster::{Caller, Cluster};
 use crate::failure::refused;
 use crate::keystore::random32;
+use crate::leases;
+use crate::merged;
 use crate::registry::Events;
 use crate::rights::Rpc;
 use crate::roots;
@@ -12,16 +15,17 @@ use crate::seen::{addr_of, from};
 use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::sched_plane_server::SchedPlane;
 use holdfast_types::{GrantId, NodeId, OrchId};
-use holdfast_vault_core::prepare::{self, GrantBatch, GrantReply};
+use holdfast_vault_core::prepare::{self, GrantBatch, GrantReply, RequestKey};
 use holdfast_vault_core::{Command, Committed, Entropy, Event, Refusal, State};
 use holdfast_wire::v1::{self, directory_event::Event as Shown, grant_result};
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Serves orchestrators.
-pub struct SchedService(pub Arc<Cluster>);
+pub struct SchedService(Arc<Cluster>, Answered);
 
 fn orch_of(c: &Caller) -> Result<OrchId, Failure> {
     OrchId::parse(&c.id).map_err(|e| Failure::invalid("invalid-input", e.to_string()))
@@ -34,8 +38,14 @@ fn address(known: String, said: String, may_change: impl FnOnce() -> bool) -> St
 }
 
 impl SchedService {
+    /// Serves the orchestrators of `cluster`.
+    pub fn new(cluster: Arc<Cluster>) -> Self {
+        Self(cluster, Answered::default())
+    }
+
     async fn keep(cluster: &Cluster, orch: &OrchId, said: String) -> Result<v1::KeepLeaseReply, Failure> {
         let known = cluster.look(|s| s.session_addr(orch))?;
+        leases::lead(cluster).await?;
         let may_change = || cluster.throttle.allows(&format!("address/{orch}"), cluster.clock.now());
         let session_addr = address(known, said, may_change);
         let life_ms = i64::try_from(cluster.config.lives.lease.as_millis()).unwrap_or(i64::MAX);
@@ -43,15 +53,17 @@ impl SchedService {
         Self::leases(cluster, orch)
     }
 
-    /// The leases as they are, and whether the orchestrator is to renew its certificate.
+    /// The leases as they are, its own and those that it waits for, and whether it is to renew its certificate.
     fn leases(cluster: &Cluster, orch: &OrchId) -> Result<v1::KeepLeaseReply, Failure> {
         let now = cluster.now()?;
-        let (leases, renew_now) =
-            cluster.look(|s| (s.leases_of(orch.as_str(), now), roots::is_old(s, orch.as_str())))?;
-        Ok(v1::KeepLeaseReply { leases, status: Some(cluster.status()?), renew_now })
+        let (leases, others, renew_now) = cluster.look(|s| {
+            (s.leases_of(orch.as_str(), now), s.leases_of_others(orch, now), roots::is_old(s, orch.as_str()))
+        })?;
+        Ok(v1::KeepLeaseReply { leases, status: Some(cluster.status()?), renew_now, others })
     }
 
-    /// What the leader has to say to an orchestrator unasked: that another root signs.
+    /// What the leader has to say to an orchestrator unasked: that another root signs, or that nobody schedules a namespace that
+    /// it may schedule, since its holder was removed or its mandate is new.
     fn unasked(
         cluster: &Cluster,
         orch: &OrchId,
@@ -61,7 +73,12 @@ impl SchedService {
             Ok(events) => events.contains(&Event::Trust),
             Err(_) => true,
         };
-        if !may_concern || !cluster.look(|s| roots::is_old(s, orch.as_str()))? {
+        if !may_concern {
+            return Ok(None);
+        }
+        let now = cluster.now()?;
+        let free = |s: &State| s.leases_of_others(orch, now).iter().any(|l| l.until_ms <= now.0);
+        if !cluster.look(|s| roots::is_old(s, orch.as_str()) || free(s))? {
             return Ok(None);
         }
         Self::leases(cluster, orch).map(Some)
@@ -74,10 +91,8 @@ impl SchedService {
         for (reply, order) in replies.into_iter().zip(done.orders()) {
             let result = match (reply, order) {
                 (GrantReply::Issued { grant, boxes, .. }, Ok(leaf)) => {
-                    let (salt, entry) = self.0.leaf(*leaf)?;
-                    let inclusion = self.0.inclusion(*leaf, size)?;
-                    let receipt = v1::Receipt { leaf_index: *leaf, entry, salt, inclusion, checkpoint: note.clone() };
-                    grant_result::Result::Issued(v1::GrantIssued { grant: Some(grant), receipt: Some(receipt), boxes })
+                    let receipt = Some(self.receipt(*leaf, &note, size)?);
+                    grant_result::Result::Issued(v1::GrantIssued { grant: Some(grant), receipt, boxes })
                 }
                 (GrantReply::Issued { .. }, Err(r)) => denied(r),
                 (GrantReply::Denied(r), _) => denied(&r),
@@ -85,6 +100,27 @@ impl SchedService {
             out.push(v1::GrantResult { result: Some(result) });
         }
         Ok(out)
+    }
+
+    /// Proof that `leaf` is in the log of the checkpoint `note`.
+    fn receipt(&self, leaf: u64, note: &[u8], size: u64) -> Result<v1::Receipt, Failure> {
+        let (salt, entry) = self.0.leaf(leaf)?;
+        let inclusion = self.0.inclusion(leaf, size)?;
+        Ok(v1::Receipt { leaf_index: leaf, entry, salt, inclusion, checkpoint: note.to_vec() })
+    }
+
+    /// What this very request was answered a moment ago, proven by the log of now.
+    fn again(&self, key: &RequestKey) -> Result<Option<v1::RequestGrantsReply>, Failure> {
+        let Some(mut reply) = self.1.again(key, Instant::now()) else { return Ok(None) };
+        let (note, size, _) = self.0.checkpoint()?;
+        for result in &mut reply.results {
+            if let Some(grant_result::Result::Issued(issued)) = &mut result.result
+                && let Some(receipt) = &mut issued.receipt
+            {
+                *receipt = self.receipt(receipt.leaf_index, &note, size)?;
+            }
+        }
+        Ok(Some(reply))
     }
 }
 
@@ -128,7 +164,7 @@ async fn show(tx: &mpsc::Sender<Result<v1::DirectoryEvent, Status>>, event: Show
 async fn watch(cluster: Arc<Cluster>, tx: mpsc::Sender<Result<v1::DirectoryEvent, Status>>) -> Result<(), ()> {
     let mut events = cluster.events();
     let whole = cluster.look(|s| picture(s, &cluster)).map_err(drop)?;
-    for e in whole {
+    for e in whole.into_iter().chain(revocations(&cluster)) {
         show(&tx, e).await?;
     }
     show(&tx, Shown::Synced(v1::Synced { revision: 0 })).await?;
@@ -143,8 +179,21 @@ async fn watch(cluster: Arc<Cluster>, tx: mpsc::Sender<Result<v1::DirectoryEvent
         };
         let visible: Vec<Shown> =
             cluster.look(|s| news.iter().filter_map(|e| shown(s, &cluster, e)).collect()).map_err(drop)?;
-        for e in visible {
+        let trust = if news.contains(&Event::Trust) { revocations(&cluster) } else { None };
+        for e in visible.into_iter().chain(trust) {
             show(&tx, e).await?;
+        }
+    }
+}
+
+/// The list of now, for the orchestrator to remember: what is back from a backup is told by the fleet who was removed since.
+fn revocations(cluster: &Cluster) -> Option<Shown> {
+    let opened = cluster.opened.load();
+    match cluster.look(|s| prepare::revocations(s, &opened.stk)).ok()? {
+        Ok(list) => Some(Shown::Revocations(list)),
+        Err(refusal) => {
+            tracing::warn!(%refusal, "the revocations were not shown to an orchestrator");
+            None
         }
     }
 }
@@ -195,7 +244,7 @@ impl SchedPlane for SchedService {
                 };
                 let Ok(Some(r)) = asked else { return };
                 // Each is an entry of the log: who asks faster waits.
-                if let Err(f) = cluster.leases.turn(orch.as_str()).await {
+                if let Err(f) = cluster.leases.pace.turn(orch.as_str()).await {
                     drop(tx.send(Err(f.into())).await);
                     return;
                 }
@@ -221,6 +270,11 @@ impl SchedPlane for SchedService {
         let orch = orch_of(&caller)?;
         self.0.entries.turn(orch.as_str()).await?;
         let r = request.into_inner();
+        let key = GrantBatch::of(&orch, &r).map_err(refused)?.key();
+        if let Some(reply) = self.again(&key)? {
+            self.0.confirm_leading().await?;
+            return Ok(Response::new(reply));
+        }
         let cluster = Arc::clone(&self.0);
         // Policy, boxes and signatures are work: not on the threads that serve connections.
         let decided = tokio::task::spawn_blocking(move || {
@@ -232,7 +286,9 @@ impl SchedPlane for SchedService {
         });
         let prepared = decided.await.map_err(|_| Failure::failed("failed", "deciding the grants failed"))??;
         let (replies, done) = self.0.commit(prepared).await?;
-        Ok(Response::new(v1::RequestGrantsReply { results: self.results(replies, &done)? }))
+        let reply = v1::RequestGrantsReply { results: self.results(replies, &done)? };
+        self.1.keep(key, &reply, Instant::now());
+        Ok(Response::new(reply))
     }
 
     async fn release_grants(&self, request: Request<v1::ReleaseGrantsRequest>) -> Result<Response<v1::Ack>, Status> {
@@ -256,6 +312,10 @@ impl SchedPlane for SchedService {
         let caller = self.0.admit(&request, Rpc::WatchDirectory).await?;
         self.0.entries.turn(&caller.id).await?;
         self.0.confirm_leading().await?;
+        // What it shows counts once it is committed, and is shown until it was answered.
+        if let Some(before) = &request.get_ref().before {
+            merged::merge(&self.0, before, &caller.id).await?;
+        }
         let (tx, rx) = mpsc::channel(256);
         let cluster = Arc::clone(&self.0);
         tokio::spawn(async move {

@@ -1,18 +1,20 @@
-//! The audit keyspace: log leaves and Merkle nodes, written while entries are applied.
+//! The audit keyspace: log leaves and Merkle nodes, written behind the entries that are applied.
 //!
 //! Must never: change a value once written. Replay after a crash writes the same values again, and anything else is refused.
 //!
 //! Nothing here is flushed on its own: until a snapshot covers an entry it is in the raft log, and applying it writes the same leaves.
-//! One journal serves all keyspaces in order, so the flush of a snapshot flushes every leaf before it.
+//! A snapshot is begun once the leaves of its entries are written, and one journal serves all keyspaces in order: its flush flushes
+//! every leaf before it.
 
 use super::store::{Flush, Store, StoreError};
-use crate::disk::keys::At;
+use crate::disk::keys::{At, DiskKeys};
 use crate::disk::keyspace;
 use fjall::OwnedWriteBatch;
 use holdfast_types::SecretBytes;
+use holdfast_wire::merkle::leaf_hash;
 use std::sync::Arc;
 
-/// A Merkle node: `(level, index in the level, hash)`; level 0 are the leaf hashes.
+/// A Merkle node: `(level, index in the level, hash)`; level 0 are the leaf hashes, which follow from the leaves where those are.
 pub type Node = (u8, u64, [u8; 32]);
 
 /// Where the store's owner mark lies among the leaves: behind every node. With it, an emptied keyspace is not taken for a new one.
@@ -97,21 +99,18 @@ impl AuditStore {
 
     /// Writes them without asking what is there.
     pub(super) fn put(&self, leaves: &[(u64, Vec<u8>)], nodes: &[Node]) -> Result<(), StoreError> {
-        let s = &self.store;
-        s.write(Flush::Kernel, |b| {
-            let leaves = leaves.iter().map(|(i, v)| Ok::<_, StoreError>((leaf_key(*i)?, v.as_slice())));
-            let nodes = nodes.iter().map(|(l, i, h)| Ok((node_key(*l, *i)?, h.as_slice())));
-            for item in leaves.chain(nodes) {
-                let (key, plain) = item?;
-                self.seal_into(b, key, plain)?;
-            }
-            Ok(())
-        })
+        let leaves = leaves.iter().map(|(i, v)| Ok::<_, StoreError>((leaf_key(*i)?, v.as_slice())));
+        let nodes = nodes.iter().map(|(l, i, h)| Ok((node_key(*l, *i)?, h.as_slice())));
+        let all = leaves.chain(nodes).collect::<Result<Vec<_>, StoreError>>()?;
+        self.store.write(Flush::Kernel, |b| self.seal_into(b, &all))
     }
 
-    pub(super) fn seal_into(&self, b: &mut OwnedWriteBatch, key: u64, plain: &[u8]) -> Result<(), StoreError> {
-        let sealed = self.store.keys.seal(At::new(keyspace::AUDIT, key), plain)?;
-        b.insert(&self.store.audit, key.to_be_bytes(), sealed);
+    /// Seals values by their keys into a batch.
+    pub(super) fn seal_into(&self, b: &mut OwnedWriteBatch, values: &[(u64, &[u8])]) -> Result<(), StoreError> {
+        for ((key, plain), random) in values.iter().zip(DiskKeys::fresh(values.len())?) {
+            let sealed = self.store.keys.seal_with(At::new(keyspace::AUDIT, *key), plain, random)?;
+            b.insert(&self.store.audit, key.to_be_bytes(), sealed);
+        }
         Ok(())
     }
 
@@ -128,11 +127,15 @@ impl AuditStore {
         self.get(leaf_key(index)?)
     }
 
-    /// The node at `(level, index)`.
+    /// The node at `(level, index)`; a leaf's hash also where the leaf alone was written.
     pub fn node(&self, level: u8, index: u64) -> Result<Option<[u8; 32]>, StoreError> {
         let key = node_key(level, index)?;
         let corrupt = StoreError::Corrupt { keyspace: "audit", index: key };
-        self.get(key)?.map(|v| v.expose().try_into().map_err(|_| corrupt)).transpose()
+        match self.get(key)? {
+            Some(v) => v.expose().try_into().map(Some).map_err(|_| corrupt),
+            None if level == 0 => Ok(self.leaf(index)?.map(|leaf| leaf_hash(leaf.expose(), &[]).0)),
+            None => Ok(None),
+        }
     }
 
     /// The leaves `from..to`, in order; ends early at the first that is not there.
@@ -142,7 +145,7 @@ impl AuditStore {
 }
 
 /// Leaves and nodes that are read already and have to be written.
-#[must_use = "what is staged must be written before anybody is told"]
+#[must_use = "what is staged must be written before a snapshot of it counts"]
 #[derive(Debug)]
 pub struct Staged {
     audit: AuditStore,

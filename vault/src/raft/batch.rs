@@ -19,7 +19,8 @@ pub struct Batch(Arc<[u8]>);
 impl Batch {
     /// Packs `commands`, each at most [`MAX_COMMAND`] bytes; `None` if one is longer.
     pub fn pack<'a>(commands: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
-        let mut out = Vec::new();
+        let commands: Vec<&[u8]> = commands.into_iter().collect();
+        let mut out = Vec::with_capacity(commands.iter().map(|c| 4 + c.len()).sum());
         for c in commands {
             let len = u32::try_from(c.len()).ok().filter(|_| c.len() <= MAX_COMMAND)?;
             out.extend_from_slice(&len.to_be_bytes());

@@ -38,8 +38,9 @@ impl AuditStore {
     /// be written, which count already.
     pub fn set_filled(&self, filled: Filled) -> Result<(), StoreError> {
         let staged: Vec<(u64, Vec<u8>)> = self.store.staged().iter().map(|(key, v)| (*key, v.clone())).collect();
+        let staged: Vec<(u64, &[u8])> = staged.iter().map(|(key, plain)| (*key, plain.as_slice())).collect();
         self.store.write(Flush::Sync, |b| {
-            staged.iter().try_for_each(|(key, plain)| self.seal_into(b, *key, plain))?;
+            self.seal_into(b, &staged)?;
             self.store.put_mark(b, Mark::Filled, &filled)
         })
     }

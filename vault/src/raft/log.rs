@@ -14,8 +14,9 @@ use std::ops::{Bound, Range, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Bytes of recent entries kept in memory, so that applying and replicating them reads no disk.
-const TAIL: usize = 8 << 20;
+/// Bytes of recent entries kept in memory, so that applying and replicating them reads no disk: of those that are under way at
+/// once, and some more. What a follower lags behind by is read from the store, which has the newest in memory too.
+const TAIL: usize = 3 << 20;
 /// Bytes that one read for replication returns at most (but for a single larger entry).
 const READ: usize = 2 << 20;
 
@@ -108,10 +109,7 @@ impl LogStore {
     /// Opens the log in `store` and starts its writer.
     pub fn open(store: Store) -> Result<Self, StoreError> {
         let purged: Option<LogId> = store.mark(Mark::Purged)?;
-        let start = match store.log.first_key_value() {
-            None => next(purged),
-            Some(guard) => index_of(&guard.key()?)?,
-        };
+        let start = store.first_entry(next(purged))?.unwrap_or(next(purged));
         let last = match store.log.last_key_value() {
             None => purged,
             Some(guard) => {
@@ -139,7 +137,10 @@ impl LogStore {
         let (range, first, recent) = {
             let t = self.tail();
             let range = range.start.max(t.start)..range.end.min(next(t.last));
-            let recent: Vec<Entry> = t.entries.iter().filter(|e| range.contains(&e.log_id.index)).cloned().collect();
+            // They lie in the order of their indexes: all are many, and what is asked for is mostly the last of them.
+            let from = t.entries.partition_point(|e| e.log_id.index < range.start);
+            let asked = t.entries.iter().skip(from).take_while(|e| e.log_id.index < range.end);
+            let recent: Vec<Entry> = asked.cloned().collect();
             (range, t.first(), recent)
         };
         let (mut out, mut bytes) = (Vec::new(), 0);
@@ -182,6 +183,15 @@ impl Inner {
     /// A panic under this lock is impossible short of memory exhaustion; the tail would still be whole.
     fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    /// Index of the first entry from `from` on. What was purged is not looked at: until it is compacted, the engine would read all
+    /// of it.
+    pub(super) fn first_entry(&self, from: u64) -> Result<Option<u64>, StoreError> {
+        let first = self.log.range(from.to_be_bytes()..).next();
+        first.map(|guard| index_of(&guard.key()?)).transpose()
     }
 }
 

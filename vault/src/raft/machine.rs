@@ -2,7 +2,9 @@
 //!
 //! Must never: look into a command, or give a reply away before its entry has been applied.
 
+use super::behind::Behind;
 use super::proposer::Replies;
+use super::snapshot::Carried;
 use super::store::{Store, StoreError};
 use super::{Batch, LogId, Payload, SnapshotMeta, StoredMembership, Types};
 use futures::{Stream, TryStreamExt as _};
@@ -34,7 +36,8 @@ pub trait Machine: Send + Sync + 'static {
     /// Called once after the commands of an entry and before any of their replies.
     fn settle(&mut self) -> Result<(), MachineError>;
 
-    /// What they left to be written: it is written before any of their replies, while others may look at the machine.
+    /// What they left to be written, and could be made again by applying them again: it is written behind their replies, and
+    /// before a snapshot that covers them counts. What is read of the machine meanwhile must not miss it.
     fn unwritten(&mut self) -> Option<Unwritten> {
         None
     }
@@ -54,13 +57,13 @@ pub type Unwritten = Box<dyn FnOnce() -> Result<(), MachineError> + Send>;
 
 /// A state that no longer changes, on its way into a snapshot.
 pub trait Frozen: Send + Sync + 'static {
-    /// As bytes. May take its time.
-    fn encode(self) -> Vec<u8>;
+    /// Writes it as bytes. May take its time.
+    fn encode_to<W: io::Write>(self, out: W) -> io::Result<()>;
 }
 
 impl Frozen for Vec<u8> {
-    fn encode(self) -> Vec<u8> {
-        self
+    fn encode_to<W: io::Write>(self, mut out: W) -> io::Result<()> {
+        out.write_all(&self)
     }
 }
 
@@ -110,6 +113,7 @@ pub struct StateMachine<M: Machine> {
     membership: StoredMembership,
     /// Commands applied since the last snapshot was begun: what a start would apply again.
     since_snapshot: Arc<AtomicU64>,
+    behind: Behind,
 }
 
 impl<M: Machine> StateMachine<M> {
@@ -117,7 +121,8 @@ impl<M: Machine> StateMachine<M> {
     pub fn new(machine: M, store: Store) -> Self {
         let (applied, membership) = (None, StoredMembership::default());
         let shared = Shared::new(machine);
-        Self { shared, store, replies: Arc::default(), applied, membership, since_snapshot: Arc::default() }
+        let (replies, since_snapshot, behind) = (Arc::default(), Arc::default(), Behind::default());
+        Self { shared, store, replies, applied, membership, since_snapshot, behind }
     }
 
     /// The machine, for reading.
@@ -133,17 +138,14 @@ impl<M: Machine> StateMachine<M> {
         Arc::clone(&self.since_snapshot)
     }
 
-    fn apply_batch(&self, id: LogId, batch: &Batch) -> io::Result<Vec<M::Reply>> {
+    fn apply_batch(&self, id: LogId, batch: &Batch) -> io::Result<(Vec<M::Reply>, Option<Unwritten>)> {
         let commands = batch.commands().ok_or(StoreError::Corrupt { keyspace: "log", index: id.index })?;
         self.since_snapshot.fetch_add(commands.len() as u64, Ordering::Relaxed);
-        let (replies, unwritten) = self.shared.write(|m| {
+        self.shared.write(|m| {
             let replies: Result<Vec<_>, _> =
                 commands.into_iter().map(|c| m.apply(id.index, id.leader_id.term, c)).collect();
             Ok((m.settle().and(replies)?, m.unwritten()))
-        })?;
-        // The disk may be busy with the next entry: nobody who only looks waits for that.
-        unwritten.map_or(Ok(()), |write| write()).map_err(io::Error::other)?;
-        Ok(replies)
+        })
     }
 
     fn meta(&self) -> SnapshotMeta {
@@ -152,7 +154,7 @@ impl<M: Machine> StateMachine<M> {
 }
 
 impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Carried;
     type SnapshotBuilder = SnapshotBuilder<M::Frozen>;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
@@ -165,12 +167,12 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
     {
         while let Some((entry, responder)) = entries.try_next().await? {
             let id = entry.log_id;
-            let replies = match entry.payload {
-                Payload::Blank => Vec::new(),
+            let (replies, unwritten) = match entry.payload {
+                Payload::Blank => (Vec::new(), None),
                 Payload::Normal(batch) => self.apply_batch(id, &batch)?,
                 Payload::Membership(m) => {
                     self.membership = StoredMembership::new(Some(id), m);
-                    Vec::new()
+                    (Vec::new(), None)
                 }
             };
             self.applied = Some(id);
@@ -178,35 +180,46 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
                 self.replies.put(id.index, replies);
                 responder.send(());
             }
+            // The disk may be busy with the next entry: nobody waits for that, neither for a reply nor to look.
+            if let Some(unwritten) = unwritten {
+                self.behind.write(unwritten).await?;
+            }
         }
         Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<M::Frozen> {
-        let frozen = self.shared.read(Machine::snapshot);
+        let written = self.behind.done().await;
+        if let Err(e) = &written {
+            tracing::error!(error = %e, "no snapshot is taken: what its entries left was not written");
+        }
+        let frozen = written.ok().and_then(|()| self.shared.read(Machine::snapshot).ok());
         self.since_snapshot.store(0, Ordering::Relaxed);
-        SnapshotBuilder { frozen: frozen.ok(), meta: self.meta(), store: self.store.clone() }
+        SnapshotBuilder { frozen, meta: self.meta(), store: self.store.clone() }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> io::Result<()> {
-        self.shared.write(|m| m.restore(&snapshot))?;
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Carried) -> io::Result<()> {
+        self.behind.done().await?;
+        let (own, state) = blocking(move || snapshot.read()).await?;
+        let meta = own.unwrap_or_else(|| meta.clone());
+        self.shared.write(|m| m.restore(&state))?;
         self.since_snapshot.store(0, Ordering::Relaxed);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        let (store, meta) = (self.store.clone(), meta.clone());
-        blocking(move || store.save_snapshot(&meta, &snapshot)).await
+        let store = self.store.clone();
+        blocking(move || store.save_snapshot(&meta, &state)).await
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> io::Result<Option<Snapshot<CommittedLeaderId, u64, openraft::BasicNode, Vec<u8>>>> {
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<TakenSnapshot>> {
         let store = self.store.clone();
-        let found = blocking(move || store.load_snapshot()).await?;
-        Ok(found.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+        let found = blocking(move || store.snapshot_header()).await?;
+        Ok(found.map(|h| Snapshot { meta: h.meta, snapshot: Carried::lying_in(self.store.clone()) }))
     }
 }
 
-type CommittedLeaderId = openraft::alias::CommittedLeaderIdOf<Types>;
+/// A snapshot as openraft hands it around.
+pub(super) type TakenSnapshot =
+    Snapshot<openraft::alias::CommittedLeaderIdOf<Types>, u64, openraft::BasicNode, Carried>;
 
 /// A state already copied out of the machine, to be encoded, sealed and written beside the running log.
 pub struct SnapshotBuilder<F> {
@@ -216,21 +229,20 @@ pub struct SnapshotBuilder<F> {
 }
 
 impl<F: Frozen> RaftSnapshotBuilder<Types> for SnapshotBuilder<F> {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Carried;
 
-    async fn build_snapshot(&mut self) -> io::Result<Snapshot<CommittedLeaderId, u64, openraft::BasicNode, Vec<u8>>> {
+    async fn build_snapshot(&mut self) -> io::Result<TakenSnapshot> {
         let (store, meta) = (self.store.clone(), self.meta.clone());
         let frozen = self.frozen.take().ok_or_else(|| io::Error::other(Stopped))?;
         let work = move || {
             let start = std::time::Instant::now();
-            let data = frozen.encode();
-            store.save_snapshot(&meta, &data)?;
+            let bytes = store.save_encoded(&meta, |out| frozen.encode_to(out))?;
             let ms = start.elapsed().as_millis();
-            tracing::info!(entry = meta.last_log_id.map(|l| l.index), bytes = data.len(), ms, "a snapshot was taken");
-            Ok::<_, StoreError>(data)
+            tracing::info!(entry = meta.last_log_id.map(|l| l.index), bytes, ms, "a snapshot was taken");
+            Ok::<_, StoreError>(())
         };
-        let snapshot = blocking(work).await?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot })
+        blocking(work).await?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: Carried::lying_in(self.store.clone()) })
     }
 }
 

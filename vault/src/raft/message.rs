@@ -3,6 +3,7 @@
 //! Must never: take bytes that are left over, or a message whose sender is another than the one that TLS proved.
 
 use super::machine::Machine;
+use super::snapshot::Carried;
 use super::voter::Voter;
 use super::{LogId, SnapshotMeta, Types, Vote};
 use futures::future::BoxFuture;
@@ -158,7 +159,7 @@ impl<M: Machine> Voter<M> {
         let vote: Vote = question(vote)?;
         let meta: SnapshotMeta = question(meta)?;
         speaks_for_itself(&vote, from)?;
-        let snapshot = Snapshot { meta, snapshot: data };
+        let snapshot = Snapshot { meta, snapshot: Carried::sent(data) };
         answer(&self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?)
     }
 

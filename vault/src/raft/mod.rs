@@ -5,6 +5,7 @@
 
 mod audit;
 mod batch;
+mod behind;
 mod candidacy;
 mod codec;
 mod fill;
@@ -17,6 +18,7 @@ mod network;
 mod proposer;
 mod replay;
 mod reseal;
+mod rest;
 mod seed;
 mod snapshot;
 mod store;

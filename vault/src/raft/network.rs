@@ -2,7 +2,9 @@
 //!
 //! Must never: pretend that a peer answered. A voter that is not connected is unreachable, for votes and pre-votes too.
 
+use super::machine::TakenSnapshot;
 use super::message::{self, PeerRpc};
+use super::snapshot::Carried;
 use super::{Types, Vote};
 use futures::future::BoxFuture;
 use holdfast_types::VoterId;
@@ -12,10 +14,11 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
-use openraft::{BasicNode, RPCTypes, RaftNetworkFactory, RaftNetworkV2, Snapshot};
+use openraft::{BasicNode, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -151,10 +154,8 @@ impl RaftNetworkFactory<Types> for PeerNetwork {
     }
 }
 
-type SnapshotOf = Snapshot<openraft::alias::CommittedLeaderIdOf<Types>, u64, BasicNode, Vec<u8>>;
-
 impl RaftNetworkV2<Types> for PeerClient {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Carried;
 
     async fn append_entries(
         &mut self,
@@ -182,14 +183,19 @@ impl RaftNetworkV2<Types> for PeerClient {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: SnapshotOf,
+        snapshot: TakenSnapshot,
         cancel: impl Future<Output = ReplicationClosed> + openraft::OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let (wire, addr) = self.way()?;
-        let encoded = message::encode(&vote).zip(message::encode(&snapshot.meta));
+        let read = tokio::task::spawn_blocking(move || snapshot.snapshot.read()).await;
+        let unread =
+            |why: &dyn Display| NetworkError::<Types>::from_string(format!("the snapshot cannot be read: {why}"));
+        let (own, data) = read.map_err(|e| unread(&e))?.map_err(|e| unread(&e))?;
+        // Another one may have taken its place: what is sent says of itself how far it reaches.
+        let encoded = message::encode(&vote).zip(message::encode(&own.unwrap_or(snapshot.meta)));
         let (head, meta) = encoded.ok_or_else(|| NetworkError::<Types>::from_string("a message cannot be encoded"))?;
-        let sent = SentSnapshot { vote: head, meta, data: snapshot.snapshot };
+        let sent = SentSnapshot { vote: head, meta, data };
         let answer = tokio::select! {
             closed = cancel => return Err(closed.into()),
             answer = tokio::time::timeout(INSTALLING, wire.snapshot(VoterId(self.target), &addr, sent)) => answer,

@@ -22,6 +22,18 @@ impl Store {
         self.reseal_snapshot()
     }
 
+    /// Seals the marks again with the newest disk key, all in one write. No other write comes between reading and writing.
+    fn reseal_marks(&self) -> Result<(), StoreError> {
+        self.write_alone(Flush::Sync, |b| {
+            for item in self.meta.iter() {
+                let (key, value) = item.into_inner()?;
+                let at = At::new(keyspace::META, super::log::index_of(&key)?);
+                b.insert(&self.meta, key, self.keys.seal(at, self.unseal(at, "meta", &value)?.expose())?);
+            }
+            Ok(())
+        })
+    }
+
     fn reseal_audit(&self, progress: &mut impl FnMut(u64, u64) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let all = self.audit.approximate_len() as u64;
         let (mut seen, mut old) = (0, Vec::with_capacity(BATCH));

@@ -133,7 +133,7 @@ pub(super) enum Mark {
     Filled = 6,
 }
 
-const OWNER: &[u8] = b"holdfast store";
+pub(super) const OWNER: &[u8] = b"holdfast store";
 /// The file by which the storage engine knows its own folder; without it, it would make a new store there.
 const ENGINE_MARKER: &str = "version";
 /// The store's keyspaces. STORED.
@@ -142,6 +142,11 @@ const KEYSPACES: [&str; 4] = ["log", "meta", "snap", "audit"];
 const CACHE: u64 = 4 << 20;
 /// Unflushed bytes a keyspace may hold in memory.
 const MEMTABLE: u64 = 4 << 20;
+/// The same of the marks: all that it would hold is what they were before.
+const MARKS: u64 = 256 << 10;
+/// Threads of the engine. The first one only flushes, and hands what is to be compacted round in a circle until another takes it:
+/// with one other, it would spin for as long as a compaction takes, which on two processors is one of them.
+const WORKERS: usize = 3;
 /// Journal bytes on disk before old ones are made to go: the least that fjall takes.
 const JOURNAL: u64 = 64 << 20;
 
@@ -203,10 +208,11 @@ impl Store {
     }
 
     fn over(db: Database, keys: Arc<DiskKeys>) -> Result<Self, StoreError> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE).manual_journal_persist(true);
-        let open = |name| db.keyspace(name, options);
+        let options = |size| KeyspaceCreateOptions::default().max_memtable_size(size).manual_journal_persist(true);
+        let open = |name, size| db.keyspace(name, || options(size));
         let [log, meta, snap, audit] = KEYSPACES;
-        let (log, meta, snap, audit) = (open(log)?, open(meta)?, open(snap)?, open(audit)?);
+        let (log, meta) = (open(log, MEMTABLE)?, open(meta, MARKS)?);
+        let (snap, audit) = (open(snap, MEMTABLE)?, open(audit, MEMTABLE)?);
         let (saving, committing, staged) = (Arc::default(), Arc::default(), Arc::default());
         Ok(Self { keys, db, log, meta, snap, audit, saving, committing, staged })
     }
@@ -230,8 +236,7 @@ impl Store {
         }
         // Entries go from the start by purging alone, in one write with the mark.
         let expected = purged.map_or(0, |p| p.saturating_add(1));
-        let Some(first) = self.log.first_key_value() else { return Ok(()) };
-        if super::log::index_of(&first.key()?)? > expected {
+        if self.first_entry(expected)?.is_some_and(|first| first > expected) {
             return Err(StoreError::Corrupt { keyspace: "log", index: expected });
         }
         Ok(())
@@ -314,18 +319,6 @@ impl Store {
         self.write(Flush::Sync, |b| self.put_mark(b, Mark::Boot, boot))
     }
 
-    /// Seals the marks again with the newest disk key, all in one write. No other write comes between reading and writing.
-    pub(super) fn reseal_marks(&self) -> Result<(), StoreError> {
-        self.write_alone(Flush::Sync, |b| {
-            for item in self.meta.iter() {
-                let (key, value) = item.into_inner()?;
-                let at = At::new(keyspace::META, super::log::index_of(&key)?);
-                b.insert(&self.meta, key, self.keys.seal(at, self.unseal(at, "meta", &value)?.expose())?);
-            }
-            Ok(())
-        })
-    }
-
     /// Opens the sealed value `value` of `at`.
     pub(super) fn unseal(&self, at: At, name: &'static str, value: &[u8]) -> Result<SecretBytes, StoreError> {
         self.keys.open(at, value).map_err(|_| StoreError::Corrupt { keyspace: name, index: at.index })
@@ -346,7 +339,7 @@ impl Store {
         }
     }
 
-    fn put_mark_bytes(&self, b: &mut OwnedWriteBatch, mark: Mark, plain: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn put_mark_bytes(&self, b: &mut OwnedWriteBatch, mark: Mark, plain: &[u8]) -> Result<(), StoreError> {
         let index = mark as u64;
         b.insert(&self.meta, index.to_be_bytes(), self.keys.seal(At::new(keyspace::META, index), plain)?);
         Ok(())
@@ -375,6 +368,7 @@ fn has_all_trees(dir: &Path) -> bool {
 
 fn database(dir: &Path) -> Result<Database, StoreError> {
     let builder = Database::builder(dir).cache_size(CACHE).max_journaling_size(JOURNAL).manual_journal_persist(true);
+    let builder = builder.worker_threads(WORKERS);
     // The engine asserts some of what it reads.
     let open = std::panic::AssertUnwindSafe(|| builder.open());
     std::panic::catch_unwind(open).map_err(|_| StoreError::Damaged)?.map_err(StoreError::from)

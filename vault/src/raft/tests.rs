@@ -136,6 +136,19 @@ fn audit_leaves_and_nodes_come_back_and_are_never_changed() {
 }
 
 #[test]
+fn the_hash_of_a_leaf_is_known_where_the_leaf_alone_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = store(dir.path()).audit();
+    let leaf = [[7_u8; 32].as_slice(), b"entry"].concat();
+    audit.append(&[(3, leaf.clone())], &[]).unwrap();
+    assert_eq!(audit.node(0, 3).unwrap(), Some(holdfast_wire::merkle::leaf_hash(&[7; 32], b"entry").0));
+    assert_eq!((audit.node(0, 4).unwrap(), audit.node(1, 1).unwrap()), (None, None));
+    let staged = audit.stage(vec![(4, leaf)], Vec::new()).unwrap().unwrap();
+    assert_eq!(audit.node(0, 4).unwrap(), audit.node(0, 3).unwrap(), "it is read like one that was written");
+    staged.write().unwrap();
+}
+
+#[test]
 fn a_batch_gives_back_its_commands_and_refuses_anything_else() {
     let commands: [&[u8]; 3] = [b"a", b"", b"longer"];
     let batch = Batch::pack(commands).unwrap();

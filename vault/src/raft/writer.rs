@@ -8,6 +8,7 @@ use fjall::OwnedWriteBatch;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Called once with the outcome, when the job is on disk.
 pub(super) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -28,6 +29,8 @@ pub(super) enum Job {
 
 /// Bytes after which a group is written without waiting for more.
 const GROUP: usize = 4 << 20;
+/// How long a hint waits for something to be written along with: by itself it would be a write that nobody needs.
+const HINT: Duration = Duration::from_millis(5);
 
 /// The running thread. Dropping it writes what was asked for and ends it.
 pub(super) struct Writer {
@@ -84,19 +87,25 @@ fn collect(first: Job, jobs: &Receiver<Job>, held: &mut Option<Job>) -> Vec<Job>
     let mut bytes = size(&first);
     let mut group = vec![first];
     while group.first().is_some_and(joins) && bytes < GROUP {
-        match jobs.try_recv() {
-            Ok(job) if joins(&job) => {
+        match behind(&group, jobs) {
+            Some(job) if joins(&job) => {
                 bytes += size(&job);
                 group.push(job);
             }
-            Ok(job) => {
+            Some(job) => {
                 *held = Some(job);
                 break;
             }
-            Err(_) => break,
+            None => break,
         }
     }
     group
+}
+
+/// What waits behind `group`, or comes soon if nobody waits for the group.
+fn behind(group: &[Job], jobs: &Receiver<Job>) -> Option<Job> {
+    let only_hints = group.iter().all(|job| matches!(job, Job::Committed(_)));
+    if only_hints { jobs.recv_timeout(HINT).ok() } else { jobs.try_recv().ok() }
 }
 
 fn joins(job: &Job) -> bool {
@@ -141,4 +150,31 @@ fn append(store: &Store, batch: &mut OwnedWriteBatch, entries: &[Entry]) -> Resu
 
 fn remove(store: &Store, batch: &mut OwnedWriteBatch, indexes: std::ops::Range<u64>) {
     indexes.for_each(|i| batch.remove(&store.log, i.to_be_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_hint_waits_for_what_is_written_next_and_nothing_else_waits() {
+        let (tx, rx) = channel();
+        let done = || -> Done { Box::new(|_: io::Result<()>| ()) };
+        let collected = |first: Job| {
+            let (begun, mut held) = (Instant::now(), None);
+            let group = collect(first, &rx, &mut held);
+            (group.len(), held.is_some(), begun.elapsed())
+        };
+        let (jobs, _, took) = collected(Job::Committed(None));
+        assert!(jobs == 1 && took >= HINT, "it was written by itself after {took:?}");
+        assert_eq!(collected(Job::Append(Vec::new(), done())).0, 1);
+        tx.send(Job::Append(Vec::new(), done())).unwrap();
+        tx.send(Job::Truncate { from: 1, to: 2, done: done() }).unwrap();
+        let (jobs, is_held, _) = collected(Job::Committed(None));
+        assert_eq!((jobs, is_held), (2, true), "a removal is a group of its own");
+        // The log is let go of: what is there is written, and nothing more comes.
+        drop(tx);
+        assert_eq!(collected(Job::Committed(None)).0, 1);
+    }
 }

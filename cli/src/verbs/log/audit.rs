@@ -118,8 +118,10 @@ pub async fn whole(
 }
 
 /// Kinds of entry that an operator causes by a statement. Others by an operator follow from one: `grant.revoked`, denials.
-const SIGNED: [&str; 19] = [
+const SIGNED: [&str; 21] = [
     "command",
+    "image.allow",
+    "image.deny",
     "image.vouch",
     "lockdown",
     "mandate",

@@ -158,6 +158,12 @@ fn said(action: &Action) -> (&'static str, Value) {
         Action::RevokeGrant(v1::RevokeGrant { grant_id }) => ("revoke-grant", json!({"id": hex(grant_id)})),
         Action::Lockdown(v1::Lockdown { reason }) => ("lockdown", json!({"reason": reason})),
         Action::Release(v1::Release { reason }) => ("release", json!({"reason": reason})),
+        Action::DenyDigest(v1::DenyDigest { digest, reason }) => {
+            ("deny-image", json!({"digest": format!("sha256:{}", hex(digest)), "reason": reason}))
+        }
+        Action::AllowDigest(v1::AllowDigest { digest }) => {
+            ("allow-image", json!({"digest": format!("sha256:{}", hex(digest))}))
+        }
         Action::ApprovePlacement(v1::ApprovePlacement { namespace, service, node_id }) => {
             ("approve-placement", json!({"service": format!("{namespace}/{service}"), "node": node_id}))
         }
@@ -221,6 +227,8 @@ fn of_the_vault(action: &Action) -> (&'static str, Value) {
         | Action::RevokeGrant(_)
         | Action::Lockdown(_)
         | Action::Release(_)
+        | Action::DenyDigest(_)
+        | Action::AllowDigest(_)
         | Action::ApprovePlacement(_) => ("nothing", json!({})),
     }
 }

@@ -1,7 +1,8 @@
 //! A PKCS#11 program that knows nothing of the rest, for tests: it shows what a token says of its slots and keys, and plants
 //! keys that no vault would make.
 //!
-//! `slots MODULE`, `keys MODULE TOKEN PIN`, `pair MODULE TOKEN PIN ID SENSITIVE EXTRACTABLE`, and `aes` likewise.
+//! `slots MODULE`, `keys MODULE TOKEN PIN`, `pair MODULE TOKEN PIN ID SENSITIVE EXTRACTABLE`, `aes` likewise, and `labelled`,
+//! which is a pair with a label in the place of the id.
 #![allow(clippy::unwrap_used, reason = "a program of tests that meets the unexpected stops there")]
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -22,7 +23,11 @@ fn main() {
         ["keys", module, token, pin] => keys(&session(&load(module), token, pin)),
         [kind, module, token, pin, id, sensitive, extractable] => {
             let kept = [Attribute::Sensitive(*sensitive == "true"), Attribute::Extractable(*extractable == "true")];
-            plant(&session(&load(module), token, pin), *kind == "pair", &bytes(id), &kept);
+            let name = match *kind {
+                "labelled" => Attribute::Label(id.as_bytes().to_vec()),
+                _ => Attribute::Id(bytes(id)),
+            };
+            plant(&session(&load(module), token, pin), *kind != "aes", &name, &kept);
             String::new()
         }
         _ => "what?\n".to_owned(),
@@ -84,9 +89,9 @@ fn keys(session: &Session) -> String {
     lines
 }
 
-/// Makes a P-256 key pair, or an AES key, of this id.
-fn plant(session: &Session, pair: bool, id: &[u8], kept: &[Attribute]) {
-    let mut private = vec![Attribute::Token(true), Attribute::Private(true), Attribute::Id(id.to_vec())];
+/// Makes a P-256 key pair, or an AES key, of this id or label.
+fn plant(session: &Session, pair: bool, name: &Attribute, kept: &[Attribute]) {
+    let mut private = vec![Attribute::Token(true), Attribute::Private(true), name.clone()];
     private.extend_from_slice(kept);
     if pair {
         private.push(Attribute::Sign(true));
@@ -95,7 +100,7 @@ fn plant(session: &Session, pair: bool, id: &[u8], kept: &[Attribute]) {
             Attribute::Private(false),
             Attribute::Verify(true),
             Attribute::EcParams(P256.to_vec()),
-            Attribute::Id(id.to_vec()),
+            name.clone(),
         ];
         session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).unwrap();
     } else {

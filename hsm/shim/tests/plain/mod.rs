@@ -77,3 +77,38 @@ fn two_keys_of_one_id_are_refused_both() {
     assert_eq!(port.generate(Purpose::Root, b"a"), Err(refused));
     assert_eq!(objects(faulty.dir.path()).len(), 4);
 }
+
+#[test]
+fn a_key_that_others_made_is_used_whatever_it_is_called_and_never_destroyed() {
+    let faulty = Faulty::new();
+    let plant = |kind: &str, name: &str| plain(&faulty.token, kind, &["holdfast", PIN, name, "true", "false"]);
+    plant("pair", "0a");
+    plant("pair", &"ab".repeat(40));
+    plant("labelled", "My own root");
+    let others = [
+        KeyId::of_others(&[0x0a], b"").unwrap(),
+        KeyId::of_others(&[0xab; 40], b"").unwrap(),
+        KeyId::of_others(b"", b"My own root").unwrap(),
+    ];
+    let port = faulty.port(PIN, LONG);
+    let ours = port.generate(Purpose::Root, b"a").unwrap();
+    let mut all = [&others[..], &[ours]].concat();
+    all.sort_unstable();
+    assert_eq!(port.list().unwrap(), all);
+    // A process that has not looked through the token finds them as well.
+    let port = faulty.port(PIN, LONG);
+    let mut publics: Vec<_> = all.iter().map(|id| port.public(id).unwrap()).collect();
+    publics.sort_unstable();
+    publics.dedup();
+    assert_eq!(publics.len(), 4, "one was taken for another");
+    for id in &others {
+        port.sign_p256(id, b"m").unwrap();
+        port.destroy(id).unwrap();
+        port.sign_p256(id, b"m").unwrap();
+    }
+    assert_eq!(objects(faulty.dir.path()).len(), 8, "a key of somebody else's is gone");
+    // Two of one name are told apart by nothing.
+    plant("pair", "0a");
+    let several = KeyError::Refused(format!("the token holds several keys {}", others[0]));
+    assert_eq!(faulty.port(PIN, LONG).sign_p256(&others[0], b"m"), Err(several));
+}

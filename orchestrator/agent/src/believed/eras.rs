@@ -2,15 +2,10 @@
 
 use super::{Believed, Denied};
 use holdfast_orchestrator_core::verify::News;
+use holdfast_wire::before::held_before;
 use holdfast_wire::v1::{HeldBefore, TrustView};
-use prost::Message as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// Most Bundles of the era before that a vault reads: years of them.
-const MOST_BUNDLES: usize = 512;
-/// Longest that is shown of the era before: a message of 4 MiB is read, and a report may come with it.
-const MOST_BEFORE: usize = 2 << 20;
 
 impl Believed {
     /// Follows the cluster into the era that `shown` proves; `false`: it proves none after ours. What was remembered of the era
@@ -44,14 +39,11 @@ impl Believed {
     /// What is to be shown to the vault of this era of the one before: a part of it that a vault reads, newest first kept.
     pub fn before(&self) -> Option<HeldBefore> {
         let b = self.locked(|i| i.trust.before().cloned())?;
-        let older = b.bundles.len().saturating_sub(MOST_BUNDLES);
-        let bundle_chain = b.bundles.into_iter().skip(older).collect();
-        let held = HeldBefore { revocations: Some(b.revocations), bundle_chain };
-        if held.encoded_len() > MOST_BEFORE {
+        let held = held_before(b.revocations, &b.bundles);
+        if held.is_none() {
             tracing::warn!("what was held of the era before is too long to be shown to the vault");
-            return None;
         }
-        Some(held)
+        held
     }
     /// The vault of this era has seen it, and what follows from it is committed.
     pub async fn before_was_seen(self: &Arc<Self>) -> Result<(), Denied> {

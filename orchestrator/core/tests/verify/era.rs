@@ -1,57 +1,10 @@
 //! A new era: begun by the operators alone, believed from anybody, and the end of all that was signed before.
 
+use crate::world::next::Next;
 use crate::world::*;
 use holdfast_orchestrator_core::verify::{Fence, News, NodeTrust, TaskMemory};
 use holdfast_types::{GrantId, Millis};
 use holdfast_wire::v1;
-
-/// The statement key of the era.
-const NEXT_STK: u8 = 51;
-
-/// An era as it is shown, before anything in it is signed.
-struct Next {
-    root: RootKey,
-    reset: v1::Reset,
-    bundle: v1::Bundle,
-}
-
-impl Next {
-    fn after(s: &Scene) -> Self {
-        let root = RootKey::new();
-        let roots = vec![root.certificate(&s.cluster)];
-        let stks = vec![stk(NEXT_STK, NOW - MINUTE, NOW + 20 * DAY)];
-        let reset = v1::Reset {
-            cluster_id: s.cluster.0.to_vec(),
-            era: 2,
-            roots: roots.clone(),
-            stks: stks.clone(),
-            voters: vec![4],
-            min_charter_version: 1,
-            reason: "burnt".into(),
-            request_id: vec![1; 16],
-            issued_at_ms: NOW,
-            ..v1::Reset::default()
-        };
-        let bundle = v1::Bundle {
-            cluster_id: s.cluster.0.to_vec(),
-            era: 2,
-            epoch: 1,
-            roots,
-            stks,
-            intake_pk: vec![6; 32],
-            ..v1::Bundle::default()
-        };
-        Self { root, reset, bundle }
-    }
-    fn shown(&self, s: &Scene, signers: &[u8]) -> v1::TrustView {
-        v1::TrustView {
-            charter_chain: s.trust.saved().charters,
-            bundle_chain: vec![self.root.sign_bundle(&self.bundle)],
-            resets: vec![signed(&self.reset, signers)],
-            ..v1::TrustView::default()
-        }
-    }
-}
 
 fn code(t: &NodeTrust, shown: &v1::TrustView) -> &'static str {
     match t.observe_era(shown) {
@@ -119,7 +72,7 @@ fn a_reset_counts_once_and_nothing_of_the_era_before_counts_after_it() {
     assert_eq!(s.trust.observe_status(Millis(NOW), &old_status).unwrap_err().code, "status-signature");
     assert_eq!(s.trust.observe_bundle(&old.bundles[0]).unwrap_err().code, "bundle-signature");
     // A key of the new era does not bring the old number back.
-    let misdated = status(&s, NEXT_STK, |x| x.era = 1);
+    let misdated = status(&s, Next::STK, |x| x.era = 1);
     assert_eq!(s.trust.observe_status(Millis(NOW), &misdated).unwrap_err().code, "era");
 }
 
@@ -132,7 +85,7 @@ fn epochs_begin_anew_and_a_clock_that_was_driven_ahead_is_set_right() {
     let shown = Next::after(&s).shown(&s, &[1, 2]);
     follow(&mut s, &shown);
     assert_eq!(s.trust.time_floor(), Millis(NOW));
-    let first = status(&s, NEXT_STK, |_| {});
+    let first = status(&s, Next::STK, |_| {});
     let news = todo(s.trust.observe_status(Millis(NOW), &first));
     s.trust.adopt_status(news);
     let again = NodeTrust::rebuild(&s.trust.saved()).unwrap();
@@ -154,6 +107,34 @@ fn what_was_held_of_the_era_before_is_kept_for_the_vault_until_it_has_seen_it() 
     assert!(NodeTrust::rebuild(&t.saved()).unwrap().before().is_none());
 }
 
+/// An orchestrator takes no Status, and no list for granted: what it heard last is for the vault of the next era alone.
+#[test]
+fn revocations_that_were_heard_are_held_for_the_next_era_and_decide_nothing() {
+    let s = Scene::honest();
+    let saved = s.trust.saved();
+    let mut t = NodeTrust::join(saved.anchor, &saved.charters, &saved.bundles).unwrap();
+    let list = |epoch| v1::Revocations {
+        cluster_id: s.cluster.0.to_vec(),
+        era: 1,
+        epoch,
+        revoked: vec![v1::Revocation { id: ME.into(), not_before_seq: u64::MAX, ..v1::Revocation::default() }],
+        ..v1::Revocations::default()
+    };
+    let code = |t: &mut NodeTrust, st: &v1::Statement| t.remember_revocations(Millis(NOW), st).unwrap_err().code;
+    assert_eq!(code(&mut t, &signed(&list(12), &[77])), "revocations-signature", "no statement key of this cluster");
+    assert_eq!(code(&mut t, &signed(&v1::Revocations { era: 2, ..list(12) }, &[who::STK])), "era");
+    let newest = signed(&list(12), &[who::STK]);
+    assert!(t.remember_revocations(Millis(NOW), &newest).unwrap());
+    for older in [12, 11] {
+        assert!(!t.remember_revocations(Millis(NOW), &signed(&list(older), &[who::STK])).unwrap());
+    }
+    assert!(t.revocations().is_none() && !t.is_revoked(ME), "no Status names it");
+    let shown = Next::after(&s).shown(&s, &[1, 2]);
+    let next = todo(t.observe_era(&shown)).trust();
+    let before = next.before().unwrap();
+    assert_eq!((&before.revocations, &before.bundles), (&newest, &saved.bundles));
+}
+
 /// The two files of a node are not replaced at once.
 #[test]
 fn a_crash_between_the_anchors_and_the_heartbeat_of_an_era_keeps_nothing_of_the_one_before() {
@@ -168,7 +149,7 @@ fn a_crash_between_the_anchors_and_the_heartbeat_of_an_era_keeps_nothing_of_the_
     let t = NodeTrust::rebuild(&half).unwrap();
     assert!(t.status().is_none() && t.revocations().is_none() && t.checkpoint().is_none());
     // Nor a time that was driven ahead.
-    assert!(matches!(t.observe_status(Millis(NOW), &status(&s, NEXT_STK, |_| {})), Ok(News::Todo(_))));
+    assert!(matches!(t.observe_status(Millis(NOW), &status(&s, Next::STK, |_| {})), Ok(News::Todo(_))));
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod world;
 
 use super::*;
 use holdfast_transport::failure::Failure;
-use holdfast_wire::v1::{GrantDenied, Spec};
+use holdfast_wire::v1::{GrantDenied, ServiceKey, Spec};
 use world::*;
 
 #[test]
@@ -81,6 +81,31 @@ fn after_a_restart_running_tasks_are_kept_and_grants_that_nobody_holds_are_given
     assert_eq!(w.placed.len(), 1);
     assert_eq!(w.placed[0].task_id, "shop.web.3");
     assert_eq!((w.live(1), w.live(2)), (Some(runs), Some(taken)));
+}
+
+#[test]
+fn who_waits_for_a_lease_gives_nothing_back_and_ends_later_what_it_took_over() {
+    let mut w = World::unsynced();
+    w.node_is(1, "ready", true);
+    w.greet(1, &[]);
+    w.service(&[spec(1, 2)]);
+    w.synced();
+    // The holder of the lease places tasks on a node that has sessions with both.
+    let (runs, lost) = (w.issue("shop.web.1", "node-1", 1), w.issue("shop.web.2", "node-1", 1));
+    w.run();
+    assert!(w.released().is_empty(), "the node did not tell us of it: that is no reason");
+    w.becomes(&runs, "running", "running");
+    w.run();
+    // It dies before the node was given the second.
+    w.lease(60);
+    w.run();
+    assert_eq!(w.released(), [lost]);
+    assert_eq!(w.placed.iter().map(|r| r.task_id.as_str()).collect::<Vec<_>>(), ["shop.web.2"]);
+    w.settle();
+    assert_eq!(w.live(1), Some(runs));
+    w.shown(Shown::ServiceGone(ServiceKey { namespace: "shop".into(), service: "web".into() }));
+    w.run();
+    assert_eq!(w.stops().len(), 2, "what was taken over ends as what was placed");
 }
 
 #[test]
@@ -169,14 +194,14 @@ fn a_first_placement_that_is_held_is_asked_for_on_its_node_alone() {
 }
 
 #[test]
-fn a_used_up_budget_pauses_its_namespace_until_the_next_minute() {
+fn a_used_up_budget_pauses_its_namespace_until_it_is_free_again() {
     let mut w = World::new(1);
     w.refuse = |_| Some(GrantDenied { code: "budget-exhausted".into(), reason: "used up".into(), policies: vec![] });
     w.service(&[spec(1, 3)]);
     w.run();
     assert_eq!(w.placed.len(), 3);
     w.refuse = no_refusal;
-    let minute = next_minute(w.now).since(w.now).as_secs();
+    let minute = budget_again(w.now).since(w.now).as_secs();
     w.keep_lease_and_wait(minute - 1);
     assert_eq!(w.placed.len(), 3);
     w.keep_lease_and_wait(2);

@@ -7,6 +7,7 @@ mod orchestrator;
 mod orders;
 mod rights;
 mod surface;
+mod takeover;
 
 use super::shims::shims;
 use super::world::{World, eventually};

@@ -3,6 +3,7 @@
 use super::super::world::{World, eventually};
 use holdfast_orchestrator::{join, state::StateDir};
 use holdfast_transport::client::{Dialer, Link, Timing};
+use holdfast_transport::failure::Failure;
 use holdfast_transport::rpc::sched_plane_client::SchedPlaneClient;
 use holdfast_transport::rpc::session_server::{Session, SessionServer};
 use holdfast_transport::server::{Connections, Limits, peer_of, serve};
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -72,6 +74,7 @@ pub struct Evil {
     link: Link,
     leases: watch::Receiver<Vec<LeaseState>>,
     nodes: Arc<Mutex<Nodes>>,
+    keeper: JoinHandle<()>,
     stop: CancellationToken,
 }
 
@@ -91,7 +94,7 @@ impl Evil {
         let tls = ClientTls::mutual(cell.clone(), trust.clone(), Expect::Role(Role::Vault), Alpn::Service);
         let link = runtime.block_on(Dialer::new(vault, tls, Timing::default()).dial()).unwrap();
         let (told, leases) = watch::channel(Vec::new());
-        runtime.spawn(keep_lease(link.clone(), format!("127.0.0.1:{}", w.session), told));
+        let keeper = runtime.spawn(keep_lease(link.clone(), format!("127.0.0.1:{}", w.session), told));
 
         let (listener, stop) = (Listener::default(), CancellationToken::new());
         let nodes = listener.0.clone();
@@ -100,7 +103,7 @@ impl Evil {
         let routes = Routes::new(SessionServer::new(listener));
         runtime.spawn(serve(tcp, tls, routes, Connections::new(), Limits::default(), stop.clone()));
         drop(inside);
-        let evil = Self { runtime, link, leases, nodes, stop };
+        let evil = Self { runtime, link, leases, nodes, keeper, stop };
         eventually("a session with every node", || (evil.sessions() == w.agents.len()).then_some(()));
         evil
     }
@@ -111,12 +114,16 @@ impl Evil {
     pub fn lease(&self, namespace: &str) -> Option<u64> {
         self.leases.borrow().iter().find(|l| l.namespace == namespace).map(|l| l.fence)
     }
+    /// Keeps its leases no longer; it goes on with everything else.
+    pub fn lets_its_leases_end(&self) {
+        self.keeper.abort();
+    }
     fn vault(&self) -> SchedPlaneClient<tonic::transport::Channel> {
         SchedPlaneClient::new(self.link.channel.clone())
     }
 
-    /// Asks the vault for a grant of shop/web.
-    pub fn ask(&self, node: &str, task: &str) -> grant_result::Result {
+    /// A request for a grant of shop/web, with an id of its own.
+    pub fn wish(node: &str, task: &str) -> RequestGrantsRequest {
         let wanted = GrantRequest {
             namespace: "shop".into(),
             service: "web".into(),
@@ -125,9 +132,16 @@ impl Evil {
             ..GrantRequest::default()
         };
         let request_id = holdfast_types::sha256(&[task.as_bytes(), &holdfast_transport::now().0.to_be_bytes()]);
-        let request = RequestGrantsRequest { request_id: request_id.0[..16].to_vec(), requests: vec![wanted] };
-        let mut results = self.runtime.block_on(self.vault().request_grants(request)).unwrap().into_inner().results;
-        results.remove(0).result.unwrap()
+        RequestGrantsRequest { request_id: request_id.0[..16].to_vec(), requests: vec![wanted] }
+    }
+    /// Asks the vault for what a request says.
+    pub fn send(&self, request: &RequestGrantsRequest) -> Result<grant_result::Result, Failure> {
+        let reply = self.runtime.block_on(self.vault().request_grants(request.clone())).map_err(Failure::from)?;
+        Ok(reply.into_inner().results.remove(0).result.unwrap())
+    }
+    /// Asks the vault for a grant of shop/web.
+    pub fn ask(&self, node: &str, task: &str) -> grant_result::Result {
+        self.send(&Self::wish(node, task)).unwrap()
     }
     /// A genuine assignment: what the vault gave, and what the deployer signed.
     pub fn genuine(&self, node: &str, task: &str) -> Assign {
@@ -142,7 +156,7 @@ impl Evil {
     /// The newest version of shop/web in the directory.
     fn newest_spec(&self) -> ServiceVersion {
         self.runtime.block_on(async {
-            let mut events = self.vault().watch_directory(WatchDirectoryRequest {}).await.unwrap().into_inner();
+            let mut events = self.vault().watch_directory(WatchDirectoryRequest::default()).await.unwrap().into_inner();
             loop {
                 if let Some(Event::Service(mut view)) = events.message().await.unwrap().unwrap().event
                     && view.service == "web"

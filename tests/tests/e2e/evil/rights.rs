@@ -3,7 +3,8 @@
 use super::super::world::{World, eventually};
 use super::orchestrator::Evil;
 use super::{VALUE, node_ids, shims};
-use holdfast_wire::v1::grant_result;
+use holdfast_transport::failure::FailureKind;
+use holdfast_wire::v1::{RequestGrantsRequest, grant_result};
 
 #[test]
 fn a_grant_for_a_secret_that_the_service_may_not_read_is_denied_by_name() {
@@ -40,4 +41,30 @@ fn a_grant_for_a_secret_that_the_service_may_not_read_is_denied_by_name() {
     w.start_orchestrator();
     w.ok(&["service", "scale", "shop/web=2"]);
     eventually("a second replica", || (w.running("shop/web").len() == 2).then_some(()));
+}
+
+#[test]
+fn a_request_whose_answer_was_lost_is_answered_the_same_and_its_id_is_good_for_no_other() {
+    let mut w = World::everything();
+    let evil = Evil::in_place_of_the_honest_one(&mut w);
+    w.put_secret("shop/db-password", VALUE, &[]);
+    w.ok(&["service", "deploy", "-f", &w.web_spec(1), "--detach"]);
+    eventually("the lease of the namespace", || evil.lease("shop"));
+    let node = node_ids(&w).remove(0);
+    let request = Evil::wish(&node, "shop.web.1");
+    let outcome = || match evil.send(&request).unwrap() {
+        grant_result::Result::Issued(issued) => issued,
+        grant_result::Result::Denied(denied) => panic!("{denied:?}"),
+    };
+    let (first, again) = (outcome(), outcome());
+    assert_eq!((&again.grant, &again.boxes), (&first.grant, &first.boxes));
+    assert_eq!(again.receipt.unwrap().entry, first.receipt.unwrap().entry);
+    let grants = w.json(&["grant", "ls", "--all"])["grants"].as_array().unwrap().len();
+    assert_eq!(grants, 1, "it was granted again");
+
+    // C29.
+    let other = RequestGrantsRequest { requests: Evil::wish(&node, "shop.web.2").requests, ..request.clone() };
+    let refused = evil.send(&other).unwrap_err();
+    assert_eq!((refused.kind, refused.code.as_ref()), (FailureKind::Invalid, "invalid-input"), "{refused}");
+    assert_eq!(w.json(&["grant", "ls", "--all"])["grants"].as_array().unwrap().len(), grants);
 }

@@ -11,7 +11,7 @@ mod unreached;
 use crate::world::World;
 
 /// A service that stays, without a secret, and says this besides.
-fn deploy(w: &World, name: &str, more: &str) {
+pub fn deploy(w: &World, name: &str, more: &str) {
     let image = w.busybox();
     let text = format!(
         "name = {name:?}\nnamespace = \"shop\"\nimage = {image:?}\n{more}\n\

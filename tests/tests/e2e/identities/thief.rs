@@ -50,6 +50,19 @@ async fn told_to_renew(link: &Link) {
     }
 }
 
+/// Keeps a Sync stream over `link` until another holder takes its place; whether it was told to renew.
+async fn told_before_its_end(link: &Link) -> bool {
+    let mut client = NodePlaneClient::new(link.channel.clone());
+    let Ok(opened) = client.sync(tokio_stream::pending::<NodeReport>()).await else { return false };
+    let mut pushes = opened.into_inner();
+    while let Ok(Some(push)) = pushes.message().await {
+        if matches!(push.push, Some(node_push::Push::RenewNow(_))) {
+            return true;
+        }
+    }
+    false
+}
+
 /// The last key that the agent said it asks a certificate for.
 pub fn next_key(w: &World) -> Option<String> {
     let text = w.agents[0].log_text();
@@ -96,6 +109,32 @@ fn a_copied_disk_shows_at_once_both_addresses_are_named_and_the_owner_is_let_go_
     eventually("the node to be back", || works(&w).then_some(()));
     assert_eq!(alarm(&w, "identity-fork"), None);
     assert!(w.ok(&["log", "verify"]).starts_with("ok "));
+}
+
+#[test]
+fn a_copied_disk_behind_the_nodes_own_address_shows_by_taking_the_nodes_place_again_and_again() {
+    let w = World::everything();
+    let (calls, runtime) = (Calls::believing(&w), Runtime::new().unwrap());
+    let stolen = IdentityCell::new(machine(&w.agent_state(0)));
+    assert!(!log(&w).contains("identity.concurrent"));
+    // Each comes back whenever the other one was let in.
+    eventually("the thief to be told to renew", || {
+        let link = calls.service_at(w.service, &stolen).ok()?;
+        let told =
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(15), told_before_its_end(&link)).await });
+        told.is_ok_and(|told| told).then_some(())
+    });
+    let told = eventually("the alarm", || alarm(&w, "identity-concurrent"));
+    assert_eq!(told.matches("127.0.0.1:").count(), 2, "{told}");
+    // The node was told as well: the next certificate is its own, and the thief's is a retired one.
+    eventually("the copy to show", || {
+        drop(calls.ask(calls.service_at(w.service, &stolen), "Identity/Renew"));
+        is(&w, "node", "quarantined").then_some(())
+    });
+    let text = log(&w);
+    let tripped = text.lines().find(|line| line.contains("identity.concurrent")).expect("the log says nothing of it");
+    assert_eq!(tripped.matches("127.0.0.1:").count(), 2, "{tripped}");
+    assert!(text.contains("identity.fork"), "{text}");
 }
 
 #[test]

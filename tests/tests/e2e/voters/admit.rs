@@ -2,6 +2,7 @@
 
 use super::world::{Voter, Voters, waits};
 use crate::world::{Daemon, World, eventually};
+use serde_json::json;
 use std::collections::BTreeSet;
 
 #[test]
@@ -147,7 +148,17 @@ fn voters_that_join_behind_a_snapshot_have_the_whole_log_and_answer_for_it_when_
     let (backup, socket) = (v.w.text("newcomer.hfbackup"), v.all[leader].socket());
     v.w.ok(&["backup", "create", &backup, "--vault-socket", &socket]);
     let whole = v.w.json(&["backup", "verify", &backup, "--key-file", v.recovery_key.to_str().unwrap()]);
-    assert_eq!(whole["ok"], true);
+    assert_eq!((&whole["ok"], &whole["proven_by"]), (&json!(true), &json!([])));
     v.come_back(0);
     v.settle();
+    // Whoever admitted the voters had no recovery key: with it, what each has sealed to it is opened.
+    let mut ids: Vec<u64> = v.all.iter().map(|voter| voter.id).collect();
+    ids.sort_unstable();
+    let sockets = v.sockets();
+    let key = v.recovery_key.to_str().unwrap();
+    let mut verify = vec!["backup", "verify", backup.as_str()];
+    verify.extend(sockets.iter().map(String::as_str));
+    let proven = v.w.json(&[&verify[..], &["--key-file", key]].concat());
+    assert_eq!(proven["proven_by"], json!(ids));
+    assert!(v.w.refused(&verify, 2).contains("without the recovery key"));
 }

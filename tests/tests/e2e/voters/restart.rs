@@ -1,46 +1,117 @@
 //! Restarts under load: clients, agents and orchestrators follow the leader by themselves.
 
-use super::world::Voters;
+use super::world::{Voter, Voters};
 use crate::beside::Stop;
+use crate::seen::shown;
 use crate::shims::assert_running;
 use crate::world::{World, eventually, free_port};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// A voter under which machines renew every three seconds.
+fn hasty(w: &World, name: &str) -> Voter {
+    let mut voter = Voter::place(w, name);
+    voter.lives = "node = \"9s\"\norchestrator = \"9s\"";
+    voter
+}
+
+/// Requests of one kind: how many were answered.
+type Answered = AtomicU64;
+
+/// Stores values, one after the other.
+fn puts(w: &World, over: &AtomicBool, name: &str, done: &Answered) {
+    while !over.load(Ordering::Relaxed) {
+        // No word of patience: what the tool does by itself has to do.
+        w.put_secret(name, b"value", &[]);
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Makes join tokens and revokes them: their ids.
+fn tokens(w: &World, over: &AtomicBool, done: &Answered) -> BTreeSet<String> {
+    let mut made = BTreeSet::new();
+    while !over.load(Ordering::Relaxed) {
+        let id = w.json(&["token", "create", "--role", "node"])["id"].as_str().unwrap().to_owned();
+        w.ok(&["token", "revoke", &id]);
+        assert!(made.insert(id), "a token was made twice");
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    made
+}
+
+/// Scales a service up and down: each time up is a grant that the orchestrator asks for.
+fn grants(w: &World, over: &AtomicBool, done: &Answered) {
+    while !over.load(Ordering::Relaxed) {
+        w.ok(&["service", "scale", "shop/web=2"]);
+        done.fetch_add(1, Ordering::Relaxed);
+        w.ok(&["service", "scale", "shop/web=1"]);
+    }
+}
+
+/// Reads who is there, and counts the new certificates of the node and of the orchestrator.
+fn renewals(w: &World, over: &AtomicBool, done: [&Answered; 2]) {
+    let mut seen = [BTreeSet::new(), BTreeSet::new()];
+    while !over.load(Ordering::Relaxed) {
+        for ((role, seen), done) in ["node", "orchestrator"].into_iter().zip(&mut seen).zip(done) {
+            let machine = shown(w, role);
+            assert_eq!(machine["state"], "ready", "{machine}");
+            // The first one is none that was renewed.
+            if seen.insert(machine["serial"].as_str().unwrap().to_owned()) && seen.len() > 1 {
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 #[test]
-fn all_voters_are_restarted_one_by_one_and_no_request_fails() {
-    let mut v = Voters::founded(3);
-    v.put("shop/load0", b"value");
+fn all_voters_are_restarted_one_by_one_and_no_request_of_any_kind_fails() {
+    let mut v = Voters::founded_at(3, hasty);
+    v.w.node_lost_after = "30s";
+    v.w.add_orchestrator();
+    v.w.add_node("eu");
+    v.w.put_secret("shop/db-password", b"value", &["--reader", "web"]);
+    v.w.ok(&["service", "deploy", "-f", &v.w.web_spec(1)]);
     let over = AtomicBool::new(false);
-    let done = [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)];
+    let names = ["puts", "puts of another", "tokens", "grants", "renewals of the node", "renewals of the orchestrator"];
+    let done: [Answered; 6] = Default::default();
     let Voters { all, w, .. } = &mut v;
     let w: &World = w;
-    std::thread::scope(|s| {
-        for (n, done) in done.iter().enumerate() {
-            let over = &over;
-            s.spawn(move || {
-                let name = format!("shop/load{n}");
-                while !over.load(Ordering::Relaxed) {
-                    // No word of patience: what the tool does by itself has to do.
-                    w.put_secret(&name, b"value", &[]);
-                    done.fetch_add(1, Ordering::Relaxed);
-                }
-            });
+    let made = std::thread::scope(|s| {
+        let (over, done) = (&over, &done);
+        for (name, done) in ["shop/load0", "shop/load1"].into_iter().zip(done) {
+            s.spawn(move || puts(w, over, name, done));
         }
+        let made = s.spawn(move || tokens(w, over, &done[2]));
+        s.spawn(move || grants(w, over, &done[3]));
+        s.spawn(move || renewals(w, over, [&done[4], &done[5]]));
         // Ends the load also if this stops.
-        let _end = Stop(&over);
+        let end = Stop(over);
         for voter in all.iter_mut() {
             let before: Vec<u64> = done.iter().map(|d| d.load(Ordering::Relaxed)).collect();
             voter.stop();
             voter.come_back(w);
-            let moved = || done.iter().zip(&before).all(|(d, b)| d.load(Ordering::Relaxed) > *b).then_some(());
-            eventually("every client to get on", moved);
+            for ((name, done), before) in names.iter().zip(done).zip(before) {
+                eventually(&format!("{name} to get on"), || (done.load(Ordering::Relaxed) > before).then_some(()));
+            }
         }
+        drop(end);
+        made.join().unwrap()
     });
     v.settle();
     // Each acknowledged write is there, once.
-    for (n, done) in done.iter().enumerate() {
-        let first = u64::from(n == 0);
-        assert_eq!(v.version(&format!("shop/load{n}")), done.load(Ordering::Relaxed) + first);
+    for (n, done) in done.iter().take(2).enumerate() {
+        assert_eq!(v.version(&format!("shop/load{n}")), done.load(Ordering::Relaxed));
+    }
+    let listed = v.w.json(&["token", "ls"])["tokens"].as_array().cloned().unwrap();
+    let revoked = |id: &String| listed.iter().any(|t| t["id"] == id.as_str() && t["revoked"] == true);
+    assert!(made.iter().all(revoked), "{} tokens were made and revoked", made.len());
+    let unknown: Vec<_> =
+        listed.iter().filter(|t| t["revoked"] == true && !made.contains(t["id"].as_str().unwrap())).collect();
+    assert!(unknown.is_empty(), "nobody was told of {unknown:?}");
+    // A renewal that was asked for again is the same renewal, and no second holder of the key.
+    let log = v.w.ok(&["log", "tail", "-n", "5000"]);
+    for odd in ["identity.fork", " evidence "] {
+        assert!(!log.contains(odd), "{odd}");
     }
     v.verifies();
 }

@@ -36,7 +36,9 @@ impl Step<'_> {
         }
         let draft = |kind| Draft::new(kind, format!("orch/{orch}"), service).with("node", node);
         if told {
-            self.leaf(draft("grant.denied").with("code", code).with("policies", policies.join(",")));
+            let version = self.state.founded.as_ref().map_or(0, |c| c.policy_version);
+            let denied = draft("grant.denied").with("code", code).with("policies", policies.join(","));
+            self.leaf(denied.with("policy_version", version));
         }
         if hit {
             self.leaf(draft("budget.hit"));

@@ -85,6 +85,10 @@ impl Step<'_> {
         if self.state.signing_root_sha256() != Some(root) {
             return Err(Refusal::changed("another root signs meanwhile"));
         }
+        // Two that were made at a time have one name, and that is one key's.
+        if self.state.is_key_known(&key) {
+            return Err(Refusal::changed("another issuer was made meanwhile"));
+        }
         self.live_ca_key(&key)?;
         self.put_issuer(Issuer { root, der, key, since: self.at, not_after });
         self.event(Event::Keys);
@@ -95,6 +99,7 @@ impl Step<'_> {
     pub(super) fn put_issuer(&mut self, issuer: Issuer) {
         self.leaf(Draft::new("issuer.create", "vault", sha256(&[&issuer.der]).hex()));
         let (s, root) = (&mut *self.state, issuer.root);
+        let name = s.next_issuer_name();
         s.issuers.push(issuer);
         let mut surplus = s.issuers.iter().filter(|i| i.root == root).count().saturating_sub(KEEP_ISSUERS);
         let mut spent = Vec::new();
@@ -105,6 +110,7 @@ impl Step<'_> {
             !goes
         });
         spent.iter().for_each(|key| s.key_is_spent(key));
+        s.issuer_name_was(name);
         s.keys_moved();
     }
 

@@ -1,13 +1,13 @@
-//! Leases and grants: preconditions checked again, budgets spent, leaves written.
+//! Grants: preconditions checked again, budgets spent, leaves written.
 
 use super::{Event, Step};
-use crate::command::{GrantFact, GrantOrder, NodeTaskReport};
+use crate::command::{GrantFact, GrantOrder, NodeTaskReport, RequestKey};
 use crate::log::{Draft, grant_fields};
 use crate::refusal::{Code, Refusal};
-use crate::state::{GrantRow, GrantState, IdentityState, Lease, Placement, State};
-use holdfast_types::{GrantId, Millis, Namespace, NodeId, OrchId, Role, ServiceRef, TaskId};
+use crate::state::{GrantRow, GrantState, Placement, RequestRow, State};
+use holdfast_types::{GrantId, Millis, NodeId, OrchId, ServiceRef, TaskId};
 use holdfast_wire::specs::{self, template};
-use holdfast_wire::tasks::{DONE, is_over, restarts};
+use holdfast_wire::tasks::{DONE, STOPPED, is_over, restarts};
 use holdfast_wire::v1::Spec;
 use std::time::Duration;
 
@@ -15,46 +15,14 @@ use std::time::Duration;
 const REQUEST_KEPT: Duration = Duration::from_secs(600);
 
 impl Step<'_> {
-    pub(super) fn keep_lease(&mut self, orch: &OrchId, session_addr: String, life_ms: i64) -> Result<(), Refusal> {
-        let row = self.state.identities.get_mut(orch.as_str()).filter(|r| r.role == Role::Orch);
-        let row = row.ok_or_else(|| Refusal::not_found("orchestrator", orch))?;
-        if row.state != IdentityState::Ready {
-            return Err(Refusal::credential("this orchestrator is not ready"));
-        }
-        if row.session_addr != session_addr {
-            row.session_addr = session_addr;
-            self.event(Event::Trust);
-        }
-        let until = Millis(self.at.0.saturating_add(life_ms));
-        let wanted: Vec<Namespace> = self.state.leasable(orch, self.at);
-        for ns in wanted {
-            self.lease(ns, orch, until);
-        }
-        Ok(())
-    }
-
-    fn lease(&mut self, ns: Namespace, orch: &OrchId, until: Millis) {
-        let at = self.at;
-        let last = self.state.leases.get(&ns);
-        let fence = match last {
-            Some(l) if l.orch == *orch => l.fence,
-            Some(l) if l.until > at => return,
-            Some(l) => l.fence + 1,
-            None => 1,
-        };
-        let change = last.is_none_or(|l| l.fence != fence);
-        self.state.leases.insert(ns.clone(), Lease { orch: orch.clone(), fence, until });
-        if change {
-            self.leaf(Draft::new("lease.change", format!("orch/{orch}"), ns.to_string()).with("fence", fence));
-            self.event(Event::Trust);
-        }
-    }
-
-    pub(super) fn grants(&mut self, orch: &OrchId, request: [u8; 16], orders: Vec<GrantOrder>) -> Result<(), Refusal> {
-        if self.state.requests.contains_key(&request) {
-            return Err(Refusal::changed("this request id was used before"));
-        }
-        self.state.requests.insert(request, self.at.plus(REQUEST_KEPT));
+    pub(super) fn grants(
+        &mut self,
+        orch: &OrchId,
+        (request, body): RequestKey,
+        orders: Vec<GrantOrder>,
+    ) -> Result<(), Refusal> {
+        self.state.new_request(&request, &body)?;
+        self.state.requests.insert(request, RequestRow { body, until: self.at.plus(REQUEST_KEPT) });
         for order in orders {
             let done = match order {
                 GrantOrder::Issue(f) => self.issue(orch, f),
@@ -91,12 +59,7 @@ impl Step<'_> {
                 return Err(r);
             }
         };
-        self.state.budgets.entry(f.mandate.clone()).or_default().spend(
-            service.namespace.as_str(),
-            &f.node,
-            &f.secrets,
-            self.at,
-        );
+        self.state.spend(&f.mandate, service.namespace.as_str(), &f.node, &f.secrets, self.at);
         self.state.services.entry(service.clone()).or_default().gens.insert(f.task.slot(), f.task_gen);
         let (name, sha) = grant_fields(&f.sha256);
         let secrets: Vec<_> = f.secrets.iter().map(|(n, v)| format!("{n}@{v}")).collect();
@@ -109,6 +72,7 @@ impl Step<'_> {
                 .with("spec_sha256", f.spec_sha256)
                 .with("secrets", secrets.join(","))
                 .with("policies", f.policies.join(","))
+                .with("policy_version", f.policy_version)
                 .with("mandate", &f.mandate)
                 .with("fence", f.fence),
         );
@@ -169,6 +133,7 @@ impl Step<'_> {
             (GrantState::Ended | GrantState::Lapsed, false) => return self.runs_on(node, t),
         };
         let (id, at, state, code) = (t.grant, self.at, t.state.clone(), t.exit_code);
+        let stopped = (t.state == STOPPED && before == GrantState::Running).then(|| self.stopped_by(&id)).flatten();
         // One that was taken back ended by order, whatever it says.
         let by_itself = state == DONE && before != GrantState::Revoked;
         self.state.change_grant(&id, |g| {
@@ -187,6 +152,9 @@ impl Step<'_> {
         }
         if by_itself {
             self.done(&id, code != 0);
+        }
+        if let Some(orch) = stopped {
+            self.stop_counts(&orch);
         }
         self.event(Event::Grant(id));
     }
@@ -220,7 +188,11 @@ impl Step<'_> {
             if !(g.orch == *orch || holder) || !g.state.is_live() || (g.protected && !self.state.may_let_go(id, g)) {
                 continue;
             }
+            let stops = g.state == GrantState::Running && self.state.is_wanted(g);
             self.revoke_grant(*id, &format!("orch/{orch}"), reason);
+            if stops {
+                self.stop_counts(orch);
+            }
         }
         Ok(())
     }
@@ -290,6 +262,9 @@ impl State {
                 ..Refusal::new(Code::PolicyDenied, "the cluster is locked down")
             });
         }
+        if self.cluster()?.policy_version != f.policy_version {
+            return Err(Refusal::changed("the policy changed meanwhile"));
+        }
         if self.identities.get(f.node.as_str()).is_none_or(|n| n.rev != f.node_rev) {
             return Err(Refusal::changed("the node changed meanwhile"));
         }
@@ -299,6 +274,7 @@ impl State {
         let spec = spec
             .and_then(crate::state::SpecVersion::spec)
             .ok_or_else(|| Refusal::changed("the spec is not active any more"))?;
+        self.check_denied(spec)?;
         if !self.mandates.get(&f.mandate).is_some_and(|m| !m.revoked && at < m.not_after) {
             return Err(Refusal {
                 policies: vec!["L0-lease".into()],
@@ -334,7 +310,7 @@ impl State {
         let service = &task.service().map_err(|e| Refusal::invalid(e.to_string()))?;
         let m = self.mandates.get(mandate).ok_or_else(|| Refusal::not_found("mandate", mandate))?;
         let empty = crate::state::Budget::default();
-        let b = self.budgets.get(mandate).unwrap_or(&empty);
+        let b = self.budget_of(m).unwrap_or(&empty);
         if b.used(service.namespace.as_str(), at) >= m.per_minute {
             return Err(over(format!("the mandate allows {} grants a minute in one namespace", m.per_minute)));
         }
@@ -357,22 +333,5 @@ impl State {
             return Err(over(format!("task {task} is protected and runs")));
         }
         if spec.sensitive { self.placement_allowed(service, node, at) } else { Ok(()) }
-    }
-
-    /// Namespaces with services that `orch`'s live mandates cover.
-    fn leasable(&self, orch: &OrchId, at: Millis) -> Vec<Namespace> {
-        let mine: Vec<_> = self
-            .mandates
-            .values()
-            .filter(|m| !m.revoked && at < m.not_after && m.orchestrators.contains(orch))
-            .collect();
-        let covered = |ns: &Namespace| mine.iter().any(|m| m.covers(ns));
-        let mut all: Vec<Namespace> =
-            self.services.iter().filter(|(_, r)| r.active).map(|(s, _)| s.namespace.clone()).collect();
-        all.extend(self.leases.keys().cloned());
-        all.sort();
-        all.dedup();
-        all.retain(covered);
-        all
     }
 }

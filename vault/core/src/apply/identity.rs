@@ -64,7 +64,7 @@ impl Step<'_> {
             }
         }
         row.rev = self.next_rev();
-        self.state.identities.insert(a.id.clone(), row);
+        self.state.identities.insert(a.id.clone(), row.into());
         self.state.identity_moved(&a.id);
         self.event(Event::Identity(a.id));
         Ok(())
@@ -125,7 +125,7 @@ impl Step<'_> {
             .state
             .identities
             .entry(id.to_owned())
-            .or_insert_with(|| Identity::new(Role::Op, IdentityState::Ready, Zone::all(), Vec::new(), at));
+            .or_insert_with(|| Identity::new(Role::Op, IdentityState::Ready, Zone::all(), Vec::new(), at).into());
         if row.role != Role::Op {
             return Err(Refusal::changed("the id is taken"));
         }
@@ -143,7 +143,7 @@ impl Step<'_> {
         acked: u64,
     ) -> Result<(), Refusal> {
         self.live_hpke(hpke.as_ref())?;
-        let newest = self.state.bundle_epoch();
+        let acked = self.state.newly_acked(id, acked);
         let mut subject = String::new();
         let next = cert.clone();
         self.with_identity(id, |row| {
@@ -162,7 +162,7 @@ impl Step<'_> {
             }
             subject = format!("{}/{id}", row.role);
             row.offer(cert, hpke);
-            row.acked = row.acked.max(acked.min(newest));
+            row.acked = row.acked.max(acked);
             Ok(())
         })?;
         self.leaf(Draft::new("node.renew", subject.clone(), id).with("seq", next.seq));
@@ -173,7 +173,7 @@ impl Step<'_> {
     /// R4. Whoever comes second with the same certificate finds it current already: nothing left to do.
     pub(super) fn activate(&mut self, id: &str, serial: &str) -> Result<(), Refusal> {
         let (at, known) = (self.at, self.state.keys_since(self.at));
-        if self.state.identities.get(id).and_then(Identity::certificate).is_some_and(|c| c.serial == serial) {
+        if self.state.identity(id).and_then(Identity::certificate).is_some_and(|c| c.serial == serial) {
             return Ok(());
         }
         let (mut seq, mut before) = (0, None);
@@ -196,6 +196,7 @@ impl Step<'_> {
     pub(super) fn list_keys_of(&mut self, id: &str, keys: Vec<Digest>) {
         let Some(mut listed) = self.state.revoked.remove(id) else { return };
         listed.released = true;
+        listed.until = listed.until.max(self.state.before_counts_until().unwrap_or(listed.until));
         listed.keys.extend(keys);
         listed.keys.sort_unstable();
         listed.keys.dedup();

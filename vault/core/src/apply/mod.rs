@@ -5,19 +5,23 @@
 mod approval;
 mod charter;
 mod denials;
+mod denied;
 mod founding;
 mod grants;
 mod identity;
 mod keyring;
+mod leases;
 mod rejoin;
 mod reset;
 mod retired;
 mod roots;
 mod secrets;
+mod stops;
 mod submit;
 mod tick;
 mod unlock;
 mod voters;
+mod vouchers;
 
 use crate::command::{Command, Stamped};
 use crate::log::{Draft, Leaf, append};
@@ -186,7 +190,7 @@ impl Step<'_> {
             Command::Activate { id, serial } => self.activate(&id, &serial),
             Command::Fork { id, detail } => self.fork(&id, &detail),
             Command::KeepLease { orch, session_addr, life_ms } => self.keep_lease(&orch, session_addr, life_ms),
-            Command::Grants { orch, request, orders } => self.grants(&orch, request, orders),
+            Command::Grants { orch, request, body, orders } => self.grants(&orch, (request, body), orders),
             Command::Reports { node, tasks } => self.reports(&node, tasks),
             Command::ReleaseGrants { orch, grants, reason } => self.release_grants(&orch, &grants, &reason),
             Command::Extend { grants, away } => self.extend(grants, &away),
@@ -212,7 +216,9 @@ impl Step<'_> {
             Command::RootAsk(a) => self.root_ask(*a),
             Command::RootPropose(r) => self.root_propose(*r),
             Command::KeysDestroyed(names) => self.keys_destroyed(&names),
+            Command::ExtendLeases { since, life_ms } => self.extend_leases(since, life_ms),
             Command::MergeRemoved { ids, shown_by, sha256 } => self.merge_removed(&ids, &shown_by, &sha256),
+            Command::MergeQuarantined { ids, shown_by, sha256 } => self.merge_quarantined(&ids, &shown_by, &sha256),
         }
     }
     fn note(&mut self, n: NoteFacts) -> Result<(), Refusal> {

@@ -20,7 +20,7 @@ impl Step<'_> {
         from: &str,
     ) -> Result<(), Refusal> {
         self.live_hpke(hpke.as_ref())?;
-        let (at, newest, known) = (self.at, self.state.bundle_epoch(), self.state.keys_since(self.at));
+        let (at, acked, known) = (self.at, self.state.newly_acked(id, acked), self.state.keys_since(self.at));
         let (mut subject, mut ended, mut used, mut before_release) = (String::new(), Millis(0), None, None);
         let next = cert.clone();
         self.with_identity(id, |row| {
@@ -32,7 +32,7 @@ impl Step<'_> {
                 used = row.pending.as_ref().map(|p| p.seq);
                 before_release = row.activate(at, known);
             }
-            row.acked = row.acked.max(acked.min(newest));
+            row.acked = row.acked.max(acked);
             row.noticed = Some(Noticed::new(Notice::Rejoin, at, ""));
             row.offer(cert, hpke);
             Ok(())

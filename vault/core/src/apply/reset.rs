@@ -10,7 +10,7 @@ use crate::log::Draft;
 use crate::refusal::Refusal;
 use crate::reset::ResetFacts;
 use crate::state::{EraBefore, GrantState, Index, Rotation, Unlock, UnlockKey, VoterRow, VoterState};
-use holdfast_types::{Digest, GrantId, NodeId, sha256};
+use holdfast_types::{Digest, GrantId, sha256};
 use holdfast_wire::statement::peek;
 use holdfast_wire::v1;
 
@@ -65,19 +65,30 @@ impl Step<'_> {
         self.state.index = Index::build(self.state);
         self.next_epoch();
         [Event::Keys, Event::Slots, Event::Voters].into_iter().for_each(|e| self.event(e));
-        let by = By { st: &st, actor };
+        let by = By { st: &st, actor, policies: &[], policy_version: 0 };
         doc.removed.iter().try_for_each(|id| self.remove_node(&by, id))
     }
 
     /// Each that is still here is removed, as by an operator: nobody is brought back, and nobody else is touched.
-    pub(super) fn merge_removed(&mut self, ids: &[String], shown_by: &NodeId, sha256: &Digest) -> Result<(), Refusal> {
+    pub(super) fn merge_removed(&mut self, ids: &[String], shown_by: &str, sha256: &Digest) -> Result<(), Refusal> {
         for id in ids {
             if self.state.is_removable(id) {
-                let draft = Draft::new("node.remove", "vault", id)
-                    .with("reason", "it is in the revocations of the era before")
-                    .with("shown_by", shown_by)
-                    .with("revocations_sha256", sha256.hex());
-                self.take_out(id, draft, "vault")?;
+                self.take_out(id, merged("node.remove", id, shown_by, sha256), "vault")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each that is still here and works is in quarantine, as by an operator; a release of it will be remembered by the key that it
+    /// has now, however long that lasts.
+    pub(super) fn merge_quarantined(&mut self, ids: &[String], shown_by: &str, sha256: &Digest) -> Result<(), Refusal> {
+        for id in ids {
+            if self.state.is_to_be_quarantined(id) {
+                self.quarantine(id, merged("node.quarantine", id, shown_by, sha256))?;
+                let key = self.state.identities.get(id).and_then(|i| i.certificate()).map(|c| c.spki);
+                if let Some(listed) = self.state.revoked.get_mut(id) {
+                    listed.keys.extend(key);
+                }
             }
         }
         Ok(())
@@ -108,4 +119,11 @@ impl Step<'_> {
             });
         }
     }
+}
+
+fn merged(kind: &'static str, id: &str, shown_by: &str, sha256: &Digest) -> Draft {
+    Draft::new(kind, "vault", id)
+        .with("reason", "it is in the revocations of the era before")
+        .with("shown_by", shown_by)
+        .with("revocations_sha256", sha256.hex())
 }

@@ -38,7 +38,10 @@ impl Step<'_> {
         let leaf = by.draft("command", "root").with("action", "rotate-root").with("kind", kind.as_str());
         self.leaf(if r.without_old { leaf.with("without_old", true) } else { leaf });
         let (at, by) = (self.at, by.actor.clone());
+        // The key of one that the vault was about to make by itself may be there already.
+        let own = self.state.root_wanted(at);
         let s = &mut *self.state;
+        own.iter().for_each(|target| s.order_is_spent(target));
         let without_old = r.without_old;
         s.rotation.target = Some(RootTarget { kind, name, given, by, ordered: at, without_old });
         (s.rotation.proposed, s.rotation.since) = (None, at);
@@ -187,6 +190,7 @@ impl Step<'_> {
         let signed = self.state.follows(&raw, &roots)?;
         self.leaf(Draft::new("root.drop", "vault", root.hex()).with("bundle_sha256", signed.sha256));
         let s = &mut *self.state;
+        let issuer_name = s.next_issuer_name();
         let gone = s.roots.iter().position(|r| r.sha256() == root).map(|i| s.roots.remove(i));
         let under = |i: &Issuer| i.root == root;
         let token = |i: &Issuer| match &i.key {
@@ -213,6 +217,7 @@ impl Step<'_> {
         if let Some(void) = r.asked.take_if(|a| a.root == root) {
             s.key_is_spent(&void.issuer_key);
         }
+        s.issuer_name_was(issuer_name);
         self.next_bundle_is(raw);
         Ok(())
     }
@@ -235,6 +240,9 @@ impl Step<'_> {
         let shown = v1::Bundle::decode(a.bundle.as_slice()).map_err(|_| Refusal::corrupt("bundle"))?;
         if shown.epoch <= self.state.epoch || self.state.bundle_sha256().is_none_or(|d| shown.prev_sha256 != d.0) {
             return Err(Refusal::changed("the bundle moved meanwhile"));
+        }
+        if self.state.is_key_known(&a.issuer_key) {
+            return Err(Refusal::changed("another issuer was made meanwhile"));
         }
         self.live_ca_key(&a.issuer_key)?;
         self.live_record(&a.stk.key.record)?;

@@ -12,20 +12,14 @@ impl Step<'_> {
         let name = SecretRef::of(&p.namespace, &p.name).map_err(invalid)?;
         let record = sealed.ok_or_else(|| Refusal::invalid("the sealed value is missing"))?;
         self.live_record(record)?;
-        let next = self.state.last_secret_version(&name) + 1;
-        if p.version != next {
-            return Err(Refusal::changed(format!(
-                "the secret's next version is {next}, the command says {}",
-                p.version
-            )));
-        }
+        let next = self.state.next_secret(&name, p.version)?;
         let zones = p.zones.iter().map(|z| Zone::parse(z)).collect::<Result<_, _>>().map_err(invalid)?;
         let created = self.state.secrets.get(&name).map_or(self.at, |s| s.created);
         let version = SecretVersion { number: next, record: record.into(), at: self.at };
         self.state.deleted_secrets.remove(&name);
         self.state.secrets.insert(
             name.clone(),
-            SecretRow { readers: p.readers, zones, attested_only: p.attested_only, version, created },
+            SecretRow { readers: p.readers, zones, attested_only: p.attested_only, version, created }.into(),
         );
         self.state.secret_moved(&name);
         self.next_rev();

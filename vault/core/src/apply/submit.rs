@@ -10,17 +10,12 @@ use holdfast_types::{
 };
 use holdfast_wire::documents::COMMAND_LIFE;
 use holdfast_wire::specs::template;
-use holdfast_wire::statement::{Document, MAX_SIGS, peek};
+use holdfast_wire::statement::{Document, peek};
 use holdfast_wire::{specs, v1};
-use prost::Message as _;
 use v1::command::Action;
 
 /// Specs of one service that may be granted at a time.
 const ACTIVE_VERSIONS: usize = 2;
-/// Vouchers kept for one digest in one repository.
-const MAX_VOUCHERS: usize = 8;
-/// Vouchers of one publisher kept for one digest, in all repositories.
-const MAX_VOUCHERS_OF_SIGNER: usize = 256;
 
 impl Step<'_> {
     pub(super) fn submit(&mut self, s: &Submission) -> Result<(), Refusal> {
@@ -34,7 +29,7 @@ impl Step<'_> {
             return Err(Refusal::changed("charter or policy changed meanwhile; try again"));
         }
         let actor = s.signers.iter().map(|i| format!("op/{i}")).collect::<Vec<_>>().join(",");
-        let by = By { st: &st, actor };
+        let by = By { st: &st, actor, policies: &s.policies, policy_version: s.policy_version };
         match st.r#type.as_str() {
             v1::Spec::TYPE => self.put_spec(&by, peek(&st)?, &s.statement)?,
             // The same voucher may come again with more signatures; without any it changes nothing.
@@ -55,10 +50,7 @@ impl Step<'_> {
 
     fn put_spec(&mut self, by: &By<'_>, spec: v1::Spec, raw: &[u8]) -> Result<(), Refusal> {
         let name = ServiceRef::of(&spec.namespace, &spec.service).map_err(invalid)?;
-        let next = self.state.last_version(&name) + 1;
-        if spec.version != next {
-            return Err(Refusal::changed(format!("the spec's version must be {next}, it is {}", spec.version)));
-        }
+        let next = self.state.next_spec(&name, spec.version)?;
         let rev = self.next_rev();
         let row = self.state.services.entry(name.clone()).or_default();
         if !row.active {
@@ -89,52 +81,10 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn put_voucher(&mut self, by: &By<'_>, v: &v1::Voucher, raw: &[u8]) -> Result<(), Refusal> {
-        let digest =
-            Digest::from_slice(&v.digest).ok_or_else(|| Refusal::invalid("a voucher names a SHA-256 digest"))?;
-        let list = self.state.vouchers.entry(digest).or_default();
-        // Each counts for its own repository alone, and takes room from nobody else's.
-        let read = |k: &Vec<u8>| Command::statement(k);
-        let for_this = |k: &Vec<u8>| {
-            read(k).and_then(|st| peek::<v1::Voucher>(&st).ok()).is_some_and(|k| k.repository == v.repository)
-        };
-        let by_these = |k: &Vec<u8>| {
-            read(k).is_some_and(|st| st.sigs.iter().any(|s| by.st.sigs.iter().any(|t| t.key_id == s.key_id)))
-        };
-        let here = list.iter().filter(|k| for_this(k)).count();
-        let full = here < MAX_VOUCHERS && list.iter().filter(|k| by_these(k)).count() >= MAX_VOUCHERS_OF_SIGNER;
-        let same =
-            list.iter_mut().find_map(|k| Command::statement(k).filter(|s| s.payload == by.st.payload).map(|s| (k, s)));
-        match same {
-            Some((stored, mut st)) => {
-                let held: Vec<Vec<u8>> = st.sigs.iter().map(|s| s.key_id.clone()).collect();
-                st.sigs.extend(by.st.sigs.iter().filter(|s| !held.contains(&s.key_id)).cloned());
-                if st.sigs.len() == held.len() || st.sigs.len() > MAX_SIGS {
-                    return Ok(());
-                }
-                *stored = st.encode_to_vec();
-            }
-            None if full => {
-                let why = format!("this publisher vouches for {} in too many repositories", digest.oci());
-                return Err(Refusal::invalid(why));
-            }
-            None => list.push(raw.to_vec()),
-        }
-        if list.iter().filter(|k| for_this(k)).count() > MAX_VOUCHERS
-            && let Some(oldest) = list.iter().position(for_this)
-        {
-            list.remove(oldest);
-        }
-        self.leaf(by.draft("image.vouch", digest.oci()).with("repository", &v.repository));
-        Ok(())
-    }
-
     fn put_mandate(&mut self, by: &By<'_>, m: &v1::Mandate, raw: &[u8]) -> Result<(), Refusal> {
         self.of_this_era(m.era)?;
         let id = MandateId::parse(&m.mandate_id).map_err(invalid)?;
-        if self.state.mandates.contains_key(&id) {
-            return Err(Refusal::changed(format!("mandate {id} exists already")));
-        }
+        self.state.new_mandate(&id)?;
         let row = MandateRow {
             statement: raw.to_vec(),
             sha256: sha256(&[&by.st.payload]),
@@ -160,9 +110,7 @@ impl Step<'_> {
     fn command(&mut self, by: &By<'_>, c: v1::Command, sealed: Option<&[u8]>) -> Result<(), Refusal> {
         self.of_this_era(c.era)?;
         let id = CommandId::from_slice(&c.command_id).ok_or_else(|| Refusal::invalid("a command id has 16 bytes"))?;
-        if self.state.commands.contains_key(&id) {
-            return Err(Refusal::changed("this command was carried out before"));
-        }
+        self.state.new_command(&id)?;
         if c.expect_rev != 0 && c.expect_rev != self.state.rev {
             return Err(Refusal::changed(format!("expected revision {}, it is {}", c.expect_rev, self.state.rev)));
         }
@@ -214,6 +162,8 @@ impl Step<'_> {
             Action::RotateRoot(r) => self.rotate_root(by, &r, sealed),
             Action::AbortRoot(a) => self.abort_root(by, &a),
             Action::InstallIssuer(i) => self.install_issuer(by, &i),
+            Action::DenyDigest(d) => self.deny_digest(by, &d),
+            Action::AllowDigest(a) => self.allow_digest(by, &a),
         }
     }
 
@@ -384,10 +334,17 @@ impl Step<'_> {
 pub(super) struct By<'a> {
     pub st: &'a v1::Statement,
     pub actor: String,
+    /// Policies that permitted it; none where no policy was asked.
+    pub policies: &'a [String],
+    pub policy_version: u64,
 }
 impl By<'_> {
     pub fn draft(&self, kind: &'static str, subject: impl ToString) -> Draft {
-        Draft::new(kind, self.actor.clone(), subject.to_string()).signed(self.st)
+        let draft = Draft::new(kind, self.actor.clone(), subject.to_string()).signed(self.st);
+        if self.policies.is_empty() {
+            return draft;
+        }
+        draft.with("policies", self.policies.join(",")).with("policy_version", self.policy_version)
     }
 }
 

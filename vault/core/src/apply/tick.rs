@@ -33,14 +33,15 @@ impl Step<'_> {
         s.last_prune = at;
         s.commands.retain(|_, t| *t > at);
         s.accepted.retain(|_, a| a.until > at);
-        s.requests.retain(|_, t| *t > at);
+        s.requests.retain(|_, r| r.until > at);
         let over = |t: &TokenRow| t.expires.0.saturating_add(TOKEN_KEPT_MS) <= at.0;
         let spent: Vec<TokenId> = s.tokens.iter().filter(|(_, t)| over(t)).map(|(id, _)| *id).collect();
         for id in spent {
             s.tokens.remove(&id);
             s.token_moved(id);
         }
-        s.budgets.retain(|id, _| s.mandates.get(id).is_some_and(|m| at < m.not_after));
+        s.prune_budgets(at);
+        s.prune_stops(at);
         s.rotation.retired.retain(|r| !r.destroyed || r.not_after > at);
         if s.before.is_some() && s.is_before_over(at) {
             s.before = None;

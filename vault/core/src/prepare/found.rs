@@ -195,14 +195,14 @@ pub fn new_issuer(
     let ca = RootCa::open(&row.der, root).map_err(internal)?;
     let key = SubjectKey::from_sec1(&issuer.sec1()).map_err(internal)?;
     let cert = ca.issuer(&key, entropy.draw16("issuer-serial"), now, life).map_err(internal)?;
-    let key = ca_key(keys, &issuer_name(state, now), rests, entropy)?;
+    let key = ca_key(keys, &issuer_name(state), rests, entropy)?;
     let root = row.sha256();
     Ok(prepared(now, entropy, Command::NewIssuer { root, der: cert.der, key, not_after: cert.not_after }, ()))
 }
 
-/// The key port's name of an issuer that is made at `now`.
-pub fn issuer_name(state: &State, now: Millis) -> String {
-    state.key_name("issuer", now)
+/// The key port's name of the next issuer: the same until an entry uses it.
+pub fn issuer_name(state: &State) -> String {
+    state.next_issuer_name()
 }
 
 /// A new statement key, listed in a new Bundle one period before its window opens, so that every node knows it by then. In

@@ -1,13 +1,14 @@
 //! A batch of grants: decided one by one, committed as one command.
 
 use super::{Leader, prepared};
-use crate::command::{Command, GrantOrder};
+use crate::command::{Command, GrantOrder, RequestKey};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
 use crate::refusal::Refusal;
-use holdfast_types::{Digest, GrantId, Millis, NodeId, OrchId, TaskId};
+use holdfast_types::{Digest, GrantId, Millis, NodeId, OrchId, TaskId, sha256};
 use holdfast_wire::keys::StatementSigner;
 use holdfast_wire::v1;
+use prost::Message as _;
 use std::collections::BTreeMap;
 
 /// Most grants in one request.
@@ -31,7 +32,7 @@ pub enum GrantReply {
 /// What changes in between is found out when the batch is applied, like what changes before that.
 pub struct GrantBatch<'r> {
     orch: &'r OrchId,
-    id: [u8; 16],
+    key: RequestKey,
     left: std::slice::Iter<'r, v1::GrantRequest>,
     shared: Shared,
     orders: Vec<GrantOrder>,
@@ -46,8 +47,14 @@ impl<'r> GrantBatch<'r> {
         if request.requests.len() > MAX_BATCH {
             return Err(Refusal::invalid(format!("at most {MAX_BATCH} grants are asked for at a time")));
         }
+        let body = sha256(&[b"holdfast/v1/request\0", orch.as_str().as_bytes(), b"\0", &request.encode_to_vec()]);
         let left = request.requests.iter();
-        Ok(Self { orch, id, left, shared: Shared::default(), orders: Vec::new(), replies: Vec::new() })
+        Ok(Self { orch, key: (id, body), left, shared: Shared::default(), orders: Vec::new(), replies: Vec::new() })
+    }
+
+    /// What tells this request from every other.
+    pub fn key(&self) -> RequestKey {
+        self.key
     }
 
     /// Decides the next order; false once all are. `fresh` says whether a node was heard of lately; it is the leader's
@@ -59,9 +66,7 @@ impl<'r> GrantBatch<'r> {
         fresh: &dyn Fn(&NodeId) -> bool,
         entropy: &mut Entropy,
     ) -> Result<bool, Refusal> {
-        if leader.state.requests.contains_key(&self.id) {
-            return Err(Refusal::changed("this request id was used before"));
-        }
+        leader.state.new_request(&self.key.0, &self.key.1)?;
         let Some(r) = self.left.next() else { return Ok(false) };
         let (order, reply) = match leader.one(stk, self.orch, r, fresh, &mut self.shared, entropy) {
             Ok((fact, reply)) => (GrantOrder::Issue(fact), reply),
@@ -74,7 +79,8 @@ impl<'r> GrantBatch<'r> {
 
     /// What was decided, to be committed.
     pub fn prepared(self, now: Millis, entropy: &mut Entropy) -> Prepared<Vec<GrantReply>> {
-        let command = Command::Grants { orch: self.orch.clone(), request: self.id, orders: self.orders };
+        let (request, body) = self.key;
+        let command = Command::Grants { orch: self.orch.clone(), request, body, orders: self.orders };
         prepared(now, entropy, command, self.replies)
     }
 }

@@ -99,6 +99,7 @@ impl<'a> Leader<'a> {
             life_ms: grant.lease_until_ms - grant.issued_at_ms,
             grace_ms: i64::from(grant.grace_s) * 1000,
             policies,
+            policy_version: grant.policy_version,
         };
         batch.gens.insert(l.task, task_gen);
         Ok((fact, GrantReply::Issued { id, grant: signed, boxes }))
@@ -135,10 +136,10 @@ impl<'a> Leader<'a> {
         };
         let version = version.ok_or_else(inactive)?;
         let spec = version.spec().ok_or_else(|| Refusal::corrupt("spec"))?;
+        self.state.check_denied(spec)?;
         let node = self
             .state
-            .identities
-            .get(node_id.as_str())
+            .identity(node_id.as_str())
             .filter(|n| n.role == Role::Node)
             .ok_or_else(|| Refusal::not_found("node", &node_id))?;
         if let Some(label) = spec.node_labels.iter().find(|l| !node.labels.contains(l)) {
@@ -154,7 +155,7 @@ impl<'a> Leader<'a> {
         let fence = lease.ok_or_else(lacks)?.fence;
         let find = |m: &v1::SecretMount| {
             let name = SecretRef::parse(&m.name, &spec.namespace).map_err(|e| Refusal::invalid(e.to_string()))?;
-            let row = self.state.secrets.get(&name).ok_or_else(|| Refusal::not_found("secret", &name))?;
+            let row = self.state.secret(&name).ok_or_else(|| Refusal::not_found("secret", &name))?;
             Ok::<_, Refusal>((name, row))
         };
         let secrets = spec.secrets.iter().map(find).collect::<Result<Vec<_>, _>>()?;

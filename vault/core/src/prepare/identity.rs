@@ -182,7 +182,7 @@ pub fn login(
         return Err(bad());
     }
     let request = parse_csr(&proof.csr)?;
-    let seq = leader.state.identities.get(&l.operator_id).map_or(1, Identity::next_seq);
+    let seq = leader.state.identity(&l.operator_id).map_or(1, Identity::next_seq);
     let m = leader.mint(request.key(), Role::Op, &l.operator_id, seq, entropy)?;
     let facts = m.facts.clone();
     let reply = issued(leader, &l.operator_id, m, None)?;
@@ -285,7 +285,7 @@ pub fn pin(state: &State, role: Role, id: &str, serial: &str, spki: &Digest, now
 /// Whether a certificate of an era before gets in, to be renewed (protocol, disaster): its root is no more, so it counts by the
 /// registry alone, as long as it lasts, for a machine that works.
 pub fn kept_from_before(state: &State, role: Role, id: &str, serial: &str, spki: &Digest, now: Millis) -> bool {
-    let row = state.identities.get(id).filter(|r| r.role == role && matches!(role, Role::Node | Role::Orch));
+    let row = state.identity(id).filter(|r| r.role == role && matches!(role, Role::Node | Role::Orch));
     let works = |r: &&Identity| matches!(r.state, IdentityState::Ready | IdentityState::Draining);
     let is = |c: &CertFacts| c.serial == serial && c.spki == *spki && now < c.not_after;
     state.era() > 1 && row.filter(works).is_some_and(|r| r.current.iter().chain(&r.pending).any(is))

@@ -9,6 +9,7 @@ mod identity;
 mod keyring;
 mod rejoin;
 mod removals;
+mod repeats;
 mod reset;
 mod roots;
 mod submit;
@@ -16,6 +17,7 @@ mod trust;
 mod unlock;
 mod voters;
 
+pub use crate::command::RequestKey;
 pub use found::{FoundingKeys, found, founding_cluster, founding_unlock, issuer_name, new_issuer, new_stk};
 pub use grant_batch::{GrantBatch, GrantReply, MAX_BATCH};
 pub use identity::{
@@ -23,7 +25,8 @@ pub use identity::{
 };
 pub use keyring::{new_term, rewrap};
 pub use rejoin::{Back, rejoin, rejoin_message};
-pub use removals::merge_removed;
+pub use removals::merge_revoked;
+pub use repeats::known;
 pub use reset::{PlannedReset, Resetting, plan_reset};
 pub use roots::{AtRest, ROOT_KEY, RootMaterial, add_root, ask_offline, ca_key, drop_root, given_root};
 pub(crate) use submit::reads;

@@ -1,33 +1,36 @@
-//! Removals that are later than the backup that an era began with: the era before said so itself, and a node kept it.
+//! Removals and quarantines that are later than the backup that an era began with: the era before said so itself, and a node or
+//! an orchestrator kept it.
 //!
-//! LAW: a machine that shows something adds nobody, brings nobody back, and removes nobody whom the old era had not revoked
-//! (`only_what_the_era_before_signed_after_the_backup_removes_anybody`).
+//! LAW: a machine that shows something adds nobody, brings nobody back, and removes nobody whom the old era had not removed
+//! (`only_what_the_era_before_signed_after_the_backup_removes_anybody`,
+//! `who_was_in_quarantine_after_the_backup_comes_back_in_quarantine`).
 
 use crate::command::Command;
 use crate::refusal::Refusal;
 use crate::state::State;
 use holdfast_pki::bundle::{Admins, verify_bundle_chain};
-use holdfast_types::NodeId;
+use holdfast_wire::before::MOST_BUNDLES;
 use holdfast_wire::charter::CharterChain;
 use holdfast_wire::statement::{peek, verify};
 use holdfast_wire::v1;
 
-/// Most Bundles that are looked at.
-const MAX_BUNDLES: usize = 512;
 /// Most identities in the list.
 const MAX_REVOKED: usize = 1 << 16;
 
-/// What follows from what `by` held of the era before; `None`: nothing that is not known.
+/// By this generation the list names whoever was removed: no certificate of it counts. A quarantine names the next one.
+const NO_MORE: u64 = u64::MAX;
+
+/// What follows from what `by` held of the era before; nothing: it tells nothing that is not known.
 ///
 /// # Errors
 /// The list is not that era's, or not signed by a statement key of its newest Bundle that is known or shown.
-pub fn merge_removed(state: &State, shown: &v1::HeldBefore, by: &NodeId) -> Result<Option<Command>, Refusal> {
-    let (Some(before), Some(st)) = (&state.before, &shown.revocations) else { return Ok(None) };
+pub fn merge_revoked(state: &State, shown: &v1::HeldBefore, by: &str) -> Result<Vec<Command>, Refusal> {
+    let (Some(before), Some(st)) = (&state.before, &shown.revocations) else { return Ok(Vec::new()) };
     let told: v1::Revocations = peek(st)?;
     if told.era != before.era || told.epoch <= before.epoch || state.is_before_over(state.last_at) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    if shown.bundle_chain.len() > MAX_BUNDLES || told.revoked.len() > MAX_REVOKED {
+    if shown.bundle_chain.len() > MOST_BUNDLES || told.revoked.len() > MAX_REVOKED {
         return Err(Refusal::invalid("more of the era before than anybody can hold"));
     }
     let cluster = state.cluster()?.id;
@@ -49,11 +52,24 @@ pub fn merge_removed(state: &State, shown: &v1::HeldBefore, by: &NodeId) -> Resu
     }
     // Where keys are named, those alone do not count: the identity was released from its quarantine.
     let revoked = list.doc.revoked.into_iter().filter(|r| r.spki_sha256.is_empty());
-    let mut ids: Vec<String> = revoked.map(|r| r.id).filter(|id| state.is_removable(id)).collect();
+    let (removed, stopped): (Vec<_>, Vec<_>) = revoked.partition(|r| r.not_before_seq == NO_MORE);
+    let removed = ids(removed, |id| state.is_removable(id));
+    let stopped = ids(stopped, |id| state.is_to_be_quarantined(id) && removed.binary_search(id).is_err());
+    let (shown_by, sha256) = (by.to_owned(), list.sha256);
+    let mut told = Vec::new();
+    if !removed.is_empty() {
+        told.push(Command::MergeRemoved { ids: removed, shown_by: shown_by.clone(), sha256 });
+    }
+    if !stopped.is_empty() {
+        told.push(Command::MergeQuarantined { ids: stopped, shown_by, sha256 });
+    }
+    Ok(told)
+}
+
+/// Whom it concerns, each once.
+fn ids(revoked: Vec<v1::Revocation>, concerns: impl Fn(&String) -> bool) -> Vec<String> {
+    let mut ids: Vec<String> = revoked.into_iter().map(|r| r.id).filter(concerns).collect();
     ids.sort_unstable();
     ids.dedup();
-    if ids.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Command::MergeRemoved { ids, shown_by: by.clone(), sha256: list.sha256 }))
+    ids
 }

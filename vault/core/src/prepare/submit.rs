@@ -6,14 +6,12 @@ use crate::command::{Command, Submission};
 use crate::entropy::Entropy;
 use crate::held::Prepared;
 use crate::refusal::{Code, Refusal};
-use crate::state::publisher_vouches;
 use holdfast_policy::{
     NodeFacts, Operator, OperatorAct, OperatorFacts, OrchestratorFacts, Permit, SecretFacts, ServiceFacts, Target,
 };
 use holdfast_types::{Digest, NodeId, OperatorId, OrchId, SecretRef, ServiceRef, Zone, sha256};
 use holdfast_wire::boxes;
 use holdfast_wire::images::repository_of;
-use holdfast_wire::keys::key_id;
 use holdfast_wire::statement::{Document, peek};
 use holdfast_wire::{charter, specs, v1};
 use prost::Message as _;
@@ -22,7 +20,7 @@ use v1::command::Action;
 /// Longest secret value: 500 KiB.
 pub const MAX_SECRET: usize = 500 << 10;
 
-fn invalid(e: impl std::fmt::Display) -> Refusal {
+pub(super) fn invalid(e: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::InvalidInput, e.to_string())
 }
 
@@ -78,6 +76,7 @@ pub fn submit(
         }
         other => return Err(invalid(format!("statements of type {other} are not submitted here"))),
     };
+    leader.check_news(&st)?;
     let submission = leader.submission(&st, behind, sealed);
     Ok(prepared(leader.now, entropy, Command::Submit(submission), ()))
 }
@@ -93,19 +92,24 @@ enum Behind {
 
 impl Leader<'_> {
     fn submission(&self, st: &v1::Statement, behind: Behind, sealed: Option<Vec<u8>>) -> Submission {
-        let (signers, policy_version) = match behind {
+        let (signers, policies, policy_version) = match behind {
             Behind::Operators(who) => {
                 // All of them were asked about under the policies in force.
                 let version = who.first().map_or(self.policies.version(), |(_, p)| p.policy_version());
-                (who.into_iter().map(|(id, _)| id).collect(), version)
+                let (signers, permits): (Vec<String>, Vec<Permit<Operator>>) = who.into_iter().unzip();
+                let mut policies: Vec<String> = permits.into_iter().flat_map(Permit::used).collect();
+                policies.sort();
+                policies.dedup();
+                (signers, policies, version)
             }
-            Behind::Publishers(who) => (who, self.policies.version()),
+            Behind::Publishers(who) => (who, Vec::new(), self.policies.version()),
         };
         Submission {
             statement: st.encode_to_vec(),
             signers,
             charter_version: self.state.charter.version,
             policy_version,
+            policies,
             sealed,
         }
     }
@@ -124,7 +128,7 @@ impl Leader<'_> {
     }
 
     /// Admins who sign a Bundle in the place of roots. Whether they are enough is counted where all signatures are together.
-    fn approvers(&self, st: &v1::Statement) -> Result<Behind, Refusal> {
+    pub(super) fn approvers(&self, st: &v1::Statement) -> Result<Behind, Refusal> {
         self.state.with_approval(st, self.now)?;
         let (_, mut who) = self.state.signed_by_operators::<v1::Bundle>(st)?;
         who.retain(|o| o.roles.iter().any(|r| r == charter::ADMIN));
@@ -168,27 +172,12 @@ impl Leader<'_> {
         Ok(())
     }
 
-    /// The publishers who vouch, and the statement with their signatures alone: others are not checked, so not kept.
-    fn voucher(&self, st: &v1::Statement) -> Result<(Vec<String>, v1::Statement), Refusal> {
-        let v: v1::Voucher = peek(st)?;
-        let digest = Digest::from_slice(&v.digest).ok_or_else(|| invalid("a voucher names a SHA-256 digest"))?;
-        if v.cluster_id != self.state.cluster()?.id.0 {
-            return Err(Refusal::changed("this voucher is for another cluster"));
-        }
-        let who: Vec<_> = self.state.charter.publishers.iter().filter(|p| publisher_vouches(p, st, &digest)).collect();
-        if who.is_empty() {
-            return Err(Refusal::credential("no publisher of the charter vouches for this image"));
-        }
-        let mut st = st.clone();
-        st.sigs.retain(|s| who.iter().flat_map(|p| &p.keys).any(|k| key_id(&k.key).as_slice() == s.key_id));
-        Ok((who.iter().map(|p| p.id.clone()).collect(), st))
-    }
-
     fn spec_wish(&self, spec: &v1::Spec) -> Result<Wish, Refusal> {
         let name = specs::check(spec, self.now).map_err(invalid)?;
         if spec.cluster_id != self.state.cluster()?.id.0 {
             return Err(Refusal::changed("this spec is for another cluster"));
         }
+        self.state.check_denied(spec)?;
         for i in &spec.images {
             let digest = Digest::from_slice(&i.digest).ok_or_else(|| invalid("images are named by SHA-256 digest"))?;
             if self.state.publishers_of(&digest, &i.source).is_empty() {
@@ -314,9 +303,9 @@ impl Leader<'_> {
             }
             Action::AdmitVoter(_) => cluster(A::AdmitVoter),
             Action::EvictVoter(_) => cluster(A::EvictVoter),
-            // Taking a grant back is a brake on one task: anyone with a role may pull it.
-            Action::RevokeGrant(_) | Action::Lockdown(_) => cluster(A::Lockdown),
-            Action::Release(_) => cluster(A::Release),
+            // Brakes on one task and on one program, as on everything: anyone with a role may pull them.
+            Action::RevokeGrant(_) | Action::Lockdown(_) | Action::DenyDigest(_) => cluster(A::Lockdown),
+            Action::Release(_) | Action::AllowDigest(_) => cluster(A::Release),
             Action::UnlockPrepare(p) => unlock::prepare_wish(p),
             Action::UnlockFinalize(_) | Action::AutolockOff(_) | Action::RotateDiskKeys(_) => Ok(unlock::slots_wish()),
             Action::RotateKeyring(_) => unlock::keyring_wish(self.state),
@@ -366,6 +355,8 @@ impl Leader<'_> {
             | Action::RotateDiskKeys(_)
             | Action::AbortRoot(_)
             | Action::InstallIssuer(_)
+            | Action::DenyDigest(_)
+            | Action::AllowDigest(_)
             | Action::RotateKeyring(_) => return Ok(None),
         };
         if sha256(&[sealed_box]).0 != box_sha256.as_slice() {

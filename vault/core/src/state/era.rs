@@ -1,7 +1,7 @@
 //! What the beginning of an era leaves: grants of the era before, until their lease and grace are over, and by whom that era's
 //! statements were signed.
 
-use super::{IdentityState, State};
+use super::{IdentityState, REJOIN_MOST, State};
 use crate::Command;
 use holdfast_types::{GrantId, Millis, NodeId, Role};
 use holdfast_wire::{statement, v1};
@@ -30,6 +30,21 @@ impl State {
     pub(crate) fn is_removable(&self, id: &str) -> bool {
         let row = self.identities.get(id).filter(|i| matches!(i.role, Role::Node | Role::Orch));
         NodeId::parse(id).is_ok() && row.is_some_and(|i| i.state != IdentityState::Removed)
+    }
+    /// Whether a quarantine of the era before is news of this identity: it works here, and operators of this era did not release
+    /// it from that one already.
+    pub(crate) fn is_to_be_quarantined(&self, id: &str) -> bool {
+        let works =
+            self.is_removable(id) && self.identities.get(id).is_some_and(|i| i.state != IdentityState::Quarantined);
+        let until = self.before_counts_until();
+        let was_released = self.revoked.get(id).is_some_and(|r| r.released && until.is_some_and(|u| r.until >= u));
+        works && !was_released
+    }
+    /// As long as what the era before signed may count, if a vault runs all the time. None before the second era. An identity
+    /// that is released stays on the list for so long, with the keys of before: no list of then undoes that.
+    pub(crate) fn before_counts_until(&self) -> Option<Millis> {
+        self.before.as_ref()?;
+        Some(self.era_began()?.plus(LONGEST_LIFE.saturating_add(REJOIN_MOST)))
     }
     /// Whether a task that runs under this grant, which is over or not known, is left to the rest of its lease and grace: a reset
     /// ended it, or it was granted after the backup that the era began with. No task has more left than any may

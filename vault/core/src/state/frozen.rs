@@ -32,6 +32,7 @@ impl State {
             deleted_secrets: self.deleted_secrets.clone(),
             budgets: self.budgets.clone(),
             denials: self.denials.clone(),
+            stops: self.stops.clone(),
             placements: self.placements.clone(),
             commands: self.commands.clone(),
             accepted: self.accepted.clone(),

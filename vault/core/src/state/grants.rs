@@ -1,8 +1,7 @@
-//! Grants and the budgets that bound them.
+//! Grants, and what was refused of them.
 
 use holdfast_types::{Digest, GrantId, MandateId, Millis, NodeId, OrchId, ServiceRef, TaskId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Where a grant is in its life (protocol, life of a grant).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,48 +102,6 @@ pub(crate) struct Denials {
     pub untold: u64,
     /// When it last met the end of a budget.
     pub budget_hit: Option<Millis>,
-}
-
-/// Counters of one mandate. Windows are fixed: a minute for the rate, an hour for novelty.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Budget {
-    minute: i64,
-    grants: BTreeMap<String, u32>,
-    hour: i64,
-    novel: u32,
-    known: std::collections::BTreeSet<(NodeId, String)>,
-}
-impl Budget {
-    /// Grants issued for `namespace` in the minute of `now`.
-    pub fn used(&self, namespace: &str, now: Millis) -> u32 {
-        if self.minute == now.0.div_euclid(60_000) { self.grants.get(namespace).copied().unwrap_or(0) } else { 0 }
-    }
-    /// New (secret, node) pairs in the hour of `now`.
-    pub fn novelty(&self, now: Millis) -> u32 {
-        if self.hour == now.0.div_euclid(3_600_000) { self.novel } else { 0 }
-    }
-    /// Which of `secrets` were never boxed to `node` under this mandate.
-    pub fn new_pairs(&self, node: &NodeId, secrets: &[(String, u64)]) -> u32 {
-        let n = secrets.iter().filter(|(s, _)| !self.known.contains(&(node.clone(), s.clone()))).count();
-        u32::try_from(n).unwrap_or(u32::MAX)
-    }
-    pub(crate) fn spend(&mut self, namespace: &str, node: &NodeId, secrets: &[(String, u64)], now: Millis) {
-        let (minute, hour) = (now.0.div_euclid(60_000), now.0.div_euclid(3_600_000));
-        if self.minute != minute {
-            self.minute = minute;
-            self.grants.clear();
-        }
-        if self.hour != hour {
-            self.hour = hour;
-            self.novel = 0;
-        }
-        *self.grants.entry(namespace.to_owned()).or_default() += 1;
-        self.novel += self.new_pairs(node, secrets);
-        self.known.extend(secrets.iter().map(|(s, _)| (node.clone(), s.clone())));
-    }
-    pub(crate) fn forget_node(&mut self, node: &NodeId) {
-        self.known.retain(|(n, _)| n != node);
-    }
 }
 
 impl GrantRow {

@@ -136,6 +136,7 @@ impl State {
             && self.requests.is_empty()
             && self.tokens.is_empty()
             && self.denials.is_empty()
+            && self.stops.is_empty()
             && self.revoked.is_empty());
         grants || self.is_quiet(now) || (used && now.0.saturating_sub(self.last_prune.0) >= PRUNE_EVERY_MS)
     }

@@ -7,9 +7,10 @@ use super::{Identity, IdentityState, State};
 use holdfast_types::{Digest, Millis, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// Orchestrators come before nodes (INV7); then by the end of the certificate.
-type Entry = (u8, Millis, String);
+type Entry = (u8, Millis, Arc<str>);
 /// Of orchestrators, and of nodes.
 const RANKS: [u8; 2] = [0, 1];
 
@@ -19,7 +20,7 @@ pub(crate) struct Live {
     current: BTreeMap<Digest, BTreeSet<Entry>>,
     pending: BTreeMap<Digest, BTreeSet<Entry>>,
     acked: BTreeMap<u64, BTreeSet<Entry>>,
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<Arc<str>, Place>,
 }
 
 /// Where an identity stands in the sets.
@@ -65,8 +66,11 @@ impl Live {
         if self.places.get(id) == next.as_ref() {
             return;
         }
-        if let Some(old) = self.places.remove(id) {
-            let entry = |end: Millis| (old.rank, end, id.to_owned());
+        // One text for all the sets that it stands in.
+        let before = self.places.remove_entry(id);
+        let id = before.as_ref().map_or_else(|| Arc::from(id), |(id, _)| Arc::clone(id));
+        if let Some((_, old)) = before {
+            let entry = |end: Millis| (old.rank, end, Arc::clone(&id));
             if let Some((root, end)) = old.current {
                 take(&mut self.current, &root, &entry(end));
             }
@@ -78,7 +82,7 @@ impl Live {
             }
         }
         let Some(new) = next else { return };
-        let entry = |end: Millis| (new.rank, end, id.to_owned());
+        let entry = |end: Millis| (new.rank, end, Arc::clone(&id));
         if let Some((root, end)) = new.current {
             self.current.entry(root).or_default().insert(entry(end));
         }
@@ -88,7 +92,7 @@ impl Live {
         if let Some((root, end)) = new.pending {
             self.pending.entry(root).or_default().insert(entry(end));
         }
-        self.places.insert(id.to_owned(), new);
+        self.places.insert(id, new);
     }
     fn sets(&self, root: &Digest) -> impl Iterator<Item = &BTreeSet<Entry>> {
         [self.current.get(root), self.pending.get(root)].into_iter().flatten()
@@ -119,16 +123,16 @@ fn lasting(set: &BTreeSet<Entry>, now: Millis) -> impl Iterator<Item = &str> {
 }
 
 fn lasting_of(set: &BTreeSet<Entry>, rank: u8, now: Millis) -> impl Iterator<Item = &str> {
-    let from = Bound::Included((rank, Millis(now.0.saturating_add(1)), String::new()));
-    let to = Bound::Excluded((rank.saturating_add(1), Millis(i64::MIN), String::new()));
-    set.range((from, to)).map(|(_, _, id)| id.as_str())
+    let from: Bound<Entry> = Bound::Included((rank, Millis(now.0.saturating_add(1)), Arc::default()));
+    let to: Bound<Entry> = Bound::Excluded((rank.saturating_add(1), Millis(i64::MIN), Arc::default()));
+    set.range((from, to)).map(|(_, _, id)| &**id)
 }
 
 /// How many those are: what expired is counted, and it is few, or all of a fleet that is off.
 fn size(set: &BTreeSet<Entry>, now: Millis) -> u64 {
     let over = |rank: u8| {
-        let from = Bound::Included((rank, Millis(i64::MIN), String::new()));
-        let to = Bound::Excluded((rank, Millis(now.0.saturating_add(1)), String::new()));
+        let from: Bound<Entry> = Bound::Included((rank, Millis(i64::MIN), Arc::default()));
+        let to: Bound<Entry> = Bound::Excluded((rank, Millis(now.0.saturating_add(1)), Arc::default()));
         set.range((from, to)).count()
     };
     (set.len() - RANKS.into_iter().map(over).sum::<usize>()) as u64

@@ -3,7 +3,9 @@
 //! STORED: a snapshot is this struct in postcard behind a format byte; golden file `vault/core/golden/state.hex`.
 
 mod approval;
+mod budget;
 mod charter;
+mod denied;
 mod ending;
 mod era;
 mod frozen;
@@ -13,20 +15,25 @@ mod hosts;
 mod identity;
 mod index;
 mod live;
+mod news;
 mod placements;
+mod requests;
 mod rhythm;
 mod roots;
 mod rotation;
+mod row;
 mod rows;
 mod silence;
 mod spent;
 mod standing;
+mod stops;
 mod terms;
 mod unlock;
 mod voters;
 
+pub use budget::Budget;
 pub(crate) use era::EraBefore;
-pub use grants::{Budget, GrantRow, GrantState};
+pub use grants::{GrantRow, GrantState};
 pub use holders::{Notice, Noticed, PastKey, REJOIN_MOST};
 pub use identity::{CertRow, Identity, IdentityState, Presented};
 pub use rhythm::third_over;
@@ -42,6 +49,8 @@ pub(crate) use grants::Denials;
 pub(crate) use index::Index;
 pub(crate) use live::Live;
 pub(crate) use placements::Placement;
+pub(crate) use requests::RequestRow;
+pub(crate) use row::Row;
 pub(crate) use silence::Silence;
 pub(crate) use terms::UnderTerms;
 
@@ -52,6 +61,7 @@ use holdfast_types::{
 use holdfast_wire::{merkle::Frontier, v1};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 /// Why a snapshot is not a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +74,7 @@ pub enum StateError {
     Inconsistent(&'static str),
 }
 
-const FORMAT: u8 = 6;
+const FORMAT: u8 = 7;
 
 /// Everything the voters agree on.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -87,21 +97,22 @@ pub struct State {
     pub(crate) stks: Vec<StkRow>,
     pub(crate) bundles: Vec<Vec<u8>>,
     pub(crate) term: u32,
-    pub(crate) identities: BTreeMap<String, Identity>,
+    pub(crate) identities: BTreeMap<String, Row<Identity>>,
     pub(crate) tokens: BTreeMap<TokenId, TokenRow>,
-    pub(crate) secrets: BTreeMap<SecretRef, SecretRow>,
+    pub(crate) secrets: BTreeMap<SecretRef, Row<SecretRow>>,
     pub(crate) services: BTreeMap<ServiceRef, ServiceRow>,
     pub(crate) vouchers: BTreeMap<Digest, Vec<Vec<u8>>>,
     pub(crate) mandates: BTreeMap<MandateId, MandateRow>,
     pub(crate) leases: BTreeMap<Namespace, Lease>,
     pub(crate) grants: BTreeMap<GrantId, GrantRow>,
     pub(crate) deleted_secrets: BTreeMap<SecretRef, u64>,
-    pub(crate) budgets: BTreeMap<MandateId, Budget>,
+    pub(crate) budgets: BTreeMap<budget::Scope, Budget>,
     pub(crate) denials: BTreeMap<OrchId, Denials>,
+    pub(crate) stops: BTreeMap<OrchId, stops::Stops>,
     pub(crate) placements: BTreeMap<ServiceRef, BTreeMap<NodeId, Placement>>,
     pub(crate) commands: BTreeMap<CommandId, Millis>,
     pub(crate) accepted: BTreeMap<Digest, AcceptedRow>,
-    pub(crate) requests: BTreeMap<[u8; 16], Millis>,
+    pub(crate) requests: BTreeMap<[u8; 16], RequestRow>,
     pub(crate) revoked: BTreeMap<String, Revoked>,
     pub(crate) denied_digests: Vec<Digest>,
     pub(crate) lockdown: bool,
@@ -166,6 +177,11 @@ impl State {
         // Plain data into a growing vector: cannot fail; an empty snapshot is refused by `decode`.
         postcard::to_extend(self, vec![FORMAT]).unwrap_or_default()
     }
+    /// The same, written to `out` while it is encoded.
+    pub fn encode_to<W: Write>(&self, mut out: W) -> io::Result<()> {
+        out.write_all(&[FORMAT])?;
+        postcard::to_io(self, out).map(drop).map_err(|e| io::Error::other(e.to_string()))
+    }
     /// Decodes a snapshot and rebuilds what is derived.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
         let (&fmt, body) = bytes.split_first().ok_or(StateError::Decode)?;
@@ -224,6 +240,10 @@ impl State {
     /// decides by this time too, or lifetimes would begin before their entry.
     pub fn time(&self, at: Millis) -> Millis {
         at.max(self.last_at)
+    }
+    /// The time of the last command: when a vault was heard last.
+    pub fn last_heard(&self) -> Millis {
+        self.last_at
     }
     /// The log's right edge: what all its leaves hash to.
     pub fn frontier(&self) -> Frontier {

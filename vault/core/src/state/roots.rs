@@ -207,4 +207,10 @@ impl State {
         let bundle = newest.and_then(|st| holdfast_wire::statement::peek::<holdfast_wire::v1::Bundle>(&st).ok());
         bundle.map_or(0, |b| b.epoch)
     }
+    /// The Bundle that `id`, who says that it believes `acked`, is to be noted for: none that is not there. 0 where that is no
+    /// news, as in nearly every renewal: the newest one is not read then.
+    pub(crate) fn newly_acked(&self, id: &str, acked: u64) -> u64 {
+        let known = self.identities.get(id).map_or(0, |row| row.acked);
+        if acked <= known { 0 } else { acked.min(self.bundle_epoch()) }
+    }
 }

@@ -8,6 +8,7 @@ use holdfast_types::{Digest, Millis, NodeId, Role};
 use holdfast_wire::v1;
 use prost::Message as _;
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::time::Duration;
 
 /// Most roots that are trusted at a time.
@@ -275,7 +276,7 @@ impl State {
     }
     /// An identity in the registry.
     pub fn identity(&self, id: &str) -> Option<&Identity> {
-        self.identities.get(id)
+        self.identities.get(id).map(Deref::deref)
     }
     /// Notes which Bundle an identity believes. Nobody believes one that is not there.
     pub(crate) fn note_ack(&mut self, id: &str, epoch: u64, newest: u64) {

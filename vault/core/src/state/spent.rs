@@ -9,12 +9,41 @@ use std::collections::BTreeSet;
 
 /// Most names that are kept: what is more is left in the token.
 const MOST: usize = 256;
+/// More names than are in use or spent at a time.
+const TRIES: usize = 1024;
 
 impl State {
     /// The key port's name of a key of this cluster: several may share a token.
     pub(crate) fn key_name(&self, what: &str, at: Millis) -> String {
         let cluster: String = self.cluster_id().map(|c| c.hex().chars().take(16).collect()).unwrap_or_default();
         format!("{what}/{cluster}/{}", at.0)
+    }
+    /// The name of the next issuer's key: the same until an entry uses it. So a key that was made in a token, and whose entry never
+    /// came, is found again by whoever leads then.
+    pub(crate) fn next_issuer_name(&self) -> String {
+        let r = &self.rotation;
+        // What names a key, or ends one that was named, moves the next name on: none is ever another key's.
+        let made = self.issuers.iter().map(|i| i.since).chain(r.asked.iter().map(|a| a.since));
+        let since = made.chain(r.retired.iter().map(|d| d.dropped)).max().unwrap_or_default();
+        let used = self.used_keys();
+        let names = (since.0..).take(TRIES).map(|n| self.key_name("issuer", Millis(n)));
+        names.filter(|n| !r.spent.contains(n)).find(|n| !used.contains(n.as_str())).unwrap_or_default()
+    }
+    /// Whether a key of this name is in use, may be found again, or is to be destroyed.
+    pub(crate) fn is_key_known(&self, key: &CaKey) -> bool {
+        let is = |name: &str| self.used_keys().contains(name) || self.rotation.spent.iter().any(|n| n == name);
+        key.name().is_some_and(is)
+    }
+    /// The next issuer's name was `before`, and may be another now. A key that was made under it, and is none of those in the token
+    /// that are known, is found by nobody any more.
+    pub(crate) fn issuer_name_was(&mut self, before: String) {
+        let asked = self.rotation.asked.as_ref().map(|a| &a.issuer_key);
+        let keys = self.issuers.iter().map(|i| &i.key).chain(asked);
+        let in_token: BTreeSet<&str> = keys.filter(|k| matches!(k, CaKey::Token(_))).filter_map(CaKey::name).collect();
+        let left = !in_token.is_empty() && !in_token.contains(before.as_str());
+        if left && self.next_issuer_name() != before {
+            self.name_is_spent(before);
+        }
     }
     /// Keys in the token that nothing uses any more: to be destroyed when nothing else is to be done.
     pub fn spent_keys(&self) -> Vec<String> {

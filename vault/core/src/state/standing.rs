@@ -1,7 +1,7 @@
 //! Whether a live grant could still be issued: asked when its ground moves, and before its lease is extended.
 //!
 //! What an operator moved under a grant (its node's place, its secrets' rules) takes it back at once. What only ran out
-//! (mandate, validity of its spec, work that no active version asks for) ends its extensions: the task has the rest of
+//! (mandate, validity of its spec, work that no active version asks for), or runs an image that is denied, is extended no more: the task has the rest of
 //! its lease and grace to be replaced. Decided from committed state alone, by every voter alike.
 
 use super::{GrantRow, GrantState, Identity, IdentityState, MandateRow, SecretRow, SpecVersion, State};
@@ -9,6 +9,7 @@ use crate::prepare::reads;
 use holdfast_types::{GrantId, Millis, NodeId, SecretRef, Zone};
 use holdfast_wire::specs::template;
 use holdfast_wire::v1;
+use std::ops::Deref;
 
 /// Why a grant is taken back.
 type Why = &'static str;
@@ -36,8 +37,13 @@ impl State {
         }
     }
 
+    /// A secret's row.
+    pub(crate) fn secret(&self, name: &SecretRef) -> Option<&SecretRow> {
+        self.secrets.get(name).map(Deref::deref)
+    }
+
     fn secret_named(&self, name: &str, g: &GrantRow) -> Option<&SecretRow> {
-        self.secrets.get(&SecretRef::parse(name, g.service.namespace.as_str()).ok()?)
+        self.secret(&SecretRef::parse(name, g.service.namespace.as_str()).ok()?)
     }
 
     /// Why `g` could not be given a secret any more. No node is attested yet, so what is for attested nodes is for none.
@@ -113,7 +119,7 @@ impl State {
 
     /// Live grants that were given `secret` and could not be given it any more.
     pub(crate) fn unreadable(&self, secret: &SecretRef) -> Vec<(GrantId, Why)> {
-        let (name, row) = (secret.to_string(), self.secrets.get(secret));
+        let (name, row) = (secret.to_string(), self.secret(secret));
         let held = self.index.by_secret.get(&name).into_iter().flatten();
         held.filter_map(|id| {
             let g = self.grants.get(id)?;
@@ -123,12 +129,13 @@ impl State {
         .collect()
     }
 
-    /// Whether a running grant's lease may be extended: mandate, spec, node and secrets still allow it.
+    /// Whether a running grant's lease may be extended: mandate, spec, node and secrets still allow it. LAW: a lockdown ends
+    /// nothing that runs, or one operator could end every task (`a_lockdown_stops_grants_and_ends_nothing_that_runs`).
     pub(crate) fn may_go_on(&self, g: &GrantRow, now: Millis) -> bool {
         use IdentityState as I;
-        let node = self.identities.get(g.node.as_str()).filter(|n| matches!(n.state, I::Ready | I::Draining));
-        let valid = self.spec_of(g).is_some_and(|s| now.0 < s.valid_until_ms);
+        let node = self.identity(g.node.as_str()).filter(|n| matches!(n.state, I::Ready | I::Draining));
+        let valid = self.spec_of(g).is_some_and(|s| now.0 < s.valid_until_ms && self.check_denied(s).is_ok());
         let stands = |n: &Identity| self.mandated(g, n, now) && self.misplaced(g, n).is_none();
-        g.state == GrantState::Running && !self.lockdown && valid && node.is_some_and(stands)
+        g.state == GrantState::Running && valid && node.is_some_and(stands)
     }
 }

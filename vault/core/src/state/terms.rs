@@ -7,6 +7,7 @@ use crate::command::{CaKey, NewRoot, RecordAt, SealedKey};
 use holdfast_types::{Role, SecretRef, TokenId};
 use holdfast_wire::{record, v1};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 /// Look-ups by term.
 #[derive(Debug, Default, Clone)]
@@ -25,11 +26,10 @@ pub(crate) struct Lying<'a> {
 
 impl UnderTerms {
     pub fn build(s: &State) -> Self {
-        let secrets = s.secrets.keys().cloned().map(RecordAt::Secret);
         let tokens = s.tokens.keys().copied().map(RecordAt::Token);
         let keys = s.sealed_keys().map(|(_, k)| RecordAt::Key(k.name.clone()));
-        let mut ix = Self::default();
-        for at in secrets.chain(tokens).chain(keys) {
+        let mut ix = Self { records: secrets_under_terms(s), ..Self::default() };
+        for at in tokens.chain(keys) {
             ix.place(s, at);
         }
         for (id, row) in &s.identities {
@@ -38,14 +38,22 @@ impl UnderTerms {
         ix
     }
     fn place(&mut self, s: &State, at: RecordAt) {
+        let term = s.lying(&at).and_then(|l| record::term_of(l.record).ok());
+        if is_under(&self.records, &at, term.as_slice()) {
+            return;
+        }
         take(&mut self.records, &at);
-        if let Some(term) = s.lying(&at).and_then(|l| record::term_of(l.record).ok()) {
+        if let Some(term) = term {
             self.records.entry(term).or_default().insert(at);
         }
     }
     fn place_node(&mut self, id: &str, row: &Identity) {
+        let terms = needed_by(row);
+        if is_under(&self.nodes, id, &terms) {
+            return;
+        }
         take(&mut self.nodes, id);
-        for term in needed_by(row) {
+        for term in terms {
             self.nodes.entry(term).or_default().insert(id.to_owned());
         }
     }
@@ -58,12 +66,33 @@ impl UnderTerms {
     }
 }
 
+/// The secrets, in order as they lie: a set is built of them at once, where looking each up would take as long as reading it.
+fn secrets_under_terms(s: &State) -> BTreeMap<u32, BTreeSet<RecordAt>> {
+    let mut under = BTreeMap::<u32, Vec<RecordAt>>::new();
+    for (name, row) in &s.secrets {
+        if let Ok(term) = record::term_of(&row.version.record) {
+            under.entry(term).or_default().push(RecordAt::Secret(name.clone()));
+        }
+    }
+    under.into_iter().map(|(term, at)| (term, at.into_iter().collect())).collect()
+}
+
 /// Takes `x` out of every set; an empty set goes. There are as many as terms are alive: few.
 fn take<T: Ord + ?Sized, O: Ord + std::borrow::Borrow<T>>(sets: &mut BTreeMap<u32, BTreeSet<O>>, x: &T) {
     sets.retain(|_, set| {
         set.remove(x);
         !set.is_empty()
     });
+}
+
+/// Whether `x` is in the sets of `terms` and in no other: a record put again or a renewed key is, but for a new term.
+fn is_under<T: Ord + ?Sized, O: Ord + std::borrow::Borrow<T>>(
+    sets: &BTreeMap<u32, BTreeSet<O>>,
+    x: &T,
+    terms: &[u32],
+) -> bool {
+    let known = terms.iter().all(|term| sets.contains_key(term));
+    known && sets.iter().all(|(term, set)| set.contains(x) == terms.contains(term))
 }
 
 /// Terms that the vault derives a node's key from when it boxes to it: of the key in use, and of the one that follows. What
@@ -174,7 +203,7 @@ impl State {
     }
     /// The same for an identity's keys.
     pub(crate) fn identity_moved(&mut self, id: &str) {
-        let row = self.identities.get(id);
+        let row = self.identities.get(id).map(Deref::deref);
         match row {
             Some(row) => self.index.under.place_node(id, row),
             None => take(&mut self.index.under.nodes, id),

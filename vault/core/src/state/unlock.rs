@@ -1,7 +1,8 @@
 //! The unlock key: its epoch, the rotation under way, and the orders that voters carry out on their own disks.
 //!
 //! Agrees with the model of the rotation: every voter can be opened with a key that the operator was told to keep, at any
-//! moment (`every_voter_can_be_opened_at_every_step_of_a_rotation`).
+//! moment (`every_voter_can_be_opened_at_every_step_of_a_rotation`), in each of the model's states
+//! (`a_rotation_reaches_the_states_of_its_model_and_no_other_and_each_voter_opens_in_every_one`).
 
 use super::{State, VoterRow};
 use crate::refusal::Refusal;

@@ -227,11 +227,12 @@ impl State {
     /// Whoever joined with a voter's token, admitted or not, until it is up.
     pub(crate) fn applicant_rows(&self) -> impl Iterator<Item = (&String, &Identity)> {
         let from = self.identities.range(VoterId::APPLICANT.to_owned()..);
-        from.take_while(|(id, _)| id.starts_with(VoterId::APPLICANT)).filter(|(_, row)| row.role == Role::Vault)
+        let named = from.take_while(|(id, _)| id.starts_with(VoterId::APPLICANT));
+        named.map(|(id, row)| (id, &**row)).filter(|(_, row)| row.role == Role::Vault)
     }
     /// Who waits as `id` to become a voter, and the KEM key that it joined with, if it joined with the TLS key `key`.
     pub(crate) fn applicant(&self, id: &str, key: &Digest) -> Result<(&Identity, [u8; 32]), Refusal> {
-        let row = self.identities.get(id).filter(|r| r.role == Role::Vault);
+        let row = self.identity(id).filter(|r| r.role == Role::Vault);
         let row = row.ok_or_else(|| Refusal::not_found("applicant", id))?;
         if row.state != IdentityState::Pending {
             return Err(Refusal::changed(format!("{id} does not wait for admission")));

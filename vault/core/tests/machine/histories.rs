@@ -114,6 +114,10 @@ impl Player {
                     self.w.state.extensions(self.w.now, 100, |n| !pick.is_multiple_of(3) || *n != self.nodes[0].node());
                 drop(extend.map(|e| self.w.propose(e)));
             }
+            3 => {
+                let since = Millis(self.w.now.0 - 1_000 * i64::from(pick));
+                drop(self.w.propose(Command::ExtendLeases { since, life_ms: 60_000 }));
+            }
             _ => {
                 let node = &self.nodes[usize::from(pick) % self.nodes.len()];
                 let ask = (1..=u32::from(pick % 4))
@@ -175,6 +179,7 @@ fn quiet(c: &Command) -> bool {
         C::Acked(_)
             | C::Tick
             | C::KeepLease { .. }
+            | C::ExtendLeases { .. }
             | C::Reports { .. }
             | C::Grants { .. }
             | C::Extend { .. }
@@ -220,7 +225,8 @@ fn a_refused_command_changes_nothing() {
     // Each of these is refused in `apply`; the world compares the states.
     let (mut w, orch, node) = World::shop();
     let request = [1; 16];
-    let grants = |orders| Command::Grants { orch: orch.orch(), request, orders };
+    let body = holdfast_types::sha256(&[b"body"]);
+    let grants = |orders| Command::Grants { orch: orch.orch(), request, body, orders };
     w.propose(grants(Vec::new())).result.unwrap();
     w.pass(5);
     // Regression: a replayed request id was remembered for longer by its refusal.

@@ -165,6 +165,13 @@ fn a_term_goes_only_when_no_record_and_no_node_needs_it() {
     w.put_secret("db", 1, b"first", &["shop/web"]).unwrap();
     let (stays, goes) = (w.node(), w.node());
     add_term(&mut w).unwrap();
+    let read = State::decode(&w.state.encode()).unwrap();
+    assert!(read.keyring_view().left > 0, "secrets, tokens and keys are under the term before");
+    assert_eq!(
+        read.keyring_view(),
+        w.state.keyring_view(),
+        "a loaded state counts them as the one that it was written of"
+    );
     assert_eq!(destroy(&mut w, &[1]).err().unwrap().code, Code::Changed, "records are left");
     assert_eq!(destroy(&mut w, &[2]).err().unwrap().code, Code::Changed, "it is the active one");
     assert_eq!(destroy(&mut w, &[]).err().unwrap().code, Code::Changed);

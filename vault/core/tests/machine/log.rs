@@ -2,10 +2,12 @@
 
 use holdfast_vault_core::Leaf;
 use holdfast_wire::merkle::{Frontier, leaf_hash};
+use holdfast_wire::v1;
 use std::collections::BTreeSet;
+use v1::command::Action;
 
 /// Every kind of entry that this machine writes. The protocol's list, with `operator.login`, `service.*`,
-/// `image.vouch`, `token.revoke`, `orch.create`, `voter.join`, `node.drain`, `identity.fork` and the two that begin with `alarm/`.
+/// `image.*`, `token.revoke`, `orch.create`, `voter.join`, `node.drain`, `identity.fork` and those that begin with `alarm/`.
 pub const KINDS: &[&str] = &[
     "init",
     "root.add",
@@ -33,6 +35,8 @@ pub const KINDS: &[&str] = &[
     "service.deploy",
     "service.remove",
     "image.vouch",
+    "image.deny",
+    "image.allow",
     "mandate",
     "command",
     "node.quarantine",
@@ -59,6 +63,8 @@ pub const KINDS: &[&str] = &[
     "grant.denied",
     "budget.hit",
     "alarm/first-placement",
+    "alarm/denied-digest",
+    "alarm/stop-rate",
     "grant.started",
     "grant.ended",
     "grant.revoked",
@@ -100,4 +106,33 @@ fn an_operators_entry_carries_what_the_operator_signed() {
     let (w, ..) = crate::world::World::shop();
     let by_operator = (0..w.leaves.len()).map(|i| w.entry(i as u64)).filter(|e| e.actor.starts_with("op/"));
     assert!(by_operator.fold(0, |n, e| if e.statement.is_some() { n + 1 } else { panic!("{} has none", e.kind) }) > 5);
+}
+
+#[test]
+fn each_act_of_an_operator_names_the_policies_that_permitted_it_and_their_version() {
+    let (mut w, _, node) = crate::world::World::shop();
+    w.act(&["oz", "ada"], Action::Lockdown(v1::Lockdown { reason: "drill".into() })).unwrap();
+    w.act(&["ada"], Action::SetDrain(v1::SetDrain { id: node.id, drain: true })).unwrap();
+    let field = |e: &v1::LogEntry, name: &str| e.fields.iter().find(|f| f.name == name).map(|f| f.value.clone());
+    let mut seen = BTreeSet::new();
+    for e in (0..w.leaves.len()).map(|i| w.entry(i as u64)).filter(|e| e.actor.starts_with("op/")) {
+        let permitted = (field(&e, "policies"), field(&e, "policy_version"));
+        if e.kind == "image.vouch" {
+            assert_eq!(permitted, (None, None), "a publisher's word is no act");
+            continue;
+        }
+        assert_eq!(permitted.1.as_deref(), Some("0"), "{}", e.kind);
+        seen.insert((e.kind, permitted.0.unwrap()));
+    }
+    let expected = [
+        ("lockdown", "L1-brake"),
+        ("mandate", "L1-mandate"),
+        ("node.approve", "L1-nodes"),
+        ("node.drain", "L1-nodes"),
+        ("secret.put", "L1-secrets"),
+        ("service.deploy", "L1-deploy"),
+        ("token.mint", "L1-admin"),
+    ];
+    let expected: BTreeSet<_> = expected.map(|(kind, policy)| (kind.to_owned(), policy.to_owned())).into();
+    assert_eq!(seen, expected);
 }

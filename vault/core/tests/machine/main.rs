@@ -10,8 +10,10 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod budgets;
 mod charter;
 mod denials;
+mod denied;
 mod exclusive;
 mod grants;
 mod guards;
@@ -38,5 +40,6 @@ mod stored;
 mod strangers;
 mod tokens;
 mod unlock;
+mod unlock_states;
 mod voter_histories;
 mod voters;

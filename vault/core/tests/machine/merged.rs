@@ -1,11 +1,11 @@
-//! Removals that a node kept of the era before: they count if that era signed them, and nothing else does.
+//! Removals and quarantines that a node or an orchestrator kept of the era before: they count if that era signed them, and nothing else does.
 
 use super::rejoin::runs;
 use super::reset::{reset, reset_from_a_thief};
 use crate::world::{Machine, SoftKey, World, named_key};
 use holdfast_pki::keys::RootStatementSigner;
-use holdfast_types::{NodeId, Role};
-use holdfast_vault_core::{Command, Refusal, prepare};
+use holdfast_types::{Digest, Millis, Role};
+use holdfast_vault_core::{CertFacts, Command, Refusal, prepare};
 use holdfast_wire::keys::StatementSigner;
 use holdfast_wire::{statement, v1};
 use v1::command::Action;
@@ -17,7 +17,9 @@ fn held(w: &World, stk: &dyn StatementSigner) -> v1::HeldBefore {
 }
 
 fn merge(w: &World, shown: &v1::HeldBefore) -> Result<Option<Command>, Refusal> {
-    prepare::merge_removed(&w.state, shown, &NodeId::parse("n-that-shows").unwrap())
+    let mut told = prepare::merge_revoked(&w.state, shown, "n-that-shows")?;
+    assert!(told.len() < 2, "{told:?}");
+    Ok(told.pop())
 }
 
 fn signed(list: &v1::Revocations, stk: &dyn StatementSigner) -> v1::Statement {
@@ -190,4 +192,87 @@ fn in_the_first_era_nothing_was_before() {
     let (mut w, _, node) = World::shop();
     remove(&mut w, &node);
     assert_eq!(merge(&w, &held(&w, &w.stk)).unwrap(), None);
+}
+
+/// An order of the era that it is.
+fn now_act(w: &mut World, action: Action) {
+    let command = v1::Command { era: w.state.era(), ..w.command(action) };
+    let st = w.sign(&command, &["ada", "ben"]);
+    w.submit(&st, &[]).unwrap();
+}
+
+fn quarantine(w: &mut World, id: &str) {
+    let order = v1::QuarantineNode { id: id.to_owned(), reason: "its disk was copied".into() };
+    w.act(&["oz"], Action::QuarantineNode(order)).unwrap();
+}
+
+#[test]
+fn who_was_in_quarantine_after_the_backup_comes_back_in_quarantine() {
+    let (mut w, shown, node) = burnt(|w, node| {
+        quarantine(w, &node.id);
+        held(w, &w.stk)
+    });
+    let command = merge(&w, &shown).unwrap().unwrap();
+    let from = w.leaves.len();
+    w.propose(command.clone()).result.unwrap();
+    assert_eq!(
+        (w.state_of(&node.id).as_str(), w.kinds_since(from)),
+        ("quarantined", vec!["node.quarantine".to_owned()])
+    );
+    let entry = w.entry(from as u64);
+    assert!(entry.fields.iter().any(|f| f.name == "shown_by" && f.value == "n-that-shows"), "{entry:?}");
+    let serial = w.state.node_view(&node.id, false).unwrap().serial;
+    let pinned = |w: &World| prepare::pin(&w.state, Role::Node, &node.id, &serial, &node.spki, w.now);
+    assert!(matches!(pinned(&w), prepare::Pin::State(_)), "its certificate counts");
+
+    // Shown again, it is no news, and a command that came twice changes nothing.
+    assert_eq!(merge(&w, &shown).unwrap(), None);
+    let from = w.leaves.len();
+    w.propose(command.clone()).result.unwrap();
+    assert!(w.kinds_since(from).is_empty());
+    // Operators let it go on as after any quarantine, or remove it; neither is undone.
+    let release = v1::ReleaseIdentity { id: node.id.clone(), spki_sha256: vec![9; 32] };
+    now_act(&mut w, Action::ReleaseIdentity(release));
+    assert_eq!((pinned(&w), merge(&w, &shown).unwrap()), (prepare::Pin::Released, None));
+    let (id, serial) = (node.id.clone(), "0909".to_owned());
+    let not_after = Millis(w.now.0 + 24 * 3_600_000);
+    let root = w.state.signing_root_sha256().unwrap();
+    let cert = CertFacts { seq: 9, serial: serial.clone(), spki: Digest([9; 32]), not_after, root };
+    w.propose(Command::Renew { id: id.clone(), cert, hpke: None, acked: 0 }).result.unwrap();
+    w.propose(Command::Activate { id, serial }).result.unwrap();
+    for days in [0, 2, 60] {
+        runs(&mut w, days * 24 * 3_600_000);
+        assert_eq!(merge(&w, &shown).unwrap(), None, "after {days} more days");
+        w.propose(command.clone()).result.unwrap();
+        assert_eq!(w.state_of(&node.id), "ready", "after {days} more days");
+    }
+    now_act(&mut w, Action::RemoveNode(v1::RemoveNode { id: node.id.clone() }));
+    w.propose(command).result.unwrap();
+    assert_eq!((w.state_of(&node.id).as_str(), merge(&w, &shown).unwrap()), ("removed", None));
+}
+
+#[test]
+fn who_was_removed_and_who_was_in_quarantine_are_told_apart() {
+    let other = |w: &World, node: &Machine| w.state.machine_ids().find(|id| **id != *node.id).unwrap().to_owned();
+    let (mut w, shown, node) = burnt(|w, node| {
+        let id = other(w, node);
+        quarantine(w, &id);
+        remove(w, node);
+        held(w, &w.stk)
+    });
+    let told = prepare::merge_revoked(&w.state, &shown, "orch-that-shows").unwrap();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for command in told {
+        w.propose(command).result.unwrap();
+    }
+    let id = other(&w, &node);
+    assert_eq!((w.state_of(&node.id).as_str(), w.state_of(&id).as_str()), ("removed", "quarantined"));
+    // Whoever was removed after its quarantine is removed, whatever is shown later.
+    let list: v1::Revocations = statement::peek(shown.revocations.as_ref().unwrap()).unwrap();
+    let mut gone = v1::Revocations { epoch: list.epoch + 1, ..list };
+    gone.revoked.iter_mut().for_each(|r| r.not_before_seq = u64::MAX);
+    let later = v1::HeldBefore { revocations: Some(signed(&gone, &w.stk)), ..shown.clone() };
+    let command = merge(&w, &later).unwrap().unwrap();
+    w.propose(command).result.unwrap();
+    assert_eq!((w.state_of(&id).as_str(), merge(&w, &shown).unwrap()), ("removed", None));
 }

@@ -1,7 +1,7 @@
 //! Operators' statements: who, how many, for which cluster, until when, once.
 
 use crate::world::{World, image, secret};
-use holdfast_vault_core::{Code, Refusal};
+use holdfast_vault_core::{Code, Refusal, prepare};
 use holdfast_wire::{statement, v1};
 use v1::command::Action;
 
@@ -333,4 +333,38 @@ fn a_command_that_lives_for_a_day_is_carried_out_once_in_all_of_it() {
     w.propose(holdfast_vault_core::Command::Tick).result.unwrap();
     assert_eq!(w.state.accepted(&first.payload), None);
     assert_eq!(code(w.submit(&first, &[])), Code::Changed, "it is over when it is forgotten");
+}
+
+/// Regression: orchestrators hold genuine vouchers and specs, and each repeat of one was an entry of the log.
+#[test]
+fn a_statement_that_changes_nothing_is_answered_before_it_is_proposed() {
+    let (mut w, orch, _) = World::shop();
+    let voucher = w.voucher("ci", "r.example/shop/web", image("web"));
+    let spec = v1::Spec { valid_until_ms: w.now.0 + 90 * 86_400_000, ..w.spec("web", 2, &[]) };
+    let (spec, mandate) = (w.sign(&spec, &["cleo"]), w.sign(&w.mandate("m2", &[&orch.id]), &["ada", "ben"]));
+    let (secret, sealed) = w.secret_statement(&["sam"], secret("pin", 1, &["shop/*"]), b"value");
+    let known = |w: &World, st: &v1::Statement| prepare::known(&w.leader(), st);
+    let nothing: &[u8] = &[];
+    for (st, sealed) in [(&spec, nothing), (&mandate, nothing), (&secret, sealed.as_slice())] {
+        assert_eq!(known(&w, st), None, "{}", st.r#type);
+        let done = w.submit(st, sealed).unwrap();
+        assert_eq!(known(&w, st).map(|a| (a.leaf, a.rev)), Some((done.leaf(), done.rev())), "{}", st.r#type);
+    }
+    // A voucher is held for as long as it counts, also with signatures that count for nothing.
+    w.pass(1);
+    let later = w.voucher("ci", "r.example/shop/web", image("web"));
+    assert_eq!((known(&w, &voucher).is_some(), known(&w, &later)), (true, None));
+    let mut padded = voucher.clone();
+    statement::add_signature(&mut padded, &crate::world::named_key("eve")).unwrap();
+    assert!(known(&w, &padded).is_some());
+    padded.sigs.remove(0);
+    assert_eq!(known(&w, &padded), None, "without its publisher it is none");
+
+    // What was accepted is forgotten after a day; it is not news for that.
+    w.pass(25 * 3_600_000);
+    w.propose(holdfast_vault_core::Command::Tick).result.unwrap();
+    for st in [&spec, &mandate] {
+        assert_eq!(known(&w, st), None);
+        assert_eq!(code(prepare::submit(&w.leader(), st, &[], &mut w.entropy())), Code::Changed, "{}", st.r#type);
+    }
 }

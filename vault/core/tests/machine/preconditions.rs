@@ -1,7 +1,7 @@
 //! What changed between prepare and apply is noticed by apply, from committed state alone.
 
 use crate::world::{Machine, World};
-use holdfast_vault_core::Code;
+use holdfast_vault_core::{Code, Command, GrantOrder};
 use holdfast_wire::v1;
 use v1::command::Action;
 
@@ -65,6 +65,18 @@ fn a_grant_is_refused_when_its_ground_moved_before_the_commit() {
 }
 
 #[test]
+fn a_grant_that_other_policies_permitted_is_not_issued() {
+    let (mut w, orch, node) = World::shop();
+    let mut decided = w.prepare_grants(&orch, vec![w.ask("web", &node, 1)]).unwrap().command;
+    let Command::Grants { orders, .. } = &mut decided.command else { panic!("a request for grants") };
+    let GrantOrder::Issue(fact) = &mut orders[0] else { panic!("it is granted") };
+    fact.policy_version += 1;
+    let done = w.apply(decided).result.unwrap();
+    assert_eq!(done.orders()[0].as_ref().err().unwrap().code, Code::Changed);
+    assert_eq!(w.state.grants().count(), 0);
+}
+
+#[test]
 fn a_request_or_command_counts_once() {
     let (mut w, orch, node) = World::shop();
     let r = v1::RequestGrantsRequest { request_id: vec![1; 16], requests: vec![w.ask("web", &node, 1)] };
@@ -74,8 +86,21 @@ fn a_request_or_command_counts_once() {
     assert_eq!(w.commit(second).err().unwrap().code, Code::Changed, "in flight at the same time");
     let third = ask(&w);
     assert_eq!(w.commit(third).err().unwrap().code, Code::Changed);
+    // C29: another body, or another caller, under the id that was used.
+    let other = v1::RequestGrantsRequest { requests: vec![w.ask("web", &node, 2)], ..r.clone() };
+    assert_eq!(w.decide(&orch, &other, true).err().unwrap().code, Code::InvalidInput);
+    let (prepared, id) = (w.prepare_grants(&orch, vec![w.ask("web", &node, 2)]).unwrap().command.command, [1; 16]);
+    let Command::Grants { orch: by, body, orders, .. } = prepared else { panic!("a request for grants") };
+    let late = Command::Grants { orch: by, request: id, body, orders };
+    assert_eq!(
+        w.propose(late).result.err().unwrap().code,
+        Code::InvalidInput,
+        "decided before the first was carried out"
+    );
+    let stranger = w.orchestrator();
+    assert_eq!(w.decide(&stranger, &r, true).err().unwrap().code, Code::InvalidInput);
     w.pass(600_000);
-    w.propose(holdfast_vault_core::Command::Tick).result.unwrap();
+    w.propose(Command::Tick).result.unwrap();
     w.keep_lease(&orch).unwrap();
     let later = ask(&w);
     w.commit(later).unwrap();

@@ -2,7 +2,8 @@
 
 use crate::world::{Machine, World, csr};
 use holdfast_types::{Digest, Role, sha256};
-use holdfast_vault_core::{Code, State};
+use holdfast_vault_core::{Code, State, prepare};
+use holdfast_wire::v1;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rcgen::PublicKeyData as _;
@@ -238,4 +239,20 @@ fn machines_are_told_to_renew_at_moments_that_spread() {
         let (low, high) = (0.8 + f64::from(n) * 0.1, 0.9 + f64::from(n) * 0.1);
         assert!(parts.iter().filter(|p| (low..high).contains(*p)).count() > 20, "{low}: {parts:?}");
     }
+}
+
+#[test]
+fn a_renewal_notes_the_bundle_that_is_believed_never_an_older_one_and_none_that_is_not_there() {
+    let mut w = World::new();
+    let node = w.node();
+    let newest = w.state.bundle_epoch();
+    assert!(newest > 0);
+    let next = fresh_csr().0;
+    let noted = |bundle_epoch: u64| {
+        let r = v1::RenewRequest { csr: next.clone(), hpke_pub: vec![3; 32], bundle_epoch };
+        let p = prepare::renew(&w.leader(), &node.id, &r, &mut w.entropy());
+        w.commit(p).unwrap();
+        w.state.identity(&node.id).unwrap().acked
+    };
+    assert_eq!([0, u64::MAX, 0, newest].map(noted), [0, newest, newest, newest]);
 }

@@ -146,7 +146,28 @@ fn a_lease_is_not_extended_once_spec_or_mandate_no_longer_allow_it() {
     not_extended_after(|w, _| {
         drop(w.act(&["ada", "ben"], Action::RevokeMandate(v1::RevokeMandate { mandate_id: "m1".into() })).unwrap())
     });
-    not_extended_after(|w, _| drop(w.act(&["oz"], Action::Lockdown(v1::Lockdown::default())).unwrap()));
+}
+
+/// E13. Regression: leases were not extended, so one operator's word ended every exclusive task within two minutes.
+#[test]
+fn a_lockdown_stops_grants_and_ends_nothing_that_runs() {
+    let (mut w, orch, node, id) = running();
+    let alone = v1::Spec { exclusive: true, on_expiry: "stop".into(), ..w.spec("alone", 1, &[]) };
+    w.deploy(&alone).unwrap();
+    let exclusive = run(&mut w, &orch, &node, "alone", 1);
+    w.act(&["oz"], Action::Lockdown(v1::Lockdown { reason: "fire".into() })).unwrap();
+    for service in ["web", "alone"] {
+        let ask = w.ask(service, &node, 2);
+        assert_eq!(w.grant(&orch, ask).err().unwrap().policies, ["L0-lockdown-grant"]);
+    }
+    for _ in 0..8 {
+        w.pass(30_000);
+        assert!(extended(&mut w, &exclusive), "its lease of two minutes");
+        w.propose(Command::Tick).result.unwrap();
+    }
+    assert_eq!((state(&w, &id), state(&w, &exclusive)), (GrantState::Running, GrantState::Running));
+    w.pass(DAY / 4);
+    assert!(extended(&mut w, &id));
 }
 
 #[test]
@@ -184,14 +205,15 @@ fn the_next_mandate_carries_on_what_the_last_one_began() {
 #[test]
 fn a_lease_that_may_not_be_extended_is_not_asked_about_in_every_tick() {
     let (mut w, _, _, id) = running();
-    w.act(&["oz"], Action::Lockdown(v1::Lockdown::default())).unwrap();
+    let digest = crate::world::image("web").to_vec();
+    w.act(&["oz"], Action::DenyDigest(v1::DenyDigest { digest: digest.clone(), reason: String::new() })).unwrap();
     w.pass(DAY / 4);
     assert!(!extended(&mut w, &id));
     for _ in 0..3 {
         w.pass(500);
         assert!(w.state.extensions(w.now, 100, |_| true).is_none());
     }
-    w.act(&["ada", "ben"], Action::Release(v1::Release::default())).unwrap();
+    w.act(&["ada", "ben"], Action::AllowDigest(v1::AllowDigest { digest })).unwrap();
     w.pass(DAY / 4);
     assert!(extended(&mut w, &id), "and it is asked about again before the lease ends");
 }

@@ -73,6 +73,7 @@ fn grant_fact() -> GrantFact {
         life_ms: 9,
         grace_ms: 5,
         policies: vec!["L1-grant".into()],
+        policy_version: 6,
     }
 }
 
@@ -123,6 +124,17 @@ fn root_samples() -> Vec<Command> {
     ]
 }
 
+fn submission() -> Submission {
+    Submission {
+        statement: vec![1],
+        signers: vec!["ada".into()],
+        charter_version: 1,
+        policy_version: 2,
+        policies: vec!["L1-secrets".into()],
+        sealed: Some(vec![3]),
+    }
+}
+
 /// One of each variant, in the order of the enum; built without a wildcard, so a new variant must come here too.
 fn samples() -> Vec<Command> {
     let (node, orch) = (NodeId::parse("node-1").unwrap(), OrchId::parse("orch-1").unwrap());
@@ -154,15 +166,8 @@ fn samples() -> Vec<Command> {
     ];
     let note =
         |kind| Command::Note(NoteFacts { kind, actor: "a".into(), subject: "s".into(), detail: "d".into(), count: 3 });
-    let submission = Submission {
-        statement: vec![1],
-        signers: vec!["ada".into()],
-        charter_version: 1,
-        policy_version: 2,
-        sealed: Some(vec![3]),
-    };
     let mut all = vec![
-        Command::Submit(submission),
+        Command::Submit(submission()),
         Command::Join {
             token: TokenId([1; 8]),
             id: "node-1".into(),
@@ -178,7 +183,12 @@ fn samples() -> Vec<Command> {
         Command::Activate { id: "node-1".into(), serial: "0a".into() },
         Command::Fork { id: "node-1".into(), detail: "d".into() },
         Command::KeepLease { orch: orch.clone(), session_addr: "o".into(), life_ms: 60_000 },
-        Command::Grants { orch: orch.clone(), request: [9; 16], orders: vec![GrantOrder::Issue(grant_fact()), deny] },
+        Command::Grants {
+            orch: orch.clone(),
+            request: [9; 16],
+            body: Digest([8; 32]),
+            orders: vec![GrantOrder::Issue(grant_fact()), deny],
+        },
         Command::Reports { node, tasks: vec![report] },
         Command::ReleaseGrants { orch, grants: vec![GrantId([1; 16])], reason: "r".into() },
         Command::Extend { grants: vec![(GrantId([1; 16]), Millis(11))], away: vec![GrantId([2; 16])] },
@@ -197,10 +207,13 @@ fn samples() -> Vec<Command> {
     all.extend(keyring_samples());
     all.push(Command::Reset(Box::new(crate::reset::facts())));
     all.extend(root_samples());
-    let (ids, shown_by) = (vec!["n-gone".to_owned()], NodeId::parse("n-1").unwrap());
+    let (ids, shown_by) = (vec!["n-gone".to_owned()], "n-1".to_owned());
     all.push(Command::MergeRemoved { ids, shown_by, sha256: sha256(&[b"revocations"]) });
     all.push(Command::RootPropose(Box::new(new_root())));
     all.push(Command::KeysDestroyed(vec!["issuer/1".into()]));
+    let (ids, shown_by) = (vec!["n-forked".to_owned()], "orch-1".to_owned());
+    all.push(Command::MergeQuarantined { ids, shown_by, sha256: sha256(&[b"revocations"]) });
+    all.push(Command::ExtendLeases { since: Millis(17), life_ms: 60_000 });
     all
 }
 
@@ -241,6 +254,8 @@ fn variant(c: &Command) -> usize {
         Command::MergeRemoved { .. } => 31,
         Command::RootPropose(_) => 32,
         Command::KeysDestroyed(_) => 33,
+        Command::MergeQuarantined { .. } => 34,
+        Command::ExtendLeases { .. } => 35,
     }
 }
 
@@ -288,12 +303,15 @@ fn stored_commands_and_states_are_read_as_they_were_written() {
     let mut variants: Vec<usize> = read.iter().map(|c| variant(&c.command)).collect();
     variants.sort_unstable();
     variants.dedup();
-    assert_eq!(variants, (0..34).collect::<Vec<_>>(), "each variant has a sample");
+    assert_eq!(variants, (0..36).collect::<Vec<_>>(), "each variant has a sample");
 
     // The first line is the state; the others are the log that led to it: old logs replay to the same state for ever.
     let stored = lines("state.hex");
     let (snapshot, log) = stored.split_first().unwrap();
     assert!(State::decode(snapshot).unwrap().encode() == *snapshot);
+    let mut written = Vec::new();
+    State::decode(snapshot).unwrap().encode_to(&mut written).unwrap();
+    assert!(written == *snapshot, "written piece by piece it is another");
     let mut s = State::default();
     for c in log {
         drop(s.apply(Stamped::decode(c).unwrap()));

@@ -26,32 +26,32 @@ fn chain(w: &World, from: u64, to: u64) -> Vec<u8> {
     let c = Context { purpose: "unlock-chain", cluster: &w.cluster, aad: &aad };
     boxes::seal(&key_of(to), &c, None, &sha256(&[b"unlock", &from.to_be_bytes()]).0, w.entropy().draw("chain")).unwrap()
 }
-fn next(epoch: u64) -> v1::UnlockPrepare {
+pub fn next(epoch: u64) -> v1::UnlockPrepare {
     v1::UnlockPrepare { epoch, pk: key_of(epoch).to_vec(), ..Default::default() }
 }
-fn prepare(w: &mut World, p: v1::UnlockPrepare) -> Result<Committed, Refusal> {
+pub fn prepare(w: &mut World, p: v1::UnlockPrepare) -> Result<Committed, Refusal> {
     w.act(ADMINS, Action::UnlockPrepare(p))
 }
-fn chained(w: &mut World, from: u64, to: u64) -> Result<Committed, Refusal> {
+pub fn chained(w: &mut World, from: u64, to: u64) -> Result<Committed, Refusal> {
     let chain = chain(w, from, to);
     prepare(w, v1::UnlockPrepare { chain, ..next(to) })
 }
-fn finalize(w: &mut World, epoch: u64) -> Result<Committed, Refusal> {
+pub fn finalize(w: &mut World, epoch: u64) -> Result<Committed, Refusal> {
     w.act(ADMINS, Action::UnlockFinalize(v1::UnlockFinalize { epoch }))
 }
 fn off(w: &mut World) -> Result<Committed, Refusal> {
     w.act(ADMINS, Action::AutolockOff(v1::AutolockOff {}))
 }
 /// Voter `id` says to which epoch its newest slot is sealed.
-fn has(w: &mut World, id: u64, epoch: u64) {
+pub fn has(w: &mut World, id: u64, epoch: u64) {
     let said = v1::VoterReport { unlock_epoch: epoch, ..w.voter_report(id, 1) };
     w.says(id, &said, None).unwrap();
 }
-fn wanted(w: &World) -> WantedSlots {
+pub fn wanted(w: &World) -> WantedSlots {
     w.state.wanted_slots().unwrap()
 }
 /// Three voters with autolock on, at epoch 2: the founding was without.
-fn locked() -> World {
+pub fn locked() -> World {
     let mut w = World::new();
     assert_eq!((w.voter().0, w.voter().0), (2, 3));
     prepare(&mut w, next(2)).unwrap();
@@ -64,7 +64,7 @@ fn locked() -> World {
 
 /// What is done wrong on purpose, to see that it is noticed.
 #[derive(Clone, Copy, PartialEq)]
-enum Fault {
+pub enum Fault {
     None,
     /// Finalize although no voter took the next key.
     NoQuorum,
@@ -73,16 +73,20 @@ enum Fault {
 }
 
 /// A voter as it is without its memory: what lies on its disk, and how far it carried orders out.
-struct Voter {
-    id: u64,
-    up: bool,
-    orders: usize,
-    slots: BTreeSet<u64>,
+#[derive(Clone)]
+pub struct Voter {
+    pub id: u64,
+    pub up: bool,
+    pub orders: usize,
+    pub slots: BTreeSet<u64>,
     /// The sidecar: the epoch that it opens to, and the one that opens it.
     chain: Option<(u64, u64)>,
 }
 impl Voter {
-    fn obey(&mut self, orders: &[WantedSlots]) {
+    pub fn fresh(id: u64, epoch: u64) -> Self {
+        Self { id, up: true, orders: 0, slots: BTreeSet::from([epoch]), chain: None }
+    }
+    pub fn obey(&mut self, orders: &[WantedSlots]) {
         let Some(next) = orders.get(self.orders + 1) else { return };
         self.orders += 1;
         self.slots = next.unlock.iter().map(|(epoch, _)| *epoch).collect();
@@ -104,7 +108,7 @@ impl Dice {
 }
 
 /// Whether any of `held` opens `v`, by itself or by a chain that lies on any disk.
-fn opens(v: &Voter, all: &[Voter], held: &BTreeSet<u64>) -> bool {
+pub fn opens(v: &Voter, all: &[Voter], held: &BTreeSet<u64>) -> bool {
     let mut held = held.clone();
     while let Some((to, _)) =
         all.iter().filter_map(|v| v.chain).find(|(to, by)| held.contains(by) && !held.contains(to))
@@ -120,8 +124,7 @@ fn walk(w: &mut World, start: &State, seed: u64, fault: Fault) -> Result<u64, St
     w.log.clear();
     w.leaves.truncate(start.log_head().0 as usize);
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let fresh = |id| Voter { id, up: true, orders: 0, slots: BTreeSet::from([2]), chain: None };
-    let mut voters: Vec<Voter> = (1..=3).map(fresh).collect();
+    let mut voters: Vec<Voter> = (1..=3).map(|id| Voter::fresh(id, 2)).collect();
     let (mut orders, mut held) = (vec![wanted(w)], BTreeSet::from([2]));
     for step in 0..150 {
         let quorum = voters.iter().filter(|v| v.up).count() >= 2;

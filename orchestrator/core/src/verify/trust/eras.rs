@@ -6,13 +6,25 @@ use crate::verify::refusal::Refusal;
 use holdfast_pki::bundle::Admins;
 use holdfast_pki::era::{EraError, verify_era};
 use holdfast_types::Millis;
-use holdfast_wire::statement::News;
-use holdfast_wire::v1::{Statement, TrustView};
+use holdfast_wire::statement::{self, News};
+use holdfast_wire::v1::{Revocations, Statement, TrustView};
 
 impl NodeTrust {
     /// What was held of the era before; the vault judges it.
     pub fn before(&self) -> Option<&Before> {
         self.before.as_ref()
+    }
+    /// Remembers Revocations for the vault of the next era to see; `false`: they are no newer than those that are held. For whoever
+    /// takes no Status, and so decides nothing by them: for all else they are not in force.
+    pub fn remember_revocations(&mut self, now: Millis, st: &Statement) -> Result<bool, Refusal> {
+        let v = statement::verify::<Revocations>(st, &self.stks(now), 1)
+            .map_err(Refusal::statement(0, "revocations-signature"))?;
+        self.check_place(&v.doc.cluster_id, v.doc.era)?;
+        let newer = self.revocations.as_ref().is_none_or(|(_, held)| held.epoch < v.doc.epoch);
+        if newer {
+            self.revocations = Some((st.clone(), v.doc));
+        }
+        Ok(newer)
     }
     /// The vault of this era has seen it.
     pub fn forget_before(&mut self) {

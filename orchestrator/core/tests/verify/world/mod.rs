@@ -40,6 +40,7 @@ pub mod who {
 }
 
 mod log;
+pub mod next;
 mod papers;
 pub use log::Log;
 pub use papers::{FOUNDERS, charter};

@@ -3,7 +3,7 @@
 use super::world::{ADMINS, HOUR, Roots};
 use holdfast_pki::given;
 use holdfast_types::VoterId;
-use holdfast_vault_core::{CaKey, Code, Command, prepare};
+use holdfast_vault_core::{CaKey, Code, Command, Refusal, prepare};
 use holdfast_wire::v1;
 use v1::command::Action;
 
@@ -93,20 +93,50 @@ fn keys_in_the_token_that_nothing_uses_any_more_are_named_until_they_are_destroy
     r.abort().unwrap();
     assert_eq!(r.w.state.spent_keys(), [name.clone(), format!("issuer/{name}")]);
     // Issuers that are more than are kept.
-    let signer = r.signer();
-    for n in 0..5 {
+    let mut issuers = Vec::new();
+    for _ in 0..5 {
         r.w.pass(HOUR);
-        let (der, not_after) = (r.w.state.issuer().unwrap().der.clone(), r.w.now.plus(r.w.lives.issuer));
-        let key = CaKey::Token(format!("issuer/{n}"));
-        r.w.propose(Command::NewIssuer { root: signer, der, key, not_after }).result.unwrap();
+        issuers.push(prepare::issuer_name(&r.w.state));
+        issuer_in_token(&mut r, issuers.last().unwrap()).unwrap();
     }
-    assert_eq!(r.w.state.spent_keys()[2..], ["issuer/0"], "the oldest in the token; the first of all was sealed here");
+    let oldest = [issuers[0].clone()];
+    assert_eq!(r.w.state.spent_keys()[2..], oldest, "the oldest in the token; the first of all was sealed here");
     // What is gone is named no more, and what is in use is never taken for it.
     let from = r.w.leaves.len();
-    let gone = vec!["issuer/0".to_owned(), "issuer/4".to_owned(), name.clone()];
+    let gone = vec![issuers[0].clone(), issuers[4].clone(), name.clone()];
     r.w.propose(Command::KeysDestroyed(gone)).result.unwrap();
     assert_eq!(r.w.kinds_since(from), ["root.destroyed"; 2]);
     assert_eq!(r.w.state.spent_keys(), [format!("issuer/{name}")]);
+}
+
+/// An issuer whose key is in the token under this name.
+fn issuer_in_token(r: &mut Roots, name: &str) -> Result<(), Refusal> {
+    let (root, key) = (r.signer(), CaKey::Token(name.to_owned()));
+    let (der, not_after) = (r.w.state.issuer().unwrap().der.clone(), r.w.now.plus(r.w.lives.issuer));
+    r.w.propose(Command::NewIssuer { root, der, key, not_after }).result.map(drop)
+}
+
+#[test]
+fn an_issuers_key_whose_entry_never_came_has_the_same_name_when_it_is_tried_again() {
+    let mut r = Roots::new();
+    let name = |r: &Roots| prepare::issuer_name(&r.w.state);
+    let first = name(&r);
+    r.w.pass(HOUR);
+    assert_eq!(name(&r), first, "another key would be left in the token with each try");
+    issuer_in_token(&mut r, &first).unwrap();
+    let second = name(&r);
+    assert_ne!(second, first);
+    // Of two that were made at a time, under one name, one counts.
+    assert_eq!(issuer_in_token(&mut r, &first).err().unwrap().code, Code::Changed);
+    assert_eq!(name(&r), second);
+    // A root with an issuer of its own moves the name on: what may have been made under it is destroyed by that name.
+    assert!(r.w.state.spent_keys().is_empty());
+    r.w.pass(HOUR);
+    r.order("software").unwrap();
+    r.add().unwrap();
+    assert_ne!(name(&r), second);
+    assert_eq!(r.w.state.spent_keys(), [second.clone()]);
+    assert_eq!(issuer_in_token(&mut r, &second).err().unwrap().code, Code::Changed, "it may be gone already");
 }
 
 #[test]

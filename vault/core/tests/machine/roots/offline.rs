@@ -97,7 +97,7 @@ fn ask(r: &mut Roots, root: &Digest) -> SoftKey {
     let (issuer, now, life) = (SoftKey::new(), r.w.now, r.w.lives.issuer);
     let stk = crate::world::named_key(&format!("asked at {}", now.0));
     let mut entropy = r.w.entropy();
-    let name = prepare::issuer_name(&r.w.state, now);
+    let name = prepare::issuer_name(&r.w.state);
     let key = prepare::ca_key(&r.w.keys, &name, AtRest::Sealed(&issuer.private()), &mut entropy).unwrap();
     let p = prepare::ask_offline(&r.w.state, &r.w.keys, root, &issuer, key, &stk, life, now, &mut entropy);
     r.w.commit(p).unwrap();
@@ -230,7 +230,7 @@ fn a_root_that_operators_brought_is_theirs_to_replace_and_they_are_told_in_time(
     let cert = root_of(&r, &key, 8 * YEAR);
     order_with_key(&mut r, &cert, key.pkcs8().expose()).unwrap();
     let brought = r.target().unwrap().given.unwrap();
-    let name = prepare::issuer_name(&r.w.state, r.w.now);
+    let name = prepare::issuer_name(&r.w.state);
     let at_rest = issuer.private();
     let issuer_key = prepare::ca_key(&r.w.keys, &name, AtRest::Sealed(&at_rest), &mut r.w.entropy()).unwrap();
     let old = [(a, r.key(&a))];

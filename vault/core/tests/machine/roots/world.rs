@@ -100,7 +100,7 @@ impl Roots {
         let wanted = self.w.state.rotation().target.clone().or_else(|| self.target());
         let Some(t) = wanted else { return Err(Refusal::new(Code::Changed, "no root is wanted")) };
         let (root, issuer) = (SoftKey::new(), SoftKey::new());
-        let name = prepare::issuer_name(&self.w.state, Millis(self.w.now.0 + 1 + self.keys.len() as i64));
+        let name = format!("issuer/{}", t.name);
         let old: Vec<Digest> = if t.without_old { Vec::new() } else { self.trusted() };
         let old: Vec<(Digest, &dyn CertSigner)> = old.into_iter().map(|d| (d, self.key(&d))).collect();
         let mut command = self.w.root_to_add(&t, (&root, &issuer), &name, &old)?.command;

@@ -1,0 +1,73 @@
+//! The C library's heap: how far it may spread, and giving back what is free in it.
+//!
+//! Left to itself it keeps up to eight heaps for each processor, each with what its busiest moment needed; and once one large
+//! block was freed, it keeps blocks of that size too. A snapshot would be paid for with its memory until the process ends.
+//!
+//! Must never: be called where somebody waits. Giving back looks at all that is free, while those who allocate wait.
+#![cfg_attr(
+    target_env = "gnu",
+    expect(unsafe_code, reason = "the settings of the C library's heap; each block says why it holds")
+)]
+
+/// A block of this size or more is a mapping of its own, and goes when it is freed.
+#[cfg(target_env = "gnu")]
+const MAPPED: libc::c_int = 512 << 10;
+/// What may stay free at the end of a heap while it is used: giving a page back and asking for it again costs more than having it.
+#[cfg(target_env = "gnu")]
+const SPARE: libc::c_int = 8 << 20;
+
+/// Sets the limits: two heaps for each processor, so that whoever works there rarely waits for another. Call it before there are
+/// threads.
+#[cfg(target_env = "gnu")]
+pub(crate) fn limit() {
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get().min(64));
+    let heaps = libc::c_int::try_from(2 * processors).unwrap_or(2);
+    let limits = [(libc::M_ARENA_MAX, heaps), (libc::M_MMAP_THRESHOLD, MAPPED), (libc::M_TRIM_THRESHOLD, SPARE)];
+    for (limit, value) in limits {
+        // SAFETY: no pointers are passed; any value is allowed, and one that is refused changes nothing.
+        if unsafe { libc::mallopt(limit, value) } == 0 {
+            tracing::debug!("the C library's heap takes no limit {limit} of {value}");
+        }
+    }
+}
+
+/// Gives what is free in all heaps back to the system.
+#[cfg(target_env = "gnu")]
+pub(crate) fn give_back() {
+    // SAFETY: no pointers are passed; only pages that no block lies in are given back.
+    let given = unsafe { libc::malloc_trim(0) };
+    tracing::trace!(any = given != 0, "what is free of the heap went back to the system");
+}
+
+/// Another C library has limits of its own.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn limit() {}
+
+/// Another C library gives back what it will.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn give_back() {}
+
+#[cfg(all(test, target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    /// Resident memory in KiB.
+    fn resident() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_free_between_what_is_in_use_goes_back() {
+        limit();
+        // Pieces below the size of a mapping; every eighth is kept, so that no heap's end comes free.
+        let pieces: Vec<Vec<u8>> = (0..8 * 1024).map(|n| vec![u8::try_from(n % 251).unwrap() + 1; 16 << 10]).collect();
+        let full = resident();
+        let kept: Vec<Vec<u8>> = pieces.into_iter().step_by(8).collect();
+        give_back();
+        let left = resident();
+        assert!(full >= 128 << 10 && left + (64 << 10) < full, "{full} KiB, then {left} KiB");
+        assert!(kept.iter().all(|piece| piece.len() == 16 << 10 && piece.first() == piece.last()));
+    }
+}
