@@ -106,7 +106,7 @@ fn of_autolock(w: &World, all: &mut Documents) {
 }
 
 /// Those about a statement that is carried in a file.
-fn of_files(w: &World, orchestrator: &str, all: &mut Documents) {
+fn of_carried(w: &World, orchestrator: &str, all: &mut Documents) {
     let (file, token) = (w.text("mandate.signed"), w.text("token.signed"));
     let put = ["mandate", "put", "--orchestrator", orchestrator, "--id", "m-3", "--out", &file];
     all.push(("mandate put` (with `--out`, as of every verb that signs)", w.json(&put)));
@@ -232,7 +232,7 @@ fn documents() -> Documents {
     let mandate = w.json(&["mandate", "put", "--orchestrator", &orchestrator, "--id", "m-2"]);
     all.push(("mandate put`", mandate));
     all.push(("mandate revoke`", w.json(&["mandate", "revoke", "m-2"])));
-    of_files(&w, &orchestrator, &mut all);
+    of_carried(&w, &orchestrator, &mut all);
     all.push(("service approve`", w.json(&["service", "approve", "shop/web", "--node", &node])));
     of_the_brake(&w, &grant, &mut all);
     let digest = format!("sha256:{}", "ab".repeat(32));
