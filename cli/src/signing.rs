@@ -131,11 +131,13 @@ pub fn document_of(file: &Path, carried: &Carried, tallies: &[Tally]) -> Value {
 /// The same for people.
 pub fn said(carried: &Carried, tallies: &[Tally]) -> String {
     let mut text = format!("{}  sha256:{}\n", carried.signed.kind(), carried.sha256());
+    // A charter in a file names whomever its author likes.
+    let names = |ids: &[String]| plain(&ids.join(", "));
     for t in tallies {
-        let by = if t.signed.is_empty() { "nobody".to_owned() } else { t.signed.join(", ") };
+        let by = if t.signed.is_empty() { "nobody".to_owned() } else { names(&t.signed) };
         text.push_str(&format!("{}: {} needed, signed by {by}", t.entry, t.needed));
         if t.missing() > 0 {
-            text.push_str(&format!("; {} missing of: {}", t.missing(), t.others.join(", ")));
+            text.push_str(&format!("; {} missing of: {}", t.missing(), names(&t.others)));
         }
         text.push('\n');
     }
@@ -143,4 +145,34 @@ pub fn said(carried: &Carried, tallies: &[Tally]) -> String {
         text.push_str(&format!("to be submitted until {}\n", Millis(until)));
     }
     text
+}
+
+/// Text of unknown origin as a terminal may show it: nothing in it moves the cursor, or turns the order of letters round, so that
+/// something else is read than is there.
+pub fn plain(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if (c.is_control() && c != '\n') || turns(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_before_it_is_signed_cannot_hide_a_part_of_itself() {
+        assert_eq!(plain("a\nb \u{1b}[2K\u{9b}1A\u{202e}c\r"), "a\nb \u{fffd}[2K\u{fffd}1A\u{fffd}c\u{fffd}");
+        assert_eq!(plain("schön"), "schön");
+    }
+
+    #[test]
+    fn one_operator_alone_is_told_how_to_ask_others() {
+        let here = SignTo::default();
+        one_is_enough(1, &here, "this").unwrap();
+        let refused = one_is_enough(2, &here, "this").unwrap_err();
+        assert_eq!((refused.code.as_ref(), refused.exit_code()), ("threshold", 3));
+        assert!(refused.help.contains("--out") && refused.help.contains("holdfast sign"), "{refused:?}");
+        one_is_enough(2, &SignTo { out: Some("file".into()) }, "this").unwrap();
+        let other = more_than_one(Failure::new(Code::NotFound, "no such node", "list them"));
+        assert_eq!(other.help, "list them");
+    }
 }

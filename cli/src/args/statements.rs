@@ -44,8 +44,8 @@ pub struct Lockdown {
 #[derive(Debug, Args)]
 pub struct Release {
     /// Why, for the log
-    #[arg(long, default_value = "")]
-    pub reason: String,
+    #[arg(long)]
+    pub reason: Option<String>,
     /// What becomes of it.
     #[command(flatten)]
     pub to: SignTo,

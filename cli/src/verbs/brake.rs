@@ -26,7 +26,7 @@ pub async fn lockdown(app: &App, a: Lockdown) -> Result<(), Failure> {
 /// `release`.
 pub async fn release(app: &App, a: Release) -> Result<(), Failure> {
     let c = Cluster::connect(app).await?;
-    let order = Action::Release(v1::Release { reason: a.reason });
+    let order = Action::Release(v1::Release { reason: a.reason.unwrap_or_default() });
     if signing::command(app, &c, &a.to, order).await?.is_none() {
         return Ok(());
     }

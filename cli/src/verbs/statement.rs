@@ -10,7 +10,7 @@ use crate::client::Cluster;
 use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::operator::Operator;
-use crate::signing::{document_of, said};
+use crate::signing::{document_of, plain, said};
 use crate::trust::Trust;
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
@@ -25,7 +25,7 @@ pub fn inspect(app: &App, file: &Path) -> Result<(), Failure> {
     if let Value::Object(map) = &mut document {
         map.insert("content".to_owned(), words::content(&carried.signed));
     }
-    app.out.show(&document, || format!("{:#}\n\n{}", words::content(&carried.signed), said(&carried, &tallies)))
+    app.out.show(&document, || format!("{}\n\n{}", shown(&carried), said(&carried, &tallies)))
 }
 
 /// `sign`.
@@ -47,6 +47,11 @@ pub fn sign(app: &App, a: &Sign) -> Result<(), Failure> {
     app.out.done(&document_of(&a.file, &carried, &tallies), line.trim_end())
 }
 
+/// Every field, for people.
+fn shown(carried: &Carried) -> String {
+    plain(&format!("{:#}", words::content(&carried.signed)))
+}
+
 /// Shows it and asks on the terminal; without one nothing is signed by accident.
 fn confirm(carried: &Carried, operator: &str) -> Result<(), Failure> {
     let help = "look at it with `holdfast inspect`, and add --yes if it is to be signed";
@@ -54,8 +59,8 @@ fn confirm(carried: &Carried, operator: &str) -> Result<(), Failure> {
         return Err(Failure::new(Code::Usage, "a signature is asked for, and nobody is there to be asked", help));
     }
     let mut typed = String::new();
-    let shown = format!("{:#}\n\nsha256:{}\n", words::content(&carried.signed), carried.sha256());
-    crate::output::ask(&format!("{shown}type yes to sign this as {operator}: "));
+    let shown = format!("{}\n\nsha256:{}", shown(carried), carried.sha256());
+    crate::output::ask(&format!("{shown}\ntype yes to sign this as {operator}: "));
     let read = std::io::stdin().read_line(&mut typed);
     read.map_err(|e| Failure::new(Code::Io, format!("cannot read from the terminal: {e}"), help))?;
     if typed.trim() == "yes" {
