@@ -171,6 +171,27 @@ pub enum Node {
         #[command(flatten)]
         to: SignTo,
     },
+    /// Move it to another zone; tasks that may not run there are stopped
+    Zone {
+        /// Its id
+        id: String,
+        /// The zone; a node in `*` lies in no other
+        zone: String,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
+    },
+    /// Set labels, or take them away; tasks that want those it has not are stopped
+    Label {
+        /// Its id
+        id: String,
+        /// KEY=VALUE sets a label, KEY- takes it away
+        #[arg(required = true, value_name = "K=V")]
+        labels: Vec<String>,
+        /// What becomes of it.
+        #[command(flatten)]
+        to: SignTo,
+    },
     /// Stop trusting it until it is released; what is sensitive on it ends
     Quarantine {
         /// Its id

@@ -8,8 +8,9 @@ use crate::clock;
 use crate::errors::{Code, Failure};
 use crate::output::{age, time, words};
 use crate::signing;
+use crate::spec::is_label;
 use data_encoding::HEXLOWER;
-use holdfast_types::Digest;
+use holdfast_types::{Digest, Zone};
 use holdfast_wire::v1;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -27,6 +28,8 @@ pub async fn run(app: &App, verb: Node) -> Result<(), Failure> {
         Node::Approve { id, key, to } => approve(app, &c, &id, &key, &to).await,
         Node::Drain { id, to } => drain(app, &c, &id, true, &to).await,
         Node::Activate { id, to } => drain(app, &c, &id, false, &to).await,
+        Node::Zone { id, zone, to } => place(app, &c, &id, Place::Zone(zone), &to).await,
+        Node::Label { id, labels, to } => place(app, &c, &id, Place::Labels(labels), &to).await,
         Node::Quarantine { id, reason, to } => quarantine(app, &c, &id, reason, &to).await,
         Node::Release { id, key, to } => release(app, &c, &id, &key, &to).await,
         Node::Exposure { id } => exposed(app, &c, &id).await,
@@ -157,6 +160,41 @@ async fn drain(app: &App, c: &Cluster, id: &str, drain: bool, to: &SignTo) -> Re
     app.out.done(&json!({"id": n.id, "state": state}), &format!("{} is {state}", n.id))
 }
 
+/// What is changed of where a node is.
+enum Place {
+    Zone(String),
+    Labels(Vec<String>),
+}
+
+async fn place(app: &App, c: &Cluster, id: &str, change: Place, to: &SignTo) -> Result<(), Failure> {
+    let n = find(c, id).await?;
+    let (zone, labels) = match change {
+        Place::Zone(zone) => (Zone::parse(&zone).map_err(names::wrong)?.as_str().to_owned(), n.labels),
+        Place::Labels(given) => (n.zone, labelled(n.labels, &given)?),
+    };
+    let order = v1::SetPlace { id: n.id.clone(), zone: zone.clone(), labels: labels.clone() };
+    if signing::command(app, c, to, Action::SetPlace(order)).await?.is_none() {
+        return Ok(());
+    }
+    let line = format!("{} is in zone {zone}, labels {}", n.id, words(&labels));
+    app.out.done(&json!({"id": n.id, "zone": zone, "labels": labels}), &line)
+}
+
+/// The labels that it has after `given`: `key=value` sets one, `key-` takes it away.
+fn labelled(mut labels: Vec<String>, given: &[String]) -> Result<Vec<String>, Failure> {
+    for g in given {
+        let (key, set) = match (g.split_once('='), g.strip_suffix('-')) {
+            (Some((key, _)), _) if is_label(g) => (key, Some(g.clone())),
+            (None, Some(key)) if !key.is_empty() => (key, None),
+            (_, _) => return Err(names::wrong(format!("{g:?} is neither of the form key=value nor key-"))),
+        };
+        labels.retain(|l| l.split_once('=').is_none_or(|(k, _)| k != key));
+        labels.extend(set);
+    }
+    labels.sort_unstable();
+    Ok(labels)
+}
+
 /// Removes it, and prints the secret versions that it was ever given: those are to be rotated if it was stolen. A node that
 /// is removed already gives its list again.
 async fn rm(app: &App, c: &Cluster, id: &str, to: &SignTo) -> Result<(), Failure> {
@@ -272,6 +310,20 @@ mod tests {
             assert_eq!(fingerprint(&shown), Some(d), "{shown}");
         }
         assert_eq!(fingerprint("abcd"), None);
+    }
+
+    #[test]
+    fn a_label_is_set_once_and_taken_away_by_its_key() {
+        let labels = |given: &[&str]| {
+            let given: Vec<String> = given.iter().map(|g| (*g).to_owned()).collect();
+            labelled(vec!["disk=hdd".into(), "rack=7".into()], &given)
+        };
+        assert_eq!(labels(&["disk=ssd"]).unwrap(), ["disk=ssd", "rack=7"]);
+        assert_eq!(labels(&["rack-", "a=b"]).unwrap(), ["a=b", "disk=hdd"]);
+        assert_eq!(labels(&["none-"]).unwrap(), ["disk=hdd", "rack=7"]);
+        for bad in ["", "-", "disk", "=x"] {
+            assert_eq!(labels(&[bad]).unwrap_err().code, "usage", "{bad}");
+        }
     }
 
     #[test]

@@ -98,6 +98,10 @@ fn a_sensitive_service_takes_two_deployers_and_an_approver_and_its_secrets_way_i
     assert!(old["given"][0]["grants"].as_u64().unwrap() >= 2, "{old}");
     assert_eq!(new["given"], json!([]), "nobody was given it");
     assert!(w.refused(&["secret", "history", "shop/none"], 4).contains("shop/none"));
+    w.ok(&["node", "zone", &id, "us/west"]);
+    w.ok(&["node", "label", &id, "disk=ssd", "none-"]);
+    let shown = w.json(&["node", "inspect", &id]);
+    assert_eq!((&shown["zone"], &shown["labels"]), (&json!("us/west"), &json!(["disk=ssd"])));
     let exposed = w.json(&["node", "exposure", &id]);
     assert_eq!(exposed["secrets"], json!([{"secret": "shop/db-password", "version": 1}]));
 }

@@ -244,6 +244,8 @@ fn documents() -> Documents {
     all.push(("service rm`", w.json(&["service", "rm", "shop/web"])));
     all.push(("secret rm`", w.json(&["secret", "rm", "shop/db-password"])));
     all.push(("secret history`", w.json(&["secret", "history", "shop/db-password"])));
+    all.push(("node zone`", w.json(&["node", "zone", &node, "us"])));
+    all.push(("node label`", w.json(&["node", "label", &node, "disk=ssd"])));
     all.push(("node exposure`", w.json(&["node", "exposure", &node])));
     of_a_straggler(&w, &mut all);
     all.push(("node drain`", w.json(&["node", "drain", &node])));

@@ -24,6 +24,8 @@ const VERBS: &[&str] = &[
     "node approve node-0 --key 00",
     "node drain node-0",
     "node activate node-0",
+    "node zone node-0 eu",
+    "node label node-0 disk=ssd",
     "node quarantine node-0",
     "node release node-0 --key 0000000000000000000000000000000000000000000000000000000000000000",
     "node exposure node-0",
