@@ -142,7 +142,7 @@ fn an_orchestrator_that_asks_without_end_is_refused_and_keeps_its_lease() {
 
 /// Every statement that the directory shows of shop/web, as each orchestrator holds them: its spec, and the voucher of its image.
 async fn shown(client: &mut SchedPlaneClient<tonic::transport::Channel>) -> Vec<Statement> {
-    let mut events = client.watch_directory(WatchDirectoryRequest {}).await.unwrap().into_inner();
+    let mut events = client.watch_directory(WatchDirectoryRequest::default()).await.unwrap().into_inner();
     loop {
         if let Some(Event::Service(view)) = events.message().await.unwrap().unwrap().event {
             let versions = view.versions.into_iter();

@@ -83,7 +83,7 @@ pub fn submit(
 
 /// Who stands behind a statement. LAW: a submission is made of this alone, so what an operator wants and nobody asked the
 /// policy about does not compile (`a_signer_who_is_not_permitted_or_not_an_operator_does_not_count`).
-enum Behind {
+pub(super) enum Behind {
     /// Operators, each with the policy's leave for what the statement wants.
     Operators(Vec<(String, Permit<Operator>)>),
     /// Publishers who vouch for an image: their word is looked at when something is to run, and is no act by itself.
