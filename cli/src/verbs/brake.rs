@@ -1,5 +1,5 @@
-//! `lockdown` and `release`: one operator stops the cluster, and as many as the charter says start it again. And `login`, which is
-//! an operator's own renewal.
+//! `lockdown` and `release`: one operator stops the cluster, and as many as the charter says start it again. And `login`, an
+//! operator's own renewal.
 
 use crate::app::App;
 use crate::args::{Lockdown, Release};

@@ -68,7 +68,10 @@ impl History {
     }
 
     fn document(&self, name: &SecretRef) -> Value {
-        let given = |(node, g): (&String, &Given)| json!({"node": node, "first": time(g.first), "last": time(g.last), "grants": g.grants});
+        let given = |(node, g): (&String, &Given)| {
+            let (first, last) = (time(g.first), time(g.last));
+            json!({"node": node, "first": first, "last": last, "grants": g.grants})
+        };
         let version = |(number, v): (&u64, &Version)| {
             json!({
                 "version": number, "at": time(v.at), "by": v.by, "readers": v.put.readers, "zones": v.put.zones,
