@@ -333,6 +333,7 @@ mod tests {
             offline: false,
             without_old_root: false,
             detach: false,
+            to: crate::args::SignTo::default(),
         }
     }
 
