@@ -89,6 +89,17 @@ impl Pace {
         }
     }
 
+    /// Does `work` without the turn that `who` took, and takes it again afterwards, whatever waits by then: what is only waited
+    /// for holds up nobody behind it.
+    pub async fn without<T>(&self, who: &str, work: impl Future<Output = T>) -> T {
+        self.give_back(who);
+        let done = work.await;
+        let (mut c, now) = (self.lock(), Instant::now());
+        let (even, _) = self.next(&c, who, now);
+        self.keep(&mut c, who, even, now);
+        done
+    }
+
     /// How long until the next turn of `who`, which is taken; `None` if too many wait already.
     fn reserve(&self, who: &str, now: Instant) -> Option<Duration> {
         let mut c = self.lock();
@@ -103,6 +114,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::borrow::Cow;
 
     const EVERY: Duration = Duration::from_secs(1);
 
@@ -131,6 +143,27 @@ mod tests {
             p.give_back("nobody");
         }
         assert_eq!(taken(&p, "a", 100, t), 5);
+    }
+
+    #[tokio::test]
+    async fn what_is_waited_for_takes_no_turn_and_what_was_in_vain_does() {
+        const AT_ONCE: usize = 100;
+        let (p, all) = (Pace::new(EVERY, 5), tokio::sync::Barrier::new(AT_ONCE));
+        // All are under way before the first is done: with turns of their own most would be refused.
+        let one = || async {
+            p.turn("a").await.map_err(|f| f.code)?;
+            p.without("a", all.wait()).await;
+            p.give_back("a");
+            Ok::<_, Cow<'static, str>>(())
+        };
+        let done = futures::future::join_all((0..AT_ONCE).map(|_| one()));
+        let done = tokio::time::timeout(Duration::from_secs(30), done).await.unwrap();
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        for _ in 0..4 {
+            p.turn("a").await.unwrap();
+            p.without("a", std::future::ready(())).await;
+        }
+        assert_eq!(taken(&p, "a", 100, Instant::now()), 1, "four were in vain");
     }
 
     #[test]

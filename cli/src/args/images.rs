@@ -6,7 +6,7 @@ use clap::Subcommand;
 /// `image …`
 #[derive(Debug, Subcommand)]
 pub enum ImageVerb {
-    /// Start an image nowhere any more, and extend no lease of it
+    /// Start an image nowhere any more, and tell where it runs
     Deny {
         /// Its digest, sha256:HEX
         digest: String,

@@ -50,7 +50,7 @@ fn said(digest: &Digest, services: &[String]) -> String {
     if services.is_empty() {
         return denied;
     }
-    format!("{denied}; what runs of it goes on until its lease and grace end: {}", services.join(", "))
+    format!("{denied}; what runs of it goes on: {}", services.join(", "))
 }
 
 async fn allow(app: &App, digest: &Digest, to: &SignTo) -> Result<(), Failure> {
@@ -82,7 +82,7 @@ mod tests {
         let text = format!("sha256:{}", "ab".repeat(32));
         let digest = digest_of(&text).unwrap();
         assert_eq!(said(&digest, &[]), format!("image {text} is denied"));
-        assert!(said(&digest, &["shop/web".into()]).ends_with("grace end: shop/web"));
+        assert!(said(&digest, &["shop/web".into()]).ends_with("what runs of it goes on: shop/web"));
         for bad in ["", "sha256:", "sha256:ab", "shop/web:1", "sha512:ab"] {
             assert_eq!(digest_of(bad).unwrap_err().code, "usage", "{bad}");
         }

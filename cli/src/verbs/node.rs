@@ -1,6 +1,6 @@
 //! `node`: nodes and orchestrators, their admission and their end.
 
-use super::{log, names};
+use super::names;
 use crate::app::App;
 use crate::args::{Node, SignTo};
 use crate::client::Cluster;
@@ -15,6 +15,11 @@ use holdfast_wire::v1;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use v1::command::Action;
+
+mod exposure;
+
+pub use exposure::boxed;
+use exposure::exposure;
 
 /// The state of what has been removed.
 const REMOVED: &str = "removed";
@@ -211,7 +216,7 @@ async fn rm(app: &App, c: &Cluster, id: &str, to: &SignTo) -> Result<(), Failure
     }
     // The log may be long: what is done, and what is known at once, is said before it is read.
     app.out.note(&removed(&n.id, &lately(c, &n.id).await));
-    let given = exposure(app, c, &n).await.map_err(|f| unlisted(&n.id, f))?;
+    let given = exposure(app, c, &n, true).await.map_err(|f| unlisted(&n.id, f))?;
     let secrets: Vec<Value> = given.iter().map(|(s, v)| json!({"secret": s, "version": v})).collect();
     app.out.show(&json!({"id": n.id, "removed": true, "secrets": secrets}), || {
         let rows: Vec<_> = given.iter().map(|(s, v)| vec![s.clone(), v.to_string()]).collect();
@@ -248,32 +253,10 @@ fn unlisted(id: &str, f: Failure) -> Failure {
     Failure { help: format!("{id} is removed; {again}. {}", f.help), ..f }.with("id", id).with("removed", true)
 }
 
-/// Every secret version that was ever boxed to a node: the log remembers what the registry has forgotten. It is read from the
-/// node's first entry on, which has to be there, and verified, for an entry that is left out is a secret that nobody changes. Where
-/// that entry is not found, the log is read whole.
-async fn exposure(app: &App, c: &Cluster, n: &v1::NodeView) -> Result<BTreeSet<(String, u64)>, Failure> {
-    let (mut given, mut from_the_first) = (BTreeSet::new(), false);
-    let read = log::since(c, n.joined_at_ms, |entry| {
-        from_the_first |= creates(entry, &n.id);
-        given.extend(boxed_to(entry, &n.id));
-    });
-    read.await?;
-    if from_the_first {
-        return Ok(given);
-    }
-    log::audited(app, c, |entry| given.extend(boxed_to(entry, &n.id))).await?;
-    Ok(given)
-}
-
-/// Whether this is the first entry of all that are about `id`: a node's id is drawn when it joins.
-fn creates(entry: &v1::LogEntry, id: &str) -> bool {
-    matches!(entry.kind.as_str(), "node.create" | "orch.create") && entry.subject == id
-}
-
 /// `node exposure`: the same of a node that is kept, or was removed before.
 async fn exposed(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
     let n = find(c, id).await?;
-    let given = exposure(app, c, &n).await?;
+    let given = exposure(app, c, &n, n.state == REMOVED).await?;
     let secrets: Vec<Value> = given.iter().map(|(s, v)| json!({"secret": s, "version": v})).collect();
     app.out.show(&json!({"id": n.id, "secrets": secrets}), || {
         let rows: Vec<_> = given.iter().map(|(s, v)| vec![s.clone(), v.to_string()]).collect();
@@ -282,19 +265,6 @@ async fn exposed(app: &App, c: &Cluster, id: &str) -> Result<(), Failure> {
         }
         app.out.table(&["secret", "version"], rows)
     })
-}
-
-/// The secret versions that an entry says were boxed to `node`.
-fn boxed_to(entry: &v1::LogEntry, node: &str) -> Vec<(String, u64)> {
-    boxed(entry).filter(|(to, _)| *to == node).map(|(_, secrets)| secrets).unwrap_or_default()
-}
-
-/// The node that an entry says secret versions were boxed to, and which.
-pub fn boxed(entry: &v1::LogEntry) -> Option<(&str, Vec<(String, u64)>)> {
-    let field = |name: &str| entry.fields.iter().find(|f| f.name == name).map(|f| f.value.as_str());
-    let node = field("node").filter(|_| entry.kind == "grant.issued")?;
-    let one = |s: &str| s.rsplit_once('@').and_then(|(name, version)| Some((name.to_owned(), version.parse().ok()?)));
-    Some((node, field("secrets").unwrap_or_default().split(',').filter_map(one).collect()))
 }
 
 #[cfg(test)]
@@ -332,41 +302,5 @@ mod tests {
         assert_eq!(none, "node-1 is removed; the log is read for everything that it was ever given");
         let two = removed("node-1", &BTreeSet::from(["shop/a@1".to_owned(), "shop/b@3".to_owned()]));
         assert!(two.starts_with("node-1 is removed; its last tasks had shop/a@1, shop/b@3; the log"), "{two}");
-    }
-
-    #[test]
-    fn a_node_has_no_entry_before_the_one_that_creates_it() {
-        let entry = |kind: &str, subject: &str| v1::LogEntry {
-            kind: kind.into(),
-            subject: subject.into(),
-            ..v1::LogEntry::default()
-        };
-        assert!(
-            creates(&entry("node.create", "node-1"), "node-1") && creates(&entry("orch.create", "orch-1"), "orch-1")
-        );
-        assert!(
-            !creates(&entry("node.create", "node-2"), "node-1") && !creates(&entry("node.renew", "node-1"), "node-1")
-        );
-    }
-
-    #[test]
-    fn exposure_lists_each_secret_version_once_under_its_full_name() {
-        let entry = |kind: &str, node: &str, secrets: &str| {
-            let field = |name: &str, value: &str| v1::Field { name: name.into(), value: value.into() };
-            v1::LogEntry {
-                kind: kind.into(),
-                fields: vec![field("node", node), field("secrets", secrets)],
-                ..Default::default()
-            }
-        };
-        let log = [
-            entry("grant.issued", "node-1", "shop/a@1,shop/b@3"),
-            entry("grant.issued", "node-1", "shop/a@1"),
-            entry("grant.issued", "node-2", "shop/c@1"),
-            entry("grant.issued", "node-1", ""),
-            entry("grant.denied", "node-1", "shop/d@1"),
-        ];
-        let all: BTreeSet<_> = log.iter().flat_map(|e| boxed_to(e, "node-1")).collect();
-        assert_eq!(all, BTreeSet::from([("shop/a".to_owned(), 1), ("shop/b".to_owned(), 3)]));
     }
 }

@@ -155,11 +155,7 @@ fn committed(s: &State, now: Millis) -> Vec<(&'static str, String)> {
         "stopped many tasks within a minute of the last hour that their owners want, of a lost node or for no reason",
     ));
     let denied: Vec<_> = s.denied_running().iter().map(|(name, tasks)| format!("{name} ({tasks} granted)")).collect();
-    all.extend(told(
-        "denied-digest",
-        &denied,
-        "run an image that is denied: deploy another one, or end them; their leases are not extended",
-    ));
+    all.extend(told("denied-digest", &denied, "run an image that is denied: deploy another one, or end them"));
     let beside: Vec<_> = s.co_located(now).iter().map(|(orch, v)| format!("{orch} with voter {v}")).collect();
     all.extend(told(
         "co-located",

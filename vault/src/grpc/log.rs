@@ -75,6 +75,8 @@ impl Log for LogService {
 
     async fn checkpoint(&self, request: Request<v1::Ack>) -> Result<Response<v1::CheckpointReply>, Status> {
         self.0.admit(&request, Rpc::Checkpoint).await?;
+        // Callers remember it, and take a shorter one for a log that was rewritten.
+        self.0.confirm_leading().await?;
         let (note, size, root) = self.0.checkpoint()?;
         Ok(Response::new(v1::CheckpointReply { note, size, root: root.to_vec() }))
     }

@@ -35,11 +35,25 @@ impl CommandPlane for OperatorService {
             return Ok(Response::new(reply(before.leaf, before.rev)));
         }
         // What is refused by right is refused first; only then is looked whether it can be done.
-        let mut tries = TRIES;
+        let (mut tries, mut of_now) = (TRIES, false);
         let decided = loop {
             let prepared = self.0.decide(|l, e| prepare::submit(l, &st, &r.r#box, e));
             let decided = match prepared.and_then(|p| can_be_done(&self.0, &st).map(|()| p)) {
+                // However many are on their way to the log: who comes behind them is not held up.
+                Ok(p) if caller.role == Role::Op => self.0.entries.without(&caller.id, self.0.commit(p)).await,
                 Ok(p) => self.0.commit(p).await,
+                // A leader of a moment ago may not have applied what the one before it acknowledged, this statement even.
+                Err(f) if !of_now && hangs_on_state(&f) => {
+                    if let Err(f) = self.0.confirm_leading().await {
+                        break Err(f);
+                    }
+                    of_now = true;
+                    match self.known(&st) {
+                        Ok(Some(before)) => return Ok(Response::new(reply(before.leaf, before.rev))),
+                        Ok(None) => continue,
+                        Err(f) => break Err(f),
+                    }
+                }
                 Err(f) => break Err(f),
             };
             tries -= 1;
@@ -66,6 +80,11 @@ impl CommandPlane for OperatorService {
             }
         }
     }
+}
+
+/// Whether another state may say otherwise.
+fn hangs_on_state(f: &Failure) -> bool {
+    matches!(f.kind, FailureKind::Changed | FailureKind::Refused | FailureKind::NotFound)
 }
 
 /// An eviction takes those who stay, and a root in a token takes a token: the committed state knows of neither.

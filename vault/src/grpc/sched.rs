@@ -162,9 +162,9 @@ async fn show(tx: &mpsc::Sender<Result<v1::DirectoryEvent, Status>>, event: Show
 
 /// The whole picture, then what changes, until the orchestrator leaves or falls too far behind.
 async fn watch(cluster: Arc<Cluster>, tx: mpsc::Sender<Result<v1::DirectoryEvent, Status>>) -> Result<(), ()> {
-    let mut events = cluster.events();
+    let (mut events, mut told) = (cluster.events(), None);
     let whole = cluster.look(|s| picture(s, &cluster)).map_err(drop)?;
-    for e in whole.into_iter().chain(revocations(&cluster)) {
+    for e in whole.into_iter().chain(revocations(&cluster, &mut told)) {
         show(&tx, e).await?;
     }
     show(&tx, Shown::Synced(v1::Synced { revision: 0 })).await?;
@@ -179,7 +179,7 @@ async fn watch(cluster: Arc<Cluster>, tx: mpsc::Sender<Result<v1::DirectoryEvent
         };
         let visible: Vec<Shown> =
             cluster.look(|s| news.iter().filter_map(|e| shown(s, &cluster, e)).collect()).map_err(drop)?;
-        let trust = if news.contains(&Event::Trust) { revocations(&cluster) } else { None };
+        let trust = if news.contains(&Event::Trust) { revocations(&cluster, &mut told) } else { None };
         for e in visible.into_iter().chain(trust) {
             show(&tx, e).await?;
         }
@@ -187,10 +187,19 @@ async fn watch(cluster: Arc<Cluster>, tx: mpsc::Sender<Result<v1::DirectoryEvent
 }
 
 /// The list of now, for the orchestrator to remember: what is back from a backup is told by the fleet who was removed since.
-fn revocations(cluster: &Cluster) -> Option<Shown> {
-    let opened = cluster.opened.load();
-    match cluster.look(|s| prepare::revocations(s, &opened.stk)).ok()? {
-        Ok(list) => Some(Shown::Revocations(list)),
+/// `None` if it is the one of the era and epoch that it was `told` already: much is news of trust, and leaves the list as it is.
+fn revocations(cluster: &Cluster, told: &mut Option<(u64, u64)>) -> Option<Shown> {
+    let list = cluster.look(|s| {
+        let now = Some((s.era(), s.epoch()));
+        (now != *told).then(|| (now, prepare::revocation_list(s)))
+    });
+    let (now, list) = list.ok()??;
+    // Signed where no entry waits for it.
+    match list.and_then(|list| prepare::sign_revocations(&list, &cluster.opened.load().stk)) {
+        Ok(list) => {
+            *told = now;
+            Some(Shown::Revocations(list))
+        }
         Err(refusal) => {
             tracing::warn!(%refusal, "the revocations were not shown to an orchestrator");
             None

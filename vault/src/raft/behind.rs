@@ -10,22 +10,31 @@ use tokio::task::JoinHandle;
 /// The write under way, if there is one. On a thread of its own: it waits for the journal, which is the log's for as long as
 /// that is being flushed, and no caller's work waits with it.
 #[derive(Default)]
-pub(super) struct Behind(Option<JoinHandle<Result<(), MachineError>>>);
+pub(super) struct Behind {
+    under_way: Option<JoinHandle<Result<(), MachineError>>>,
+    /// Why one failed: nothing is written, and no snapshot counts, after that.
+    failed: Option<String>,
+}
 
 impl Behind {
     /// Begins a write, once the one before is done.
     pub(super) async fn write(&mut self, unwritten: Unwritten) -> io::Result<()> {
         self.done().await?;
-        self.0 = Some(tokio::task::spawn_blocking(unwritten));
+        self.under_way = Some(tokio::task::spawn_blocking(unwritten));
         Ok(())
     }
 
     /// Returns once everything is written; an error if it was not.
     pub(super) async fn done(&mut self) -> io::Result<()> {
-        let Some(under_way) = &mut self.0 else { return Ok(()) };
-        let written = under_way.await;
-        self.0 = None;
-        written.map_err(io::Error::other)?.map_err(io::Error::other)
+        if let Some(under_way) = &mut self.under_way {
+            let written = under_way.await;
+            self.under_way = None;
+            self.failed = match written {
+                Ok(written) => written.err().map(|e| e.to_string()),
+                Err(panicked) => Some(panicked.to_string()),
+            };
+        }
+        self.failed.as_ref().map_or(Ok(()), |why| Err(io::Error::other(why.clone())))
     }
 }
 
@@ -61,14 +70,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_failed_or_panicked_is_heard_of_by_the_next() {
+    async fn a_write_that_failed_or_panicked_is_heard_of_by_all_that_come_after_it() {
         for broken in [
             Box::new(|| -> Result<(), MachineError> { Err(MachineError("the disk is full".into())) }) as Unwritten,
             Box::new(|| -> Result<(), MachineError> { std::panic::resume_unwind(Box::new(())) }),
         ] {
             let mut behind = Behind::default();
             behind.write(broken).await.unwrap();
-            assert!(behind.write(Box::new(|| Ok(()))).await.is_err());
+            let first = behind.done().await.unwrap_err().to_string();
+            let next = behind.write(Box::new(|| Ok(()))).await.unwrap_err().to_string();
+            assert_eq!((behind.done().await.unwrap_err().to_string(), &next), (first.clone(), &first));
         }
     }
 }

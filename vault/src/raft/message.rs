@@ -120,6 +120,11 @@ fn speaks_for_itself(vote: &Vote, from: VoterId) -> Result<(), ReceiveError> {
     Err(ReceiveError::Impostor(format!("voter {from} may not speak as voter {named}")))
 }
 
+/// Whether a leader of this vote can have such a snapshot: none reaches beyond its own term. openraft ends itself over another.
+pub(super) fn may_have(vote: &Vote, meta: &SnapshotMeta) -> bool {
+    meta.last_log_id.as_ref().is_none_or(|last| last.leader_id.term <= vote.leader_id.term)
+}
+
 impl<M: Machine> Voter<M> {
     /// Answers a message of voter `from`, as TLS proved it.
     pub async fn receive(&self, rpc: PeerRpc, from: VoterId, body: &[u8]) -> Result<Vec<u8>, ReceiveError> {
@@ -159,6 +164,9 @@ impl<M: Machine> Voter<M> {
         let vote: Vote = question(vote)?;
         let meta: SnapshotMeta = question(meta)?;
         speaks_for_itself(&vote, from)?;
+        if !may_have(&vote, &meta) {
+            return Err(ReceiveError::Refused("the snapshot reaches beyond the term of its leader".into()));
+        }
         let snapshot = Snapshot { meta, snapshot: Carried::sent(data) };
         answer(&self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?)
     }

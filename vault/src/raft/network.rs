@@ -193,10 +193,15 @@ impl RaftNetworkV2<Types> for PeerClient {
             |why: &dyn Display| NetworkError::<Types>::from_string(format!("the snapshot cannot be read: {why}"));
         let (own, data) = read.map_err(|e| unread(&e))?.map_err(|e| unread(&e))?;
         // Another one may have taken its place: what is sent says of itself how far it reaches.
-        let encoded = message::encode(&vote).zip(message::encode(&own.unwrap_or(snapshot.meta)));
+        let meta = own.unwrap_or(snapshot.meta);
+        if !message::may_have(&vote, &meta) {
+            return Err(self.unreachable("another leads by now, and the snapshot has entries of its term").into());
+        }
+        let encoded = message::encode(&vote).zip(message::encode(&meta));
         let (head, meta) = encoded.ok_or_else(|| NetworkError::<Types>::from_string("a message cannot be encoded"))?;
         let sent = SentSnapshot { vote: head, meta, data };
         let answer = tokio::select! {
+            biased;
             closed = cancel => return Err(closed.into()),
             answer = tokio::time::timeout(INSTALLING, wire.snapshot(VoterId(self.target), &addr, sent)) => answer,
         };

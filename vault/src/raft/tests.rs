@@ -67,6 +67,21 @@ async fn commands_of_many_callers_share_entries_and_each_gets_its_own_reply() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_beyond_the_term_of_its_leader_is_refused_and_stops_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let voter = start(dir.path(), 1000).await;
+    let term = voter.status().term;
+    let vote = message::encode(&Vote::new_committed(term + 1, 2)).unwrap();
+    let last = Some(codec::log_id(term + 2, 100));
+    let meta = SnapshotMeta { last_log_id: last, last_membership: StoredMembership::default() };
+    let meta = message::encode(&meta).unwrap();
+    let refused = voter.receive_snapshot(VoterId(2), &vote, &meta, Vec::new()).await;
+    assert!(matches!(&refused, Err(ReceiveError::Refused(why)) if why.contains("beyond the term")), "{refused:?}");
+    assert_eq!(voter.proposer().propose(0u64.to_be_bytes().to_vec()).await, Ok(0));
+    voter.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_snapshot_the_log_is_purged_and_a_restart_uses_both() {
     let dir = tempfile::tempdir().unwrap();
     {

@@ -5,6 +5,7 @@
 
 use super::{MAX_ENTRY, check_memory, checkpoint, entries, next};
 use crate::client::Cluster;
+use crate::context::SeenLog;
 use crate::errors::{Code, Failure};
 use holdfast_transport::rpc::log_client::LogClient;
 use holdfast_types::Digest;
@@ -19,13 +20,15 @@ fn wrong(why: &str) -> Failure {
     Failure::new(Code::LogWrong, why, "stop trusting this voter, and keep its answer as evidence")
 }
 
-/// Reads every entry that is not older than `at_ms`. `each` sees them in order; what it gathers counts only if this returns `Ok`.
+/// Reads every entry that is not older than `at_ms`, and remembers the checkpoint: no older one counts from then on. `each`
+/// sees them in order; what it gathers counts only if this returns `Ok`.
 pub async fn since(c: &Cluster, at_ms: i64, each: impl FnMut(&v1::LogEntry)) -> Result<(), Failure> {
     let (checkpoint, _) = checkpoint(c).await?;
     let Some(before) = first(c, &checkpoint, at_ms).await? else { return Ok(()) };
     let mut stream = entries(c, before.size(), checkpoint.size, false).await?;
     rest(before, &checkpoint, async || next(&mut stream).await, each).await?;
-    check_memory(c, &checkpoint).await
+    check_memory(c, &checkpoint).await?;
+    c.ctx.remember_log(&SeenLog { era: c.era(), size: checkpoint.size, root: checkpoint.root.hex() })
 }
 
 /// The tree before the first entry that is not older than `at_ms`; `None`: there is no such entry. Entries grow no older, so

@@ -8,10 +8,10 @@ use crate::world::{World, eventually, free_port};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A voter under which machines renew every three seconds.
+/// A voter under which machines renew every six seconds, and have twelve more until it is late.
 fn hasty(w: &World, name: &str) -> Voter {
     let mut voter = Voter::place(w, name);
-    voter.lives = "node = \"9s\"\norchestrator = \"9s\"";
+    voter.lives = "node = \"18s\"\norchestrator = \"18s\"";
     voter
 }
 

@@ -31,7 +31,7 @@ pub use reset::{PlannedReset, Resetting, plan_reset};
 pub use roots::{AtRest, ROOT_KEY, RootMaterial, add_root, ask_offline, ca_key, drop_root, given_root};
 pub(crate) use submit::reads;
 pub use submit::{MAX_SECRET, submit};
-pub use trust::{checkpoint, lease_ext, removal, revocations, revoke, status};
+pub use trust::{checkpoint, lease_ext, removal, revocation_list, revocations, revoke, sign_revocations, status};
 pub use voters::{Admission, PeerPin, peer_pin, progress, voter_said};
 
 use crate::command::{CertFacts, Command, HpkeFacts, Stamped};

@@ -23,10 +23,16 @@ pub fn checkpoint(state: &State, stk: &dyn StatementSigner) -> Result<Vec<u8>, R
 
 /// The revocation list.
 pub fn revocations(state: &State, stk: &dyn StatementSigner) -> Result<v1::Statement, Refusal> {
-    statement::sign(&revocation_list(state)?, &[stk]).map_err(unsigned)
+    sign_revocations(&revocation_list(state)?, stk)
 }
 
-fn revocation_list(state: &State) -> Result<v1::Revocations, Refusal> {
+/// Signs the revocation list: as long as it may be, away from the state that it was made of.
+pub fn sign_revocations(list: &v1::Revocations, stk: &dyn StatementSigner) -> Result<v1::Statement, Refusal> {
+    statement::sign(list, &[stk]).map_err(unsigned)
+}
+
+/// The revocation list, unsigned.
+pub fn revocation_list(state: &State) -> Result<v1::Revocations, Refusal> {
     let c = state.cluster()?;
     Ok(v1::Revocations {
         cluster_id: c.id.0.to_vec(),

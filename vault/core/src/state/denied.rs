@@ -1,6 +1,7 @@
-//! Images that operators deny: no spec of them is taken or granted, and no lease of theirs is extended.
+//! Images that operators deny: no spec of them is taken or granted.
 //!
-//! What runs of them is told, and not stopped: whether it is worse that it runs or that it does not is for people to say.
+//! What runs of them is told, and neither stopped nor kept from being extended: one operator alone denies. Whether it is worse
+//! that it runs or that it does not is for people to say.
 
 use super::{SpecVersion, State};
 use crate::refusal::{Code, Refusal};

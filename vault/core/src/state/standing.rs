@@ -129,12 +129,14 @@ impl State {
         .collect()
     }
 
-    /// Whether a running grant's lease may be extended: mandate, spec, node and secrets still allow it. LAW: a lockdown ends
-    /// nothing that runs, or one operator could end every task (`a_lockdown_stops_grants_and_ends_nothing_that_runs`).
+    /// Whether a running grant's lease may be extended: mandate, spec, node and secrets still allow it. LAW: a lockdown or a
+    /// denied image ends nothing that runs, or one operator could end every task
+    /// (`a_lockdown_stops_grants_and_ends_nothing_that_runs`,
+    /// `a_denied_image_is_granted_no_more_and_what_runs_of_it_is_told_and_extended`).
     pub(crate) fn may_go_on(&self, g: &GrantRow, now: Millis) -> bool {
         use IdentityState as I;
         let node = self.identity(g.node.as_str()).filter(|n| matches!(n.state, I::Ready | I::Draining));
-        let valid = self.spec_of(g).is_some_and(|s| now.0 < s.valid_until_ms && self.check_denied(s).is_ok());
+        let valid = self.spec_of(g).is_some_and(|s| now.0 < s.valid_until_ms);
         let stands = |n: &Identity| self.mandated(g, n, now) && self.misplaced(g, n).is_none();
         g.state == GrantState::Running && valid && node.is_some_and(stands)
     }

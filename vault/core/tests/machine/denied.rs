@@ -1,4 +1,4 @@
-//! Images that operators deny: started nowhere, extended nowhere, and told where they run.
+//! Images that operators deny: started nowhere, and told where they run.
 
 use crate::world::{Machine, World, image};
 use holdfast_types::GrantId;
@@ -31,7 +31,7 @@ fn run(w: &mut World, orch: &Machine, node: &Machine) -> GrantId {
 }
 
 #[test]
-fn a_denied_image_is_neither_granted_nor_extended_and_what_runs_of_it_is_told() {
+fn a_denied_image_is_granted_no_more_and_what_runs_of_it_is_told_and_extended() {
     let (mut w, orch, node) = World::shop();
     let id = run(&mut w, &orch, &node);
     assert!(w.state.denied_running().is_empty());
@@ -53,8 +53,10 @@ fn a_denied_image_is_neither_granted_nor_extended_and_what_runs_of_it_is_told() 
     assert_eq!((refused.code, refused.policies), (Code::PolicyDenied, vec!["L0-denied".to_owned()]));
     let next = w.spec("web", 2, &["db"]);
     assert_eq!(w.deploy(&next).err().unwrap().policies, ["L0-denied"]);
-    assert!(!extended(&mut w, &id));
+    // One operator denied it, and ends nothing by that: not at once, and not with the lease.
+    assert!(extended(&mut w, &id));
     assert_eq!(w.state.grant(&id).unwrap().state, GrantState::Running, "it is not stopped");
+    assert_eq!(w.state.denied_running().len(), 1, "it is told for as long as it runs");
 
     w.act(&["ada", "ben"], allow("web")).unwrap();
     assert!(w.state.denied_running().is_empty());

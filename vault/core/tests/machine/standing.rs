@@ -204,16 +204,16 @@ fn the_next_mandate_carries_on_what_the_last_one_began() {
 
 #[test]
 fn a_lease_that_may_not_be_extended_is_not_asked_about_in_every_tick() {
-    let (mut w, _, _, id) = running();
-    let digest = crate::world::image("web").to_vec();
-    w.act(&["oz"], Action::DenyDigest(v1::DenyDigest { digest: digest.clone(), reason: String::new() })).unwrap();
+    let (mut w, orch, _, id) = running();
+    w.act(&["ada", "ben"], Action::RevokeMandate(v1::RevokeMandate { mandate_id: "m1".into() })).unwrap();
     w.pass(DAY / 4);
     assert!(!extended(&mut w, &id));
     for _ in 0..3 {
         w.pass(500);
         assert!(w.state.extensions(w.now, 100, |_| true).is_none());
     }
-    w.act(&["ada", "ben"], Action::AllowDigest(v1::AllowDigest { digest })).unwrap();
+    let next = w.mandate("m2", &[&orch.id]);
+    w.put_mandate(&next).unwrap();
     w.pass(DAY / 4);
     assert!(extended(&mut w, &id), "and it is asked about again before the lease ends");
 }
