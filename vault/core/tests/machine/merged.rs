@@ -176,6 +176,37 @@ fn what_an_era_before_signed_counts_for_as_long_as_machines_may_come_back() {
     assert_eq!(merge(&w, &shown).unwrap(), None);
 }
 
+/// Most of those who are removed were so long before the end: their certificates were over, and their keys are known for months.
+#[test]
+fn who_was_removed_long_before_the_end_is_remembered_too() {
+    let day = 24 * 3_600_000;
+    for (days, remembered) in [(10, true), (119, true), (121, false)] {
+        let (mut w, shown, node) = burnt(|w, node| {
+            remove(w, node);
+            runs(w, days * day);
+            held(w, &w.stk)
+        });
+        let told = merge(&w, &shown).unwrap();
+        assert_eq!(told.is_some(), remembered, "after {days} days");
+        if let Some(command) = told {
+            w.propose(command).result.unwrap();
+            assert_eq!(w.state_of(&node.id), "removed");
+        }
+    }
+}
+
+#[test]
+fn who_is_in_quarantine_for_long_is_remembered_too() {
+    let (mut w, shown, node) = burnt(|w, node| {
+        quarantine(w, &node.id);
+        runs(w, 10 * 24 * 3_600_000);
+        held(w, &w.stk)
+    });
+    let command = merge(&w, &shown).unwrap().unwrap();
+    w.propose(command).result.unwrap();
+    assert_eq!(w.state_of(&node.id), "quarantined");
+}
+
 #[test]
 fn more_of_the_era_before_than_anybody_holds_is_refused() {
     let (w, shown, _) = burnt(|w, node| {
