@@ -196,7 +196,6 @@ impl Step<'_> {
     pub(super) fn list_keys_of(&mut self, id: &str, keys: Vec<Digest>) {
         let Some(mut listed) = self.state.revoked.remove(id) else { return };
         listed.released = true;
-        listed.until = listed.until.max(self.state.before_counts_until().unwrap_or(listed.until));
         listed.keys.extend(keys);
         listed.keys.sort_unstable();
         listed.keys.dedup();

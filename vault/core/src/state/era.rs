@@ -1,11 +1,12 @@
 //! What the beginning of an era leaves: grants of the era before, until their lease and grace are over, and by whom that era's
 //! statements were signed.
 
-use super::{IdentityState, REJOIN_MOST, Revoked, State};
+use super::{IdentityState, Revoked, State};
 use crate::Command;
 use holdfast_types::{GrantId, Millis, NodeId, Role};
 use holdfast_wire::{statement, v1};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The longest lease and the longest grace after it that a charter may allow: a day, and three.
@@ -26,6 +27,8 @@ pub(crate) struct EraBefore {
     pub epoch: u64,
     /// Its newest Bundle that is known, an encoded Statement.
     pub bundle: Vec<u8>,
+    /// Whom operators released from quarantine since: what that era said of them is over.
+    pub released: BTreeSet<String>,
 }
 
 impl State {
@@ -39,15 +42,7 @@ impl State {
     pub(crate) fn is_to_be_quarantined(&self, id: &str) -> bool {
         let works =
             self.is_removable(id) && self.identities.get(id).is_some_and(|i| i.state != IdentityState::Quarantined);
-        let until = self.before_counts_until();
-        let was_released = self.revoked.get(id).is_some_and(|r| r.released && until.is_some_and(|u| r.until >= u));
-        works && !was_released
-    }
-    /// As long as what the era before signed may count, if a vault runs all the time. None before the second era. An identity
-    /// that is released stays on the list for so long, with the keys of before: no list of then undoes that.
-    pub(crate) fn before_counts_until(&self) -> Option<Millis> {
-        self.before.as_ref()?;
-        Some(self.era_began()?.plus(LONGEST_LIFE.saturating_add(REJOIN_MOST)))
+        works && self.before.as_ref().is_some_and(|b| !b.released.contains(id))
     }
     /// Takes off the list of revocations whom it needs no more. A backup may bring back whoever was removed, or is in quarantine,
     /// and the list is what the fleet remembers then: so he stays on it when no certificate of his is left, in quarantine until

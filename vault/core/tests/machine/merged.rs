@@ -282,6 +282,47 @@ fn who_was_in_quarantine_after_the_backup_comes_back_in_quarantine() {
     assert_eq!((w.state_of(&node.id).as_str(), merge(&w, &shown).unwrap()), ("removed", None));
 }
 
+/// Operators let it go on with a key of its own, and it uses that.
+fn let_go(w: &mut World, id: &str, seq: u8) {
+    let spki = Digest([seq; 32]);
+    now_act(w, Action::ReleaseIdentity(v1::ReleaseIdentity { id: id.to_owned(), spki_sha256: spki.to_vec() }));
+    let (serial, seq) = (format!("{seq:02}"), u64::from(seq));
+    let (not_after, root) = (Millis(w.now.0 + 24 * 3_600_000), w.state.signing_root_sha256().unwrap());
+    let cert = CertFacts { seq, serial: serial.clone(), spki, not_after, root };
+    w.propose(Command::Renew { id: id.to_owned(), cert, hpke: None, acked: 0 }).result.unwrap();
+    w.propose(Command::Activate { id: id.to_owned(), serial }).result.unwrap();
+    assert_eq!(w.state_of(id), "ready");
+}
+
+#[test]
+fn what_operators_released_stays_so_however_late_and_however_often_the_old_list_is_shown() {
+    let day = 24 * 3_600_000;
+    for by_the_list in [true, false] {
+        let (mut w, shown, node) = burnt(|w, node| {
+            quarantine(w, &node.id);
+            held(w, &w.stk)
+        });
+        let command = merge(&w, &shown).unwrap().unwrap();
+        if by_the_list {
+            w.propose(command.clone()).result.unwrap();
+        } else {
+            let order = v1::QuarantineNode { id: node.id.clone(), reason: "its disk was copied".into() };
+            now_act(&mut w, Action::QuarantineNode(order));
+        }
+        // The certificates of the backup are over before anybody sees to it.
+        runs(&mut w, 5 * day);
+        let_go(&mut w, &node.id, 9);
+        for days in [0, 5, 60] {
+            runs(&mut w, days * day);
+            w.pass(200 * day);
+            w.propose(Command::Tick).result.unwrap();
+            assert_eq!(merge(&w, &shown).unwrap(), None, "{by_the_list}, after {days} more days");
+            w.propose(command.clone()).result.unwrap();
+            assert_eq!(w.state_of(&node.id), "ready", "{by_the_list}, after {days} more days");
+        }
+    }
+}
+
 #[test]
 fn who_was_removed_and_who_was_in_quarantine_are_told_apart() {
     let other = |w: &World, node: &Machine| w.state.machine_ids().find(|id| **id != *node.id).unwrap().to_owned();
