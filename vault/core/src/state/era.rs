@@ -27,6 +27,9 @@ pub(crate) struct EraBefore {
     pub epoch: u64,
     /// Its newest Bundle that is known, an encoded Statement.
     pub bundle: Vec<u8>,
+    /// The epoch of its newest revocations that were shown: who was in quarantine is not taken from older ones, for a release may
+    /// lie between them.
+    pub quarantines_of: u64,
     /// Whom operators released from quarantine since: what that era said of them is over.
     pub released: BTreeSet<String>,
 }

@@ -5,7 +5,7 @@ use super::reset::{reset, reset_from_a_thief};
 use crate::world::{Machine, SoftKey, World, named_key};
 use holdfast_pki::keys::RootStatementSigner;
 use holdfast_types::{Digest, Millis, Role};
-use holdfast_vault_core::{CertFacts, Command, Refusal, prepare};
+use holdfast_vault_core::{CertFacts, Command, Refusal, State, prepare};
 use holdfast_wire::keys::StatementSigner;
 use holdfast_wire::{statement, v1};
 use v1::command::Action;
@@ -18,6 +18,8 @@ fn held(w: &World, stk: &dyn StatementSigner) -> v1::HeldBefore {
 
 fn merge(w: &World, shown: &v1::HeldBefore) -> Result<Option<Command>, Refusal> {
     let mut told = prepare::merge_revoked(&w.state, shown, "n-that-shows")?;
+    // That a newer list was shown is remembered, whomever it names.
+    told.retain(|c| !matches!(c, Command::MergeQuarantined { ids, .. } if ids.is_empty()));
     assert!(told.len() < 2, "{told:?}");
     Ok(told.pop())
 }
@@ -321,6 +323,35 @@ fn what_operators_released_stays_so_however_late_and_however_often_the_old_list_
             assert_eq!(w.state_of(&node.id), "ready", "{by_the_list}, after {days} more days");
         }
     }
+}
+
+#[test]
+fn a_quarantine_that_was_over_in_the_era_before_is_not_brought_back_by_an_older_list() {
+    let mut during = v1::HeldBefore::default();
+    let (mut w, newest, node) = burnt(|w, node| {
+        quarantine(w, &node.id);
+        during = held(w, &w.stk);
+        let_go(w, &node.id, 9);
+        held(w, &w.stk)
+    });
+    let told = |w: &World, shown: &v1::HeldBefore| prepare::merge_revoked(&w.state, shown, "orch-that-shows").unwrap();
+    // Decided by what was known then, and late: a newer list was shown meanwhile.
+    let late = merge(&w, &during).unwrap().unwrap();
+    let from = w.leaves.len();
+    for command in told(&w, &newest) {
+        w.propose(command).result.unwrap();
+    }
+    w.propose(late).result.unwrap();
+    w.state = State::decode(&w.state.encode()).unwrap();
+    assert!(told(&w, &during).is_empty() && told(&w, &newest).is_empty(), "neither is news any more");
+    assert_eq!((w.state_of(&node.id).as_str(), w.kinds_since(from)), ("ready", Vec::new()));
+    // A removal has no end, and a newer list may have forgotten it.
+    let mut gone: v1::Revocations = statement::peek(during.revocations.as_ref().unwrap()).unwrap();
+    gone.revoked.iter_mut().for_each(|r| r.not_before_seq = u64::MAX);
+    let gone = v1::HeldBefore { revocations: Some(signed(&gone, &w.stk)), ..during };
+    let command = merge(&w, &gone).unwrap().unwrap();
+    w.propose(command).result.unwrap();
+    assert_eq!(w.state_of(&node.id), "removed");
 }
 
 #[test]
