@@ -11,8 +11,12 @@ use holdfast_types::{Digest, Millis, Secret, SecretBytes, VoterId, kind};
 use holdfast_vault_core::prepare::AtRest;
 use holdfast_vault_core::{CaKey, Keyring, RootRow, State};
 use holdfast_wire::boxes::{PrivateKey, derive_keypair};
-use holdfast_wire::keys::{Ed25519Key, SignError};
+use holdfast_wire::keys::{ALG_P256, Ed25519Key, SignError, verify};
+use holdfast_wire::v1;
 use std::sync::{Arc, OnceLock};
+
+/// Signed by a key in a token before it is certified: no beginning of anything else that a CA signs.
+const PAIR: &[u8] = b"holdfast: one pair";
 
 /// A key of a port as a signer of certificates: in this process' memory or in a token. It may take as long as a token takes.
 pub struct PortSigner {
@@ -41,6 +45,16 @@ impl PortSigner {
     /// Whether the key can be used now.
     pub fn answers(&self) -> Result<(), KeyError> {
         self.call(|id| self.port.public(id)).map(drop)
+    }
+    /// That the public half which lies beside the key is its own. Whoever may write to a token may lay another there, and a
+    /// certificate for it would be his.
+    fn is_a_pair(&self) -> Result<(), KeyError> {
+        let signature = self.port.sign_p256(&self.id, PAIR)?;
+        let public = v1::PublicKey { alg: ALG_P256, key: self.sec1.clone() };
+        if verify(&public, PAIR, &signature) {
+            return Ok(());
+        }
+        Err(KeyError::Corrupt(format!("the public key beside the key {} is not its own", self.id)))
     }
     fn call<T>(&self, call: impl Fn(&KeyId) -> Result<T, KeyError>) -> Result<T, KeyError> {
         match call(self.found.get().unwrap_or(&self.id)) {
@@ -92,7 +106,12 @@ impl NewKey {
         let name = name.as_bytes();
         if let Some(token) = token {
             let id = token.generate(purpose, name)?;
-            return Ok(Self { signer: PortSigner::of(token, id)?, pkcs8: None });
+            let signer = PortSigner::of(token, id)?;
+            // A root signs itself.
+            if purpose == Purpose::Issuer {
+                signer.is_a_pair()?;
+            }
+            return Ok(Self { signer, pkcs8: None });
         }
         let id = port.generate(purpose, name)?;
         Ok(Self { signer: PortSigner::new(port, id)?, pkcs8: Some(port.export(&id)?) })
@@ -288,6 +307,36 @@ mod tests {
         assert!(signer().sign(b"a certificate").is_ok());
         token.destroy(&theirs).unwrap();
         assert_eq!(signer().answers(), Err(KeyError::NotFound(ours)), "another key was taken for it");
+    }
+
+    /// A token in which a stranger's public key lies beside each key.
+    struct Swapped(SoftwareKeys);
+    impl KeyPort for Swapped {
+        fn generate(&self, purpose: Purpose, name: &[u8]) -> Result<KeyId, KeyError> {
+            self.0.generate(purpose, name)
+        }
+        fn public(&self, _: &KeyId) -> Result<Vec<u8>, KeyError> {
+            let stranger = self.0.generate(Purpose::Root, b"a stranger's")?;
+            self.0.public(&stranger)
+        }
+        fn sign_p256(&self, id: &KeyId, msg: &[u8]) -> Result<Vec<u8>, KeyError> {
+            self.0.sign_p256(id, msg)
+        }
+        fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
+            self.0.destroy(id)
+        }
+        fn list(&self) -> Result<Vec<KeyId>, KeyError> {
+            self.0.list()
+        }
+    }
+
+    #[test]
+    fn no_issuer_is_made_of_a_public_key_that_was_laid_beside_the_tokens_own() {
+        let memory = Arc::new(SoftwareKeys::new());
+        let make = |token: Arc<dyn KeyPort>| NewKey::make(&memory, Some(token), Purpose::Issuer, "issuer/1").map(drop);
+        make(Arc::new(SoftwareKeys::new())).unwrap();
+        let refused = make(Arc::new(Swapped(SoftwareKeys::new())));
+        assert!(matches!(&refused, Err(KeyError::Corrupt(why)) if why.contains("is not its own")), "{refused:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use holdfast_transport::failure::Failure;
-use holdfast_vault_core::prepare;
+use holdfast_vault_core::{Command, prepare};
 use holdfast_wire::v1;
 
 /// It may tell of removals and quarantines after the backup that this era began with: what follows from them is committed.
@@ -18,7 +18,9 @@ pub async fn merge(cluster: &Cluster, shown: &v1::HeldBefore, by: &str) -> Resul
         }
     };
     for command in told {
-        tracing::warn!(by, "it shows removals of the era before that were not known: they are made up for");
+        if !matches!(&command, Command::MergeQuarantined { ids, .. } if ids.is_empty()) {
+            tracing::warn!(by, "it shows removals of the era before that were not known: they are made up for");
+        }
         cluster.propose(command).await?;
     }
     Ok(())

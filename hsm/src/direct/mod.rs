@@ -2,6 +2,9 @@
 //!
 //! Keys are found by their id, so nothing is kept beside the token. Those of others may have an id of any length, or a label
 //! alone: they are listed and used like ours, and never destroyed. A key that the token would give away is refused.
+//!
+//! LAW: what is made, or found again as made, is known nowhere but in the token
+//! (`a_key_that_was_brought_into_the_token_is_never_found_again_as_one_that_was_made_there`).
 
 mod errors;
 mod open;
@@ -169,6 +172,16 @@ impl Open {
         let kept = said.contains(&Attribute::Sensitive(true)) && said.contains(&Attribute::Extractable(false));
         if kept { Ok(()) } else { Err(KeyError::Refused(format!("the token would give the key {id} away"))) }
     }
+    /// That nobody knows this key from elsewhere: names of ours are known before their keys are made, and whoever may use the token
+    /// may bring in a key of such a name. What was brought in, whatever it says of itself, never says these two (PKCS#11,
+    /// `C_CreateObject`, `C_UnwrapKey`). `CKA_LOCAL` is not asked for: NSS denies it of what it made.
+    fn only_here(&self, key: ObjectHandle, id: &KeyId) -> Result<(), KeyError> {
+        let asked = [AttributeType::AlwaysSensitive, AttributeType::NeverExtractable];
+        let said = self.session.get_attributes(key, &asked).map_err(|e| blame(&e))?;
+        let always =
+            said.contains(&Attribute::AlwaysSensitive(true)) && said.contains(&Attribute::NeverExtractable(true));
+        if always { Ok(()) } else { Err(KeyError::Refused(format!("the key {id} may be known outside of the token"))) }
+    }
     fn public(&mut self, id: &KeyId) -> Result<Vec<u8>, KeyError> {
         let found = self.spoken_of(ObjectClass::PUBLIC_KEY, id)?;
         let corrupt = || KeyError::Corrupt(format!("the token has no readable public key beside the key {id}"));
@@ -204,7 +217,7 @@ impl Open {
         ];
         let made = self.session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private);
         let (public, private) = made.map_err(|e| blame(&e))?;
-        self.kept(private, id).inspect_err(|_| {
+        self.kept(private, id).and_then(|()| self.only_here(private, id)).inspect_err(|_| {
             drop(self.session.destroy_object(private));
             drop(self.session.destroy_object(public));
         })
@@ -240,7 +253,8 @@ impl KeyPort for Token {
             // Finds also that somebody else made one at the same time.
             found = open.private(&id);
         }
-        found.map(|_| id)
+        // Operators' own keys come by their certificates, and never by this.
+        open.only_here(found?, &id).map(|()| id)
     }
     fn public(&self, id: &KeyId) -> Result<Vec<u8>, KeyError> {
         let mut open = self.lock();

@@ -350,7 +350,8 @@ pub enum Command {
     RootPropose(Box<NewRoot>),
     /// Keys in the token that nothing used any more are gone, by the key port's names.
     KeysDestroyed(Vec<String>),
-    /// Who was in quarantine in the era before, as for those that were removed.
+    /// Who was in quarantine in the era before, as for those that were removed; of a list that is newer than any that was shown,
+    /// perhaps nobody.
     MergeQuarantined {
         /// Nodes and orchestrators.
         ids: Vec<String>,
@@ -358,6 +359,8 @@ pub enum Command {
         shown_by: String,
         /// `H(payload)` of the Revocations.
         sha256: Digest,
+        /// The epoch of the Revocations.
+        epoch: u64,
     },
     /// A voter begins to lead: leases that lived when the vault was heard last go on.
     ExtendLeases {

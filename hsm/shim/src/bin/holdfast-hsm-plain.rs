@@ -1,19 +1,23 @@
 //! A PKCS#11 program that knows nothing of the rest, for tests: it shows what a token says of its slots and keys, and plants
 //! keys that no vault would make.
 //!
-//! `slots MODULE`, `keys MODULE TOKEN PIN`, `pair MODULE TOKEN PIN ID SENSITIVE EXTRACTABLE`, `aes` likewise, and `labelled`,
-//! which is a pair with a label in the place of the id.
+//! `slots MODULE`, `keys MODULE TOKEN PIN`, `pair MODULE TOKEN PIN ID SENSITIVE EXTRACTABLE`, `aes` likewise, `labelled`, which is
+//! a pair with a label in the place of the id, and `imported`, which is a pair that was made elsewhere.
 #![allow(clippy::unwrap_used, reason = "a program of tests that meets the unexpected stops there")]
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeInfo, AttributeType, ObjectClass};
+use cryptoki::object::{Attribute, AttributeInfo, AttributeType, KeyType, ObjectClass};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use std::io::Write as _;
 
 /// 1.2.840.10045.3.1.7.
 const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+/// The generator of the curve as a token names a point, in a DER OCTET STRING: the public half of the private key 1.
+const POINT: &str = "0441046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
+                     4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -27,7 +31,12 @@ fn main() {
                 "labelled" => Attribute::Label(id.as_bytes().to_vec()),
                 _ => Attribute::Id(bytes(id)),
             };
-            plant(&session(&load(module), token, pin), *kind != "aes", &name, &kept);
+            let session = session(&load(module), token, pin);
+            if *kind == "imported" {
+                import(&session, &name, &kept);
+            } else {
+                plant(&session, *kind != "aes", &name, &kept);
+            }
             String::new()
         }
         _ => "what?\n".to_owned(),
@@ -106,6 +115,24 @@ fn plant(session: &Session, pair: bool, name: &Attribute, kept: &[Attribute]) {
     } else {
         private.extend([Attribute::Encrypt(true), Attribute::Decrypt(true), Attribute::ValueLen(32.into())]);
         session.generate_key(&Mechanism::AesKeyGen, &private).unwrap();
+    }
+}
+
+/// Brings in a P-256 key pair of this id whose private half everybody knows.
+fn import(session: &Session, name: &Attribute, kept: &[Attribute]) {
+    let common = |class| {
+        let curve = Attribute::EcParams(P256.to_vec());
+        vec![Attribute::Class(class), Attribute::KeyType(KeyType::EC), Attribute::Token(true), curve, name.clone()]
+    };
+    let mut one = vec![0; 31];
+    one.push(1);
+    let mut private = common(ObjectClass::PRIVATE_KEY);
+    private.extend([Attribute::Private(true), Attribute::Sign(true), Attribute::Value(one)]);
+    private.extend_from_slice(kept);
+    let mut public = common(ObjectClass::PUBLIC_KEY);
+    public.extend([Attribute::Private(false), Attribute::Verify(true), Attribute::EcPoint(bytes(POINT))]);
+    for half in [private, public] {
+        session.create_object(&half).unwrap();
     }
 }
 

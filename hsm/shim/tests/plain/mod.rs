@@ -63,6 +63,30 @@ fn a_key_of_our_id_that_the_token_would_give_away_is_refused_and_left_alone() {
     }
 }
 
+/// Whoever may use the token knows the next key's name, and may put one there of which he keeps a copy.
+#[test]
+fn a_key_that_was_brought_into_the_token_is_never_found_again_as_one_that_was_made_there() {
+    let faulty = Faulty::new();
+    let id = KeyId::of(Purpose::Issuer, b"the next");
+    plant(&faulty.token, "imported", &id, "true", "false");
+    let before = plain(&faulty.token, "keys", &["holdfast", PIN]);
+    let kept = "sensitive=true extractable=false always-sensitive=false never-extractable=false readable=false";
+    assert_eq!(before, format!("{id} {kept}\n"), "it looks as if the token kept it");
+    let refused = KeyError::Refused(format!("the key {id} may be known outside of the token"));
+    let port = faulty.port(PIN, LONG);
+    assert_eq!(port.generate(Purpose::Issuer, b"the next"), Err(refused.clone()));
+    // Operators may bring a key of their own, and it is used: but not as one that was made here.
+    port.sign_p256(&id, b"m").unwrap();
+    port.public(&id).unwrap();
+    assert_eq!(port.generate(Purpose::Issuer, b"the next"), Err(refused));
+    assert_eq!(plain(&faulty.token, "keys", &["holdfast", PIN]), before);
+    // It spoils no other, and what is made here is found again.
+    let other = port.generate(Purpose::Issuer, b"another").unwrap();
+    assert_eq!(faulty.port(PIN, LONG).generate(Purpose::Issuer, b"another"), Ok(other));
+    port.destroy(&id).unwrap();
+    assert_eq!(port.generate(Purpose::Issuer, b"the next"), Ok(id), "once it is gone, one is made");
+}
+
 #[test]
 fn two_keys_of_one_id_are_refused_both() {
     let faulty = Faulty::new();

@@ -312,8 +312,8 @@ impl NodeTrust {
         let listed = &self.status()?.revocations_sha256;
         self.revocations.as_ref().filter(|(st, _)| *listed == sha256(&[&st.payload]).0).map(|(_, r)| r)
     }
-    /// True if the identity `id` is in the Revocations. The list holds only identities whose certificates might still be
-    /// alive; a certificate does not tell its generation, so any entry counts that names no keys.
+    /// True if the identity `id` is in the Revocations. The list holds identities whose certificates might still be alive,
+    /// and for some months those that were removed; a certificate does not tell its generation, so any entry counts that names no keys.
     pub fn is_revoked(&self, id: &str) -> bool {
         self.revoked_below(id).is_some()
     }

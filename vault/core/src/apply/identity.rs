@@ -196,7 +196,6 @@ impl Step<'_> {
     pub(super) fn list_keys_of(&mut self, id: &str, keys: Vec<Digest>) {
         let Some(mut listed) = self.state.revoked.remove(id) else { return };
         listed.released = true;
-        listed.until = listed.until.max(self.state.before_counts_until().unwrap_or(listed.until));
         listed.keys.extend(keys);
         listed.keys.sort_unstable();
         listed.keys.dedup();
@@ -237,8 +236,9 @@ impl Step<'_> {
         let until = certs.map(|c| c.not_after).chain(listed.map(|r| r.until)).max().unwrap_or(self.at);
         let keys = listed.map(|r| r.keys.clone()).unwrap_or_default();
         // Of one that was removed no certificate ever counts again, and its node ends what it runs.
-        let not_before_seq = if row.state == IdentityState::Removed { u64::MAX } else { row.next_seq() };
-        let revoked = Revoked { not_before_seq, until, keys, released: false };
+        let removed = (row.state == IdentityState::Removed).then_some(self.at);
+        let not_before_seq = removed.map_or_else(|| row.next_seq(), |_| u64::MAX);
+        let revoked = Revoked { not_before_seq, until, removed, keys, released: false };
         self.state.revoked.insert(id.to_owned(), revoked);
         for lease in self.state.leases.values_mut().filter(|l| l.orch.as_str() == id) {
             lease.until = lease.until.min(self.at);

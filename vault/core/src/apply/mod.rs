@@ -218,7 +218,9 @@ impl Step<'_> {
             Command::KeysDestroyed(names) => self.keys_destroyed(&names),
             Command::ExtendLeases { since, life_ms } => self.extend_leases(since, life_ms),
             Command::MergeRemoved { ids, shown_by, sha256 } => self.merge_removed(&ids, &shown_by, &sha256),
-            Command::MergeQuarantined { ids, shown_by, sha256 } => self.merge_quarantined(&ids, &shown_by, &sha256),
+            Command::MergeQuarantined { ids, shown_by, sha256, epoch } => {
+                self.merge_quarantined(&ids, &shown_by, &sha256, epoch)
+            }
         }
     }
     fn note(&mut self, n: NoteFacts) -> Result<(), Refusal> {

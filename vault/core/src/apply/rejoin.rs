@@ -84,6 +84,10 @@ impl Step<'_> {
             row.released = Some(key);
             Ok(())
         })?;
+        // No list of the era before undoes this, however often and by whomever it is shown.
+        if let Some(before) = &mut self.state.before {
+            before.released.insert(r.id.clone());
+        }
         self.leaf(by.draft("node.release", &r.id).with("spki", key));
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::state::{EraBefore, GrantState, Index, Rotation, Unlock, UnlockKey, Vo
 use holdfast_types::{Digest, GrantId, sha256};
 use holdfast_wire::statement::peek;
 use holdfast_wire::v1;
+use std::collections::BTreeSet;
 
 impl Step<'_> {
     pub(super) fn reset(&mut self, r: ResetFacts) -> Result<(), Refusal> {
@@ -31,7 +32,13 @@ impl Step<'_> {
         let (era, epoch) = (cluster.era, self.state.epoch);
         // Whoever has the keys of the era before could remove everybody by them.
         let newest = self.state.bundles.last().filter(|_| !doc.compromised);
-        let before = newest.map(|b| EraBefore { era, epoch, bundle: b.clone() });
+        let before = newest.map(|b| EraBefore {
+            era,
+            epoch,
+            bundle: b.clone(),
+            quarantines_of: epoch,
+            released: BTreeSet::new(),
+        });
         self.end_what_ran();
         let at = self.at;
         let s = &mut *self.state;
@@ -79,16 +86,20 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Each that is still here and works is in quarantine, as by an operator; a release of it will be remembered by the key that it
-    /// has now, however long that lasts.
-    pub(super) fn merge_quarantined(&mut self, ids: &[String], shown_by: &str, sha256: &Digest) -> Result<(), Refusal> {
+    /// Each that is still here and works is in quarantine, as by an operator; from now on no older list says who is.
+    pub(super) fn merge_quarantined(
+        &mut self,
+        ids: &[String],
+        shown_by: &str,
+        sha256: &Digest,
+        epoch: u64,
+    ) -> Result<(), Refusal> {
+        // Another may have shown a newer one meanwhile.
+        let Some(before) = self.state.before.as_mut().filter(|b| b.quarantines_of <= epoch) else { return Ok(()) };
+        before.quarantines_of = epoch;
         for id in ids {
             if self.state.is_to_be_quarantined(id) {
                 self.quarantine(id, merged("node.quarantine", id, shown_by, sha256))?;
-                let key = self.state.identities.get(id).and_then(|i| i.certificate()).map(|c| c.spki);
-                if let Some(listed) = self.state.revoked.get_mut(id) {
-                    listed.keys.extend(key);
-                }
             }
         }
         Ok(())

@@ -47,7 +47,7 @@ impl Step<'_> {
             s.before = None;
         }
         let listed = s.revoked.len();
-        s.revoked.retain(|_, r| r.until > at);
+        s.prune_revoked(at);
         if s.revoked.len() < listed {
             // The list's hash is in every Status: a shorter list is a new epoch, and is sent.
             self.next_epoch();

@@ -71,6 +71,7 @@ impl Step<'_> {
             revoked = row.cert.as_ref().map(|c| Revoked {
                 not_before_seq: c.seq + 1,
                 until: c.not_after,
+                removed: None,
                 keys: Vec::new(),
                 released: false,
             });

@@ -3,7 +3,10 @@
 //!
 //! LAW: a machine that shows something adds nobody, brings nobody back, and removes nobody whom the old era had not removed
 //! (`only_what_the_era_before_signed_after_the_backup_removes_anybody`,
-//! `who_was_in_quarantine_after_the_backup_comes_back_in_quarantine`).
+//! `who_was_in_quarantine_after_the_backup_comes_back_in_quarantine`). A quarantine can have ended in the old era, and a removal
+//! cannot: so it is taken from no list that is older than one that was shown
+//! (`a_quarantine_that_was_over_in_the_era_before_is_not_brought_back_by_an_older_list`). An older one that comes first does it,
+//! until operators release whom it names.
 
 use crate::command::Command;
 use crate::refusal::Refusal;
@@ -54,16 +57,20 @@ pub fn merge_revoked(state: &State, shown: &v1::HeldBefore, by: &str) -> Result<
     let revoked = list.doc.revoked.into_iter().filter(|r| r.spki_sha256.is_empty());
     let (removed, stopped): (Vec<_>, Vec<_>) = revoked.partition(|r| r.not_before_seq == NO_MORE);
     let removed = ids(removed, |id| state.is_removable(id));
-    let stopped = ids(stopped, |id| state.is_to_be_quarantined(id) && removed.binary_search(id).is_err());
-    let (shown_by, sha256) = (by.to_owned(), list.sha256);
-    let mut told = Vec::new();
+    let stopped = if told.epoch < before.quarantines_of {
+        Vec::new()
+    } else {
+        ids(stopped, |id| state.is_to_be_quarantined(id) && removed.binary_search(id).is_err())
+    };
+    let (shown_by, sha256, epoch) = (by.to_owned(), list.sha256, told.epoch);
+    let mut merged = Vec::new();
     if !removed.is_empty() {
-        told.push(Command::MergeRemoved { ids: removed, shown_by: shown_by.clone(), sha256 });
+        merged.push(Command::MergeRemoved { ids: removed, shown_by: shown_by.clone(), sha256 });
     }
-    if !stopped.is_empty() {
-        told.push(Command::MergeQuarantined { ids: stopped, shown_by, sha256 });
+    if !stopped.is_empty() || epoch > before.quarantines_of {
+        merged.push(Command::MergeQuarantined { ids: stopped, shown_by, sha256, epoch });
     }
-    Ok(told)
+    Ok(merged)
 }
 
 /// Whom it concerns, each once.

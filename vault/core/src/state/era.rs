@@ -1,11 +1,12 @@
 //! What the beginning of an era leaves: grants of the era before, until their lease and grace are over, and by whom that era's
 //! statements were signed.
 
-use super::{IdentityState, REJOIN_MOST, State};
+use super::{IdentityState, Revoked, State};
 use crate::Command;
 use holdfast_types::{GrantId, Millis, NodeId, Role};
 use holdfast_wire::{statement, v1};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The longest lease and the longest grace after it that a charter may allow: a day, and three.
@@ -13,6 +14,9 @@ const LONGEST: Duration = Duration::from_secs(96 * 3600);
 
 /// The longest life of a certificate: for so long after an era began a machine may have had one of the era before.
 const LONGEST_LIFE: Duration = Duration::from_secs(30 * 86_400);
+
+/// Most removals that stay on the list of revocations after the last certificate was over: of more, the oldest are forgotten.
+const MOST_REMEMBERED: usize = 4096;
 
 /// The era before, as it was in the backup, or on the disk, that this one began with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +27,11 @@ pub(crate) struct EraBefore {
     pub epoch: u64,
     /// Its newest Bundle that is known, an encoded Statement.
     pub bundle: Vec<u8>,
+    /// The epoch of its newest revocations that were shown: who was in quarantine is not taken from older ones, for a release may
+    /// lie between them.
+    pub quarantines_of: u64,
+    /// Whom operators released from quarantine since: what that era said of them is over.
+    pub released: BTreeSet<String>,
 }
 
 impl State {
@@ -36,15 +45,24 @@ impl State {
     pub(crate) fn is_to_be_quarantined(&self, id: &str) -> bool {
         let works =
             self.is_removable(id) && self.identities.get(id).is_some_and(|i| i.state != IdentityState::Quarantined);
-        let until = self.before_counts_until();
-        let was_released = self.revoked.get(id).is_some_and(|r| r.released && until.is_some_and(|u| r.until >= u));
-        works && !was_released
+        works && self.before.as_ref().is_some_and(|b| !b.released.contains(id))
     }
-    /// As long as what the era before signed may count, if a vault runs all the time. None before the second era. An identity
-    /// that is released stays on the list for so long, with the keys of before: no list of then undoes that.
-    pub(crate) fn before_counts_until(&self) -> Option<Millis> {
-        self.before.as_ref()?;
-        Some(self.era_began()?.plus(LONGEST_LIFE.saturating_add(REJOIN_MOST)))
+    /// Takes off the list of revocations whom it needs no more. A backup may bring back whoever was removed, or is in quarantine,
+    /// and the list is what the fleet remembers then: so he stays on it when no certificate of his is left, in quarantine until
+    /// operators release him, and removed for as long as he could come back if he had not been.
+    /// (`who_was_removed_long_before_the_end_is_remembered_too`)
+    pub(crate) fn prune_revoked(&mut self, at: Millis) {
+        let (known, identities) = (self.keys_since(at), &self.identities);
+        let stopped = |id: &String| identities.get(id).is_some_and(|i| i.state == IdentityState::Quarantined);
+        let remembered = |r: &Revoked| r.removed.is_some_and(|t| known < t.plus(LONGEST_LIFE));
+        self.revoked.retain(|id, r| r.until > at || stopped(id) || remembered(r));
+        let ended = self.revoked.iter().filter(|(_, r)| r.until <= at);
+        let mut ended: Vec<(Millis, String)> = ended.filter_map(|(id, r)| Some((r.removed?, id.clone()))).collect();
+        ended.sort_unstable();
+        let surplus = ended.len().saturating_sub(MOST_REMEMBERED);
+        for (_, id) in ended.iter().take(surplus) {
+            self.revoked.remove(id);
+        }
     }
     /// Whether a task that runs under this grant, which is over or not known, is left to the rest of its lease and grace: a reset
     /// ended it, or it was granted after the backup that the era began with. No task has more left than any may

@@ -164,7 +164,10 @@ pub(crate) struct AcceptedRow {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Revoked {
     pub not_before_seq: u64,
+    /// When the last of them is over.
     pub until: Millis,
+    /// When it was removed.
+    pub removed: Option<Millis>,
     /// Keys that it had before a release.
     pub keys: Vec<Digest>,
     /// It was released: what does not count any more is the certificates for `keys`.

@@ -5,7 +5,7 @@ use super::reset::{reset, reset_from_a_thief};
 use crate::world::{Machine, SoftKey, World, named_key};
 use holdfast_pki::keys::RootStatementSigner;
 use holdfast_types::{Digest, Millis, Role};
-use holdfast_vault_core::{CertFacts, Command, Refusal, prepare};
+use holdfast_vault_core::{CertFacts, Command, Refusal, State, prepare};
 use holdfast_wire::keys::StatementSigner;
 use holdfast_wire::{statement, v1};
 use v1::command::Action;
@@ -18,6 +18,8 @@ fn held(w: &World, stk: &dyn StatementSigner) -> v1::HeldBefore {
 
 fn merge(w: &World, shown: &v1::HeldBefore) -> Result<Option<Command>, Refusal> {
     let mut told = prepare::merge_revoked(&w.state, shown, "n-that-shows")?;
+    // That a newer list was shown is remembered, whomever it names.
+    told.retain(|c| !matches!(c, Command::MergeQuarantined { ids, .. } if ids.is_empty()));
     assert!(told.len() < 2, "{told:?}");
     Ok(told.pop())
 }
@@ -176,6 +178,37 @@ fn what_an_era_before_signed_counts_for_as_long_as_machines_may_come_back() {
     assert_eq!(merge(&w, &shown).unwrap(), None);
 }
 
+/// Most of those who are removed were so long before the end: their certificates were over, and their keys are known for months.
+#[test]
+fn who_was_removed_long_before_the_end_is_remembered_too() {
+    let day = 24 * 3_600_000;
+    for (days, remembered) in [(10, true), (119, true), (121, false)] {
+        let (mut w, shown, node) = burnt(|w, node| {
+            remove(w, node);
+            runs(w, days * day);
+            held(w, &w.stk)
+        });
+        let told = merge(&w, &shown).unwrap();
+        assert_eq!(told.is_some(), remembered, "after {days} days");
+        if let Some(command) = told {
+            w.propose(command).result.unwrap();
+            assert_eq!(w.state_of(&node.id), "removed");
+        }
+    }
+}
+
+#[test]
+fn who_is_in_quarantine_for_long_is_remembered_too() {
+    let (mut w, shown, node) = burnt(|w, node| {
+        quarantine(w, &node.id);
+        runs(w, 10 * 24 * 3_600_000);
+        held(w, &w.stk)
+    });
+    let command = merge(&w, &shown).unwrap().unwrap();
+    w.propose(command).result.unwrap();
+    assert_eq!(w.state_of(&node.id), "quarantined");
+}
+
 #[test]
 fn more_of_the_era_before_than_anybody_holds_is_refused() {
     let (w, shown, _) = burnt(|w, node| {
@@ -249,6 +282,76 @@ fn who_was_in_quarantine_after_the_backup_comes_back_in_quarantine() {
     now_act(&mut w, Action::RemoveNode(v1::RemoveNode { id: node.id.clone() }));
     w.propose(command).result.unwrap();
     assert_eq!((w.state_of(&node.id).as_str(), merge(&w, &shown).unwrap()), ("removed", None));
+}
+
+/// Operators let it go on with a key of its own, and it uses that.
+fn let_go(w: &mut World, id: &str, seq: u8) {
+    let spki = Digest([seq; 32]);
+    now_act(w, Action::ReleaseIdentity(v1::ReleaseIdentity { id: id.to_owned(), spki_sha256: spki.to_vec() }));
+    let (serial, seq) = (format!("{seq:02}"), u64::from(seq));
+    let (not_after, root) = (Millis(w.now.0 + 24 * 3_600_000), w.state.signing_root_sha256().unwrap());
+    let cert = CertFacts { seq, serial: serial.clone(), spki, not_after, root };
+    w.propose(Command::Renew { id: id.to_owned(), cert, hpke: None, acked: 0 }).result.unwrap();
+    w.propose(Command::Activate { id: id.to_owned(), serial }).result.unwrap();
+    assert_eq!(w.state_of(id), "ready");
+}
+
+#[test]
+fn what_operators_released_stays_so_however_late_and_however_often_the_old_list_is_shown() {
+    let day = 24 * 3_600_000;
+    for by_the_list in [true, false] {
+        let (mut w, shown, node) = burnt(|w, node| {
+            quarantine(w, &node.id);
+            held(w, &w.stk)
+        });
+        let command = merge(&w, &shown).unwrap().unwrap();
+        if by_the_list {
+            w.propose(command.clone()).result.unwrap();
+        } else {
+            let order = v1::QuarantineNode { id: node.id.clone(), reason: "its disk was copied".into() };
+            now_act(&mut w, Action::QuarantineNode(order));
+        }
+        // The certificates of the backup are over before anybody sees to it.
+        runs(&mut w, 5 * day);
+        let_go(&mut w, &node.id, 9);
+        for days in [0, 5, 60] {
+            runs(&mut w, days * day);
+            w.pass(200 * day);
+            w.propose(Command::Tick).result.unwrap();
+            assert_eq!(merge(&w, &shown).unwrap(), None, "{by_the_list}, after {days} more days");
+            w.propose(command.clone()).result.unwrap();
+            assert_eq!(w.state_of(&node.id), "ready", "{by_the_list}, after {days} more days");
+        }
+    }
+}
+
+#[test]
+fn a_quarantine_that_was_over_in_the_era_before_is_not_brought_back_by_an_older_list() {
+    let mut during = v1::HeldBefore::default();
+    let (mut w, newest, node) = burnt(|w, node| {
+        quarantine(w, &node.id);
+        during = held(w, &w.stk);
+        let_go(w, &node.id, 9);
+        held(w, &w.stk)
+    });
+    let told = |w: &World, shown: &v1::HeldBefore| prepare::merge_revoked(&w.state, shown, "orch-that-shows").unwrap();
+    // Decided by what was known then, and late: a newer list was shown meanwhile.
+    let late = merge(&w, &during).unwrap().unwrap();
+    let from = w.leaves.len();
+    for command in told(&w, &newest) {
+        w.propose(command).result.unwrap();
+    }
+    w.propose(late).result.unwrap();
+    w.state = State::decode(&w.state.encode()).unwrap();
+    assert!(told(&w, &during).is_empty() && told(&w, &newest).is_empty(), "neither is news any more");
+    assert_eq!((w.state_of(&node.id).as_str(), w.kinds_since(from)), ("ready", Vec::new()));
+    // A removal has no end, and a newer list may have forgotten it.
+    let mut gone: v1::Revocations = statement::peek(during.revocations.as_ref().unwrap()).unwrap();
+    gone.revoked.iter_mut().for_each(|r| r.not_before_seq = u64::MAX);
+    let gone = v1::HeldBefore { revocations: Some(signed(&gone, &w.stk)), ..during };
+    let command = merge(&w, &gone).unwrap().unwrap();
+    w.propose(command).result.unwrap();
+    assert_eq!(w.state_of(&node.id), "removed");
 }
 
 #[test]

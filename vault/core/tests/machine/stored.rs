@@ -212,7 +212,7 @@ fn samples() -> Vec<Command> {
     all.push(Command::RootPropose(Box::new(new_root())));
     all.push(Command::KeysDestroyed(vec!["issuer/1".into()]));
     let (ids, shown_by) = (vec!["n-forked".to_owned()], "orch-1".to_owned());
-    all.push(Command::MergeQuarantined { ids, shown_by, sha256: sha256(&[b"revocations"]) });
+    all.push(Command::MergeQuarantined { ids, shown_by, sha256: sha256(&[b"revocations"]), epoch: 12 });
     all.push(Command::ExtendLeases { since: Millis(17), life_ms: 60_000 });
     all
 }
