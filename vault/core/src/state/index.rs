@@ -137,7 +137,7 @@ impl State {
             && self.tokens.is_empty()
             && self.denials.is_empty()
             && self.stops.is_empty()
-            && self.revoked.is_empty());
+            && !self.revoked.values().any(|r| r.until > self.last_prune));
         grants || self.is_quiet(now) || (used && now.0.saturating_sub(self.last_prune.0) >= PRUNE_EVERY_MS)
     }
     /// Extends the leases of which a quarter is over, `most` at a time. A lease runs on only where its node `hears` of it:
