@@ -52,7 +52,7 @@ pub enum Input {
     /// There is another connection to the vault in place of the one before, with a directory from its beginning.
     VaultMoved,
     /// The directory speaks.
-    Directory(DirectoryEvent),
+    Directory(Box<DirectoryEvent>),
     /// The answer to a request for grants.
     Granted {
         /// Which request.
@@ -191,7 +191,7 @@ impl Control {
                 self.scheduler.vault_lost(at);
             }
             Input::VaultMoved => self.scheduler.vault_moved(),
-            Input::Directory(event) => self.scheduler.directory(at, event),
+            Input::Directory(event) => self.scheduler.directory(at, *event),
             Input::Granted { ticket, answer } => {
                 answer.iter().flatten().for_each(count);
                 self.scheduler.granted(at, ticket, answer);

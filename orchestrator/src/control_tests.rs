@@ -76,7 +76,7 @@ impl World {
 }
 
 fn show(control: &mut Control, event: Shown) {
-    control.take(now(), Input::Directory(DirectoryEvent { event: Some(event) }));
+    control.take(now(), Input::Directory(Box::new(DirectoryEvent { event: Some(event) })));
 }
 fn asks_for_logs(queue: &mut mpsc::Receiver<Result<SessionOrder, Status>>) -> bool {
     std::iter::from_fn(|| queue.try_recv().ok())

@@ -263,7 +263,7 @@ impl Vault {
                     return Ok(());
                 }
                 self.pins.take(&event);
-                self.tell(Input::Directory(*event)).await
+                self.tell(Input::Directory(event)).await
             }
         }
     }

@@ -49,6 +49,7 @@ pub(crate) fn give_back() {}
 
 #[cfg(all(test, target_env = "gnu"))]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the unexpected")]
     use super::*;
     use std::os::unix::fs::FileExt as _;
 

@@ -104,7 +104,7 @@ impl Pair {
         context: &[u8],
         failed: HpkeError,
     ) -> Result<SharedSecret<X25519HkdfSha256>, HpkeError> {
-        agreement::agree(&self.private, &UnparsedPublicKey::new(&X25519, &peer.0), failed, |dh| {
+        agreement::agree(&self.private, UnparsedPublicKey::new(&X25519, &peer.0), failed, |dh| {
             let mut secret = SharedSecret::<X25519HkdfSha256>::default();
             HkdfSha256::extract_and_expand(dh, &SUITE, context, &mut secret.0)?;
             Ok(secret)

@@ -34,7 +34,10 @@ fn one_operator_stops_the_cluster_and_starts_it_only_with_the_other() {
     w.ok(&["service", "scale", "shop/web=2", "--detach"]);
     // It was asked for, and refused by the rule that bears the brake's name.
     eventually("the refusal of a grant", || w.ok(&["log", "tail", "-n", "50"]).contains("L0-lockdown").then_some(()));
-    assert_eq!(w.running("shop/web").iter().map(|t| t["id"].clone()).collect::<Vec<_>>(), [before.clone()]);
+    assert_eq!(
+        w.running("shop/web").iter().map(|t| t["id"].clone()).collect::<Vec<_>>(),
+        std::slice::from_ref(&before)
+    );
     // Certificates are given on: an operator's here, and a node's, which joins with one.
     let until = |w: &World| w.json(&["login"])["not_after"].as_str().unwrap().to_owned();
     assert!(until(&w).ends_with('Z'));

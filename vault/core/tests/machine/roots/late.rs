@@ -135,7 +135,7 @@ fn an_issuers_key_whose_entry_never_came_has_the_same_name_when_it_is_tried_agai
     r.order("software").unwrap();
     r.add().unwrap();
     assert_ne!(name(&r), second);
-    assert_eq!(r.w.state.spent_keys(), [second.clone()]);
+    assert_eq!(r.w.state.spent_keys(), std::slice::from_ref(&second));
     assert_eq!(issuer_in_token(&mut r, &second).err().unwrap().code, Code::Changed, "it may be gone already");
 }
 
