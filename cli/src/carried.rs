@@ -1,7 +1,7 @@
 //! A statement in a file on this machine: written, read, signed once more, and counted by the charter that is believed here.
 //!
 //! LAW: what is counted here decides nothing. It spares operators a way that would be for nothing; the vault counts again, by the
-//! charter that is in force when the statement arrives.
+//! charter that is in force when the statement arrives (`a_signer_who_is_not_permitted_or_not_an_operator_does_not_count`).
 
 use crate::errors::{Code, Failure};
 use crate::files;

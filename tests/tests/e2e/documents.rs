@@ -4,6 +4,7 @@ mod listed;
 mod lives;
 
 use super::hsm::token::Token;
+use super::operators::Second;
 use super::roots::given::{CA, made_by_openssl, name_of_roots};
 use super::roots::{roots, stable};
 use super::voters::world::Voter;
@@ -111,6 +112,8 @@ fn of_carried(w: &World, orchestrator: &str, all: &mut Documents) {
     let put = ["mandate", "put", "--orchestrator", orchestrator, "--id", "m-3", "--out", &file];
     all.push(("mandate put` (with `--out`, as of every verb that signs)", w.json(&put)));
     all.push(("inspect`", w.json(&["inspect", &file])));
+    let signed = Second::join(w, &[]).ok(&["sign", &file, "--yes", "--json"]);
+    all.push(("sign`", serde_json::from_str(&signed).unwrap()));
     all.push(("submit`", w.json(&["submit", &file])));
     let create = ["token", "create", "--role", "node", "--out", &token];
     all.push(("token create` (with `--out`)", w.json(&create)));

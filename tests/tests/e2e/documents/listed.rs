@@ -7,6 +7,8 @@ use suite::repository::{self, Page};
 
 /// A script for a shell is no document.
 const NO_DOCUMENT: &[&str] = &["completions"];
+/// The help of the option of verbs that sign.
+const SIGNED: &str = "instead of submitting it";
 /// Of a service's parameters, which no service file declares yet.
 const NOT_SHOWN: &[&str] = &["max", "max_len", "min"];
 
@@ -28,8 +30,9 @@ fn missing(help: &str, page: &str) -> Vec<String> {
     let mut wanted = Vec::new();
     for (verb, text) in verbs(help).into_iter().filter(|(verb, _)| !NO_DOCUMENT.contains(verb)) {
         let has = |option: &str| text.lines().any(|l| l.trim_start().split(' ').next() == Some(option));
-        // Without a file it prints what is asked for, and no document about it.
-        let to_a_file = if has("--out") { " (with `--out`)" } else { "" };
+        // Without a file it prints what is asked for, and no document about it. What a verb signs and writes to a file is told by
+        // all of them in the same words.
+        let to_a_file = if has("--out") && !text.contains(SIGNED) { " (with `--out`)" } else { "" };
         wanted.push(format!("## `{verb}`{to_a_file}"));
         wanted.extend(has("--detach").then(|| format!("## `{verb}` (with `--detach`)")));
     }

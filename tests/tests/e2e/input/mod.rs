@@ -173,8 +173,8 @@ fn the_tool_uses_the_promised_exit_codes() {
     assert!(said.contains("replicsa"), "{said}");
     let image = w.busybox();
     let text = format!("name = \"web\"\nnamespace = \"shop\"\nimage = {image:?}\nsensitive = true\n");
-    let said = w.refused(&["service", "deploy", "-f", &w.write_spec("sensitive", &text)], 2);
-    assert!(said.contains("2 deployers") && said.contains("not available yet"), "{said}");
+    let said = w.refused(&["service", "deploy", "-f", &w.write_spec("sensitive", &text)], 3);
+    assert!(said.contains("signatures of 2 operators") && said.contains("--out FILE"), "{said}");
     assert!(!w.ok(&["log", "tail", "-n", "100"]).contains("image.vouch"), "something was signed");
     let unreachable = format!("/nonexistent-{}", free_port());
     w.refused(&["unlock", "--vault-socket", &unreachable, "--key-file", "/dev/null"], 5);

@@ -305,8 +305,10 @@ impl State {
         secrets: &[(String, u64)],
         at: Millis,
     ) -> Result<(), Refusal> {
-        let over =
-            |what: String| Refusal { policies: vec!["L0-budget".into()], ..Refusal::new(Code::BudgetExhausted, what) };
+        let refusal = |code, what| Refusal { policies: vec!["L0-budget".into()], ..Refusal::new(code, what) };
+        let over = |what: String| refusal(Code::BudgetExhausted, what);
+        // Of this place alone, and for a while: no reason for a whole namespace to wait.
+        let held = |why: &str| refusal(Code::Changed, format!("task {task} {why}"));
         let service = &task.service().map_err(|e| Refusal::invalid(e.to_string()))?;
         let m = self.mandates.get(mandate).ok_or_else(|| Refusal::not_found("mandate", mandate))?;
         let empty = crate::state::Budget::default();
@@ -326,11 +328,11 @@ impl State {
             return Err(over(format!("the service may have {max} replicas and {surge} more while it changes")));
         }
         if spec.exclusive && self.grants_of_task(task).next().is_some() {
-            return Err(over(format!("task {task} is exclusive and its last grant is not over")));
+            return Err(held("is exclusive and its last grant is not over"));
         }
         // Its node ends the incarnation before it: nobody may order that of a protected task.
         if self.grants_of_task(task).any(|g| g.protected && g.state == GrantState::Running) {
-            return Err(over(format!("task {task} is protected and runs")));
+            return Err(held("is protected and runs"));
         }
         if spec.sensitive { self.placement_allowed(service, node, at) } else { Ok(()) }
     }
